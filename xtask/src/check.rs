@@ -1,0 +1,47 @@
+//! `cargo xtask check`: everything CI checks, in the order of what fails fastest.
+#![allow(clippy::print_stdout, reason = "it tells what it does")]
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+
+use crate::root;
+
+pub(crate) fn run() -> Result<()> {
+    cargo("formatting", &["fmt", "--all", "--check"], &[])?;
+    step("tidy", crate::tidy::run)?;
+    let deny = &["--", "-D", "warnings"];
+    let clippy = [&["clippy", "--workspace", "--all-targets"][..], deny].concat();
+    cargo("clippy", &clippy, &[])?;
+    let doc = ["doc", "--workspace", "--no-deps"];
+    cargo("documentation", &doc, &[("RUSTDOCFLAGS", "-D warnings")])?;
+    // As on a bare machine: what cargo-deny checks is checked where it is installed.
+    if has("cargo-deny") {
+        cargo("licences and sources", &["deny", "check", "bans", "licenses", "sources"], &[])?;
+    }
+    cargo("tests", &["test", "--workspace"], &[])?;
+    cargo("smoke test on real processes", &["xtask", "demo", "--mib", "64"], &[])
+}
+
+fn has(tool: &str) -> bool {
+    Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+fn cargo(what: &str, args: &[&str], env: &[(&str, &str)]) -> Result<()> {
+    step(what, || {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command.args(args).current_dir(root()).envs(env.iter().copied());
+        ensure!(command.status()?.success(), "{what} failed: cargo {}", args.join(" "));
+        Ok(())
+    })
+}
+
+fn step(what: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    println!("== {what}");
+    let started = Instant::now();
+    work()?;
+    println!("== {what}: done in {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! Repository tasks: local clusters, the demo, and what CI checks.
+//!
+//! Nothing here imports a crate of dfs: it runs the binaries, as a user would.
+
+mod check;
+mod cluster;
+mod demo;
+mod nodes;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Repository tasks of dfs
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run a local cluster of N nodes until Ctrl-C
+    Cluster(cluster::Args),
+    /// Store, kill, read, restart, catch up: the main job, unattended
+    Demo(demo::Args),
+    /// Everything CI checks
+    Check,
+    /// Repository rules that no other tool holds
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().task {
+        Task::Cluster(args) => cluster::run(&args),
+        Task::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Check => check::run().map(|()| ExitCode::SUCCESS),
+        Task::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// The top of the repository.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Where cargo puts what it builds.
+fn target_dir() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => root().join("target"),
+    }
+}
