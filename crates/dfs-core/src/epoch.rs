@@ -1,0 +1,496 @@
+//! The layout as a chain of decided epochs: members, voters, and which nodes hold each partition.
+//!
+//! Epoch `e + 1` is decided by a majority of the voters named in epoch `e`, and carries their
+//! signatures, so anyone may pass it on. A partition moves in three epochs, *prepare* (write both
+//! sets, read the old), *switch* (write both, read the new), *done* (the new set alone).
+
+mod encoding;
+
+use ed25519_dalek::{Signer, SigningKey};
+
+use crate::codec::{Canonical, Writer};
+use crate::id::{ClusterId, NodeId, Partition, PartitionBits};
+use crate::writer::verify_signature;
+
+/// A member's short number inside the table; never given out twice.
+pub type MemberIdx = u16;
+
+/// What a member is to the layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberState {
+    /// May hold partitions.
+    Active,
+    /// Gives its partitions away.
+    Draining,
+    /// Dead for long: treated as draining, and not waited for.
+    Out,
+    /// Gone for good; the id never comes back.
+    Left,
+}
+
+/// A node as the layout knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The node.
+    pub node_id: NodeId,
+    /// Its number in the rows.
+    pub idx: MemberIdx,
+    /// Its failure domain.
+    pub zone: String,
+    /// Bytes it offers.
+    pub capacity: u64,
+    /// Its standing.
+    pub state: MemberState,
+}
+
+/// How far the move of a partition is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// No move: write and read `current`.
+    Stable,
+    /// Write `current` and `next`, read `current`.
+    Prepare,
+    /// Write `current` and `next`, read `next`.
+    Switch,
+}
+
+/// Where one partition lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The epoch that last changed this row: older requests are refused.
+    pub changed: u64,
+    /// The replica set.
+    pub current: Vec<MemberIdx>,
+    /// The set it moves to; empty when stable.
+    pub next: Vec<MemberIdx>,
+    /// How far the move is.
+    pub stage: Stage,
+    /// The epoch that prepared the move; 0 when stable.
+    pub prepare_epoch: u64,
+    /// Nodes that may still hold data of this partition.
+    pub former: Vec<MemberIdx>,
+}
+
+/// One decided layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochState {
+    /// Raised only by manual recovery; epochs compare as (generation, number).
+    pub generation: u64,
+    /// The number, from 1.
+    pub epoch: u64,
+    /// The hash of the first epoch.
+    pub cluster_id: ClusterId,
+    /// How many bits of a hash select the partition.
+    pub bits: PartitionBits,
+    /// How many copies are wanted.
+    pub target_copies: u8,
+    /// Every member that ever joined, in order of `idx`.
+    pub members: Vec<Member>,
+    /// Who decides the next epoch.
+    pub voters: Vec<NodeId>,
+    /// One row for each partition.
+    pub rows: Vec<Row>,
+}
+
+/// A change to the layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EpochOp {
+    /// A node becomes a member; its `idx` is the next free one.
+    AddMember(Member),
+    /// Who decides from the next epoch on.
+    SetVoters(Vec<NodeId>),
+    /// A partition begins to move to `next`.
+    Prepare {
+        /// The partition.
+        partition: Partition,
+        /// The set it moves to.
+        next: Vec<MemberIdx>,
+    },
+    /// A prepared partition is read from its next set.
+    Switch(Partition),
+    /// A switched partition lives on its next set alone.
+    Done(Partition),
+    /// A prepared move is given up.
+    Abort(Partition),
+    /// A member's standing changes.
+    SetState(NodeId, MemberState),
+}
+
+/// What voters decide: the next epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochProposal {
+    /// See [`EpochState::generation`].
+    pub generation: u64,
+    /// The number of the epoch to be.
+    pub epoch: u64,
+    /// The hash of the proposal decided before; random bytes in the first.
+    pub previous: [u8; 32],
+    /// The changes.
+    pub ops: Vec<EpochOp>,
+    /// The hash of the state they lead to.
+    pub state_hash: [u8; 32],
+    /// Who proposes.
+    pub proposer: NodeId,
+}
+
+/// A Paxos ballot: a round, and the node that opened it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ballot {
+    /// The round.
+    pub round: u32,
+    /// Who opened it.
+    pub node: NodeId,
+}
+
+/// One voter's signature under one ballot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vote {
+    /// The voter.
+    pub voter: NodeId,
+    /// Its signature over the cluster, the slot, the ballot and the hash of the proposal.
+    pub signature: [u8; 64],
+}
+
+/// A decided epoch, with the votes that prove it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochCert {
+    /// What was decided.
+    pub proposal: EpochProposal,
+    /// Under which ballot.
+    pub ballot: Ballot,
+    /// By whom.
+    pub votes: Vec<Vote>,
+}
+
+/// Why an epoch cannot follow another.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EpochError {
+    /// Not the next number, or built on another predecessor.
+    #[error("the epoch does not follow the one known here")]
+    NotNext,
+    /// Too few genuine votes.
+    #[error("the epoch lacks the votes of a majority of voters")]
+    NotDecided,
+    /// The ops do not lead to the state they claim.
+    #[error("the epoch's changes lead to another state than it claims")]
+    OtherState,
+    /// An op makes no sense in this state.
+    #[error("the epoch holds a change that is not allowed: {0}")]
+    BadOp(&'static str),
+}
+
+impl EpochState {
+    /// The first epoch of a new cluster: one member, one voter, every partition on it.
+    pub fn genesis(member: Member, nonce: [u8; 32], key: &SigningKey) -> (Self, EpochCert) {
+        let node = member.node_id;
+        let row = Row {
+            changed: 1,
+            current: vec![member.idx],
+            next: Vec::new(),
+            stage: Stage::Stable,
+            prepare_epoch: 0,
+            former: Vec::new(),
+        };
+        let ops = vec![EpochOp::AddMember(member.clone()), EpochOp::SetVoters(vec![node])];
+        let mut state = Self {
+            generation: 0,
+            epoch: 1,
+            cluster_id: ClusterId::new([0; 32]),
+            bits: PartitionBits::GENESIS,
+            target_copies: TARGET_COPIES,
+            members: vec![member],
+            voters: vec![node],
+            rows: vec![row; PartitionBits::GENESIS.count()],
+        };
+        let proposal = EpochProposal {
+            generation: 0,
+            epoch: 1,
+            previous: nonce,
+            ops,
+            // The cluster's id is the hash of this proposal, so the state hashed here has none yet.
+            state_hash: state.hash(),
+            proposer: node,
+        };
+        state.cluster_id = ClusterId::new(proposal.hash());
+        let cert = proposal.sign_alone(state.cluster_id, key);
+        (state, cert)
+    }
+
+    /// A hash of the whole layout, without the cluster's id.
+    pub fn hash(&self) -> [u8; 32] {
+        let anonymous = Self { cluster_id: ClusterId::new([0; 32]), ..self.clone() };
+        *blake3::hash(&anonymous.to_canonical()).as_bytes()
+    }
+
+    /// The member with this id.
+    pub fn member(&self, node: &NodeId) -> Option<&Member> {
+        self.members.iter().find(|member| member.node_id == *node)
+    }
+
+    /// Whether the node is a member in good standing.
+    pub fn is_member(&self, node: &NodeId) -> bool {
+        self.member(node).is_some_and(|member| member.state != MemberState::Left)
+    }
+
+    /// Members that may hold partitions.
+    pub fn active(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.state == MemberState::Active)
+    }
+
+    /// The node behind a row's number.
+    pub fn node(&self, idx: MemberIdx) -> Option<NodeId> {
+        self.members.get(usize::from(idx)).map(|member| member.node_id)
+    }
+
+    fn nodes(&self, set: &[MemberIdx]) -> Vec<NodeId> {
+        set.iter().filter_map(|idx| self.node(*idx)).collect()
+    }
+
+    /// The row of a partition.
+    ///
+    /// # Panics
+    /// When `partition` is not below the partition count; [`PartitionBits`] makes only such ones.
+    pub fn row(&self, partition: Partition) -> &Row {
+        &self.rows[usize::from(partition)]
+    }
+
+    /// The sets a write must reach a majority of, each.
+    pub fn write_sets(&self, partition: Partition) -> Vec<Vec<NodeId>> {
+        let row = self.row(partition);
+        match row.stage {
+            Stage::Stable => vec![self.nodes(&row.current)],
+            Stage::Prepare | Stage::Switch => {
+                vec![self.nodes(&row.current), self.nodes(&row.next)]
+            }
+        }
+    }
+
+    /// The set a read asks.
+    pub fn read_set(&self, partition: Partition) -> Vec<NodeId> {
+        let row = self.row(partition);
+        match row.stage {
+            Stage::Stable | Stage::Prepare => self.nodes(&row.current),
+            Stage::Switch => self.nodes(&row.next),
+        }
+    }
+
+    /// Everyone that may hold data of a partition, likeliest first, each once.
+    pub fn holders(&self, partition: Partition) -> Vec<NodeId> {
+        let row = self.row(partition);
+        let mut nodes: Vec<NodeId> = Vec::new();
+        for idx in row.next.iter().chain(&row.current).chain(&row.former) {
+            nodes.extend(self.node(*idx).filter(|node| !nodes.contains(node)));
+        }
+        nodes
+    }
+
+    /// Whether the node should hold a partition, now or once its move is done.
+    pub fn is_replica(&self, partition: Partition, node: &NodeId) -> bool {
+        let row = self.row(partition);
+        row.current.iter().chain(&row.next).any(|idx| self.node(*idx) == Some(*node))
+    }
+
+    /// How many copies every partition has once the cluster is at rest.
+    pub fn copies_at_rest(&self) -> usize {
+        usize::from(self.target_copies).min(self.active().count())
+    }
+
+    /// Partitions that move, or have fewer copies than the members allow.
+    pub fn moving(&self) -> usize {
+        let at_rest = self.copies_at_rest();
+        let unsettled = |row: &&Row| row.stage != Stage::Stable || row.current.len() < at_rest;
+        self.rows.iter().filter(unsettled).count()
+    }
+
+    /// The proposal of `ops` on top of this state, and the state it leads to.
+    ///
+    /// # Errors
+    /// [`EpochError::BadOp`] when an op is not allowed here.
+    pub fn propose(
+        &self,
+        previous: [u8; 32],
+        ops: Vec<EpochOp>,
+        proposer: NodeId,
+    ) -> Result<(Self, EpochProposal), EpochError> {
+        let state = self.apply(&ops)?;
+        let proposal = EpochProposal {
+            generation: state.generation,
+            epoch: state.epoch,
+            previous,
+            ops,
+            state_hash: state.hash(),
+            proposer,
+        };
+        Ok((state, proposal))
+    }
+
+    /// The state after a decided epoch, once every part of its proof holds.
+    ///
+    /// `previous` is the hash of the proposal that led to `self`.
+    ///
+    /// # Errors
+    /// [`EpochError`] says what does not hold; `self` stays the newest.
+    pub fn follow(&self, previous: [u8; 32], cert: &EpochCert) -> Result<Self, EpochError> {
+        let proposal = &cert.proposal;
+        let is_next = proposal.generation == self.generation
+            && proposal.epoch == self.epoch + 1
+            && proposal.previous == previous;
+        if !is_next {
+            return Err(EpochError::NotNext);
+        }
+        cert.verify_votes(self.cluster_id, &self.voters)?;
+        let state = self.apply(&proposal.ops)?;
+        if state.hash() != proposal.state_hash {
+            return Err(EpochError::OtherState);
+        }
+        Ok(state)
+    }
+
+    fn apply(&self, ops: &[EpochOp]) -> Result<Self, EpochError> {
+        let mut state = self.clone();
+        state.epoch += 1;
+        for op in ops {
+            state.apply_one(op)?;
+        }
+        Ok(state)
+    }
+
+    fn apply_one(&mut self, op: &EpochOp) -> Result<(), EpochError> {
+        match op {
+            EpochOp::AddMember(member) => {
+                let fresh = self.member(&member.node_id).is_none()
+                    && usize::from(member.idx) == self.members.len()
+                    && self.members.len() < MEMBERS_MAX
+                    && member.state == MemberState::Active;
+                require(fresh, "the member is not new")?;
+                self.members.push(member.clone());
+            }
+            EpochOp::SetVoters(voters) => {
+                let known = voters.iter().all(|voter| self.is_member(voter));
+                let distinct = voters.iter().collect::<std::collections::BTreeSet<_>>().len();
+                let odd = voters.len() % 2 == 1 && voters.len() <= VOTERS_MAX;
+                require(known && odd && distinct == voters.len(), "not a valid set of voters")?;
+                self.voters.clone_from(voters);
+            }
+            EpochOp::SetState(node, to) => {
+                let member = self.members.iter_mut().find(|member| member.node_id == *node);
+                let member = member.ok_or(EpochError::BadOp("no such member"))?;
+                require(member.state != MemberState::Left, "a member that left stays away")?;
+                member.state = *to;
+            }
+            EpochOp::Prepare { partition, next } => self.prepare(*partition, next)?,
+            EpochOp::Switch(partition) => {
+                let row = self.moving_row(*partition, Stage::Prepare)?;
+                row.stage = Stage::Switch;
+            }
+            EpochOp::Done(partition) => {
+                let row = self.moving_row(*partition, Stage::Switch)?;
+                let next = std::mem::take(&mut row.next);
+                let old = std::mem::replace(&mut row.current, next);
+                end_move(row, &old)?;
+            }
+            EpochOp::Abort(partition) => {
+                let row = self.moving_row(*partition, Stage::Prepare)?;
+                let aborted = std::mem::take(&mut row.next);
+                end_move(row, &aborted)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self, partition: Partition, next: &[MemberIdx]) -> Result<(), EpochError> {
+        let active = |idx: &MemberIdx| {
+            let member = self.members.get(usize::from(*idx));
+            member.is_some_and(|member| member.state == MemberState::Active)
+        };
+        let distinct = next.iter().collect::<std::collections::BTreeSet<_>>().len() == next.len();
+        let allowed = !next.is_empty()
+            && next.len() <= usize::from(self.target_copies)
+            && next.iter().all(active);
+        require(distinct && allowed, "not a valid replica set")?;
+        let epoch = self.epoch;
+        let row = self.moving_row(partition, Stage::Stable)?;
+        row.stage = Stage::Prepare;
+        row.prepare_epoch = epoch;
+        row.next = next.to_vec();
+        Ok(())
+    }
+
+    fn moving_row(&mut self, partition: Partition, stage: Stage) -> Result<&mut Row, EpochError> {
+        let epoch = self.epoch;
+        let row = self.rows.get_mut(usize::from(partition));
+        let row = row.ok_or(EpochError::BadOp("no such partition"))?;
+        require(row.stage == stage, "the partition is at another stage")?;
+        row.changed = epoch;
+        Ok(row)
+    }
+}
+
+fn end_move(row: &mut Row, leaving: &[MemberIdx]) -> Result<(), EpochError> {
+    row.stage = Stage::Stable;
+    row.prepare_epoch = 0;
+    row.former.extend(leaving);
+    row.former.retain(|idx| !row.current.contains(idx));
+    row.former.sort_unstable();
+    row.former.dedup();
+    require(row.former.len() <= FORMER_MAX, "too many nodes may still hold data")
+}
+
+fn require(holds: bool, why: &'static str) -> Result<(), EpochError> {
+    if holds { Ok(()) } else { Err(EpochError::BadOp(why)) }
+}
+
+impl EpochProposal {
+    /// The hash that votes and the next epoch refer to.
+    pub fn hash(&self) -> [u8; 32] {
+        *blake3::hash(&self.to_canonical()).as_bytes()
+    }
+
+    /// Decides the proposal as the only voter. The voter must have no other proposal for this
+    /// slot on disk, and must have this one there before it shows the result to anyone.
+    pub fn sign_alone(self, cluster: ClusterId, key: &SigningKey) -> EpochCert {
+        let voter = NodeId::new(key.verifying_key().to_bytes());
+        let ballot = Ballot { round: 1, node: voter };
+        let message = vote_bytes(cluster, self.epoch, ballot, &self.hash());
+        let vote = Vote { voter, signature: key.sign(&message).to_bytes() };
+        EpochCert { proposal: self, ballot, votes: vec![vote] }
+    }
+}
+
+impl EpochCert {
+    /// Checks that a majority of `voters` signed this very proposal under one ballot.
+    ///
+    /// # Errors
+    /// [`EpochError::NotDecided`] when they did not.
+    pub fn verify_votes(&self, cluster: ClusterId, voters: &[NodeId]) -> Result<(), EpochError> {
+        let hash = self.proposal.hash();
+        let message = vote_bytes(cluster, self.proposal.epoch, self.ballot, &hash);
+        let genuine = |voter: &&NodeId| {
+            self.votes.iter().any(|vote| {
+                vote.voter == **voter
+                    && verify_signature(voter.as_bytes(), &message, &vote.signature).is_ok()
+            })
+        };
+        let count = voters.iter().filter(genuine).count();
+        if count > voters.len() / 2 { Ok(()) } else { Err(EpochError::NotDecided) }
+    }
+}
+
+fn vote_bytes(cluster: ClusterId, slot: u64, ballot: Ballot, hash: &[u8; 32]) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.fixed(b"dfs-epoch-v1\0");
+    cluster.encode(&mut out);
+    out.u64(slot);
+    ballot.encode(&mut out);
+    out.fixed(hash);
+    out.into_vec()
+}
+
+/// Copies a new cluster keeps of everything: any one node may be lost without a gap in service.
+pub const TARGET_COPIES: u8 = 3;
+/// Members a chain may ever name: a snapshot must fit one frame.
+pub const MEMBERS_MAX: usize = 1000;
+/// Nodes that may still hold data of one partition and have not been cleaned.
+pub const FORMER_MAX: usize = 64;
+/// More voters decide no better and slower.
+pub const VOTERS_MAX: usize = 7;

@@ -1,0 +1,46 @@
+//! The decisions of dfs, and nothing else.
+//!
+//! What a version supersedes, which nodes hold a partition, when enough replicas have answered,
+//! which of two connections stays: each is a pure function or a small state machine here, handed
+//! its time and its randomness. There is no runtime, socket, file, clock or thread in this crate,
+//! so every rule is tested in microseconds and replayed from a seed.
+//!
+//! | module | decides |
+//! | --- | --- |
+//! | [`version`] | what survives when two replicas' records of one name meet, and which version is shown |
+//! | [`epoch`] | who is a member and which nodes hold each partition, as a chain of signed decisions |
+//! | [`steward`] | which decision to propose next |
+//! | [`quorum`] | whether enough replicas have answered, or can still answer |
+//! | [`refs`] | which version uses which blob |
+//! | [`sync`] | whether two replicas hold the same |
+//! | [`member`] | which facts about nodes are newest and genuine |
+//! | [`conn`] | which of two connections stays, and when to dial again |
+//! | [`hlc`] | the stamp of the next write |
+//!
+//! ```
+//! use dfs_core::quorum::{Tally, Verdict};
+//!
+//! // Three replicas, two must answer.
+//! let mut tally = Tally::new(vec![vec!["a", "b", "c"]], Tally::<&str>::write_majority);
+//! assert_eq!(tally.ack(&"a"), Verdict::Pending);
+//! assert_eq!(tally.fail(&"b"), Verdict::Pending);
+//! assert_eq!(tally.ack(&"c"), Verdict::Reached);
+//! ```
+
+pub mod address;
+pub mod codec;
+pub mod conn;
+pub mod epoch;
+pub mod hlc;
+pub mod id;
+pub mod member;
+pub mod name;
+pub mod quorum;
+pub mod refs;
+pub mod steward;
+pub mod sync;
+pub mod version;
+pub mod writer;
+
+#[cfg(test)]
+mod tests;

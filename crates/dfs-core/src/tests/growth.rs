@@ -1,0 +1,133 @@
+//! The steward grows a cluster from one node to three, through whatever order facts come in.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::epoch::{genesis, member, node};
+use crate::epoch::{EpochOp, EpochState, Stage};
+use crate::id::{NodeId, Partition};
+use crate::steward::{ABORT_AFTER, Facts, Joiner, LAGGARD_MAX, plan};
+
+#[derive(Default)]
+struct World {
+    down: BTreeMap<NodeId, Duration>,
+    durable: BTreeMap<NodeId, u64>,
+    synced: BTreeSet<(NodeId, u64)>,
+    bodies: RefCell<BTreeSet<(NodeId, u64)>>,
+}
+
+impl Facts for World {
+    fn down_for(&self, node: &NodeId) -> Option<Duration> {
+        self.down.get(node).copied()
+    }
+
+    fn durable_epoch(&self, node: &NodeId) -> u64 {
+        self.durable.get(node).copied().unwrap_or(0)
+    }
+
+    fn synced(&self, node: &NodeId, _partition: Partition, prepare_epoch: u64) -> bool {
+        self.synced.contains(&(*node, prepare_epoch))
+    }
+
+    fn bodies(&self, node: &NodeId, _partition: Partition, prepare_epoch: u64) -> bool {
+        self.bodies.borrow().contains(&(*node, prepare_epoch))
+    }
+}
+
+fn joiner(of: u8) -> Joiner {
+    Joiner { node_id: node(of), zone: "z".to_owned(), capacity: 1 }
+}
+
+fn apply(state: &EpochState, ops: Vec<EpochOp>) -> EpochState {
+    state.propose([0; 32], ops, node(1)).unwrap().0
+}
+
+fn two_members() -> EpochState {
+    apply(&genesis().0, vec![EpochOp::AddMember(member(2, 1))])
+}
+
+fn prepared() -> EpochState {
+    let state = two_members();
+    let ops = plan(&state, &[], Duration::ZERO, &World::default());
+    apply(&state, ops)
+}
+
+#[test]
+fn who_asks_is_admitted_once() {
+    let (state, _) = genesis();
+    let ops = plan(&state, &[joiner(2), joiner(3)], Duration::ZERO, &World::default());
+    assert_eq!(ops.len(), 2);
+    let state = apply(&state, ops);
+    assert_eq!(state.members.len(), 3);
+    let again = plan(&state, &[joiner(2)], Duration::ZERO, &World::default());
+    assert!(again.iter().all(|op| !matches!(op, EpochOp::AddMember(_))));
+}
+
+#[test]
+fn every_partition_is_prepared_for_the_newcomer() {
+    let state = prepared();
+    assert!(state.rows.iter().all(|row| row.stage == Stage::Prepare && row.next == [0, 1]));
+}
+
+#[test]
+fn a_newcomer_out_of_reach_is_given_nothing() {
+    let world = World { down: [(node(2), Duration::ZERO)].into(), ..World::default() };
+    assert!(plan(&two_members(), &[], Duration::ZERO, &world).is_empty());
+}
+
+#[test]
+fn a_switch_waits_for_rows_and_a_done_for_fences_and_bodies() {
+    let state = prepared();
+    let prepare = state.epoch;
+    let mut world = World::default();
+    assert!(plan(&state, &[], Duration::ZERO, &world).is_empty());
+    world.synced.insert((node(1), prepare));
+    assert!(plan(&state, &[], Duration::ZERO, &world).is_empty(), "two of two must have synced");
+    world.synced.insert((node(2), prepare));
+    let ops = plan(&state, &[], Duration::ZERO, &world);
+    assert_eq!(ops.len(), state.rows.len());
+    let state = apply(&state, ops);
+    assert!(state.rows.iter().all(|row| row.stage == Stage::Switch));
+
+    world.bodies.borrow_mut().extend([(node(1), prepare), (node(2), prepare)]);
+    assert!(plan(&state, &[], Duration::ZERO, &world).is_empty(), "the old set is not fenced");
+    world.durable.insert(node(1), state.epoch);
+    let state = apply(&state, plan(&state, &[], Duration::ZERO, &world));
+    assert!(state.rows.iter().all(|row| row.stage == Stage::Stable && row.current == [0, 1]));
+    assert_eq!(state.moving(), 0);
+}
+
+#[test]
+fn a_newcomer_that_dies_early_is_given_up_and_taken_again() {
+    let state = prepared();
+    let mut world = World::default();
+    world.down.insert(node(2), ABORT_AFTER);
+    let state = apply(&state, plan(&state, &[], Duration::ZERO, &world));
+    assert!(state.rows.iter().all(|row| row.stage == Stage::Stable && row.current == [0]));
+    assert!(plan(&state, &[], Duration::ZERO, &world).is_empty());
+    world.down.clear();
+    let ops = plan(&state, &[], Duration::ZERO, &world);
+    assert_eq!(ops.len(), state.rows.len());
+}
+
+#[test]
+fn a_reachable_laggard_holds_up_a_switch_only_so_long() {
+    let state = apply(&two_members(), vec![EpochOp::AddMember(member(3, 2))]);
+    let state = apply(&state, plan(&state, &[], Duration::ZERO, &World::default()));
+    assert_eq!(state.rows[0].next, [0, 1, 2]);
+    let synced = [(node(1), state.epoch), (node(2), state.epoch)].into();
+    let world = World { synced, ..World::default() };
+    assert!(plan(&state, &[], Duration::ZERO, &world).is_empty());
+    assert!(!plan(&state, &[], LAGGARD_MAX, &world).is_empty());
+}
+
+#[test]
+fn a_fourth_member_holds_nothing_yet() {
+    let mut state = genesis().0;
+    for (of, idx) in [(2, 1), (3, 2), (4, 3)] {
+        state = apply(&state, vec![EpochOp::AddMember(member(of, idx))]);
+    }
+    let state = apply(&state, plan(&state, &[], Duration::ZERO, &World::default()));
+    assert!(state.rows.iter().all(|row| row.next == [0, 1, 2]));
+}

@@ -1,0 +1,73 @@
+//! Infos of nodes: genuine, newest, and compared in short.
+
+use super::epoch::{key, node};
+use crate::codec::Canonical;
+use crate::hlc::Hlc;
+use crate::member::{Directory, Learned, MoveFact, NodeInfo, ranges};
+
+fn info(of: u8, seq: u64) -> NodeInfo {
+    let info = NodeInfo {
+        node_id: node(of),
+        instance: 1,
+        seq: Hlc(seq),
+        addrs: vec!["127.0.0.1:3000".to_owned()],
+        zone: "z".to_owned(),
+        capacity: 5,
+        used: 4,
+        build: "test".to_owned(),
+        durable_epoch: 3,
+        repair_queue: 2,
+        synced: vec![MoveFact { first: 0, last: 9, prepare_epoch: 7 }],
+        bodies: Vec::new(),
+        signature: [0; 64],
+    };
+    info.sign(&key(of))
+}
+
+#[test]
+fn the_newest_genuine_info_stays() {
+    let mut directory = Directory::default();
+    assert_eq!(directory.learn(info(1, 5)), Ok(Learned::NewNode));
+    assert_eq!(directory.learn(info(1, 5)), Ok(Learned::Known));
+    assert_eq!(directory.learn(info(1, 4)), Ok(Learned::Known));
+    assert_eq!(directory.learn(info(1, 6)), Ok(Learned::Newer));
+    let forged = NodeInfo { capacity: 1 << 60, seq: Hlc(7), ..info(1, 6) };
+    assert!(directory.learn(forged).is_err());
+    assert_eq!(directory.get(&node(1)).unwrap().seq, Hlc(6));
+}
+
+#[test]
+fn two_directories_learn_from_each_others_digests() {
+    let (mut ours, mut theirs) = (Directory::default(), Directory::default());
+    for info in [info(1, 5), info(2, 1)] {
+        ours.learn(info).unwrap();
+    }
+    for info in [info(2, 9), info(3, 1)] {
+        theirs.learn(info).unwrap();
+    }
+    for info in theirs.missing_from(&ours.digest()) {
+        ours.learn(info).unwrap();
+    }
+    for info in ours.missing_from(&theirs.digest()) {
+        theirs.learn(info).unwrap();
+    }
+    assert_eq!(ours.digest(), theirs.digest());
+}
+
+#[test]
+fn infos_come_back_and_cut_ones_do_not() {
+    let info = info(1, 5);
+    let bytes = info.to_canonical();
+    assert_eq!(NodeInfo::from_canonical(bytes.clone()), Ok(info));
+    for len in 0..bytes.len() {
+        assert!(NodeInfo::from_canonical(bytes[..len].to_vec()).is_err(), "cut at {len}");
+    }
+}
+
+#[test]
+fn progress_is_told_in_ranges() {
+    let facts = ranges([(0, 3), (1, 3), (2, 3), (4, 3), (5, 8)]);
+    let shown: Vec<_> = facts.iter().map(|f| (f.first, f.last, f.prepare_epoch)).collect();
+    assert_eq!(shown, [(0, 2, 3), (4, 4, 3), (5, 5, 8)]);
+    assert!(facts[0].covers(2, 3) && !facts[0].covers(2, 4) && !facts[0].covers(3, 3));
+}
