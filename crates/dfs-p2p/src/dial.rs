@@ -1,0 +1,137 @@
+//! Whom to dial, and when: bootstrap addresses, known nodes, and a bulk connection beside each
+//! control connection. It never gives up.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use dfs_core::address::Address;
+use dfs_core::conn::Backoff;
+use dfs_core::id::NodeId;
+use tokio::time::Instant;
+
+/// What a dial is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Target {
+    /// An address from the configuration; whoever is there.
+    Bootstrap(Address),
+    /// A known node.
+    Control(NodeId),
+    /// A second connection, for chunks, where the first one was dialled.
+    Bulk(NodeId, SocketAddr),
+}
+
+/// The state of every target that was ever wanted.
+#[derive(Debug)]
+pub(crate) struct Dials {
+    started: Instant,
+    targets: BTreeMap<Target, Dial>,
+}
+
+#[derive(Debug)]
+struct Dial {
+    running: bool,
+    next: Instant,
+    backoff: Backoff,
+}
+
+impl Dials {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { started: now, targets: BTreeMap::new() }
+    }
+
+    /// Those of the wanted targets that are due, noted as running; and when the next one will be.
+    pub(crate) fn due(
+        &mut self,
+        now: Instant,
+        wanted: Vec<Target>,
+    ) -> (Vec<Target>, Option<Instant>) {
+        let mut due = Vec::new();
+        let mut next = None;
+        for target in wanted {
+            let dial = self.targets.entry(target.clone()).or_insert_with(|| Dial {
+                running: false,
+                next: now,
+                backoff: Backoff::new(KNOWN_RETRY_MAX),
+            });
+            if dial.running {
+                continue;
+            }
+            if dial.next <= now {
+                dial.running = true;
+                due.push(target);
+            } else {
+                next = Some(next.map_or(dial.next, |at: Instant| at.min(dial.next)));
+            }
+        }
+        (due, next)
+    }
+
+    /// Notes that a dial ended. `connected` says whether it had brought a connection.
+    pub(crate) fn ended(&mut self, now: Instant, target: &Target, connected: bool, random: u32) {
+        let first_minute = now - self.started < BOOTSTRAP_EAGER;
+        let Some(dial) = self.targets.get_mut(target) else { return };
+        dial.running = false;
+        if connected {
+            dial.backoff.reset();
+        }
+        let wait = match target {
+            Target::Bootstrap(_) if first_minute => BOOTSTRAP_RETRY_EAGER,
+            Target::Bootstrap(_) => BOOTSTRAP_RETRY,
+            Target::Control(_) | Target::Bulk(..) => dial.backoff.after_failure(random),
+        };
+        dial.next = now + wait;
+    }
+
+    /// News about a node: it may be reachable again, or elsewhere.
+    pub(crate) fn hurry(&mut self, now: Instant, node: &NodeId) {
+        if let Some(dial) = self.targets.get_mut(&Target::Control(*node)) {
+            dial.next = now;
+            dial.backoff.reset();
+        }
+    }
+}
+
+/// How long after the start bootstrap addresses are tried eagerly: nodes of one cluster are often
+/// started together, in any order.
+const BOOTSTRAP_EAGER: Duration = Duration::from_secs(60);
+const BOOTSTRAP_RETRY_EAGER: Duration = Duration::from_millis(500);
+/// Afterwards: cheap enough for ever, soon enough that a returned host is found within seconds.
+const BOOTSTRAP_RETRY: Duration = Duration::from_secs(10);
+/// The longest wait before a known node is tried again.
+const KNOWN_RETRY_MAX: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use dfs_env::{Env, MemoryNet};
+
+    use super::*;
+
+    #[test]
+    fn a_running_dial_is_not_started_again_and_a_failed_one_waits() {
+        let start = Env::in_memory(0, MemoryNet::default()).mono();
+        let mut dials = Dials::new(start);
+        let target = Target::Control(NodeId::new([1; 32]));
+        assert_eq!(dials.due(start, vec![target.clone()]).0.len(), 1);
+        assert!(dials.due(start, vec![target.clone()]).0.is_empty());
+        dials.ended(start, &target, false, 0);
+        let (due, next) = dials.due(start, vec![target.clone()]);
+        assert!(due.is_empty());
+        let next = next.unwrap();
+        assert!(next > start && next <= start + KNOWN_RETRY_MAX);
+        assert_eq!(dials.due(next, vec![target.clone()]).0, [target]);
+    }
+
+    #[test]
+    fn bootstrap_is_eager_in_the_first_minute() {
+        let start = Env::in_memory(0, MemoryNet::default()).mono();
+        let mut dials = Dials::new(start);
+        let target = Target::Bootstrap(":1".parse().unwrap());
+        for (age, wait) in [(0, BOOTSTRAP_RETRY_EAGER), (61, BOOTSTRAP_RETRY)] {
+            let now = start + Duration::from_secs(age);
+            assert_eq!(dials.due(now, vec![target.clone()]).0.len(), 1);
+            dials.ended(now, &target, false, 0);
+            assert_eq!(dials.due(now, vec![target.clone()]).1, Some(now + wait));
+        }
+    }
+}

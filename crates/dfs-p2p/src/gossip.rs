@@ -1,0 +1,138 @@
+//! Exchanging what is known about nodes, and keeping it on disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tracing::{debug, warn};
+
+use crate::book;
+use crate::hello::ConnClass;
+use crate::message::{Call, Gossip, Priority, Request, Response};
+use crate::network::{Network, Shared};
+use crate::peer::{CallError, Conn};
+
+impl Shared {
+    /// Exchanges everything known with a new peer.
+    pub(crate) async fn introduce(self: Arc<Self>, conn: Arc<Conn>) {
+        if let Err(error) = self.exchange(&conn).await {
+            debug!(peer = ?conn.peer, %error, "an exchange of infos failed");
+        }
+    }
+
+    async fn exchange(&self, conn: &Conn) -> Result<(), CallError> {
+        let digest = self.registry().directory.digest();
+        let ask = Gossip { digest, infos: Vec::new(), want_reply: true };
+        let answer = conn.call(gossip_call(ask)).await?;
+        let Ok(Response::Gossip(theirs)) = answer.result else { return Ok(()) };
+        self.learn(theirs.infos);
+        let infos = self.registry().directory.missing_from(&theirs.digest);
+        if !infos.is_empty() {
+            let tell = Gossip { infos, ..Gossip::default() };
+            conn.call(gossip_call(tell)).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells news about this node at once, and compares notes with one random peer at a time.
+    pub(crate) async fn gossip(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(GOSSIP_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut running = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return,
+                Some(_) = running.next() => {}
+                () = self.gossip_wake.notified() => {
+                    let infos = vec![self.own().info.clone()];
+                    for conn in self.control_conns() {
+                        let tell = Gossip { infos: infos.clone(), ..Gossip::default() };
+                        running.push(self.env.spawn("tell", async move {
+                            // Whoever misses it hears it in the next exchange.
+                            let _ = conn.call(gossip_call(tell)).await;
+                        }));
+                    }
+                }
+                _ = tick.tick() => {
+                    let conns = self.control_conns();
+                    let pick = self.env.random_u64() % (conns.len().max(1) as u64);
+                    let pick = usize::try_from(pick).unwrap_or(0);
+                    if let Some(conn) = conns.get(pick) {
+                        let run = self.clone().introduce(conn.clone());
+                        running.push(self.env.spawn("exchange", run));
+                    }
+                }
+            }
+        }
+    }
+
+    fn control_conns(&self) -> Vec<Arc<Conn>> {
+        let registry = self.registry();
+        let control = registry.conns.iter().filter(|((_, class), _)| *class == ConnClass::Control);
+        control.map(|(_, conn)| conn.clone()).collect()
+    }
+
+    pub(crate) async fn keep_book(self: Arc<Self>) {
+        let Some(path) = self.config.book.clone() else { return };
+        loop {
+            let last = tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => true,
+                () = self.env.sleep(BOOK_EVERY) => false,
+            };
+            let infos: Vec<_> = {
+                let mut registry = self.registry();
+                if !std::mem::take(&mut registry.book_is_old) && !last {
+                    continue;
+                }
+                registry.directory.iter().cloned().collect()
+            };
+            let (env, path) = (self.env.clone(), path.clone());
+            let written = self.env.offload(move || book::write(env.fs(), &path, &infos)).await;
+            if let Err(error) = written {
+                warn!(%error, "the peer book could not be written");
+            }
+            if last {
+                return;
+            }
+        }
+    }
+}
+
+/// Answers a gossip call; the layer above passes it here.
+impl Network {
+    /// Takes in what a peer knows and answers with what it lacks.
+    pub fn on_gossip(&self, gossip: Gossip) -> Response {
+        self.0.learn(gossip.infos);
+        if !gossip.want_reply {
+            return Response::Done;
+        }
+        let registry = self.0.registry();
+        Response::Gossip(Gossip {
+            digest: registry.directory.digest(),
+            infos: registry.directory.missing_from(&gossip.digest),
+            want_reply: false,
+        })
+    }
+}
+
+fn gossip_call(gossip: Gossip) -> Call {
+    Call {
+        priority: Priority::Layout,
+        deadline: GOSSIP_DEADLINE,
+        epoch: 0,
+        request: Request::Gossip(gossip),
+        body: Bytes::new(),
+        answer_bytes_max: 0,
+    }
+}
+
+/// How often notes are compared with a random peer.
+const GOSSIP_EVERY: Duration = Duration::from_secs(2);
+/// An exchange that takes longer is given up.
+const GOSSIP_DEADLINE: Duration = Duration::from_secs(5);
+/// The book is written at most this often.
+const BOOK_EVERY: Duration = Duration::from_secs(10);

@@ -1,0 +1,34 @@
+//! What the layer above provides.
+
+use dfs_core::id::{ClusterId, NodeId};
+use dfs_core::member::NodeInfo;
+use dfs_env::BoxFuture;
+
+use crate::message::{Answer, Call};
+
+/// Who is calling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// The node, proved by TLS.
+    pub node: NodeId,
+    /// Whether it proved the cluster key; otherwise it is let in as a member.
+    pub proved: bool,
+}
+
+/// Answers calls and hears about peers. Methods other than `handle` must not block.
+pub trait Handler: Send + Sync + 'static {
+    /// Carries out one call. Dropped when the caller gives up or the connection ends.
+    fn handle(&self, from: Caller, call: Call) -> BoxFuture<'_, Answer>;
+
+    /// Whether the node is a member of the layout known here.
+    fn is_member(&self, node: &NodeId) -> bool;
+
+    /// The cluster this node belongs to, once it does.
+    fn cluster_id(&self) -> Option<ClusterId>;
+
+    /// A peer's first connection came up, or its last went away.
+    fn peer_changed(&self, node: NodeId, connected: bool);
+
+    /// News about a node arrived.
+    fn info_changed(&self, info: &NodeInfo);
+}

@@ -1,0 +1,167 @@
+//! The greeting: who is there, which protocol, and the proof of the cluster key.
+
+use dfs_core::id::NodeId;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::message::Code;
+use crate::wire::proto;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ConnClass {
+    /// Small calls: gossip, epochs, records. A chunk never delays them.
+    Control,
+    /// Chunks.
+    Bulk,
+}
+
+/// What a peer's greeting says, once it is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Greeted {
+    pub(crate) instance: u64,
+    pub(crate) class: ConnClass,
+    /// Whether it proved the cluster key.
+    pub(crate) proved: bool,
+}
+
+/// Why a greeting is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unwelcome {
+    #[error("it greeted with another id than its TLS key")]
+    OtherId,
+    #[error("it speaks protocol {min} to {max}, this node {PROTO_MIN} to {PROTO_MAX}")]
+    Incompatible { min: u32, max: u32 },
+    #[error("its greeting is not valid")]
+    Malformed,
+    #[error(
+        "it does not have this cluster's key (copy cluster.key from a member, or use \
+         'dfs key export --cluster' there and 'dfs key import --cluster' here)"
+    )]
+    ClusterKey,
+}
+
+impl Unwelcome {
+    pub(crate) fn code(self) -> Code {
+        match self {
+            Self::OtherId | Self::Malformed => Code::Malformed,
+            Self::Incompatible { .. } => Code::Incompatible,
+            Self::ClusterKey => Code::ClusterMismatch,
+        }
+    }
+}
+
+/// The bytes that tie a proof to one TLS session, from its exporter.
+pub(crate) type Exporter = [u8; 32];
+
+/// Proves the cluster key inside one TLS session; of no use in any other.
+pub(crate) fn join_proof(cluster_key: &[u8; 32], exporter: &Exporter, node: &NodeId) -> [u8; 32] {
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(cluster_key).expect("HMAC takes keys of any length");
+    mac.update(exporter);
+    mac.update(node.as_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+/// Our own greeting.
+pub(crate) fn greeting(
+    cluster_key: &Zeroizing<[u8; 32]>,
+    exporter: &Exporter,
+    node: &NodeId,
+    instance: u64,
+    class: ConnClass,
+) -> proto::Hello {
+    proto::Hello {
+        node_id: node.as_bytes().to_vec().into(),
+        instance,
+        proto_min: PROTO_MIN,
+        proto_max: PROTO_MAX,
+        features: 0,
+        join_proof: join_proof(cluster_key, exporter, node).to_vec().into(),
+        conn_class: match class {
+            ConnClass::Control => proto::ConnClass::Control as i32,
+            ConnClass::Bulk => proto::ConnClass::Bulk as i32,
+        },
+    }
+}
+
+/// Checks a greeting against the key that TLS proved. Members are known by that key; anyone else
+/// must prove the cluster key.
+pub(crate) fn check(
+    hello: &proto::Hello,
+    peer: &NodeId,
+    is_member: bool,
+    cluster_key: &Zeroizing<[u8; 32]>,
+    exporter: &Exporter,
+) -> Result<Greeted, Unwelcome> {
+    if hello.node_id.as_ref() != peer.as_bytes() {
+        return Err(Unwelcome::OtherId);
+    }
+    let (min, max) = (hello.proto_min, hello.proto_max);
+    if min > PROTO_MAX || max < PROTO_MIN || min > max {
+        return Err(Unwelcome::Incompatible { min, max });
+    }
+    let class = match proto::ConnClass::try_from(hello.conn_class) {
+        Ok(proto::ConnClass::Control) => ConnClass::Control,
+        Ok(proto::ConnClass::Bulk) => ConnClass::Bulk,
+        _ => return Err(Unwelcome::Malformed),
+    };
+    let expected = join_proof(cluster_key, exporter, peer);
+    let proved = bool::from(expected.ct_eq(hello.join_proof.as_ref()));
+    if !proved && !is_member {
+        return Err(Unwelcome::ClusterKey);
+    }
+    Ok(Greeted { instance: hello.instance, class, proved })
+}
+
+/// The oldest protocol spoken here.
+pub const PROTO_MIN: u32 = 1;
+/// The newest protocol spoken here.
+pub const PROTO_MAX: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: [u8; 32] = [1; 32];
+    const SESSION: Exporter = [2; 32];
+
+    #[track_caller]
+    fn check_hello(
+        change: impl FnOnce(&mut proto::Hello),
+        session: Exporter,
+        is_member: bool,
+        expected: Result<bool, Unwelcome>,
+    ) {
+        let node = NodeId::new([3; 32]);
+        let key = Zeroizing::new(KEY);
+        let mut hello = greeting(&key, &SESSION, &node, 9, ConnClass::Bulk);
+        change(&mut hello);
+        let result = check(&hello, &node, is_member, &key, &session);
+        assert_eq!(result.map(|greeted| greeted.proved), expected);
+    }
+
+    #[test]
+    fn a_proof_holds_in_its_own_session_only() {
+        check_hello(|_| (), SESSION, false, Ok(true));
+        check_hello(|_| (), [9; 32], false, Err(Unwelcome::ClusterKey));
+    }
+
+    #[test]
+    fn a_member_needs_no_proof() {
+        check_hello(|hello| hello.join_proof.clear(), SESSION, true, Ok(false));
+        check_hello(|hello| hello.join_proof.clear(), SESSION, false, Err(Unwelcome::ClusterKey));
+    }
+
+    #[test]
+    fn another_id_version_or_class_is_named() {
+        let other = |hello: &mut proto::Hello| hello.node_id = vec![4; 32].into();
+        check_hello(other, SESSION, true, Err(Unwelcome::OtherId));
+        let newer = |hello: &mut proto::Hello| (hello.proto_min, hello.proto_max) = (7, 9);
+        check_hello(newer, SESSION, true, Err(Unwelcome::Incompatible { min: 7, max: 9 }));
+        let class = |hello: &mut proto::Hello| hello.conn_class = 77;
+        check_hello(class, SESSION, true, Err(Unwelcome::Malformed));
+    }
+}

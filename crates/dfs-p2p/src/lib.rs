@@ -1,0 +1,47 @@
+//! Authenticated, multiplexed, length-delimited protobuf messaging between nodes over TCP.
+//!
+//! A [`Network`] listens, dials its bootstrap addresses, learns of everyone else by exchanging
+//! signed infos, keeps one control and one bulk connection to each peer, and redials for ever.
+//! Calls have a priority, a deadline and at most one blob as body; [`Handler`] answers them.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`network`] | the face: start, call, peers, shut down |
+//! | [`message`] | what nodes ask each other |
+//! | [`handler`] | what the layer above provides |
+//! | `frame`, `mux`, `hello` | pure: frames, streams with credit and priority, greetings |
+//! | `secure`, `peer` | TLS, one connection |
+//! | `links`, `dial` | connections in use, and whom to dial when |
+//! | `gossip`, `book` | exchanging infos of nodes, and keeping them |
+//! | `wire` | protobuf on one side, types on the other |
+//!
+//! See `examples/echo_peers.rs` for two nodes in one process. Addresses have the forms of
+//! [`dfs_core::address`]:
+//!
+//! ```
+//! let bootstrap: dfs_core::address::Address = ":4000".parse()?;
+//! assert_eq!((bootstrap.dial_host(), bootstrap.port), ("127.0.0.1", 4000));
+//! # Ok::<(), dfs_core::address::AddressError>(())
+//! ```
+
+mod book;
+mod dial;
+mod frame;
+mod gossip;
+mod half_open;
+pub mod handler;
+mod hello;
+mod links;
+pub mod message;
+mod mux;
+pub mod network;
+mod peer;
+mod secure;
+mod wire;
+
+pub use frame::FRAME_BYTES_MAX;
+pub use handler::{Caller, Handler};
+pub use hello::{PROTO_MAX, PROTO_MIN};
+pub use network::{Config, Network, OwnFacts, Peer, StartError};
+pub use peer::CallError;
+pub use wire::{KEYS_MAX, WireError};

@@ -1,0 +1,309 @@
+//! Connections: accepted or dialled, greeted, put into use, and taken out of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfs_core::address::Address;
+use dfs_core::conn::replaces;
+use dfs_core::id::NodeId;
+use dfs_env::{Listener, Stream, Task};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use crate::dial::{Dials, Target};
+use crate::half_open::{HalfOpen, HalfOpenSlot};
+use crate::hello::{ConnClass, Unwelcome};
+use crate::message::Code;
+use crate::network::Shared;
+use crate::peer::{Conn, ConnError, Origin, greet};
+
+impl Shared {
+    pub(crate) async fn accept(self: Arc<Self>, listener: Box<dyn Listener>) {
+        let mut running = FuturesUnordered::new();
+        let half_open = Arc::new(HalfOpen::default());
+        loop {
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => break,
+                Some(_) = running.next() => {}
+                accepted = listener.accept(), if running.len() < CONNECTIONS_MAX => match accepted {
+                    Ok((stream, from)) => {
+                        if let Some(slot) = half_open.take(from.ip()) {
+                            let run = self.clone().accepted(stream, from, slot);
+                            running.push(self.env.spawn("accepted", run));
+                        }
+                    }
+                    Err(error) => {
+                        warn!(%error, "accepting a connection failed");
+                        self.env.sleep(ACCEPT_RETRY).await;
+                    }
+                },
+            }
+        }
+        drop(listener); // Refuse newcomers while the others finish.
+        self.retire_all();
+        while running.next().await.is_some() {}
+    }
+
+    async fn accepted(self: Arc<Self>, stream: Stream, from: SocketAddr, slot: HalfOpenSlot) {
+        let origin = Origin::Accepted(from);
+        let result = self.run(stream, origin, None, Some(slot)).await;
+        if let Err(error) = result {
+            report(&from.to_string(), &error);
+        }
+    }
+
+    pub(crate) async fn dial(self: Arc<Self>) {
+        let mut dials = Dials::new(self.env.mono());
+        let mut running: FuturesUnordered<Task<(Target, bool)>> = FuturesUnordered::new();
+        loop {
+            let now = self.env.mono();
+            let wanted = {
+                let mut registry = self.registry();
+                for node in std::mem::take(&mut registry.hurry) {
+                    dials.hurry(now, &node);
+                }
+                registry.wanted(&self.identity.node, &self.config.bootstrap)
+            };
+            let (due, next) = dials.due(now, wanted);
+            for target in due {
+                running.push(self.env.spawn("dialled", self.clone().dialled(target)));
+            }
+            let next = next.unwrap_or(now + DIAL_LOOK_AGAIN);
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => break,
+                Some(ended) = running.next() => {
+                    if let Ok((target, connected)) = ended {
+                        let random = u32::from_be_bytes(self.env.random());
+                        dials.ended(self.env.mono(), &target, connected, random);
+                    }
+                }
+                () = self.dial_wake.notified() => {}
+                () = tokio::time::sleep_until(next) => {}
+            }
+        }
+        self.retire_all();
+        while running.next().await.is_some() {}
+    }
+
+    /// Dials a target and carries the connection to its end; says whether there was one.
+    async fn dialled(self: Arc<Self>, target: Target) -> (Target, bool) {
+        let (class, expected) = match &target {
+            Target::Bootstrap(_) => (ConnClass::Control, None),
+            Target::Control(node) => (ConnClass::Control, Some(*node)),
+            Target::Bulk(node, _) => (ConnClass::Bulk, Some(*node)),
+        };
+        let mut connected = false;
+        let mut why = None;
+        for addr in self.addresses(&target).await {
+            if self.shutdown.is_cancelled() {
+                break;
+            }
+            let connect = timeout(CONNECT_MAX, self.env.net().connect(addr));
+            let stream = match connect.await {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    debug!(%addr, %error, "a dial failed");
+                    why = Some(error.to_string());
+                    continue;
+                }
+                Err(_) => {
+                    why = Some("no answer".to_owned());
+                    continue;
+                }
+            };
+            let origin = Origin::Dialled(addr, class);
+            let bootstrap = match &target {
+                Target::Bootstrap(address) => Some(address.clone()),
+                _ => None,
+            };
+            match self.run_expecting(stream, origin, expected, bootstrap).await {
+                Ok(()) => {
+                    connected = true;
+                    break;
+                }
+                Err(error) => report(&addr.to_string(), &error),
+            }
+        }
+        if let (Target::Bootstrap(address), false, Some(why)) = (&target, connected, why) {
+            self.tell_unanswered(address, &why);
+        }
+        (target, connected)
+    }
+
+    /// Says that a bootstrap address does not answer: at first, and again when the reason changes.
+    fn tell_unanswered(&self, address: &Address, why: &str) {
+        let mut registry = self.registry();
+        let told = registry.unanswered.insert(address.clone(), why.to_owned());
+        if told.as_deref() != Some(why) {
+            info!(%address, why, "a bootstrap address does not answer yet");
+        }
+    }
+
+    async fn addresses(&self, target: &Target) -> Vec<SocketAddr> {
+        match target {
+            Target::Bulk(_, addr) => vec![*addr],
+            Target::Control(node) => {
+                let addrs = self.registry().directory.get(node).map(|info| info.addrs.clone());
+                addrs.unwrap_or_default().iter().filter_map(|addr| addr.parse().ok()).collect()
+            }
+            Target::Bootstrap(address) => {
+                let resolve = self.env.net().resolve(address.dial_host(), address.port);
+                match timeout(CONNECT_MAX, resolve).await {
+                    Ok(Ok(addrs)) => addrs,
+                    Ok(Err(error)) => {
+                        debug!(%address, %error, "a bootstrap name does not resolve");
+                        Vec::new()
+                    }
+                    Err(_) => Vec::new(),
+                }
+            }
+        }
+    }
+
+    async fn run_expecting(
+        self: &Arc<Self>,
+        stream: Stream,
+        origin: Origin,
+        expected: Option<NodeId>,
+        bootstrap: Option<Address>,
+    ) -> Result<(), ConnError> {
+        let result = self.run(stream, origin, Some((expected, bootstrap.clone())), None).await;
+        if let (Err(ConnError::Myself), Some(address)) = (&result, bootstrap) {
+            // Our own address in our own list: nobody else is there.
+            self.registry().bootstrap_ids.insert(address, self.identity.node);
+        }
+        result
+    }
+
+    /// Greets, registers and carries one connection to its end. An error means that it never
+    /// came into use.
+    async fn run(
+        self: &Arc<Self>,
+        stream: Stream,
+        origin: Origin,
+        dialled: Option<(Option<NodeId>, Option<Address>)>,
+        half_open: Option<HalfOpenSlot>,
+    ) -> Result<(), ConnError> {
+        let own_info = self.own().info.clone();
+        let handler = self.handler.as_ref();
+        let (expected, bootstrap) = dialled.unwrap_or_default();
+        let greeting = tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => return Err(ConnError::Closed),
+            greeting = greet(&self.identity, handler, stream, origin, expected, &own_info) => greeting?,
+        };
+        drop(half_open);
+        if let Some(address) = bootstrap {
+            self.registry().bootstrap_ids.insert(address, greeting.peer);
+        }
+        let conn = Arc::new(Conn::new(&self.identity, &greeting, origin, self.force.child_token()));
+        if let Some(seen) = greeting.observed {
+            self.observed(seen, conn.dialled.is_none());
+        }
+        self.learn(vec![greeting.info.clone()]);
+        let is_new_peer = self.register(&conn);
+        let greeter =
+            is_new_peer.then(|| self.env.spawn("introduce", self.clone().introduce(conn.clone())));
+        let carried = conn.clone().run(self.env.clone(), self.handler.clone(), greeting);
+        let end = carried.await;
+        drop(greeter);
+        debug!(peer = ?conn.peer, class = ?conn.class, %end, "a connection ended");
+        self.unregister(&conn);
+        Ok(())
+    }
+
+    /// Puts a connection into use unless another one of its class stays; says whether the peer
+    /// was not connected before.
+    fn register(&self, conn: &Arc<Conn>) -> bool {
+        if self.shutdown.is_cancelled() {
+            conn.retire(Code::Ok, "shutting down");
+            return false;
+        }
+        let key = (conn.peer, conn.class);
+        let mut registry = self.registry();
+        let was_connected = registry.is_connected(&conn.peer);
+        match registry.conns.get(&key) {
+            Some(old) if !old.is_retired() && !replaces(conn.facts, old.facts) => {
+                conn.retire(Code::Duplicate, "another connection is kept");
+                return false;
+            }
+            _ => {}
+        }
+        if let Some(old) = registry.conns.insert(key, conn.clone()) {
+            old.retire(Code::Duplicate, "another connection is kept");
+        }
+        if conn.class == ConnClass::Control {
+            registry.down_since.remove(&conn.peer);
+        }
+        let is_new_peer = !was_connected && registry.is_connected(&conn.peer);
+        drop(registry);
+        self.dial_wake.notify_one();
+        if is_new_peer {
+            info!(peer = ?conn.peer, "connected");
+            self.handler.peer_changed(conn.peer, true);
+        }
+        is_new_peer
+    }
+
+    fn unregister(&self, conn: &Arc<Conn>) {
+        let key = (conn.peer, conn.class);
+        let mut registry = self.registry();
+        let in_use = registry.conns.get(&key).is_some_and(|used| Arc::ptr_eq(used, conn));
+        if !in_use {
+            return;
+        }
+        registry.conns.remove(&key);
+        if conn.class == ConnClass::Control {
+            registry.down_since.insert(conn.peer, self.env.mono());
+            let bulk = registry.conns.get(&(conn.peer, ConnClass::Bulk)).cloned();
+            drop(registry);
+            // A peer without a control connection is gone; do not let the other one linger.
+            if let Some(bulk) = bulk {
+                bulk.close();
+            }
+            info!(peer = ?conn.peer, "disconnected");
+            self.handler.peer_changed(conn.peer, false);
+        }
+        self.dial_wake.notify_one();
+    }
+
+    fn retire_all(&self) {
+        let conns: Vec<_> = self.registry().conns.values().cloned().collect();
+        for conn in conns {
+            conn.retire(Code::Ok, "shutting down");
+        }
+    }
+}
+
+fn report(addr: &str, error: &ConnError) {
+    match error {
+        ConnError::Unwelcome(Unwelcome::ClusterKey) => {
+            warn!(addr, "refused a node of another cluster: {error}");
+        }
+        ConnError::Refused(Code::ClusterMismatch, _) => {
+            warn!(
+                addr,
+                "this node was refused: the cluster there has another key (use 'dfs key export \
+                 --cluster' there and 'dfs key import --cluster' here)"
+            );
+        }
+        ConnError::OtherCluster { .. } | ConnError::Refused(Code::Incompatible, _) => {
+            warn!(addr, %error, "refused");
+        }
+        _ => debug!(addr, %error, "a connection did not come up"),
+    }
+}
+
+/// Connections that may be open at once: two for each of the peers one node keeps.
+const CONNECTIONS_MAX: usize = 1024;
+/// A failing accept, as when descriptors run out, is not retried in a busy loop.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// A host that does not answer by then is not waited for.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// How often the dialler looks without being told.
+const DIAL_LOOK_AGAIN: Duration = Duration::from_secs(1);

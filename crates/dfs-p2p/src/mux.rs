@@ -1,0 +1,393 @@
+//! Many calls on one connection: streams, priorities, credit and limits.
+//!
+//! Pure: frames in, events and frames out. A body travels in slices, so an urgent call waits for
+//! one slice at most; it is sent only as far as the receiver gave credit. What the peer may make
+//! this side hold is bounded by [`STREAMS_MAX`] and [`PEER_BYTES_MAX`].
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::frame::SLICE_BYTES;
+use crate::message::{Answer, Call, Code, Priority, Refusal};
+use crate::wire::proto::{Data, GoAway, Open, Ping, Pong, Reply, Reset, Window, frame::Kind};
+use crate::wire::{self, WireError};
+
+/// A call's number on its connection.
+pub(crate) type StreamId = u32;
+
+/// What a frame meant.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The peer calls.
+    Call(StreamId, Call),
+    /// The peer answered.
+    Answer(StreamId, Answer),
+    /// The peer gave up its call.
+    Cancelled(StreamId),
+    /// The peer closes.
+    GoAway(Code, String),
+}
+
+/// What a well-behaved peer never does: the connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Violation {
+    #[error("a message is not valid: {0}")]
+    Message(#[from] WireError),
+    #[error("a stream number is in use or belongs to the other side")]
+    StreamId,
+    #[error("more body was sent than announced or allowed")]
+    Body,
+    #[error("a greeting came twice")]
+    Greeting,
+}
+
+/// Why a call cannot begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// Too many calls are under way.
+    Streams,
+}
+
+/// One connection's calls.
+#[derive(Debug)]
+pub(crate) struct Mux {
+    next_stream: StreamId,
+    /// Frames that go before everything else.
+    urgent: VecDeque<(StreamId, Kind)>,
+    /// Streams with something to send, by priority.
+    ready: [VecDeque<StreamId>; 4],
+    sending: BTreeMap<StreamId, Sending>,
+    receiving: BTreeMap<StreamId, Receiving>,
+    /// Our calls: the longest body each takes in its answer.
+    calling: BTreeMap<StreamId, usize>,
+    /// The peer's calls being carried out: their priority and the bytes held for them.
+    serving: BTreeMap<StreamId, (Priority, usize)>,
+    /// Bytes held for the peer's calls.
+    held_bytes: usize,
+    /// Bulk slices sent since the last background one.
+    bulk_turns: u32,
+}
+
+#[derive(Debug)]
+struct Sending {
+    priority: Priority,
+    head: Option<Kind>,
+    body: Bytes,
+    credit: usize,
+}
+
+#[derive(Debug)]
+struct Receiving {
+    head: Head,
+    body: BytesMut,
+    expected: usize,
+    ungranted: usize,
+}
+
+#[derive(Debug)]
+enum Head {
+    Call(Box<Call>),
+    Answer(Answer),
+}
+
+impl Mux {
+    /// `dialler` says whether this side dialled: its streams have odd numbers.
+    pub(crate) fn new(dialler: bool) -> Self {
+        Self {
+            next_stream: if dialler { 1 } else { 2 },
+            urgent: VecDeque::new(),
+            ready: Default::default(),
+            sending: BTreeMap::new(),
+            receiving: BTreeMap::new(),
+            calling: BTreeMap::new(),
+            serving: BTreeMap::new(),
+            held_bytes: 0,
+            bulk_turns: 0,
+        }
+    }
+
+    /// Begins a call.
+    pub(crate) fn call(&mut self, call: &Call) -> Result<StreamId, Full> {
+        if self.calling.len() >= STREAMS_MAX {
+            return Err(Full::Streams);
+        }
+        let stream = self.next_stream;
+        self.next_stream = self.next_stream.wrapping_add(2);
+        self.calling.insert(stream, call.answer_bytes_max);
+        self.send(stream, call.priority, Kind::Open(wire::open(call)), call.body.clone());
+        Ok(stream)
+    }
+
+    /// Answers a call of the peer, if it still wants to know.
+    pub(crate) fn answer(&mut self, stream: StreamId, answer: &Answer) {
+        // The call counts until its answer has left: a peer that does not read gets no more.
+        let Some((priority, bytes)) = self.serving.get_mut(&stream) else { return };
+        if self.sending.contains_key(&stream) {
+            return;
+        }
+        let priority = *priority;
+        self.held_bytes = self.held_bytes - *bytes + answer.body.len();
+        *bytes = answer.body.len();
+        self.send(stream, priority, Kind::Reply(wire::reply(answer)), answer.body.clone());
+    }
+
+    /// Gives up a call of ours.
+    pub(crate) fn cancel(&mut self, stream: StreamId) {
+        if self.calling.remove(&stream).is_some() {
+            self.forget(stream);
+            self.urgent.push_back((stream, Kind::Reset(Reset { code: Code::Cancelled as i32 })));
+        }
+    }
+
+    /// Asks the peer for a sign of life.
+    pub(crate) fn ping(&mut self, nonce: u64) {
+        self.urgent.push_back((0, Kind::Ping(Ping { nonce })));
+    }
+
+    /// Tells the peer that this connection ends.
+    pub(crate) fn go_away(&mut self, message: GoAway) {
+        self.urgent.push_back((0, Kind::GoAway(message)));
+    }
+
+    /// Whether no call is under way and nothing waits to be sent.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.calling.is_empty()
+            && self.serving.is_empty()
+            && self.sending.is_empty()
+            && self.urgent.is_empty()
+    }
+
+    fn send(&mut self, stream: StreamId, priority: Priority, head: Kind, body: Bytes) {
+        let sending = Sending { priority, head: Some(head), body, credit: STREAM_CREDIT_BYTES };
+        self.sending.insert(stream, sending);
+        self.ready[priority as usize].push_back(stream);
+    }
+
+    fn end_serving(&mut self, stream: StreamId) -> Option<Priority> {
+        let (priority, bytes) = self.serving.remove(&stream)?;
+        self.held_bytes -= bytes;
+        Some(priority)
+    }
+
+    fn forget(&mut self, stream: StreamId) {
+        self.sending.remove(&stream);
+        self.receiving.remove(&stream);
+        self.end_serving(stream);
+    }
+
+    /// Takes in a frame.
+    pub(crate) fn on_frame(
+        &mut self,
+        stream: StreamId,
+        kind: Kind,
+    ) -> Result<Option<Event>, Violation> {
+        match kind {
+            Kind::Hello(_) | Kind::Ready(_) => Err(Violation::Greeting),
+            Kind::GoAway(message) => {
+                let (code, text) = wire::parse_go_away(message);
+                Ok(Some(Event::GoAway(code, text)))
+            }
+            Kind::Ping(Ping { nonce }) => {
+                if self.urgent.len() < URGENT_MAX {
+                    self.urgent.push_back((0, Kind::Pong(Pong { nonce })));
+                }
+                Ok(None)
+            }
+            Kind::Pong(_) => Ok(None),
+            Kind::Open(open) => self.on_open(stream, open),
+            Kind::Reply(reply) => self.on_reply(stream, reply),
+            Kind::Data(data) => self.on_data(stream, data.bytes),
+            Kind::Reset(_) => Ok(self.on_reset(stream)),
+            Kind::Window(Window { add }) => {
+                self.on_window(stream, add as usize);
+                Ok(None)
+            }
+        }
+    }
+
+    fn on_open(&mut self, stream: StreamId, open: Open) -> Result<Option<Event>, Violation> {
+        let theirs = stream != 0 && stream % 2 != self.next_stream % 2;
+        // An urgent call may overtake one that was numbered before it.
+        if !theirs || self.serving.contains_key(&stream) {
+            return Err(Violation::StreamId);
+        }
+        let expected = open.body_bytes as usize;
+        let call = match wire::parse_open(open) {
+            // A kind of request from a newer version is answered, not punished.
+            Err(WireError::Missing("request")) => {
+                let refusal = Refusal::new(Code::Unsupported, "this request is not known here");
+                self.refuse(stream, refusal);
+                return Ok(None);
+            }
+            other => other?,
+        };
+        if expected > BODY_BYTES_MAX {
+            return Err(Violation::Body);
+        }
+        let room = self.held_bytes + expected <= PEER_BYTES_MAX;
+        if self.serving.len() >= STREAMS_MAX || !room {
+            let retry_after = Some(OVERLOADED_RETRY);
+            let message = "too many calls at once".to_owned();
+            self.refuse(stream, Refusal { code: Code::Overloaded, message, retry_after });
+            return Ok(None);
+        }
+        self.serving.insert(stream, (call.priority, expected));
+        self.held_bytes += expected;
+        self.receive(stream, Head::Call(Box::new(call)), expected)
+    }
+
+    fn refuse(&mut self, stream: StreamId, refusal: Refusal) {
+        let answer = Answer::new(Err(refusal), 0);
+        if self.urgent.len() < URGENT_MAX {
+            self.urgent.push_back((stream, Kind::Reply(wire::reply(&answer))));
+        }
+    }
+
+    fn on_reply(&mut self, stream: StreamId, reply: Reply) -> Result<Option<Event>, Violation> {
+        // An answer to a call given up meanwhile is no fault.
+        let Some(max) = self.calling.get(&stream).copied() else { return Ok(None) };
+        if self.receiving.contains_key(&stream) {
+            return Err(Violation::StreamId);
+        }
+        let expected = reply.body_bytes as usize;
+        if expected > max {
+            return Err(Violation::Body);
+        }
+        // The peer has decided: what is left of our body is of no use to it.
+        self.sending.remove(&stream);
+        self.receive(stream, Head::Answer(wire::parse_reply(reply)?), expected)
+    }
+
+    fn receive(
+        &mut self,
+        stream: StreamId,
+        head: Head,
+        expected: usize,
+    ) -> Result<Option<Event>, Violation> {
+        let receiving = Receiving { head, body: BytesMut::new(), expected, ungranted: 0 };
+        if expected == 0 {
+            return Ok(Some(self.complete(stream, receiving)));
+        }
+        self.receiving.insert(stream, receiving);
+        Ok(None)
+    }
+
+    fn on_data(&mut self, stream: StreamId, bytes: Bytes) -> Result<Option<Event>, Violation> {
+        // Slices of a call that was refused or given up may still be under way.
+        let Some(receiving) = self.receiving.get_mut(&stream) else { return Ok(None) };
+        if receiving.body.len() + bytes.len() > receiving.expected || bytes.is_empty() {
+            return Err(Violation::Body);
+        }
+        if receiving.body.is_empty() {
+            receiving.body.reserve(receiving.expected);
+        }
+        receiving.body.extend_from_slice(&bytes);
+        receiving.ungranted += bytes.len();
+        if receiving.body.len() == receiving.expected {
+            let receiving = self.receiving.remove(&stream).ok_or(Violation::StreamId)?;
+            return Ok(Some(self.complete(stream, receiving)));
+        }
+        if receiving.ungranted >= STREAM_CREDIT_BYTES / 2 {
+            let add = u32::try_from(receiving.ungranted).map_err(|_| Violation::Body)?;
+            receiving.ungranted = 0;
+            self.urgent.push_back((stream, Kind::Window(Window { add })));
+        }
+        Ok(None)
+    }
+
+    fn complete(&mut self, stream: StreamId, receiving: Receiving) -> Event {
+        let body = receiving.body.freeze();
+        match receiving.head {
+            Head::Call(call) => Event::Call(stream, Call { body, ..*call }),
+            Head::Answer(answer) => {
+                self.calling.remove(&stream);
+                Event::Answer(stream, Answer { body, ..answer })
+            }
+        }
+    }
+
+    fn on_reset(&mut self, stream: StreamId) -> Option<Event> {
+        let was_served = self.serving.contains_key(&stream);
+        if self.calling.contains_key(&stream) {
+            // Only the caller gives up a call; the other side answers.
+            return None;
+        }
+        self.forget(stream);
+        was_served.then_some(Event::Cancelled(stream))
+    }
+
+    fn on_window(&mut self, stream: StreamId, add: usize) {
+        if let Some(sending) = self.sending.get_mut(&stream) {
+            let was_out = sending.credit == 0;
+            sending.credit = sending.credit.saturating_add(add).min(BODY_BYTES_MAX);
+            if was_out && sending.credit > 0 {
+                self.ready[sending.priority as usize].push_back(stream);
+            }
+        }
+    }
+
+    /// The frame to send next; `None` while there is none.
+    pub(crate) fn next_frame(&mut self) -> Option<(StreamId, Kind)> {
+        if let Some(frame) = self.urgent.pop_front() {
+            return Some(frame);
+        }
+        while let Some((class, stream)) = self.next_ready() {
+            let Some(sending) = self.sending.get_mut(&stream) else { continue };
+            let frame = match sending.head.take() {
+                Some(head) => head,
+                None => Kind::Data(Data { bytes: slice(sending) }),
+            };
+            if sending.body.is_empty() {
+                self.sending.remove(&stream);
+                self.end_serving(stream);
+            } else if sending.credit > 0 {
+                self.ready[class].push_back(stream);
+            }
+            return Some((stream, frame));
+        }
+        None
+    }
+
+    /// Strictly by priority, except that background gets one turn in nine of what chunks leave.
+    fn next_ready(&mut self) -> Option<(usize, StreamId)> {
+        let [layout, records, chunks, background] = &mut self.ready;
+        if let Some(stream) = layout.pop_front() {
+            return Some((0, stream));
+        }
+        if let Some(stream) = records.pop_front() {
+            return Some((1, stream));
+        }
+        let background_turn = self.bulk_turns >= CHUNK_TURNS && !background.is_empty();
+        if !background_turn && let Some(stream) = chunks.pop_front() {
+            self.bulk_turns = self.bulk_turns.saturating_add(1);
+            return Some((2, stream));
+        }
+        self.bulk_turns = 0;
+        background.pop_front().map(|stream| (3, stream))
+    }
+}
+
+fn slice(sending: &mut Sending) -> Bytes {
+    let len = SLICE_BYTES.min(sending.credit).min(sending.body.remaining());
+    sending.credit -= len;
+    sending.body.split_to(len)
+}
+
+/// Calls under way at once, each way: enough to fill a long fast line with chunks.
+pub(crate) const STREAMS_MAX: usize = 128;
+/// Body bytes one peer may make this side hold for its calls.
+pub(crate) const PEER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The longest body: the largest blob.
+pub(crate) const BODY_BYTES_MAX: usize = 9 * 1024 * 1024 + 80;
+/// Body bytes a sender may send before the receiver grants more.
+const STREAM_CREDIT_BYTES: usize = 1024 * 1024;
+/// Turns of chunks before a turn of background work.
+const CHUNK_TURNS: u32 = 8;
+/// Pongs and refusals that may wait; a peer that floods gets no more of them.
+const URGENT_MAX: usize = 1024;
+/// When to try again after a refusal for load.
+const OVERLOADED_RETRY: std::time::Duration = std::time::Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests;

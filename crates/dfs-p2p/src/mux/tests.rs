@@ -1,0 +1,182 @@
+//! Streams against each other and against a hostile peer.
+
+use std::time::Duration;
+
+use dfs_core::id::BlobId;
+
+use super::*;
+use crate::message::{Request, Response};
+
+fn call(priority: Priority, body: usize) -> Call {
+    Call {
+        priority,
+        deadline: Duration::from_secs(1),
+        epoch: 7,
+        request: Request::ChunkPut(BlobId::new([1; 32])),
+        body: vec![5; body].into(),
+        answer_bytes_max: BODY_BYTES_MAX,
+    }
+}
+
+fn answer(body: usize) -> Answer {
+    Answer { result: Ok(Response::Done), epoch: 8, body: vec![6; body].into() }
+}
+
+/// Carries everything both ways until nothing moves; gives what each side heard.
+fn carry(a: &mut Mux, b: &mut Mux) -> (Vec<Event>, Vec<Event>) {
+    let (mut at_a, mut at_b) = (Vec::new(), Vec::new());
+    loop {
+        let (to_b, to_a) = (a.next_frame(), b.next_frame());
+        if to_a.is_none() && to_b.is_none() {
+            return (at_a, at_b);
+        }
+        if let Some((stream, kind)) = to_b {
+            at_b.extend(b.on_frame(stream, kind).unwrap());
+        }
+        if let Some((stream, kind)) = to_a {
+            at_a.extend(a.on_frame(stream, kind).unwrap());
+        }
+    }
+}
+
+#[test]
+fn calls_and_answers_of_any_size_arrive_whole() {
+    for size in [0, 1, SLICE_BYTES, SLICE_BYTES + 1, STREAM_CREDIT_BYTES * 3 + 7] {
+        let (mut a, mut b) = (Mux::new(true), Mux::new(false));
+        let stream = a.call(&call(Priority::Chunks, size)).unwrap();
+        let (_, heard) = carry(&mut a, &mut b);
+        let [Event::Call(at, got)] = &heard[..] else { panic!("no call") };
+        let at = *at;
+        assert_eq!((at, got.body.len(), got.epoch), (stream, size, 7));
+        b.answer(at, &answer(size));
+        let (heard, _) = carry(&mut a, &mut b);
+        let [Event::Answer(at, got)] = &heard[..] else { panic!("no answer") };
+        assert_eq!((*at, got.body.len(), got.epoch), (stream, size, 8));
+        assert!(a.is_idle() && b.is_idle());
+    }
+}
+
+#[test]
+fn an_urgent_call_waits_for_one_slice_at_most() {
+    let mut a = Mux::new(true);
+    a.call(&call(Priority::Chunks, 10 * SLICE_BYTES)).unwrap();
+    for _ in 0..3 {
+        a.next_frame().unwrap();
+    }
+    let urgent = a.call(&call(Priority::Layout, 0)).unwrap();
+    assert_eq!(a.next_frame().unwrap().0, urgent);
+}
+
+#[test]
+fn background_work_gets_a_turn_and_no_more() {
+    let mut a = Mux::new(true);
+    let chunks = a.call(&call(Priority::Chunks, 16 * SLICE_BYTES)).unwrap();
+    let background = a.call(&call(Priority::Background, 16 * SLICE_BYTES)).unwrap();
+    let turns: Vec<_> = (0..18).map(|_| a.next_frame().unwrap().0).collect();
+    assert_eq!(turns.iter().filter(|stream| **stream == background).count(), 2);
+    assert_eq!(turns.iter().filter(|stream| **stream == chunks).count(), 16);
+}
+
+#[test]
+fn calls_of_one_priority_take_turns() {
+    let mut a = Mux::new(true);
+    let one = a.call(&call(Priority::Chunks, 3 * SLICE_BYTES)).unwrap();
+    let two = a.call(&call(Priority::Chunks, 3 * SLICE_BYTES)).unwrap();
+    let turns: Vec<_> = (0..6).map(|_| a.next_frame().unwrap().0).collect();
+    assert_eq!(turns, [one, two, one, two, one, two]);
+}
+
+#[test]
+fn nothing_is_sent_beyond_the_credit() {
+    let mut a = Mux::new(true);
+    let stream = a.call(&call(Priority::Chunks, 3 * STREAM_CREDIT_BYTES)).unwrap();
+    let mut sent = 0;
+    while let Some((_, kind)) = a.next_frame() {
+        if let Kind::Data(data) = kind {
+            sent += data.bytes.len();
+        }
+    }
+    assert_eq!(sent, STREAM_CREDIT_BYTES);
+    a.on_frame(stream, Kind::Window(Window { add: 10 })).unwrap();
+    let Some((_, Kind::Data(data))) = a.next_frame() else { panic!("credit brings no data") };
+    assert_eq!(data.bytes.len(), 10);
+}
+
+#[test]
+fn too_many_calls_are_refused_without_being_held() {
+    let (mut a, mut b) = (Mux::new(true), Mux::new(false));
+    for _ in 0..PEER_BYTES_MAX / BODY_BYTES_MAX + 2 {
+        a.call(&call(Priority::Chunks, BODY_BYTES_MAX)).unwrap();
+    }
+    let (heard, _) = carry(&mut a, &mut b);
+    let refused = heard.iter().filter(|event| match event {
+        Event::Answer(_, answer) => {
+            matches!(&answer.result, Err(refusal) if refusal.code == Code::Overloaded)
+        }
+        _ => false,
+    });
+    assert!(refused.count() > 0);
+    assert!(b.held_bytes <= PEER_BYTES_MAX);
+    for _ in 0..STREAMS_MAX {
+        let _ = a.call(&call(Priority::Layout, 0));
+    }
+    assert_eq!(a.call(&call(Priority::Layout, 0)), Err(Full::Streams));
+}
+
+#[test]
+fn a_call_given_up_is_forgotten_on_both_sides() {
+    let (mut a, mut b) = (Mux::new(true), Mux::new(false));
+    let stream = a.call(&call(Priority::Chunks, 10)).unwrap();
+    carry(&mut a, &mut b);
+    a.cancel(stream);
+    let (_, heard) = carry(&mut a, &mut b);
+    assert!(matches!(heard[..], [Event::Cancelled(at)] if at == stream));
+    b.answer(stream, &answer(10));
+    let (heard, _) = carry(&mut a, &mut b);
+    assert!(heard.is_empty() && a.is_idle() && b.is_idle());
+    assert_eq!(b.held_bytes, 0);
+}
+
+#[test]
+fn misbehaviour_ends_the_connection() {
+    let opened = |stream: StreamId, body_bytes: u32| {
+        let open = Open { body_bytes, ..wire::open(&call(Priority::Chunks, 0)) };
+        (stream, Kind::Open(open))
+    };
+    let fresh = || Mux::new(false);
+    let refused = |mux: &mut Mux, (stream, kind): (StreamId, Kind), why| {
+        assert_eq!(mux.on_frame(stream, kind).unwrap_err(), why);
+    };
+    refused(&mut fresh(), opened(0, 0), Violation::StreamId);
+    refused(&mut fresh(), opened(2, 0), Violation::StreamId);
+    refused(&mut fresh(), opened(1, u32::MAX), Violation::Body);
+    let mut twice = fresh();
+    let (stream, kind) = opened(1, 5);
+    twice.on_frame(stream, kind).unwrap();
+    refused(&mut twice, opened(1, 5), Violation::StreamId);
+    let more = Kind::Data(Data { bytes: vec![0; 6].into() });
+    refused(&mut twice, (1, more), Violation::Body);
+    let hello = Kind::Hello(crate::wire::proto::Hello::default());
+    refused(&mut fresh(), (0, hello), Violation::Greeting);
+}
+
+#[test]
+fn an_unknown_request_is_answered_as_unsupported() {
+    let (mut a, mut b) = (Mux::new(true), Mux::new(false));
+    a.call(&call(Priority::Layout, 0)).unwrap();
+    let Some((stream, Kind::Open(mut open))) = a.next_frame() else { panic!("no open") };
+    open.request = None;
+    assert!(b.on_frame(stream, Kind::Open(open)).unwrap().is_none());
+    let (heard, _) = carry(&mut a, &mut b);
+    let [Event::Answer(_, answer)] = &heard[..] else { panic!("no answer") };
+    assert_eq!(answer.result.as_ref().unwrap_err().code, Code::Unsupported);
+}
+
+#[test]
+fn a_flood_of_pings_is_answered_only_so_often() {
+    let mut mux = Mux::new(false);
+    for nonce in 0..100_000 {
+        mux.on_frame(0, Kind::Ping(Ping { nonce })).unwrap();
+    }
+    assert_eq!(mux.urgent.len(), URGENT_MAX);
+}

@@ -1,0 +1,241 @@
+//! Networks of nodes in one process: meeting, calling, refusing, closing.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dfs_core::id::{BlobId, ClusterId, NodeId};
+use dfs_core::member::NodeInfo;
+use dfs_env::{BoxFuture, Env, MemoryNet};
+use dfs_p2p::message::{Answer, Call, Code, Priority, Request, Response};
+use dfs_p2p::{CallError, Caller, Config, Handler, Network, OwnFacts};
+use ed25519_dalek::SigningKey;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+struct Node {
+    network: Network,
+    connected: watch::Receiver<BTreeSet<NodeId>>,
+}
+
+struct Echo {
+    network: Arc<Mutex<Option<Network>>>,
+    connected: watch::Sender<BTreeSet<NodeId>>,
+}
+
+impl Handler for Echo {
+    fn handle(&self, _from: Caller, call: Call) -> BoxFuture<'_, Answer> {
+        let network = self.network.lock().unwrap().clone();
+        Box::pin(async move {
+            let result = match (call.request, network) {
+                (Request::Gossip(gossip), Some(network)) => Ok(network.on_gossip(gossip)),
+                (Request::ChainGet { .. }, _) => std::future::pending().await,
+                _ => Ok(Response::Done),
+            };
+            Answer { result, epoch: 0, body: call.body }
+        })
+    }
+
+    fn is_member(&self, _node: &NodeId) -> bool {
+        false
+    }
+
+    fn cluster_id(&self) -> Option<ClusterId> {
+        None
+    }
+
+    fn peer_changed(&self, node: NodeId, connected: bool) {
+        self.connected.send_modify(|nodes| {
+            if connected {
+                nodes.insert(node)
+            } else {
+                nodes.remove(&node)
+            };
+        });
+    }
+
+    fn info_changed(&self, _info: &NodeInfo) {}
+}
+
+struct World {
+    net: MemoryNet,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { net: MemoryNet::default() }
+    }
+
+    async fn start(&self, seed: u64, port: u16, bootstrap: &[u16], cluster_key: u8) -> Node {
+        let env = Env::in_memory(seed, self.net.clone());
+        start(env, port, bootstrap, cluster_key).await
+    }
+}
+
+async fn start(env: Env, port: u16, bootstrap: &[u16], cluster_key: u8) -> Node {
+    let config = Config {
+        bootstrap: bootstrap.iter().map(|port| format!(":{port}").parse().unwrap()).collect(),
+        node_key: SigningKey::from_bytes(&env.random()),
+        instance: env.random_u64(),
+        cluster_key: Zeroizing::new([cluster_key; 32]),
+        zone: "z".to_owned(),
+        build: "test".to_owned(),
+        book: None,
+    };
+    let (sender, connected) = watch::channel(BTreeSet::new());
+    let holder = Arc::new(Mutex::new(None));
+    let handler = Arc::new(Echo { network: holder.clone(), connected: sender });
+    let listen = SocketAddr::from(([127, 0, 0, 1], port));
+    let listener = Network::bind(&env, listen).await.unwrap();
+    let network = Network::start(env, listener, config, OwnFacts::default(), handler, |network| {
+        *holder.lock().unwrap() = Some(network.clone());
+    });
+    Node { network: network.await.unwrap(), connected }
+}
+
+impl Node {
+    async fn sees(&mut self, count: usize) {
+        let wait = self.connected.wait_for(|nodes| nodes.len() == count);
+        drop(tokio::time::timeout(LIMIT, wait).await.expect("not connected in time").unwrap());
+    }
+
+    async fn echo(&self, to: &Node, body: usize) -> Result<usize, CallError> {
+        let call = call(Request::ChunkPut(BlobId::new([1; 32])), body);
+        self.network.call(&to.network.node_id(), call).await.map(|answer| answer.body.len())
+    }
+}
+
+fn call(request: Request, body: usize) -> Call {
+    Call {
+        priority: Priority::Chunks,
+        deadline: Duration::from_secs(5),
+        epoch: 0,
+        request,
+        body: Bytes::from(vec![7; body]),
+        answer_bytes_max: body,
+    }
+}
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn nodes_in_a_chain_meet_everyone_in_any_order() {
+    // Each knows only the port before it; the last is started first.
+    let world = World::new();
+    let mut nodes = Vec::new();
+    for at in (1..=5u16).rev() {
+        let before: &[u16] = if at == 1 { &[] } else { &[at - 1 + 4000] };
+        nodes.push(world.start(at.into(), 4000 + at, before, 1).await);
+    }
+    for node in &mut nodes {
+        node.sees(4).await;
+    }
+    for from in &nodes {
+        for to in nodes.iter().filter(|to| to.network.node_id() != from.network.node_id()) {
+            assert_eq!(from.echo(to, 100_000).await, Ok(100_000));
+        }
+    }
+    for node in nodes {
+        node.network.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn two_that_dial_each_other_keep_talking() {
+    for seed in 0..20 {
+        let world = World::new();
+        let mut a = world.start(seed * 2, 4001, &[4002], 1).await;
+        let mut b = world.start(seed * 2 + 1, 4002, &[4001], 1).await;
+        a.sees(1).await;
+        b.sees(1).await;
+        for _ in 0..20 {
+            // A call on the connection that gives way may be lost; the next one must not be.
+            let echoed = match a.echo(&b, 1000).await {
+                Err(CallError::Lost | CallError::NotConnected) => {
+                    b.sees(1).await;
+                    a.sees(1).await;
+                    a.echo(&b, 1000).await
+                }
+                other => other,
+            };
+            assert_eq!(echoed, Ok(1000), "seed {seed}");
+        }
+        a.network.shutdown().await;
+        b.network.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn another_cluster_key_stays_out() {
+    let world = World::new();
+    let mut inside = world.start(1, 4001, &[], 1).await;
+    let mut friend = world.start(2, 4002, &[4001], 1).await;
+    let stranger = world.start(3, 4003, &[4001], 2).await;
+    friend.sees(1).await;
+    inside.sees(1).await;
+    assert!(!stranger.network.is_connected(&inside.network.node_id()));
+    assert_eq!(stranger.echo(&inside, 1).await, Err(CallError::NotConnected));
+    assert!(inside.network.info(&stranger.network.node_id()).is_none());
+}
+
+#[tokio::test]
+async fn a_call_ends_at_its_deadline_and_when_the_peer_goes() {
+    let world = World::new();
+    let mut a = world.start(1, 4001, &[], 1).await;
+    let mut b = world.start(2, 4002, &[4001], 1).await;
+    a.sees(1).await;
+    b.sees(1).await;
+    let to = b.network.node_id();
+    // The peer never answers; either end says so at the deadline.
+    let silent =
+        Call { deadline: Duration::from_millis(50), ..call(Request::ChainGet { from: 0 }, 0) };
+    match a.network.call(&to, silent).await {
+        Ok(answer) => assert_eq!(answer.result.unwrap_err().code, Code::Deadline),
+        Err(error) => assert_eq!(error, CallError::Deadline),
+    }
+    b.network.shutdown().await;
+    a.sees(0).await;
+    assert_eq!(a.echo(&b, 1).await, Err(CallError::NotConnected));
+}
+
+#[tokio::test]
+async fn garbage_from_strangers_disturbs_nobody() {
+    let env = Env::real();
+    let mut a = start(env.clone(), 0, &[], 1).await;
+    let port = a.network.listen_addr().port();
+    let mut b = start(env.clone(), 0, &[port], 1).await;
+    let garbage: [&[u8]; 5] =
+        [b"", b"\xff\xff\xff\xff", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x40\x00", &[0; 5000]];
+    for bytes in garbage.iter().cycle().take(100) {
+        let mut stream = env.net().connect(a.network.listen_addr()).await.unwrap();
+        // The node may close before it has read everything.
+        let _ = stream.write_all(bytes).await;
+        if bytes.len() > 5 {
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+        }
+    }
+    a.sees(1).await;
+    b.sees(1).await;
+    assert_eq!(b.echo(&a, 300_000).await, Ok(300_000));
+    a.network.shutdown().await;
+    b.network.shutdown().await;
+}
+
+#[tokio::test]
+async fn many_calls_at_once_share_a_connection() {
+    let world = World::new();
+    let mut a = world.start(1, 4001, &[], 1).await;
+    let mut b = world.start(2, 4002, &[4001], 1).await;
+    a.sees(1).await;
+    b.sees(1).await;
+    let calls = (0..100usize).map(|size| a.echo(&b, size * 3000));
+    let echoed = futures_util::future::join_all(calls).await;
+    for (size, echoed) in echoed.into_iter().enumerate() {
+        assert_eq!(echoed, Ok(size * 3000));
+    }
+}
