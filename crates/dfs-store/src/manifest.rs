@@ -1,0 +1,216 @@
+//! Manifests and reference pages: the lists that tie blobs together.
+//!
+//! A manifest is sealed and gives the order of a file's chunks, so a swapped, repeated or missing
+//! chunk changes the list. A file with more chunks than one page holds has a page of level 1 that
+//! lists pages of level 0. Reference pages list, in clear, all blobs of one version, for peers
+//! that must know what belongs together without a key.
+
+use bytes::{Buf, Bytes};
+use dfs_core::id::{BlobId, VaultId};
+
+use crate::blob::{BODY_AT, Blob, Header, Kind, Suite};
+
+/// A page of the list of a file's chunks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// 0: `ids` are chunks. 1: `ids` are pages of level 0.
+    pub level: u8,
+    /// Random, one for each stored file: keeps equal files from sharing a page.
+    pub file_id: [u8; 16],
+    /// Plaintext bytes in every chunk but the last.
+    pub chunk_bytes: u32,
+    /// Plaintext bytes the page covers.
+    pub total_bytes: u64,
+    /// Keyed hash of the whole plaintext; zero in a page below another.
+    pub content: [u8; 32],
+    /// The listed blobs, in order.
+    pub ids: Vec<BlobId>,
+}
+
+/// Why bytes are not such a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PageError {
+    /// Not the format.
+    #[error("the page is not valid")]
+    Malformed,
+    /// Written by a newer program.
+    #[error("the page has unknown format version {0}")]
+    UnknownVersion(u8),
+}
+
+impl Manifest {
+    /// The page's plaintext.
+    ///
+    /// # Panics
+    /// When there are more ids than [`MANIFEST_IDS_MAX`]: writers start a new page before.
+    pub fn encode(&self) -> Vec<u8> {
+        assert!(self.ids.len() <= MANIFEST_IDS_MAX, "a full page is followed by another");
+        let mut out = Vec::with_capacity(MANIFEST_HEAD + self.ids.len() * BlobId::LEN);
+        out.extend_from_slice(b"DFSM");
+        out.extend_from_slice(&[MANIFEST_VERSION, self.level, 0, 0]);
+        out.extend_from_slice(&self.file_id);
+        out.extend_from_slice(&self.chunk_bytes.to_le_bytes());
+        out.extend_from_slice(&self.total_bytes.to_le_bytes());
+        out.extend_from_slice(&self.content);
+        put_ids(&self.ids, &mut out);
+        out
+    }
+
+    /// Reads a page's plaintext. The number of ids must fit the bytes it covers.
+    ///
+    /// # Errors
+    /// [`PageError`] when it is something else.
+    pub fn decode(mut page: Bytes) -> Result<Self, PageError> {
+        if page.len() < MANIFEST_HEAD || page.split_to(4) != b"DFSM"[..] {
+            return Err(PageError::Malformed);
+        }
+        let version = page.get_u8();
+        if version != MANIFEST_VERSION {
+            return Err(PageError::UnknownVersion(version));
+        }
+        let level = page.get_u8();
+        let flags = page.get_u16_le();
+        let mut file_id = [0; 16];
+        page.copy_to_slice(&mut file_id);
+        let chunk_bytes = page.get_u32_le();
+        let total_bytes = page.get_u64_le();
+        let mut content = [0; 32];
+        page.copy_to_slice(&mut content);
+        let ids = take_ids(page, MANIFEST_IDS_MAX)?;
+        let page = Self { level, file_id, chunk_bytes, total_bytes, content, ids };
+        let chunk_ok = chunk_bytes > 0 && chunk_bytes <= CHUNK_BYTES_MAX;
+        let count_ok = chunk_ok && page.ids.len() as u64 == page.expected_ids();
+        if flags != 0 || level > 1 || !count_ok {
+            return Err(PageError::Malformed);
+        }
+        Ok(page)
+    }
+
+    /// Plaintext bytes under one id of this page, except perhaps the last.
+    pub fn bytes_per_id(&self) -> u64 {
+        match self.level {
+            0 => u64::from(self.chunk_bytes),
+            _ => u64::from(self.chunk_bytes) * MANIFEST_IDS_MAX as u64,
+        }
+    }
+
+    fn expected_ids(&self) -> u64 {
+        self.total_bytes.div_ceil(self.bytes_per_id())
+    }
+}
+
+/// A page that lists, in clear, blobs of one version, or further such pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReferencePage {
+    /// 0: `ids` are blobs of the version. Above: pages of the level below.
+    pub level: u8,
+    /// The listed blobs.
+    pub ids: Vec<BlobId>,
+}
+
+impl ReferencePage {
+    /// The page as a stored blob.
+    ///
+    /// # Panics
+    /// When there are more ids than [`REFERENCE_IDS_MAX`]: writers start a new page before.
+    pub fn to_blob(&self, vault: VaultId) -> Blob {
+        assert!(self.ids.len() <= REFERENCE_IDS_MAX, "a full page is followed by another");
+        let body_len = REFERENCE_HEAD + self.ids.len() * BlobId::LEN;
+        let header = Header {
+            suite: Suite::Clear,
+            kind: Kind::References,
+            padded: false,
+            key_epoch: 0,
+            body_len: u32::try_from(body_len).expect("a page is small"),
+            vault,
+            salt: [0; 16],
+        };
+        let mut bytes = Vec::with_capacity(BODY_AT + body_len);
+        header.write(&mut bytes);
+        bytes.push(self.level);
+        put_ids(&self.ids, &mut bytes);
+        Blob::of(bytes)
+    }
+
+    /// Reads a stored page.
+    ///
+    /// # Errors
+    /// [`PageError`] when the blob is something else.
+    pub fn from_blob(blob: &Bytes) -> Result<Self, PageError> {
+        let header = Header::parse(blob).map_err(|_| PageError::Malformed)?;
+        if header.kind != Kind::References || blob.len() < BODY_AT + REFERENCE_HEAD {
+            return Err(PageError::Malformed);
+        }
+        let mut body = blob.slice(BODY_AT..);
+        let level = body.get_u8();
+        Ok(Self { level, ids: take_ids(body, REFERENCE_IDS_MAX)? })
+    }
+}
+
+fn put_ids(ids: &[BlobId], out: &mut Vec<u8>) {
+    out.extend_from_slice(&u32::try_from(ids.len()).expect("a page is small").to_le_bytes());
+    ids.iter().for_each(|id| out.extend_from_slice(id.as_bytes()));
+}
+
+fn take_ids(mut bytes: Bytes, max: usize) -> Result<Vec<BlobId>, PageError> {
+    let count = bytes.try_get_u32_le().map_err(|_| PageError::Malformed)? as usize;
+    if count > max || bytes.len() != count * BlobId::LEN {
+        return Err(PageError::Malformed);
+    }
+    let id = |raw: &[u8]| BlobId::from_slice(raw).map_err(|_| PageError::Malformed);
+    bytes.chunks_exact(BlobId::LEN).map(id).collect()
+}
+
+const MANIFEST_VERSION: u8 = 1;
+const MANIFEST_HEAD: usize = 4 + 4 + 16 + 4 + 8 + 32 + 4;
+const REFERENCE_HEAD: usize = 1 + 4;
+/// Ids on one manifest page: just under 1 MiB.
+pub const MANIFEST_IDS_MAX: usize = 32_000;
+/// Ids on one reference page.
+pub const REFERENCE_IDS_MAX: usize = 1024;
+/// The largest chunk a manifest may speak of.
+const CHUNK_BYTES_MAX: u32 = 8 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(ids: usize, total_bytes: u64) -> Manifest {
+        let ids = (0..ids).map(|at| BlobId::of(&at.to_le_bytes())).collect();
+        Manifest {
+            level: 0,
+            file_id: [1; 16],
+            chunk_bytes: 1024,
+            total_bytes,
+            content: [2; 32],
+            ids,
+        }
+    }
+
+    #[test]
+    fn pages_come_back() {
+        for (ids, total) in [(0, 0), (1, 1), (1, 1024), (3, 2049)] {
+            let page = manifest(ids, total);
+            assert_eq!(Manifest::decode(page.encode().into()), Ok(page));
+        }
+        let page = ReferencePage { level: 1, ids: manifest(5, 5000).ids };
+        let blob = page.to_blob(VaultId::new([3; 16]));
+        assert_eq!(ReferencePage::from_blob(&blob.bytes), Ok(page));
+    }
+
+    #[test]
+    fn a_list_that_does_not_fit_its_size_is_refused() {
+        for (ids, total) in [(1, 0), (0, 1), (2, 1024), (3, 3073)] {
+            let page = manifest(ids, total).encode();
+            assert_eq!(Manifest::decode(page.into()), Err(PageError::Malformed), "{ids} {total}");
+        }
+    }
+
+    #[test]
+    fn cut_pages_are_refused() {
+        let page = manifest(2, 2000).encode();
+        for len in 0..page.len() {
+            assert!(Manifest::decode(page[..len].to_vec().into()).is_err(), "cut at {len}");
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! The index: records, reference rows, which blobs are held, certificates, small state.
+//!
+//! One redb database on the [`dfs_env::Vfs`]. Writes are grouped: one committer runs every change
+//! that waits in one transaction, commits it durably, and answers all of them. Keys begin with the
+//! top 16 bits of the hash that places them, so a partition is one range whatever its size.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use dfs_core::codec::Canonical;
+use dfs_core::id::{
+    BlobId, DirId, Partition, PartitionBits, RecordKey, VaultId, Vid, dir_partition,
+};
+use dfs_core::refs::RefRow;
+use dfs_core::sync::{Root, Table};
+use dfs_core::version::{Record, merge};
+use dfs_env::{Env, OpenMode, VfsFile};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+};
+
+use crate::error::OpenStoreError;
+
+type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
+const RECORDS: Rows = TableDefinition::new("records");
+const REFS: Rows = TableDefinition::new("refs");
+const BLOBS: Rows = TableDefinition::new("blobs");
+const SUMS: Rows = TableDefinition::new("sums");
+const CERTS: Rows = TableDefinition::new("certs");
+const STATE: Rows = TableDefinition::new("state");
+
+/// The open database.
+pub(crate) struct Meta {
+    db: Database,
+}
+
+pub(crate) type MetaResult<T> = Result<T, redb::Error>;
+
+impl Meta {
+    pub(crate) fn open(env: &Env, path: &Path) -> Result<Self, OpenStoreError> {
+        let file = env.fs().open(path, OpenMode::Create);
+        let file = file.map_err(|error| OpenStoreError::Io(path.to_owned(), error))?;
+        forget_unfinished(file.as_ref())
+            .map_err(|error| OpenStoreError::Io(path.to_owned(), error))?;
+        let broken = |error: redb::Error| OpenStoreError::Index(path.to_owned(), Box::new(error));
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        let db =
+            builder.create_with_backend(Backend(file)).map_err(|error| broken(error.into()))?;
+        let meta = Self { db };
+        meta.write(|tx| tx.create_tables()).map_err(broken)?;
+        Ok(meta)
+    }
+
+    /// Runs changes in one transaction and makes them durable.
+    pub(crate) fn write<T>(
+        &self,
+        work: impl FnOnce(&mut MetaTx) -> MetaResult<T>,
+    ) -> MetaResult<T> {
+        let mut inner = self.db.begin_write()?;
+        // Stored bytes come from peers: two phases keep a crafted page from passing as a commit.
+        inner.set_two_phase_commit(true);
+        let mut tx = MetaTx { inner };
+        let value = work(&mut tx)?;
+        tx.inner.commit()?;
+        Ok(value)
+    }
+
+    pub(crate) fn reader(&self) -> MetaResult<MetaReader> {
+        Ok(MetaReader { inner: self.db.begin_read()? })
+    }
+}
+
+impl fmt::Debug for Meta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meta")
+    }
+}
+
+/// A record that is not kept: see [`Record::is_bounded`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TooLarge;
+
+/// One write transaction.
+pub(crate) struct MetaTx {
+    inner: redb::WriteTransaction,
+}
+
+impl MetaTx {
+    fn create_tables(&mut self) -> MetaResult<()> {
+        for table in [RECORDS, REFS, BLOBS, SUMS, CERTS, STATE] {
+            self.inner.open_table(table)?;
+        }
+        Ok(())
+    }
+
+    fn get(&self, table: Rows, key: &[u8]) -> MetaResult<Option<Vec<u8>>> {
+        Ok(self.inner.open_table(table)?.get(key)?.map(|value| value.value().to_vec()))
+    }
+
+    fn set(&self, table: Rows, key: &[u8], value: &[u8]) -> MetaResult<()> {
+        self.inner.open_table(table)?.insert(key, value)?;
+        Ok(())
+    }
+
+    /// Joins a record with what is held; says whether anything changed, or that the result would
+    /// be too large to keep.
+    pub(crate) fn merge_record(
+        &mut self,
+        key: &RecordKey,
+        theirs: &Record,
+    ) -> MetaResult<Result<bool, TooLarge>> {
+        let row = record_row(key);
+        let ours = match self.get(RECORDS, &row)? {
+            Some(bytes) => decode_record(bytes)?,
+            None => Record::default(),
+        };
+        let merged = merge(&ours, theirs);
+        if merged == ours {
+            return Ok(Ok(false));
+        }
+        if !merged.is_bounded() {
+            return Ok(Err(TooLarge));
+        }
+        self.set(RECORDS, &row, &merged.to_canonical())?;
+        let old = (!ours.is_empty()).then(|| record_item(key, &ours));
+        self.change_root(Table::Records, &row, old, record_item(key, &merged))?;
+        Ok(Ok(true))
+    }
+
+    /// Joins a row with what is held; says whether anything changed.
+    pub(crate) fn merge_ref(&mut self, theirs: &RefRow) -> MetaResult<bool> {
+        let row = ref_row(&theirs.blob, &theirs.vid);
+        let ours = self.get(REFS, &row)?.map(decode_ref).transpose()?;
+        let merged = ours.map_or(*theirs, |ours| ours.merged(*theirs));
+        if ours == Some(merged) {
+            return Ok(false);
+        }
+        self.set(REFS, &row, &merged.to_canonical())?;
+        let old = ours.map(|ours| ours.state_hash());
+        self.change_root(Table::Refs, &row, old, merged.state_hash())?;
+        Ok(true)
+    }
+
+    fn change_root(
+        &self,
+        table: Table,
+        row: &[u8],
+        old: Option<[u8; 32]>,
+        new: [u8; 32],
+    ) -> MetaResult<()> {
+        if old == Some(new) {
+            return Ok(());
+        }
+        let key = root_key(table, partition_of_row(row));
+        let mut root = self.get(SUMS, &key)?.map(|bytes| decode_root(&bytes)).unwrap_or_default();
+        if let Some(old) = old {
+            root.subtract(&old);
+        }
+        root.add(&new);
+        let mut value = root.sum.to_vec();
+        value.extend_from_slice(&root.count.to_le_bytes());
+        self.set(SUMS, &key, &value)
+    }
+
+    /// Notes that a blob of this many bytes is durable; says whether that is news.
+    pub(crate) fn add_blob(&mut self, id: &BlobId, len: u32) -> MetaResult<bool> {
+        let mut table = self.inner.open_table(BLOBS)?;
+        Ok(table.insert(id.as_bytes().as_slice(), len.to_le_bytes().as_slice())?.is_none())
+    }
+
+    /// Forgets a blob; gives the bytes it had.
+    pub(crate) fn remove_blob(&mut self, id: &BlobId) -> MetaResult<Option<u32>> {
+        let mut table = self.inner.open_table(BLOBS)?;
+        let removed = table.remove(id.as_bytes().as_slice())?;
+        Ok(removed.map(|value| decode_len(value.value())))
+    }
+
+    pub(crate) fn has_blob(&self, id: &BlobId) -> MetaResult<bool> {
+        Ok(self.inner.open_table(BLOBS)?.get(id.as_bytes().as_slice())?.is_some())
+    }
+
+    pub(crate) fn set_cert(&mut self, id: &[u8; 32], cert: &[u8]) -> MetaResult<()> {
+        self.set(CERTS, id, cert)
+    }
+
+    pub(crate) fn set_state(&mut self, key: &str, value: &[u8]) -> MetaResult<()> {
+        self.set(STATE, key.as_bytes(), value)
+    }
+}
+
+/// One read transaction: a snapshot.
+pub(crate) struct MetaReader {
+    inner: ReadTransaction,
+}
+
+impl MetaReader {
+    fn get(&self, table: Rows, key: &[u8]) -> MetaResult<Option<Vec<u8>>> {
+        Ok(self.inner.open_table(table)?.get(key)?.map(|value| value.value().to_vec()))
+    }
+
+    pub(crate) fn record(&self, key: &RecordKey) -> MetaResult<Record> {
+        let found = self.get(RECORDS, &record_row(key))?;
+        found.map_or(Ok(Record::default()), decode_record)
+    }
+
+    /// Rows from `from`, included, to `to`, left out.
+    fn range<T>(
+        &self,
+        table: Rows,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: usize,
+        decode: impl Fn(&[u8], Vec<u8>) -> MetaResult<T>,
+    ) -> MetaResult<Vec<T>> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        let table = self.inner.open_table(table)?;
+        let end = to.map_or(Unbounded, Excluded);
+        let mut rows = Vec::new();
+        for row in table.range::<&[u8]>((Included(from), end))?.take(limit) {
+            let (key, value) = row?;
+            rows.push(decode(key.value(), value.value().to_vec())?);
+        }
+        Ok(rows)
+    }
+
+    /// Records of one directory after a tag, in order of tags.
+    pub(crate) fn scan_dir(
+        &self,
+        vault: &VaultId,
+        dir: &DirId,
+        after: Option<[u8; 16]>,
+        limit: usize,
+    ) -> MetaResult<Vec<(RecordKey, Record)>> {
+        let mut prefix = dir_partition(vault, dir, LOCATION_BITS).to_be_bytes().to_vec();
+        prefix.extend_from_slice(vault.as_bytes());
+        prefix.extend_from_slice(dir.as_bytes());
+        let mut from = prefix.clone();
+        if let Some(tag) = after {
+            from.extend_from_slice(&tag);
+            from.push(0); // The first key after the whole one.
+        }
+        let end = successor(&prefix);
+        self.range(RECORDS, &from, end.as_deref(), limit, |key, value| {
+            Ok((decode_key(key)?, decode_record(value)?))
+        })
+    }
+
+    /// Records of one partition from a row key on.
+    pub(crate) fn scan_records(
+        &self,
+        partition: Partition,
+        bits: PartitionBits,
+        after: &[u8],
+        limit: usize,
+    ) -> MetaResult<Vec<(RecordKey, Record)>> {
+        let (from, to) = partition_range(partition, bits, after);
+        self.range(RECORDS, &from, to.as_deref(), limit, |key, value| {
+            Ok((decode_key(key)?, decode_record(value)?))
+        })
+    }
+
+    /// Reference rows of one partition from a row key on.
+    pub(crate) fn scan_refs(
+        &self,
+        partition: Partition,
+        bits: PartitionBits,
+        after: &[u8],
+        limit: usize,
+    ) -> MetaResult<Vec<RefRow>> {
+        let (from, to) = partition_range(partition, bits, after);
+        self.range(REFS, &from, to.as_deref(), limit, |_, value| decode_ref(value))
+    }
+
+    /// The rows of one blob.
+    pub(crate) fn refs_of(&self, id: &BlobId, limit: usize) -> MetaResult<Vec<RefRow>> {
+        let from = ref_row(id, &Vid::new([0; 16]));
+        let end = successor(&from[..from.len() - Vid::LEN]);
+        self.range(REFS, &from, end.as_deref(), limit, |_, value| decode_ref(value))
+    }
+
+    pub(crate) fn roots(&self, table: Table, bits: PartitionBits) -> MetaResult<Vec<Root>> {
+        let mut roots = vec![Root::default(); bits.count()];
+        let from = root_key(table, 0);
+        let end = successor(&from[..1]);
+        let found = self.range(SUMS, &from, end.as_deref(), usize::MAX, |key, value| {
+            Ok((usize::from(u16::from_be_bytes([key[1], key[2]])), decode_root(&value)))
+        })?;
+        for (at, root) in found {
+            if let Some(slot) = roots.get_mut(at) {
+                *slot = root;
+            }
+        }
+        Ok(roots)
+    }
+
+    pub(crate) fn has_blob(&self, id: &BlobId) -> MetaResult<bool> {
+        Ok(self.inner.open_table(BLOBS)?.get(id.as_bytes().as_slice())?.is_some())
+    }
+
+    /// How many blobs are held, and their bytes. `O(n)`.
+    pub(crate) fn count_blobs(&self) -> MetaResult<(u64, u64)> {
+        let mut total = (0, 0);
+        for row in self.inner.open_table(BLOBS)?.iter()? {
+            total.0 += 1;
+            total.1 += u64::from(decode_len(row?.1.value()));
+        }
+        Ok(total)
+    }
+
+    pub(crate) fn cert(&self, id: &[u8; 32]) -> MetaResult<Option<Vec<u8>>> {
+        self.get(CERTS, id)
+    }
+
+    pub(crate) fn state(&self, key: &str) -> MetaResult<Option<Vec<u8>>> {
+        self.get(STATE, key.as_bytes())
+    }
+}
+
+/// The row key of a record: location, vault, directory, tag.
+pub fn record_row(key: &RecordKey) -> Vec<u8> {
+    let mut row = key.partition(LOCATION_BITS).to_be_bytes().to_vec();
+    row.extend_from_slice(&key.to_canonical());
+    row
+}
+
+/// The row key of a reference: location, blob, version.
+pub fn ref_row(blob: &BlobId, vid: &Vid) -> Vec<u8> {
+    let mut row = blob.partition(LOCATION_BITS).to_be_bytes().to_vec();
+    row.extend_from_slice(blob.as_bytes());
+    row.extend_from_slice(vid.as_bytes());
+    row
+}
+
+fn partition_of_row(row: &[u8]) -> Partition {
+    u16::from_be_bytes([row[0], row[1]]) >> (16 - ROOT_BITS.get())
+}
+
+fn partition_range(
+    partition: Partition,
+    bits: PartitionBits,
+    after: &[u8],
+) -> (Vec<u8>, Option<Vec<u8>>) {
+    let shift = 16 - bits.get();
+    let first = partition << shift;
+    let mut from = first.to_be_bytes().to_vec();
+    if after > from.as_slice() {
+        from = after.to_vec();
+        from.push(0);
+    }
+    let end = u32::from(first) + (1 << shift);
+    let end = u16::try_from(end).ok().map(|end| end.to_be_bytes().to_vec());
+    (from, end)
+}
+
+/// The first key that does not begin with `prefix`; `None` when there is none.
+fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut next = prefix.to_vec();
+    while let Some(last) = next.pop() {
+        if let Some(higher) = last.checked_add(1) {
+            next.push(higher);
+            return Some(next);
+        }
+    }
+    None
+}
+
+/// What a record adds to its partition's root.
+fn record_item(key: &RecordKey, record: &Record) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&key.to_canonical()).update(&record.state_hash());
+    *hasher.finalize().as_bytes()
+}
+
+fn root_key(table: Table, partition: Partition) -> [u8; 3] {
+    let [high, low] = partition.to_be_bytes();
+    [table as u8, high, low]
+}
+
+fn decode_root(bytes: &[u8]) -> Root {
+    let mut root = Root::default();
+    if let Some((sum, count)) = bytes.split_first_chunk::<32>() {
+        root.sum = *sum;
+        root.count = count.first_chunk().map_or(0, |count| u64::from_le_bytes(*count));
+    }
+    root
+}
+
+fn decode_len(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(0, |len| u32::from_le_bytes(*len))
+}
+
+fn corrupt(what: &str) -> redb::Error {
+    redb::Error::Corrupted(format!("{what} in the index does not decode"))
+}
+
+fn decode_key(row: &[u8]) -> MetaResult<RecordKey> {
+    RecordKey::from_canonical(row[2..].to_vec()).map_err(|_| corrupt("a record key"))
+}
+
+fn decode_record(bytes: Vec<u8>) -> MetaResult<Record> {
+    Record::from_canonical(bytes).map_err(|_| corrupt("a record"))
+}
+
+fn decode_ref(bytes: Vec<u8>) -> MetaResult<RefRow> {
+    RefRow::from_canonical(bytes).map_err(|_| corrupt("a reference row"))
+}
+
+/// Empties a file whose creation was cut short. redb writes its magic number last, so a file that
+/// does not begin with it holds nothing.
+fn forget_unfinished(file: &dyn VfsFile) -> io::Result<()> {
+    let mut magic = [0; 9];
+    if file.size()? >= 9 {
+        file.read_exact_at(&mut magic, 0)?;
+    }
+    if magic == [0; 9] { file.set_len(0) } else { Ok(()) }
+}
+
+/// redb on a file of the environment.
+#[derive(Debug)]
+struct Backend(Box<dyn VfsFile>);
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.0.size()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(out, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(data, offset)
+    }
+}
+
+/// A write error that many waiters share.
+pub(crate) type SharedError = Arc<redb::Error>;
+
+/// Rows are placed by 16 bits whatever the partition size, so a split moves no row.
+const LOCATION_BITS: PartitionBits = match PartitionBits::new(16) {
+    Ok(bits) => bits,
+    Err(_) => panic!("16 bits are allowed"),
+};
+/// Roots are kept for partitions of this size, the one every cluster starts with.
+const ROOT_BITS: PartitionBits = PartitionBits::GENESIS;
+/// Pages of the index kept in memory: the hot directories of a large vault, little beside 1 GiB.
+const CACHE_BYTES: usize = 32 << 20;

@@ -1,0 +1,510 @@
+//! The store: sealed blobs, records and reference rows on one disk.
+//!
+//! Everything is durable before a call returns, and checked on every read. What fails its check
+//! is set aside and reported as missing, never served.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use dfs_core::codec::Canonical;
+use dfs_core::epoch::{EpochCert, EpochState};
+use dfs_core::id::{BlobId, CertId, DirId, Partition, PartitionBits, RecordKey, VaultId};
+use dfs_core::refs::RefRow;
+use dfs_core::sync::{Root, Table};
+use dfs_core::version::Record;
+use dfs_core::writer::WriterCert;
+use dfs_env::{Env, Task};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tracing::{error, warn};
+
+use crate::blob::Header;
+use crate::chunks::{Chunks, Found};
+use crate::error::{OpenStoreError, ReadError, WriteError};
+use crate::meta::{Meta, MetaReader, MetaResult, MetaTx, SharedError, TooLarge};
+pub use crate::meta::{record_row, ref_row};
+use crate::space::{Purpose, Space};
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The data directory, opened before by [`crate::data_dir::DataDir`].
+    pub root: PathBuf,
+    /// Bytes of blobs to hold at most; `None` offers most of the free space.
+    pub capacity: Option<u64>,
+}
+
+/// A record key and its record.
+pub type KeyedRecord = (RecordKey, Record);
+
+/// An open store; cheap to clone. Close it with [`Store::close`] to wait for what is under way.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    env: Env,
+    meta: Arc<Meta>,
+    chunks: Arc<Chunks>,
+    space: Space,
+    /// Files being written at once: beyond a few, a disk only queues.
+    writing: Semaphore,
+    /// Orders quarantine against the writing of a good copy of the same blob.
+    renaming: Vec<Mutex<()>>,
+    failed: Arc<AtomicBool>,
+    jobs: std::sync::Mutex<Option<mpsc::Sender<Job>>>,
+    committer: Mutex<Option<Task<()>>>,
+}
+
+type Completion = Box<dyn FnOnce(Result<(), SharedError>) + Send>;
+type Job = Box<dyn FnOnce(&mut MetaTx) -> MetaResult<Completion> + Send>;
+
+impl Inner {
+    async fn rename_lock(&self, id: &BlobId) -> tokio::sync::MutexGuard<'_, ()> {
+        self.renaming[usize::from(id.as_bytes()[0]) % self.renaming.len()].lock().await
+    }
+}
+
+impl Store {
+    /// Opens the store of a data directory.
+    ///
+    /// # Errors
+    /// [`OpenStoreError`] when the index is damaged or the disk refuses.
+    pub async fn open(env: Env, config: Config) -> Result<Self, OpenStoreError> {
+        let opened = {
+            let env = env.clone();
+            env.clone().offload(move || open_parts(&env, config)).await?
+        };
+        let (meta, chunks, space) = opened;
+        let failed = Arc::new(AtomicBool::new(false));
+        let (jobs, waiting) = mpsc::channel(JOBS_WAITING_MAX);
+        let committer = commit_all(env.clone(), meta.clone(), failed.clone(), waiting);
+        let committer = env.spawn("committer", committer);
+        Ok(Self(Arc::new(Inner {
+            env,
+            meta,
+            chunks,
+            space,
+            writing: Semaphore::new(FILES_WRITING_MAX),
+            renaming: (0..RENAME_LOCKS).map(|_| Mutex::new(())).collect(),
+            failed,
+            jobs: std::sync::Mutex::new(Some(jobs)),
+            committer: Mutex::new(Some(committer)),
+        })))
+    }
+
+    /// Refuses further writes and waits for those under way.
+    ///
+    /// # Panics
+    /// Never: no holder of its locks does.
+    pub async fn close(&self) {
+        drop(self.0.jobs.lock().expect("no holder of this lock panics").take());
+        if let Some(committer) = self.0.committer.lock().await.take() {
+            let _ = committer.await;
+        }
+    }
+
+    /// Whether a failed disk made the store refuse writes.
+    pub fn has_failed(&self) -> bool {
+        self.0.failed.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of blobs this store offers to hold.
+    pub fn capacity(&self) -> u64 {
+        self.0.space.capacity()
+    }
+
+    /// Bytes of blobs it holds.
+    pub fn used(&self) -> u64 {
+        self.0.space.used()
+    }
+
+    /// Stores a blob. Durable on return; storing it again is cheap.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the blob does not count as stored then.
+    pub async fn put_blob(&self, id: BlobId, bytes: Bytes) -> Result<(), WriteError> {
+        let inner = &self.0;
+        if inner.failed.load(Ordering::Relaxed) {
+            return Err(WriteError::Closed);
+        }
+        let len = u32::try_from(bytes.len()).map_err(|_| WriteError::WrongId(id))?;
+        if self.has_blob(id).await.unwrap_or(false) {
+            return Ok(());
+        }
+        let room = inner.space.admits(&inner.env, Purpose::Blob, u64::from(len))?;
+        if !room {
+            return Err(WriteError::NoSpace);
+        }
+        let _order = inner.rename_lock(&id).await;
+        let _slot = inner.writing.acquire().await.map_err(|_| WriteError::Closed)?;
+        let (env, chunks) = (inner.env.clone(), inner.chunks.clone());
+        let write = move || {
+            if BlobId::of(&bytes) != id || Header::parse(&bytes).is_err() {
+                return Err(WriteError::WrongId(id));
+            }
+            chunks.write(&env, &id, &bytes).map_err(WriteError::from)
+        };
+        inner.env.offload(write).await?;
+        let is_new = self.commit(move |tx| tx.add_blob(&id, len)).await?;
+        if is_new {
+            inner.space.add(u64::from(len));
+        }
+        Ok(())
+    }
+
+    /// Reads a blob and checks every byte of it.
+    ///
+    /// # Errors
+    /// [`ReadError`]; after `Corrupt` the blob is set aside and no longer held.
+    pub async fn get_blob(&self, id: BlobId) -> Result<Bytes, ReadError> {
+        if !self.has_blob(id).await? {
+            return Err(ReadError::NotHeld(id));
+        }
+        match self.read_file(id).await? {
+            Found::Good(bytes) => Ok(bytes.into()),
+            Found::Bad => {
+                warn!(blob = ?id, "a blob failed its check and is set aside");
+                if let Err(error) = self.quarantine(id).await {
+                    error!(blob = ?id, %error, "a bad blob could not be set aside");
+                }
+                Err(ReadError::Corrupt(id))
+            }
+        }
+    }
+
+    async fn read_file(&self, id: BlobId) -> Result<Found, ReadError> {
+        let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
+        let read = move || chunks.read(&env, &id);
+        self.0.env.offload(read).await.map_err(|error| ReadError::Io(id, error))
+    }
+
+    /// Forgets a blob first, so that nothing relies on it, then sets the file aside, unless a good
+    /// copy has arrived in between.
+    async fn quarantine(&self, id: BlobId) -> Result<(), WriteError> {
+        let _order = self.0.rename_lock(&id).await;
+        if let Some(len) = self.commit(move |tx| tx.remove_blob(&id)).await? {
+            self.0.space.remove(u64::from(len));
+        }
+        let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
+        let set_aside = move || match chunks.read(&env, &id)? {
+            Found::Good(bytes) => Ok(u32::try_from(bytes.len()).ok()),
+            Found::Bad => chunks.quarantine(&env, &id).map(|()| None),
+        };
+        let good = self.0.env.offload(set_aside).await.map_err(WriteError::from)?;
+        if let Some(len) = good
+            && self.commit(move |tx| tx.add_blob(&id, len)).await?
+        {
+            self.0.space.add(u64::from(len));
+        }
+        Ok(())
+    }
+
+    /// Whether a blob is held durably. Its content is checked when it is read.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn has_blob(&self, id: BlobId) -> Result<bool, ReadError> {
+        self.read(move |meta| meta.has_blob(&id)).await
+    }
+
+    /// For each id, whether it is held durably.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn has_blobs(&self, ids: Vec<BlobId>) -> Result<Vec<bool>, ReadError> {
+        self.read(move |meta| ids.iter().map(|id| meta.has_blob(id)).collect()).await
+    }
+
+    /// Joins records with those held. Durable on return. Says how many changed.
+    ///
+    /// # Errors
+    /// [`WriteError`]; none of them counts as stored then.
+    pub async fn merge_records(&self, records: Vec<KeyedRecord>) -> Result<usize, WriteError> {
+        self.admit_record()?;
+        let work = move |tx: &mut MetaTx| {
+            let (mut changed, mut too_large) = (0, false);
+            for (key, record) in &records {
+                match tx.merge_record(key, record)? {
+                    Ok(is_new) => changed += usize::from(is_new),
+                    Err(TooLarge) => too_large = true,
+                }
+            }
+            Ok((changed, too_large))
+        };
+        match self.commit(work).await? {
+            (changed, false) => Ok(changed),
+            (_, true) => Err(WriteError::TooManyVersions),
+        }
+    }
+
+    /// Joins reference rows with those held, and says for each whether its blob is held. Durable
+    /// on return: from then on the blob will not be collected.
+    ///
+    /// # Errors
+    /// [`WriteError`]; none of them counts as stored then.
+    pub async fn merge_refs(&self, rows: Vec<RefRow>) -> Result<Vec<bool>, WriteError> {
+        self.admit_record()?;
+        let work = move |tx: &mut MetaTx| {
+            let mut held = Vec::with_capacity(rows.len());
+            for row in &rows {
+                tx.merge_ref(row)?;
+                held.push(tx.has_blob(&row.blob)?);
+            }
+            Ok(held)
+        };
+        self.commit(work).await
+    }
+
+    fn admit_record(&self) -> Result<(), WriteError> {
+        match self.0.space.admits(&self.0.env, Purpose::Record, 0)? {
+            true => Ok(()),
+            false => Err(WriteError::NoSpace),
+        }
+    }
+
+    /// The record of a key; empty when nothing is held.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn record(&self, key: RecordKey) -> Result<Record, ReadError> {
+        self.read(move |meta| meta.record(&key)).await
+    }
+
+    /// Records of several keys, in the same order.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn records(&self, keys: Vec<RecordKey>) -> Result<Vec<Record>, ReadError> {
+        self.read(move |meta| keys.iter().map(|key| meta.record(key)).collect()).await
+    }
+
+    /// Records of a directory after a tag, in order of tags, at most `limit`.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn scan_dir(
+        &self,
+        vault: VaultId,
+        dir: DirId,
+        after: Option<[u8; 16]>,
+        limit: usize,
+    ) -> Result<Vec<KeyedRecord>, ReadError> {
+        self.read(move |meta| meta.scan_dir(&vault, &dir, after, limit)).await
+    }
+
+    /// Records of a partition after a row key (empty for the first), at most `limit`.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn scan_records(
+        &self,
+        partition: Partition,
+        bits: PartitionBits,
+        after: Vec<u8>,
+        limit: usize,
+    ) -> Result<Vec<KeyedRecord>, ReadError> {
+        self.read(move |meta| meta.scan_records(partition, bits, &after, limit)).await
+    }
+
+    /// Reference rows of a partition after a row key (empty for the first), at most `limit`.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn scan_refs(
+        &self,
+        partition: Partition,
+        bits: PartitionBits,
+        after: Vec<u8>,
+        limit: usize,
+    ) -> Result<Vec<RefRow>, ReadError> {
+        self.read(move |meta| meta.scan_refs(partition, bits, &after, limit)).await
+    }
+
+    /// The rows that reference a blob, at most `limit`.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn refs_of(&self, id: BlobId, limit: usize) -> Result<Vec<RefRow>, ReadError> {
+        self.read(move |meta| meta.refs_of(&id, limit)).await
+    }
+
+    /// The fingerprint of every partition of a table.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn roots(&self, table: Table, bits: PartitionBits) -> Result<Vec<Root>, ReadError> {
+        self.read(move |meta| meta.roots(table, bits)).await
+    }
+
+    /// A writer certificate, if known here.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn cert(&self, id: CertId) -> Result<Option<WriterCert>, ReadError> {
+        let bytes = self.read(move |meta| meta.cert(id.as_bytes())).await?;
+        Ok(bytes.and_then(|bytes| WriterCert::from_canonical(bytes).ok()))
+    }
+
+    /// Keeps a verified certificate. Durable on return.
+    ///
+    /// # Errors
+    /// [`WriteError`] when it could not be stored.
+    pub async fn put_cert(&self, cert: &WriterCert) -> Result<(), WriteError> {
+        let (id, bytes) = (cert.id(), cert.to_canonical());
+        self.commit(move |tx| tx.set_cert(id.as_bytes(), &bytes)).await
+    }
+
+    /// The newest epoch known here, with the proof that it was decided.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read or holds something else.
+    pub async fn epoch(&self) -> Result<Option<(EpochState, EpochCert)>, ReadError> {
+        let read = |meta: &MetaReader| {
+            let (Some(state), Some(cert)) = (meta.state(EPOCH_STATE)?, meta.state(EPOCH_CERT)?)
+            else {
+                return Ok(None);
+            };
+            let damaged = |_| redb::Error::Corrupted("the epoch does not decode".to_owned());
+            let state = EpochState::from_canonical(state).map_err(damaged)?;
+            Ok(Some((state, EpochCert::from_canonical(cert).map_err(damaged)?)))
+        };
+        self.read(read).await
+    }
+
+    /// The certificate of one epoch, if kept here.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn epoch_cert(&self, epoch: u64) -> Result<Option<Vec<u8>>, ReadError> {
+        self.read(move |meta| meta.state(&epoch_key(epoch))).await
+    }
+
+    /// Makes an epoch durable. From then on this node speaks for no older one.
+    ///
+    /// # Errors
+    /// [`WriteError`] when it could not be stored.
+    pub async fn put_epoch(&self, state: &EpochState, cert: &EpochCert) -> Result<(), WriteError> {
+        let (epoch, state, cert) = (state.epoch, state.to_canonical(), cert.to_canonical());
+        let work = move |tx: &mut MetaTx| {
+            tx.set_state(&epoch_key(epoch), &cert)?;
+            tx.set_state(EPOCH_CERT, &cert)?;
+            tx.set_state(EPOCH_STATE, &state)
+        };
+        self.commit(work).await
+    }
+
+    /// A small value kept under a name.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn state(&self, key: &'static str) -> Result<Option<Vec<u8>>, ReadError> {
+        self.read(move |meta| meta.state(key)).await
+    }
+
+    /// Keeps a small value under a name. Durable on return.
+    ///
+    /// # Errors
+    /// [`WriteError`] when it could not be stored.
+    pub async fn put_state(&self, key: &'static str, value: Vec<u8>) -> Result<(), WriteError> {
+        self.commit(move |tx| tx.set_state(key, &value)).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&MetaReader) -> MetaResult<T> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let meta = self.0.meta.clone();
+        let read = move || work(&meta.reader()?);
+        self.0.env.offload(read).await.map_err(|error| ReadError::Index(Arc::new(error)))
+    }
+
+    async fn commit<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut MetaTx) -> MetaResult<T> + Send + 'static,
+    ) -> Result<T, WriteError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |tx| {
+            let value = work(tx)?;
+            let complete = move |result: Result<(), SharedError>| {
+                // Whoever asked may have gone; the change is made all the same.
+                let _ = answer.send(result.map(|()| value));
+            };
+            Ok(Box::new(complete) as Completion)
+        });
+        let jobs = self.0.jobs.lock().expect("no holder of this lock panics").clone();
+        let jobs = jobs.ok_or(WriteError::Closed)?;
+        jobs.send(job).await.map_err(|_| WriteError::Closed)?;
+        drop(jobs);
+        answered.await.map_err(|_| WriteError::Closed)?.map_err(WriteError::Failed)
+    }
+}
+
+fn open_parts(
+    env: &Env,
+    config: Config,
+) -> Result<(Arc<Meta>, Arc<Chunks>, Space), OpenStoreError> {
+    let root = config.root;
+    let io = |error| OpenStoreError::Io(root.clone(), error);
+    let index = root.join("index.redb");
+    let meta = Meta::open(env, &index)?;
+    env.fs().sync_dir(&root).map_err(io)?;
+    let count = meta.reader().and_then(|reader| reader.count_blobs());
+    let (_, used) = count.map_err(|error| OpenStoreError::Index(index, Box::new(error)))?;
+    let chunks = Chunks::open(env, &root).map_err(io)?;
+    let space = Space::new(env, root.clone(), config.capacity, used).map_err(io)?;
+    Ok((Arc::new(meta), Arc::new(chunks), space))
+}
+
+/// Runs what waits, one transaction at a time, until the store is closed or the disk fails.
+async fn commit_all(
+    env: Env,
+    meta: Arc<Meta>,
+    failed: Arc<AtomicBool>,
+    mut waiting: mpsc::Receiver<Job>,
+) {
+    let mut batch = Vec::new();
+    while waiting.recv_many(&mut batch, JOBS_IN_BATCH_MAX).await > 0 {
+        let (meta, jobs) = (meta.clone(), std::mem::take(&mut batch));
+        let (completions, result) = env.offload(move || commit_batch(&meta, jobs)).await;
+        let result = result.map_err(Arc::new);
+        for complete in completions {
+            complete(result.clone());
+        }
+        if let Err(error) = result {
+            error!(%error, "the index could not be made durable; nothing more is accepted");
+            failed.store(true, Ordering::Relaxed);
+            return;
+        }
+    }
+}
+
+fn commit_batch(meta: &Meta, jobs: Vec<Job>) -> (Vec<Completion>, MetaResult<()>) {
+    let mut completions = Vec::with_capacity(jobs.len());
+    let result = meta.write(|tx| {
+        for job in jobs {
+            completions.push(job(tx)?);
+        }
+        Ok(())
+    });
+    (completions, result)
+}
+
+fn epoch_key(epoch: u64) -> String {
+    format!("epoch/{epoch:020}")
+}
+
+const EPOCH_STATE: &str = "epoch-state";
+const EPOCH_CERT: &str = "epoch-cert";
+/// Changes that wait for a commit; beyond it callers wait to be taken in.
+const JOBS_WAITING_MAX: usize = 1024;
+/// Changes in one commit: enough to share its cost, few enough to answer soon.
+const JOBS_IN_BATCH_MAX: usize = 256;
+/// Blobs are spread over this many locks; two that share one only wait for each other.
+const RENAME_LOCKS: usize = 256;
+/// Files written and synced at once.
+const FILES_WRITING_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests;
