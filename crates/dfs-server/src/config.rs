@@ -1,0 +1,47 @@
+//! How a node is opened.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use dfs_core::address::Address;
+use dfs_store::keys::{ClusterKey, VaultKey};
+
+/// A node's configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Everything the node owns on disk.
+    pub data_dir: PathBuf,
+    /// Where to listen for peers; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Addresses of peers to begin with. With none, a node without a cluster founds one.
+    pub bootstrap: Vec<Address>,
+    /// Lets the node join.
+    pub cluster_key: ClusterKey,
+    /// Opens files; a node without it stores for others only.
+    pub vault: Option<VaultConfig>,
+    /// Failure domain.
+    pub zone: String,
+    /// Bytes to offer; `None` offers most of the free space.
+    pub capacity: Option<u64>,
+    /// The program's version, told to peers.
+    pub build: String,
+}
+
+/// A vault this node may open.
+#[derive(Debug, Clone)]
+pub struct VaultConfig {
+    /// The vault's key.
+    pub key: VaultKey,
+}
+
+/// Which answers an operation needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// `Quorum` with three or more storage members, `Available` with fewer.
+    #[default]
+    Default,
+    /// A majority of the replicas: every later read sees a write.
+    Quorum,
+    /// Whoever is reachable: works on any side of a split, and says how many copies there are.
+    Available,
+}

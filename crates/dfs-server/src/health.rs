@@ -1,0 +1,298 @@
+//! What `status` and `peers` say: computed from what this node verified or was told just now.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dfs_core::epoch::EpochState;
+use dfs_core::id::{NodeId, Partition, hex};
+use dfs_core::sync::Table;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::client::{Client, peer_state, short};
+use crate::error::Error;
+use crate::node::Node;
+use crate::views::{PeerState, PeerView};
+
+/// One word for how things are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Every copy that should be there is there.
+    Ok,
+    /// Something is missing or under way; nothing is in danger.
+    Degraded,
+    /// One more failure may make something unreadable.
+    AtRisk,
+    /// Something is unreadable.
+    Lost,
+}
+
+/// How the cluster is, seen from one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// The cluster's id; empty before the node has joined.
+    pub cluster: String,
+    /// The newest layout.
+    pub epoch: u64,
+    /// One word.
+    pub health: Level,
+    /// One sentence.
+    pub message: String,
+    /// Members.
+    pub nodes: usize,
+    /// Members that answer.
+    pub alive: usize,
+    /// Files; on a node without the vault's key, 0.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Pieces known to have fewer copies than they should.
+    pub under_replicated: u64,
+    /// Pieces of existing files without a good copy.
+    pub unrecoverable: u64,
+    /// Blobs that nodes are fetching.
+    pub repair_queue: u64,
+    /// Partitions that move or have too few members.
+    pub moving: usize,
+    /// Names with versions that wait for a decision.
+    pub conflicts: u64,
+    /// Whether the vault's key was written down and read back.
+    pub key_backup: bool,
+}
+
+/// Counts that are expensive, kept while nothing changes.
+#[derive(Debug, Default)]
+pub(crate) struct Cache(Mutex<Option<Counted>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    fingerprint: [u8; 32],
+    at: Instant,
+    files: u64,
+    bytes: u64,
+    conflicts: u64,
+}
+
+pub(crate) fn peers(node: &Node) -> Vec<PeerView> {
+    let state = node.joined().ok();
+    let own = node.network().own_info();
+    let view = |info: &dfs_core::member::NodeInfo, state: PeerState, is_self| PeerView {
+        id: info.node_id.to_string(),
+        addr: info.addrs.first().cloned().unwrap_or_default(),
+        zone: info.zone.clone(),
+        state,
+        is_self,
+        bytes: info.used,
+        capacity: info.capacity,
+    };
+    let mut own = view(&own, PeerState::Alive, true);
+    if own.addr.is_empty() {
+        own.addr = node.network().listen_addr().to_string();
+    }
+    let mut peers = vec![own];
+    let Some(state) = state else { return peers };
+    for peer in node.network().peers() {
+        let shown = peer_state(Some(&state), &peer.info.node_id, peer.down_for);
+        // Someone who once wanted to join and went away is nobody's concern.
+        if shown != PeerState::Joining || peer.down_for.is_none() {
+            peers.push(view(&peer.info, shown, false));
+        }
+    }
+    peers.sort_by(|a, b| a.id.cmp(&b.id));
+    peers
+}
+
+pub(crate) fn not_ready(node: &Node) -> Vec<String> {
+    let mut reasons = Vec::new();
+    match node.joined() {
+        Err(_) => reasons.push("this node has not joined a cluster yet".to_owned()),
+        Ok(state) => {
+            let (nodes, alive) = (state.active().count(), alive(node, &state));
+            if alive * 2 <= nodes {
+                reasons.push(format!("only {alive} of {nodes} members are reachable"));
+            }
+        }
+    }
+    if node.store.has_failed() {
+        reasons.push("the disk failed; the node serves reads only".to_owned());
+    }
+    reasons
+}
+
+fn alive(node: &Node, state: &EpochState) -> usize {
+    state.active().filter(|member| node.is_reachable(&member.node_id)).count()
+}
+
+pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
+    let node = &client.0;
+    let key_backup = node.store.state(KEY_BACKUP).await?.is_some();
+    let Ok(state) = node.joined() else {
+        return Ok(Health {
+            cluster: String::new(),
+            epoch: node.layout.epoch(),
+            health: Level::Degraded,
+            message: "this node has not joined a cluster yet".to_owned(),
+            nodes: 1,
+            alive: 1,
+            files: 0,
+            bytes: 0,
+            under_replicated: 0,
+            unrecoverable: 0,
+            repair_queue: 0,
+            moving: 0,
+            conflicts: 0,
+            key_backup,
+        });
+    };
+    let nodes = state.active().count();
+    let down: Vec<NodeId> = state
+        .active()
+        .map(|member| member.node_id)
+        .filter(|member| !node.is_reachable(member))
+        .collect();
+    let counted = count(client, &state).await?;
+    let told_by_peers = node
+        .network()
+        .peers()
+        .iter()
+        .filter(|peer| state.is_member(&peer.info.node_id))
+        .fold(0u64, |sum, peer| sum.saturating_add(peer.info.repair_queue));
+    let repair_queue = node.repair.queue_len(node.env.mono()).saturating_add(told_by_peers);
+    let behind = rows_behind(node, &state).await;
+    let pieces_down = pieces_on(node, &state, &down).await?;
+    let mut health = Health {
+        cluster: hex(&state.cluster_id.as_bytes()[..8]),
+        epoch: state.epoch,
+        health: Level::Ok,
+        message: String::new(),
+        nodes,
+        alive: nodes - down.len(),
+        files: counted.files,
+        bytes: counted.bytes,
+        under_replicated: repair_queue.saturating_add(behind).saturating_add(pieces_down),
+        unrecoverable: node.repair.lost_len(),
+        repair_queue,
+        moving: state.moving(),
+        conflicts: counted.conflicts,
+        key_backup,
+    };
+    (health.health, health.message) = judge(&health, &state, &down);
+    Ok(health)
+}
+
+/// The word and the sentence.
+fn judge(health: &Health, state: &EpochState, down: &[NodeId]) -> (Level, String) {
+    let copies = state.copies_at_rest();
+    let holders = state.rows.iter().map(|row| {
+        let up = |idx: &u16| state.node(*idx).is_some_and(|node| !down.contains(&node));
+        row.current.iter().filter(|idx| up(idx)).count()
+    });
+    let fewest = holders.min().unwrap_or(0);
+    let away = down.iter().map(short).collect::<Vec<_>>().join(", ");
+    if health.unrecoverable > 0 {
+        let message = format!("{} pieces of files have no good copy left", health.unrecoverable);
+        return (Level::Lost, message);
+    }
+    if fewest == 0 {
+        return (Level::AtRisk, format!("some files are out of reach: {away} do not answer"));
+    }
+    if fewest == 1 && copies > 1 {
+        return (Level::AtRisk, format!("some files are on one node only: {away} do not answer"));
+    }
+    if !down.is_empty() {
+        let message = format!(
+            "{} of {} nodes are away ({away}); everything is readable and kept on {fewest} nodes",
+            down.len(),
+            health.nodes
+        );
+        return (Level::Degraded, message);
+    }
+    if health.moving > 0 {
+        return (Level::Degraded, format!("{} partitions are moving", health.moving));
+    }
+    if health.under_replicated > 0 {
+        let message = format!("{} pieces are being copied", health.under_replicated);
+        return (Level::Degraded, message);
+    }
+    let message = match copies {
+        1 => "one node holds everything; add nodes for more copies".to_owned(),
+        copies => format!("every file has {copies} copies"),
+    };
+    (Level::Ok, message)
+}
+
+/// Partitions in which a reachable replica holds other rows than this node.
+async fn rows_behind(node: &Arc<Node>, state: &Arc<EpochState>) -> u64 {
+    let ours = node.partitions_of(state, &node.id);
+    let mut behind = 0;
+    for member in state.active().filter(|member| member.node_id != node.id) {
+        let id = member.node_id;
+        if !node.is_reachable(&id) {
+            continue;
+        }
+        let theirs = node.partitions_of(state, &id);
+        let shared: Vec<Partition> =
+            ours.iter().copied().filter(|partition| theirs.contains(partition)).collect();
+        for table in [Table::Records, Table::Refs] {
+            let asked = node.differing_with(&id, table, &shared, state);
+            let answered = tokio::time::timeout(COMPARE_MAX, asked).await;
+            // Who does not answer cannot be called up to date.
+            behind += match answered {
+                Ok(Ok(differ)) => differ.len() as u64,
+                Ok(Err(_)) | Err(_) => 1,
+            };
+        }
+    }
+    behind
+}
+
+/// Rows known here that members which are away should hold as well.
+async fn pieces_on(node: &Node, state: &EpochState, down: &[NodeId]) -> Result<u64, Error> {
+    if down.is_empty() {
+        return Ok(0);
+    }
+    let mut pieces = 0;
+    for table in [Table::Records, Table::Refs] {
+        let roots = node.store.roots(table, state.bits).await?;
+        for (partition, root) in (0..=Partition::MAX).zip(roots) {
+            if down.iter().any(|away| state.is_replica(partition, away)) {
+                pieces += root.count;
+            }
+        }
+    }
+    Ok(pieces)
+}
+
+async fn count(client: &Client, state: &EpochState) -> Result<Counted, Error> {
+    let node = &client.0;
+    let now = node.env.mono();
+    let mut counted = Counted { fingerprint: [0; 32], at: now, files: 0, bytes: 0, conflicts: 0 };
+    if node.vault.is_none() {
+        return Ok(counted);
+    }
+    let mut hasher = blake3::Hasher::new();
+    for root in node.store.roots(Table::Records, state.bits).await? {
+        hasher.update(&root.sum);
+    }
+    counted.fingerprint = *hasher.finalize().as_bytes();
+    // On a node that holds every record the fingerprint says it all.
+    let holds_all = node.partitions_of(state, &node.id).len() == state.bits.count();
+    let known = *node.health.0.lock().expect("no holder of this lock panics");
+    if let Some(known) = known
+        && known.fingerprint == counted.fingerprint
+        && (holds_all || now - known.at < RECOUNT_AFTER)
+    {
+        return Ok(known);
+    }
+    (counted.files, counted.bytes, counted.conflicts) = client.count_files().await?;
+    *node.health.0.lock().expect("no holder of this lock panics") = Some(counted);
+    Ok(counted)
+}
+
+/// The note that the vault's key was written down and read back.
+pub(crate) const KEY_BACKUP: &str = "key-backup";
+/// How long a comparison for `status` may take for each peer.
+const COMPARE_MAX: Duration = Duration::from_secs(2);
+/// How old a count may be on a node that does not hold every record.
+const RECOUNT_AFTER: Duration = Duration::from_secs(10);

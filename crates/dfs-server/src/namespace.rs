@@ -1,0 +1,275 @@
+//! Directories: from paths to records and back.
+//!
+//! A path is walked from the root; each component is the record of a directory. Ids of directories
+//! are remembered, so that all records of a path are asked for at once, and every remembered id is
+//! checked against what the quorum answers.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use dfs_core::codec::Canonical;
+use dfs_core::id::{BlobId, DirId, RecordKey, Vid};
+use dfs_core::name::FilePath;
+use dfs_core::version::{Kind, Record, Version};
+use dfs_store::keys::VaultKeys;
+use dfs_store::seal::Salt;
+
+use crate::config::Mode;
+use crate::entry::{Entry, EntryNode};
+use crate::error::Error;
+use crate::node::Node;
+use crate::records::Draft;
+
+/// Directories seen lately.
+#[derive(Debug, Default)]
+pub(crate) struct DirCache(Mutex<BTreeMap<(DirId, String), DirId>>);
+
+impl DirCache {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(DirId, String), DirId>> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+
+    fn get(&self, parent: DirId, name: &str) -> Option<DirId> {
+        self.lock().get(&(parent, name.to_owned())).copied()
+    }
+
+    fn set(&self, parent: DirId, name: &str, dir: Option<DirId>) {
+        let mut cache = self.lock();
+        match dir {
+            None => {
+                cache.remove(&(parent, name.to_owned()));
+            }
+            Some(dir) => {
+                if cache.len() >= DIRS_CACHED_MAX {
+                    cache.clear();
+                }
+                cache.insert((parent, name.to_owned()), dir);
+            }
+        }
+    }
+}
+
+/// What a path leads to.
+pub(crate) struct Found {
+    /// The directory that holds the last component; `None` when a directory above is missing.
+    pub(crate) dir: Option<DirId>,
+    /// The record of the last component.
+    pub(crate) record: Record,
+}
+
+impl Node {
+    /// Walks a path that is not the root.
+    pub(crate) async fn walk(
+        self: &Arc<Self>,
+        path: &FilePath,
+        mode: Mode,
+    ) -> Result<Found, Error> {
+        let keys = self.vault()?.keys.clone();
+        let names: Vec<&str> = path.components().collect();
+        let mut dir = keys.root_dir();
+        let mut at = 0;
+        loop {
+            // Guess the directories below, and ask for the whole path at once.
+            let mut dirs = vec![dir];
+            for name in &names[at..names.len() - 1] {
+                match dirs.last().and_then(|parent| self.dirs.get(*parent, name)) {
+                    Some(child) => dirs.push(child),
+                    None => break,
+                }
+            }
+            let places = dirs.iter().zip(&names[at..]);
+            let asked: Vec<_> = places.map(|(dir, name)| keys.record_key(dir, name)).collect();
+            let read = self.read_records(&asked, mode).await?;
+            for (guess, record) in dirs.iter().copied().zip(read.records) {
+                if guess != dir {
+                    break; // The guess was wrong; ask again from here.
+                }
+                if at == names.len() - 1 {
+                    return Ok(Found { dir: Some(dir), record });
+                }
+                let Some(child) = self.child_dir(&keys, dir, names[at], path, &record)? else {
+                    return Ok(Found { dir: None, record: Record::default() });
+                };
+                dir = child;
+                at += 1;
+            }
+        }
+    }
+
+    /// The directory that a record says `name` is; `None` when there is none.
+    fn child_dir(
+        &self,
+        keys: &VaultKeys,
+        parent: DirId,
+        name: &str,
+        path: &FilePath,
+        record: &Record,
+    ) -> Result<Option<DirId>, Error> {
+        let key = keys.record_key(&parent, name);
+        let entry = match record.winner() {
+            Some(version) if version.kind == Kind::Live => Some(open_entry(keys, &key, version)?),
+            _ => None,
+        };
+        let child = match &entry {
+            None => None,
+            Some(entry) => Some(entry.dir().ok_or_else(|| Error::NotDirectory(path.to_string()))?),
+        };
+        self.dirs.set(parent, name, child);
+        Ok(child)
+    }
+
+    /// The directory of a path, the root included; `None` when it does not exist.
+    pub(crate) async fn find_dir(
+        self: &Arc<Self>,
+        path: &FilePath,
+        mode: Mode,
+    ) -> Result<Option<DirId>, Error> {
+        let keys = self.vault()?.keys.clone();
+        if path.is_root() {
+            return Ok(Some(keys.root_dir()));
+        }
+        let found = self.walk(path, mode).await?;
+        match (found.dir, path.base()) {
+            (Some(parent), Some(name)) => self.child_dir(&keys, parent, name, path, &found.record),
+            _ => Ok(None),
+        }
+    }
+
+    /// The directory of a path; what is missing of it is made.
+    pub(crate) async fn make_dirs(
+        self: &Arc<Self>,
+        names: &[&str],
+        mode: Mode,
+    ) -> Result<DirId, Error> {
+        let keys = self.vault()?.keys.clone();
+        let mut dir = keys.root_dir();
+        for (at, name) in names.iter().enumerate() {
+            let path = FilePath::parse(&names[..=at].join("/"))?;
+            let key = keys.record_key(&dir, name);
+            let _one = self.write_lock(&key).await;
+            let (record, quorum) = self.read_record(key, mode).await?;
+            dir = match self.child_dir(&keys, dir, name, &path, &record)? {
+                Some(child) => child,
+                None => {
+                    let replaces = record.winner().map(|tombstone| tombstone.vid);
+                    let child = keys.child_dir(&dir, name, replaces);
+                    self.write_dir(key, name, child, &record, quorum, mode).await?;
+                    self.dirs.set(dir, name, Some(child));
+                    child
+                }
+            };
+        }
+        Ok(dir)
+    }
+
+    async fn write_dir(
+        self: &Arc<Self>,
+        key: RecordKey,
+        name: &str,
+        child: DirId,
+        read: &Record,
+        quorum: bool,
+        mode: Mode,
+    ) -> Result<(), Error> {
+        let entry = Entry {
+            name: name.to_owned(),
+            modified_ms: self.env.wall_ms(),
+            node: EntryNode::Dir(child),
+        };
+        let draft = self.draft(&entry)?;
+        self.write_version(key, read, quorum, draft, mode).await?;
+        Ok(())
+    }
+
+    /// Checks, after a write into `dir`, that its path still leads there. A directory that was
+    /// deleted meanwhile is brought back, since an edit beats a delete; `false` says that the path
+    /// leads elsewhere now and the write must be repeated there.
+    pub(crate) async fn keep_reachable(
+        self: &Arc<Self>,
+        names: &[&str],
+        dir: DirId,
+        mode: Mode,
+    ) -> Result<bool, Error> {
+        let keys = self.vault()?.keys.clone();
+        let mut parents = vec![keys.root_dir()];
+        for name in names {
+            match parents.last().and_then(|parent| self.dirs.get(*parent, name)) {
+                Some(child) => parents.push(child),
+                None => return Ok(self.make_dirs(names, mode).await? == dir),
+            }
+        }
+        if parents.last() != Some(&dir) {
+            return Ok(false);
+        }
+        let asked: Vec<_> =
+            parents.iter().zip(names).map(|(dir, name)| keys.record_key(dir, name)).collect();
+        let read = self.read_records(&asked, mode).await?;
+        for (at, record) in read.records.iter().enumerate() {
+            let path = FilePath::parse(&names[..=at].join("/"))?;
+            match self.child_dir(&keys, parents[at], names[at], &path, record)? {
+                Some(child) if child == parents[at + 1] => {}
+                Some(_) => return Ok(false),
+                None => {
+                    let (key, child) = (asked[at], parents[at + 1]);
+                    let name = names[at];
+                    let _one = self.write_lock(&key).await;
+                    let (record, quorum) = self.read_record(key, mode).await?;
+                    match self.child_dir(&keys, parents[at], name, &path, &record)? {
+                        Some(found) if found == child => continue,
+                        Some(_) => return Ok(false),
+                        None => {}
+                    }
+                    self.write_dir(key, name, child, &record, quorum, mode).await?;
+                    self.dirs.set(parents[at], name, Some(child));
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Seals an entry as the content of a new version.
+    pub(crate) fn draft(&self, entry: &Entry) -> Result<Draft, Error> {
+        let keys = &self.vault()?.keys;
+        let salt = Salt::Random(self.env.random());
+        let sealed = keys.payloads.seal(&entry.to_canonical(), salt, true);
+        Ok(Draft {
+            vid: Vid::new(self.env.random()),
+            kind: Kind::Live,
+            sealed: sealed.bytes,
+            refs_root: None,
+            chunks: 0,
+            bytes_stored: 0,
+        })
+    }
+
+    /// A tombstone as the content of a new version.
+    pub(crate) fn tombstone(&self) -> Draft {
+        Draft {
+            vid: Vid::new(self.env.random()),
+            kind: Kind::Dead,
+            sealed: bytes::Bytes::new(),
+            refs_root: None,
+            chunks: 0,
+            bytes_stored: 0,
+        }
+    }
+}
+
+/// Opens the payload of a live version and checks that it is the one of this key.
+pub(crate) fn open_entry(
+    keys: &VaultKeys,
+    key: &RecordKey,
+    version: &Version,
+) -> Result<Entry, Error> {
+    let unverified = || Error::Unverified("a directory entry".to_owned());
+    let plain = keys.payloads.open(&BlobId::of(&version.sealed), &version.sealed);
+    let entry = plain.ok().and_then(|plain| Entry::from_canonical(plain).ok());
+    let entry = entry.ok_or_else(unverified)?;
+    match keys.record_key(&key.dir, &entry.name) == *key {
+        true => Ok(entry),
+        false => Err(unverified()),
+    }
+}
+
+/// Directories remembered; when full, all are forgotten and found again.
+const DIRS_CACHED_MAX: usize = 16_384;

@@ -1,0 +1,172 @@
+//! What every part of a running node shares.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use dfs_core::epoch::EpochState;
+use dfs_core::hlc::{Clock, Hlc};
+use dfs_core::id::{CertId, NodeId, RecordKey};
+use dfs_core::writer::WriterCert;
+use dfs_env::{BoxFuture, Env};
+use dfs_p2p::Network;
+use dfs_store::Store;
+use dfs_store::data_dir::DataDir;
+use dfs_store::keys::VaultKeys;
+use ed25519_dalek::SigningKey;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::config::Mode;
+use crate::error::Error;
+use crate::layout::Layout;
+use crate::namespace::DirCache;
+use crate::repair::Repair;
+
+/// A running node.
+pub(crate) struct Node {
+    pub(crate) env: Env,
+    pub(crate) id: NodeId,
+    pub(crate) data_dir: DataDir,
+    pub(crate) store: Store,
+    pub(crate) vault: Option<Vault>,
+    pub(crate) layout: Layout,
+    pub(crate) repair: Repair,
+    pub(crate) sync: crate::sync::Schedule,
+    pub(crate) dirs: DirCache,
+    pub(crate) health: crate::health::Cache,
+    /// Set once the port is bound.
+    pub(crate) network: OnceLock<Network>,
+    pub(crate) shutdown: CancellationToken,
+    /// Replies that an operation no longer waits for, carried to their end.
+    pub(crate) finishing: mpsc::Sender<Finishing>,
+    /// What wakes the steward.
+    pub(crate) facts_changed: Notify,
+    clock: Mutex<Clock>,
+    actor: u64,
+    certs: Mutex<BTreeMap<CertId, Arc<WriterCert>>>,
+    writing: Vec<tokio::sync::Mutex<()>>,
+}
+
+/// Work that goes on after an operation has been answered.
+pub(crate) type Finishing = BoxFuture<'static, ()>;
+
+/// The keys of the vault this node may open, and its right to write.
+pub(crate) struct Vault {
+    pub(crate) keys: Arc<VaultKeys>,
+    pub(crate) writer: SigningKey,
+    pub(crate) cert: WriterCert,
+}
+
+impl Node {
+    pub(crate) fn new(
+        env: Env,
+        data_dir: DataDir,
+        store: Store,
+        vault: Option<Vault>,
+        layout: Layout,
+        finishing: mpsc::Sender<Finishing>,
+    ) -> Self {
+        let id = NodeId::new(data_dir.node_key().verifying_key().to_bytes());
+        let actor = env.random_u64();
+        Self {
+            env,
+            id,
+            data_dir,
+            store,
+            vault,
+            layout,
+            repair: Repair::default(),
+            sync: crate::sync::Schedule::default(),
+            dirs: DirCache::default(),
+            health: crate::health::Cache::default(),
+            network: OnceLock::new(),
+            shutdown: CancellationToken::new(),
+            finishing,
+            facts_changed: Notify::new(),
+            clock: Mutex::new(Clock::default()),
+            actor,
+            certs: Mutex::default(),
+            writing: (0..WRITE_LOCKS).map(|_| tokio::sync::Mutex::new(())).collect(),
+        }
+    }
+
+    /// The network.
+    pub(crate) fn network(&self) -> &Network {
+        self.network.get().expect("the network is set before anything runs")
+    }
+
+    /// The keys, on a node that has them.
+    pub(crate) fn vault(&self) -> Result<&Vault, Error> {
+        self.vault.as_ref().ok_or(Error::NoVaultKey)
+    }
+
+    /// The layout, once this node is a member.
+    pub(crate) fn joined(&self) -> Result<Arc<EpochState>, Error> {
+        let state = self.layout.current().ok_or(Error::NotJoined)?;
+        if state.is_member(&self.id) { Ok(state) } else { Err(Error::NotJoined) }
+    }
+
+    /// What `mode` means with this layout.
+    pub(crate) fn is_quorum(&self, mode: Mode, state: &EpochState) -> bool {
+        match mode {
+            Mode::Quorum => true,
+            Mode::Available => false,
+            Mode::Default => {
+                let fewest = state.rows.iter().map(|row| row.current.len()).min();
+                fewest.unwrap_or(0) >= QUORUM_BY_DEFAULT_FROM
+            }
+        }
+    }
+
+    /// The next stamp.
+    pub(crate) fn tick(&self) -> Hlc {
+        self.clock.lock().expect("no holder of this lock panics").tick(self.env.wall_ms())
+    }
+
+    /// Held from the read of a record to the end of the write that follows it: two writes of one
+    /// name by one actor must not overlap, or the later would seem to have seen the earlier.
+    pub(crate) async fn write_lock(&self, key: &RecordKey) -> tokio::sync::MutexGuard<'_, ()> {
+        let at = usize::from(key.tag.as_bytes()[0]) % self.writing.len();
+        self.writing[at].lock().await
+    }
+
+    /// The actor of this process.
+    pub(crate) fn actor(&self) -> u64 {
+        self.actor
+    }
+
+    /// Whether the node can be called now.
+    pub(crate) fn is_reachable(&self, node: &NodeId) -> bool {
+        *node == self.id || self.network().is_connected(node)
+    }
+
+    /// Carries work to its end after the operation it belongs to has been answered. When too much
+    /// of it waits already it is dropped: comparing rows brings the laggard up to date later.
+    pub(crate) fn finish_later(&self, work: Finishing) {
+        if self.finishing.try_send(work).is_err() {
+            debug!("too much waits to be finished; comparing rows will do it");
+        }
+    }
+
+    pub(crate) fn known_cert(&self, id: &CertId) -> Option<Arc<WriterCert>> {
+        self.certs.lock().expect("no holder of this lock panics").get(id).cloned()
+    }
+
+    pub(crate) fn remember_cert(&self, cert: WriterCert) -> Arc<WriterCert> {
+        let mut certs = self.certs.lock().expect("no holder of this lock panics");
+        if certs.len() >= CERTS_CACHED_MAX {
+            certs.clear();
+        }
+        let cert = Arc::new(cert);
+        certs.insert(cert.id(), cert.clone());
+        cert
+    }
+}
+
+/// With fewer replicas a majority is all of them, and one dead node would stop every write.
+const QUORUM_BY_DEFAULT_FROM: usize = 3;
+/// Names are spread over this many locks; two that share one only wait for each other.
+const WRITE_LOCKS: usize = 256;
+/// Certificates kept in memory; the store has them all.
+const CERTS_CACHED_MAX: usize = 1024;

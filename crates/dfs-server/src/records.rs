@@ -1,0 +1,552 @@
+//! Reading and writing records by quorum, and checking who signed them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dfs_core::epoch::EpochState;
+use dfs_core::hlc::Hlc;
+use dfs_core::id::{CertId, DirId, NodeId, RecordKey, VaultId, Vid, dir_partition};
+use dfs_core::quorum::Tally;
+use dfs_core::version::{Kind, Place, Record, Version, merge, place_after};
+use dfs_core::writer::WriterCert;
+use dfs_p2p::message::{Origin, Priority, Request, Response};
+use ed25519_dalek::Signer;
+use tracing::debug;
+
+use crate::config::Mode;
+use crate::coordinate::{Ask, Reached, Step, StepError};
+use crate::error::Error;
+use crate::node::Node;
+
+/// Records as a quorum knows them.
+#[derive(Debug, Clone)]
+pub(crate) struct Read {
+    pub(crate) records: Vec<Record>,
+    /// Whether so many answered that every acknowledged write is seen.
+    pub(crate) quorum: bool,
+}
+
+/// Why a read did not succeed.
+enum ReadFailure {
+    /// What this replica sent cannot be used.
+    Replica(NodeId),
+    /// Too few replicas, or an old layout.
+    Step(StepError),
+}
+
+impl From<StepError> for ReadFailure {
+    fn from(error: StepError) -> Self {
+        Self::Step(error)
+    }
+}
+
+/// Which replicas a scan asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whom {
+    /// As many as the mode needs.
+    Enough,
+    /// Everyone who can be reached: before a directory is removed.
+    Everyone,
+}
+
+/// What a new version says.
+pub(crate) struct Draft {
+    pub(crate) vid: Vid,
+    pub(crate) kind: Kind,
+    pub(crate) sealed: bytes::Bytes,
+    pub(crate) refs_root: Option<dfs_core::id::BlobId>,
+    pub(crate) chunks: u32,
+    pub(crate) bytes_stored: u64,
+}
+
+/// A written version.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Written {
+    /// Durable copies when it was acknowledged.
+    pub(crate) copies: usize,
+    /// Copies there should be.
+    pub(crate) wanted: usize,
+}
+
+impl Node {
+    /// Reads records, in the order of the keys. Replicas that differ are brought together first,
+    /// so that no later read sees less.
+    pub(crate) async fn read_records(
+        self: &Arc<Self>,
+        keys: &[RecordKey],
+        mode: Mode,
+    ) -> Result<Read, Error> {
+        self.with_layout(|state| self.read_attempt(keys, mode, state)).await
+    }
+
+    /// Reads one record.
+    pub(crate) async fn read_record(
+        self: &Arc<Self>,
+        key: RecordKey,
+        mode: Mode,
+    ) -> Result<(Record, bool), Error> {
+        let mut read = self.read_records(&[key], mode).await?;
+        Ok((read.records.pop().unwrap_or_default(), read.quorum))
+    }
+
+    async fn read_attempt(
+        self: &Arc<Self>,
+        keys: &[RecordKey],
+        mode: Mode,
+        state: Arc<EpochState>,
+    ) -> Result<Read, StepError> {
+        // Keys on the same replicas travel together.
+        let mut groups: BTreeMap<Vec<NodeId>, Vec<usize>> = BTreeMap::new();
+        for (at, key) in keys.iter().enumerate() {
+            groups.entry(state.read_set(key.partition(state.bits))).or_default().push(at);
+        }
+        let mut records = vec![Record::default(); keys.len()];
+        let mut quorum = true;
+        let reads = groups.into_iter().map(|(set, places)| {
+            let state = &state;
+            async move {
+                let wanted = places.iter().map(|at| keys[*at]).collect::<Vec<_>>();
+                let read = self.read_group(&wanted, set, mode, state).await?;
+                Ok::<_, StepError>((places, read))
+            }
+        });
+        for done in futures_util::future::join_all(reads).await {
+            let (places, read) = done?;
+            quorum &= read.quorum;
+            for (at, record) in places.into_iter().zip(read.records) {
+                records[at] = record;
+            }
+        }
+        Ok(Read { records, quorum })
+    }
+
+    async fn read_group(
+        self: &Arc<Self>,
+        keys: &[RecordKey],
+        set: Vec<NodeId>,
+        mode: Mode,
+        state: &Arc<EpochState>,
+    ) -> Result<Read, StepError> {
+        let mut without = BTreeSet::new();
+        loop {
+            let read = self.read_without(keys, set.clone(), mode, state, &without).await;
+            match read {
+                // A replica that answers and then lies or goes away is one replica less.
+                Err(ReadFailure::Replica(node)) if without.insert(node) => {}
+                Err(ReadFailure::Replica(node)) => {
+                    let why = "its records cannot be used".to_owned();
+                    return Err(Error::Unavailable(vec![(node, why)]).into());
+                }
+                Err(ReadFailure::Step(error)) => return Err(error),
+                Ok(read) => return Ok(read),
+            }
+        }
+    }
+
+    async fn read_without(
+        self: &Arc<Self>,
+        keys: &[RecordKey],
+        set: Vec<NodeId>,
+        mode: Mode,
+        state: &Arc<EpochState>,
+        without: &BTreeSet<NodeId>,
+    ) -> Result<Read, ReadFailure> {
+        let needs_quorum = self.is_quorum(mode, state);
+        let enough = Tally::<NodeId>::read_majority(set.len());
+        // A replica compares hashes with the others; who holds nothing must see the records.
+        let is_replica = set.contains(&self.id);
+        // One of two suffices to see every acknowledged write; both, so that no later read at the
+        // other one sees less than this.
+        let both = set.len() == 2 && set.iter().all(|node| self.is_reachable(node));
+        let step = Step {
+            sets: vec![set],
+            needed: if needs_quorum {
+                Tally::<NodeId>::read_majority
+            } else {
+                Tally::<NodeId>::any
+            },
+            epoch: state.epoch,
+            patient: !needs_quorum || both,
+            without: without.clone(),
+        };
+        let reached = self
+            .step(step, |node| {
+                let digest_only = is_replica && *node != self.id;
+                let request = Request::RecordGet { keys: keys.to_vec(), digest_only };
+                Ok(Ask::new(Priority::Records, request))
+            })
+            .await?;
+        let quorum = reached.answers.len() >= enough;
+        let (records, differ) = self.bring_together(keys, reached, state.epoch).await?;
+        if differ.iter().any(|differs| *differs) {
+            self.write_back(keys, &records, &differ, needs_quorum, state).await?;
+        }
+        Ok(Read { records, quorum })
+    }
+
+    /// Merges what replicas answered; says for each key whether they differed.
+    async fn bring_together(
+        self: &Arc<Self>,
+        keys: &[RecordKey],
+        reached: Reached,
+        epoch: u64,
+    ) -> Result<(Vec<Record>, Vec<bool>), ReadFailure> {
+        let mut merged = vec![Record::default(); keys.len()];
+        let mut differ = vec![false; keys.len()];
+        let mut is_first = true;
+        let mut digests = Vec::new();
+        for (node, response, _) in reached.answers {
+            match response {
+                Response::StateHashes(hashes) => digests.push((node, hashes)),
+                Response::Records { records, .. } => {
+                    let records = self.complete(&node, keys, records, epoch).await;
+                    let records = records.map_err(|_| ReadFailure::Replica(node))?;
+                    take_in(&mut merged, &mut differ, records, is_first);
+                    is_first = false;
+                }
+                _ => {}
+            }
+        }
+        for (node, hashes) in digests {
+            let apart = |(at, record): (usize, &Record)| {
+                let empty = Record::default();
+                let record = if is_first { &empty } else { record };
+                hashes.get(at).is_none_or(|hash| *hash != record.state_hash())
+            };
+            let places: Vec<_> =
+                merged.iter().enumerate().filter(|pair| apart(*pair)).map(|(at, _)| at).collect();
+            if places.is_empty() {
+                continue;
+            }
+            let asked: Vec<_> = places.iter().map(|at| keys[*at]).collect();
+            let theirs = self.fetch_records(&node, &asked, epoch).await;
+            let theirs = theirs.map_err(|_| ReadFailure::Replica(node))?;
+            for (at, record) in places.into_iter().zip(theirs) {
+                let both = merge(&merged[at], &record);
+                differ[at] |= both != merged[at] || both != record;
+                merged[at] = both;
+            }
+        }
+        Ok((merged, differ))
+    }
+
+    /// Records of one node, verified, in the order of the keys.
+    pub(crate) async fn fetch_records(
+        self: &Arc<Self>,
+        node: &NodeId,
+        keys: &[RecordKey],
+        epoch: u64,
+    ) -> Result<Vec<Record>, Error> {
+        let request = Request::RecordGet { keys: keys.to_vec(), digest_only: false };
+        let told = self.ask(node, epoch, Ask::new(Priority::Records, request)).await;
+        match told {
+            Ok((Response::Records { records, .. }, _)) => {
+                self.complete(node, keys, records, epoch).await
+            }
+            Ok(_) => Err(Error::Unavailable(vec![(*node, "an unexpected answer".to_owned())])),
+            Err(error) => Err(Error::Unavailable(vec![(*node, error.to_string())])),
+        }
+    }
+
+    /// Checks what one node sent, and asks again for what did not fit its answer.
+    async fn complete(
+        self: &Arc<Self>,
+        node: &NodeId,
+        keys: &[RecordKey],
+        mut sent: Vec<(RecordKey, Record)>,
+        epoch: u64,
+    ) -> Result<Vec<Record>, Error> {
+        while sent.len() < keys.len() {
+            let rest = keys[sent.len()..].to_vec();
+            let request = Request::RecordGet { keys: rest, digest_only: false };
+            let more = self.ask(node, epoch, Ask::new(Priority::Records, request)).await;
+            match more {
+                Ok((Response::Records { records, .. }, _)) if !records.is_empty() => {
+                    sent.extend(records);
+                }
+                _ => {
+                    let why = "it did not send all records".to_owned();
+                    return Err(Error::Unavailable(vec![(*node, why)]));
+                }
+            }
+        }
+        let mut records = Vec::with_capacity(keys.len());
+        for (key, (sent_key, record)) in keys.iter().zip(sent) {
+            if *key != sent_key {
+                let why = "it sent other records than asked for".to_owned();
+                return Err(Error::Unavailable(vec![(*node, why)]));
+            }
+            // Our own disk holds what was verified before it was stored.
+            if *node != self.id {
+                self.verify_record(node, key, &record).await?;
+            }
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    async fn write_back(
+        self: &Arc<Self>,
+        keys: &[RecordKey],
+        records: &[Record],
+        differ: &[bool],
+        needs_quorum: bool,
+        state: &Arc<EpochState>,
+    ) -> Result<(), StepError> {
+        for ((key, record), _) in keys.iter().zip(records).zip(differ).filter(|(_, d)| **d) {
+            let put = vec![(*key, record.clone())];
+            self.put_records(key, put, Origin::Repair, needs_quorum, state).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_records(
+        self: &Arc<Self>,
+        key: &RecordKey,
+        records: Vec<(RecordKey, Record)>,
+        origin: Origin,
+        needs_quorum: bool,
+        state: &Arc<EpochState>,
+    ) -> Result<Reached, StepError> {
+        let step = Step {
+            sets: state.write_sets(key.partition(state.bits)),
+            needed: if needs_quorum {
+                Tally::<NodeId>::write_majority
+            } else {
+                Tally::<NodeId>::any
+            },
+            epoch: state.epoch,
+            patient: !needs_quorum,
+            without: BTreeSet::new(),
+        };
+        let request = Request::RecordPut { records, origin };
+        self.step(step, |_| Ok(Ask::new(Priority::Records, request.clone()))).await
+    }
+
+    /// Writes a version that supersedes what was read.
+    pub(crate) async fn write_version(
+        self: &Arc<Self>,
+        key: RecordKey,
+        read: &Record,
+        quorum_read: bool,
+        draft: Draft,
+        mode: Mode,
+    ) -> Result<Written, Error> {
+        let fresh = self.env.random_u64();
+        let (now, mut tick, mut own) = (self.env.wall_ms(), self.tick(), self.actor());
+        if !tick.is_plausible(now) {
+            // The clock was set back by more than peers accept. Stamps of one actor must rise, so
+            // until it has caught up every write is its own.
+            (tick, own) = (Hlc::from_unix_ms(now), fresh);
+        }
+        let place = place_after(read, tick, own, fresh, quorum_read);
+        let version = self.sign(&key, place, draft)?;
+        let record = Record::of(version);
+        self.with_layout(|state| {
+            let record = record.clone();
+            async move {
+                let needs_quorum = self.is_quorum(mode, &state);
+                let put = vec![(key, record)];
+                let reached =
+                    self.put_records(&key, put, Origin::Client, needs_quorum, &state).await?;
+                let sets = state.write_sets(key.partition(state.bits));
+                Ok(Written {
+                    copies: reached.nodes().len(),
+                    wanted: sets.iter().map(Vec::len).max().unwrap_or(0),
+                })
+            }
+        })
+        .await
+    }
+
+    fn sign(&self, key: &RecordKey, place: Place, draft: Draft) -> Result<Version, Error> {
+        let vault = self.vault()?;
+        let mut version = Version {
+            vid: draft.vid,
+            actor: place.actor,
+            hlc: place.hlc,
+            context: place.context,
+            kind: draft.kind,
+            sealed: draft.sealed,
+            refs_root: draft.refs_root,
+            chunks: draft.chunks,
+            bytes_stored: draft.bytes_stored,
+            retained: Vec::new(),
+            writer: vault.cert.id(),
+            signature: [0; 64],
+        };
+        version.signature = vault.writer.sign(&version.signed_bytes(key)).to_bytes();
+        Ok(version)
+    }
+
+    /// Checks every version of a record that came from `node`.
+    pub(crate) async fn verify_record(
+        self: &Arc<Self>,
+        node: &NodeId,
+        key: &RecordKey,
+        record: &Record,
+    ) -> Result<(), Error> {
+        for head in record.heads() {
+            let cert = self.cert(node, head.writer).await?;
+            cert.verify_version(key, head).map_err(|error| {
+                debug!(peer = ?node, %error, "a forged version is refused");
+                Error::Unavailable(vec![(*node, error.to_string())])
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A certificate: from memory, the disk, or the node that named it.
+    pub(crate) async fn cert(
+        self: &Arc<Self>,
+        node: &NodeId,
+        id: CertId,
+    ) -> Result<Arc<WriterCert>, Error> {
+        if let Some(cert) = self.known_cert(&id) {
+            return Ok(cert);
+        }
+        if let Some(cert) = self.store.cert(id).await? {
+            return Ok(self.remember_cert(cert));
+        }
+        let unknown = |why: String| Error::Unavailable(vec![(*node, why)]);
+        if *node == self.id {
+            return Err(unknown("a certificate is missing".to_owned()));
+        }
+        let ask = Ask::new(Priority::Records, Request::CertGet(id));
+        let told = self.ask(node, 0, ask).await.map_err(|error| unknown(error.to_string()))?;
+        let (Response::Cert(cert), _) = told else {
+            return Err(unknown("an unexpected answer".to_owned()));
+        };
+        if cert.id() != id || cert.verify().is_err() {
+            return Err(unknown("it sent a forged certificate".to_owned()));
+        }
+        self.store.put_cert(&cert).await?;
+        Ok(self.remember_cert(*cert))
+    }
+
+    /// All records of a directory, as a read quorum knows them.
+    pub(crate) async fn scan_dir(
+        self: &Arc<Self>,
+        vault: VaultId,
+        dir: DirId,
+        mode: Mode,
+        whom: Whom,
+    ) -> Result<BTreeMap<RecordKey, Record>, Error> {
+        self.with_layout(|state| self.scan_attempt(vault, dir, mode, whom, state)).await
+    }
+
+    async fn scan_attempt(
+        self: &Arc<Self>,
+        vault: VaultId,
+        dir: DirId,
+        mode: Mode,
+        whom: Whom,
+        state: Arc<EpochState>,
+    ) -> Result<BTreeMap<RecordKey, Record>, StepError> {
+        let needs_quorum = self.is_quorum(mode, &state);
+        let partition = dir_partition(&vault, &dir, state.bits);
+        let set = state.read_set(partition);
+        let enough = if needs_quorum { Tally::<NodeId>::read_majority(set.len()) } else { 1 };
+        let reachable = set.iter().filter(|node| self.is_reachable(node)).count();
+        let enough = match whom {
+            Whom::Enough => enough,
+            Whom::Everyone => enough.max(reachable),
+        };
+        // The nearest first: this node, then whoever is connected.
+        let mut order = set;
+        order.sort_by_key(|node| (*node != self.id, !self.is_reachable(node)));
+        let mut all: BTreeMap<RecordKey, Record> = BTreeMap::new();
+        let mut copies: BTreeMap<RecordKey, usize> = BTreeMap::new();
+        let mut differ = Vec::new();
+        let (mut answered, mut failures) = (0, Vec::new());
+        for node in order {
+            if answered == enough {
+                break;
+            }
+            match self.scan_one(&node, vault, dir, state.epoch).await {
+                Ok(records) => {
+                    answered += 1;
+                    for (key, record) in records {
+                        *copies.entry(key).or_default() += 1;
+                        let ours = all.entry(key).or_insert_with(|| record.clone());
+                        if *ours != record {
+                            *ours = merge(ours, &record);
+                            differ.push(key);
+                        }
+                    }
+                }
+                Err(StepError::Stale) => return Err(StepError::Stale),
+                Err(StepError::Failed(error)) => failures.push((node, error.to_string())),
+            }
+        }
+        if answered < enough {
+            return Err(Error::Unavailable(failures).into());
+        }
+        differ.extend(copies.iter().filter(|(_, n)| **n < answered).map(|(key, _)| *key));
+        differ.sort_unstable();
+        differ.dedup();
+        for key in differ {
+            let put = vec![(key, all[&key].clone())];
+            self.put_records(&key, put, Origin::Repair, needs_quorum, &state).await?;
+        }
+        Ok(all)
+    }
+
+    async fn scan_one(
+        self: &Arc<Self>,
+        node: &NodeId,
+        vault: VaultId,
+        dir: DirId,
+        epoch: u64,
+    ) -> Result<Vec<(RecordKey, Record)>, StepError> {
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let request = Request::DirScan { vault, dir, after };
+            let ask = Ask { deadline: SCAN_DEADLINE, ..Ask::new(Priority::Records, request) };
+            let (records, more) = match self.ask(node, epoch, ask).await {
+                Ok((Response::Records { records, more }, _)) => (records, more),
+                Ok(_) => return Err(Error::Unavailable(Vec::new()).into()),
+                Err(error) if error.code() == Some(dfs_p2p::message::Code::StaleEpoch) => {
+                    return Err(StepError::Stale);
+                }
+                Err(error) => {
+                    return Err(Error::Unavailable(vec![(*node, error.to_string())]).into());
+                }
+            };
+            if more && records.is_empty() {
+                let why = "it sent an empty page".to_owned();
+                return Err(Error::Unavailable(vec![(*node, why)]).into());
+            }
+            for (key, record) in records {
+                let in_order = after.is_none_or(|last: [u8; 16]| *key.tag.as_bytes() > last);
+                if key.vault != vault || key.dir != dir || !in_order {
+                    let why = "it sent other records than asked for".to_owned();
+                    return Err(Error::Unavailable(vec![(*node, why)]).into());
+                }
+                after = Some(*key.tag.as_bytes());
+                if *node != self.id {
+                    self.verify_record(node, &key, &record).await?;
+                }
+                all.push((key, record));
+            }
+            if !more {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+fn take_in(merged: &mut [Record], differ: &mut [bool], records: Vec<Record>, is_first: bool) {
+    for (at, record) in records.into_iter().enumerate() {
+        if is_first {
+            merged[at] = record;
+        } else if merged[at] != record {
+            merged[at] = merge(&merged[at], &record);
+            differ[at] = true;
+        }
+    }
+}
+
+/// A page of a large directory, on a busy peer.
+const SCAN_DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);

@@ -1,0 +1,219 @@
+//! Start, run and shut down one node; every task has its owner here.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dfs_core::codec::Canonical;
+use dfs_core::id::NodeId;
+use dfs_core::writer::WriterCert;
+use dfs_env::{Env, Task};
+use dfs_p2p::{Network, OwnFacts};
+use dfs_store::data_dir::DataDir;
+use dfs_store::{Store, WriteError};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use zeroize::Zeroizing;
+
+use crate::client::Client;
+use crate::config::{Config, VaultConfig};
+use crate::error::StartServerError;
+use crate::handler::Answering;
+use crate::layout::{self, Layout};
+use crate::node::{Finishing, Node, Vault};
+
+/// A running node.
+#[derive(Debug)]
+pub struct Server {
+    client: Client,
+    tasks: Mutex<Vec<Task<()>>>,
+}
+
+impl Server {
+    /// Opens the data directory, binds the port, and begins to serve, to look for peers and to
+    /// join. Does not wait for peers.
+    ///
+    /// # Errors
+    /// [`StartServerError`] when the directory, a key or the port cannot be used.
+    ///
+    /// # Panics
+    /// Never: the network is set once.
+    pub async fn start(env: Env, config: Config) -> Result<Self, StartServerError> {
+        let data_dir = {
+            let (env, root) = (env.clone(), config.data_dir.clone());
+            env.clone().offload(move || DataDir::open(&env, &root)).await?
+        };
+        let store_config =
+            dfs_store::Config { root: config.data_dir.clone(), capacity: config.capacity };
+        let store = Store::open(env.clone(), store_config).await?;
+        let vault = match &config.vault {
+            None => None,
+            Some(vault) => Some(open_vault(&env, vault, &data_dir, &store).await?),
+        };
+        let listener = Network::bind(&env, config.listen).await?;
+        let mut epoch = store.epoch().await?;
+        // Only now: a node that cannot listen must not leave a cluster of its own behind.
+        if epoch.is_none() && config.bootstrap.is_empty() {
+            epoch = Some(layout::found(&env, &store, &data_dir, &config.zone).await?);
+        }
+        let durable_epoch = epoch.as_ref().map_or(0, |(state, _)| state.epoch);
+        let layout = Layout::new(epoch, env.mono());
+        let (finishing, to_finish) = mpsc::channel(FINISHING_WAITING_MAX);
+        let network_config = dfs_p2p::Config {
+            bootstrap: config.bootstrap.clone(),
+            node_key: data_dir.node_key().clone(),
+            instance: data_dir.instance(),
+            cluster_key: Zeroizing::new(*config.cluster_key.expose()),
+            zone: config.zone.clone(),
+            build: config.build.clone(),
+            book: Some(config.data_dir.join("peers.book")),
+        };
+        let facts = OwnFacts {
+            capacity: store.capacity(),
+            used: store.used(),
+            durable_epoch,
+            ..OwnFacts::default()
+        };
+        let node = Arc::new(Node::new(env.clone(), data_dir, store, vault, layout, finishing));
+        let handler = Arc::new(Answering(Arc::downgrade(&node)));
+        let network =
+            Network::start(env.clone(), listener, network_config, facts, handler, |network| {
+                // Before the first connection, so that every call finds it.
+                let _ = node.network.set(network.clone());
+            })
+            .await?;
+        let node_id: NodeId = network.node_id();
+        info!(node = %node_id, listen = %network.listen_addr(), "serving");
+        let tasks = vec![
+            env.spawn("finish", finish(to_finish, node.shutdown.clone())),
+            env.spawn("steward", node.clone().steward()),
+            env.spawn("join", node.clone().join()),
+            env.spawn("sync", node.clone().sync_loop()),
+            env.spawn("repair", node.clone().repair_loop()),
+        ];
+        Ok(Self { client: Client(node), tasks: Mutex::new(tasks) })
+    }
+
+    /// The face of the node.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The bound peer address.
+    pub fn listen_addr(&self) -> std::net::SocketAddr {
+        self.client.0.network().listen_addr()
+    }
+
+    /// This node's id.
+    pub fn node_id(&self) -> NodeId {
+        self.client.0.id
+    }
+
+    /// Stops taking work, finishes what is under way within a limit, and closes the store.
+    ///
+    /// # Panics
+    /// Never: no holder of its locks does.
+    pub async fn shutdown(&self) {
+        let node = &self.client.0;
+        node.shutdown.cancel();
+        let tasks = std::mem::take(&mut *self.tasks.lock().expect("no holder panics"));
+        let (finisher, others) = split_finisher(tasks);
+        drop(others);
+        if let Some(finisher) = finisher
+            && timeout(FINISH_MAX, finisher).await.is_err()
+        {
+            warn!("some copies were not finished in time; comparing rows will complete them");
+        }
+        node.network().shutdown().await;
+        node.store.close().await;
+    }
+}
+
+impl Drop for Server {
+    /// Without a [`Server::shutdown`] before, the node ends as in a crash: at once.
+    fn drop(&mut self) {
+        self.client.0.network().abort();
+    }
+}
+
+fn split_finisher(mut tasks: Vec<Task<()>>) -> (Option<Task<()>>, Vec<Task<()>>) {
+    if tasks.is_empty() {
+        return (None, tasks);
+    }
+    let others = tasks.split_off(1);
+    (tasks.pop(), others)
+}
+
+/// Carries work to its end after the operation it belongs to has been answered; at shutdown, what
+/// there is.
+async fn finish(mut waiting: mpsc::Receiver<Finishing>, shutdown: CancellationToken) {
+    let mut running = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(()) = running.next() => {}
+            work = waiting.recv(), if running.len() < FINISHING_MAX => match work {
+                Some(work) => running.push(work),
+                None => break,
+            },
+            () = shutdown.cancelled() => break,
+        }
+    }
+    while let Ok(work) = waiting.try_recv() {
+        running.push(work);
+    }
+    while running.next().await.is_some() {}
+}
+
+/// Derives the vault's keys and makes sure that this node's writer key is certified.
+async fn open_vault(
+    env: &Env,
+    config: &VaultConfig,
+    data_dir: &DataDir,
+    store: &Store,
+) -> Result<Vault, StartServerError> {
+    let keys = Arc::new(config.key.derive());
+    let writer = data_dir.writer_key(env)?;
+    let now = env.wall_ms();
+    let known = store.state(OWN_CERT).await?;
+    let known = known.and_then(|bytes| WriterCert::from_canonical(bytes).ok());
+    let public = writer.verifying_key().to_bytes();
+    let half = millis(CERT_LIFE / 2);
+    let usable = known.filter(|cert| {
+        cert.vault == keys.vault
+            && cert.writer == public
+            && cert.verify().is_ok()
+            && cert.not_after_unix_ms > now + half
+    });
+    let cert = match usable {
+        Some(cert) => cert,
+        None => {
+            let cert = WriterCert::issue(&keys.signing, public, now + millis(CERT_LIFE));
+            keep_cert(store, &cert).await?;
+            cert
+        }
+    };
+    Ok(Vault { keys, writer, cert })
+}
+
+async fn keep_cert(store: &Store, cert: &WriterCert) -> Result<(), WriteError> {
+    store.put_cert(cert).await?;
+    store.put_state(OWN_CERT, cert.to_canonical()).await
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+const OWN_CERT: &str = "own-cert";
+/// How long a certificate is valid; it is renewed at half of that.
+const CERT_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Left-over replies carried at once.
+const FINISHING_MAX: usize = 256;
+/// Left-over replies that wait to be carried.
+const FINISHING_WAITING_MAX: usize = 256;
+/// How long a shutdown waits for copies that slow replicas still owe.
+const FINISH_MAX: Duration = Duration::from_secs(2);

@@ -1,0 +1,118 @@
+//! What the face of a node shows.
+
+/// A stored file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The new version's id.
+    pub version: String,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// Durable copies of the least replicated piece, the record included.
+    pub copies: usize,
+    /// Copies there will be.
+    pub wanted: usize,
+    /// Whether a majority had to have it.
+    pub quorum: bool,
+}
+
+/// Everything about one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stat {
+    /// File or directory.
+    pub kind: ListedKind,
+    /// The version's id.
+    pub version: String,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// When it was written, in milliseconds since 1970.
+    pub modified_ms: u64,
+    /// Chunks of content.
+    pub chunks: u64,
+    /// Durable copies of the least replicated piece, as counted now.
+    pub copies: usize,
+    /// Copies there should be.
+    pub wanted: usize,
+    /// Other versions that wait for a decision.
+    pub conflicts: usize,
+}
+
+/// What a listed name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListedKind {
+    /// A file.
+    File,
+    /// A directory.
+    Dir,
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The whole path; of a directory without a slash at its end.
+    pub path: String,
+    /// File or directory.
+    pub kind: ListedKind,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// When it was written, in milliseconds since 1970.
+    pub modified_ms: u64,
+    /// The version's id.
+    pub version: String,
+}
+
+impl Listed {
+    /// What listings are ordered by: a directory sorts as its name and a slash.
+    pub fn order(&self) -> String {
+        match self.kind {
+            ListedKind::File => self.path.clone(),
+            ListedKind::Dir => format!("{}/", self.path),
+        }
+    }
+}
+
+/// A page of a listing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Entries in byte order of their paths.
+    pub entries: Vec<Listed>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+/// How a peer is doing, seen from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerState {
+    /// Known, and not yet a member.
+    Joining,
+    /// A member that answers.
+    Alive,
+    /// Out of reach for a moment.
+    Suspect,
+    /// Out of reach.
+    Down,
+    /// Gives its data away.
+    Draining,
+    /// Dead for long.
+    Out,
+    /// Gone for good.
+    Left,
+}
+
+/// One line of the list of peers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerView {
+    /// The node's id.
+    pub id: String,
+    /// Where it listens.
+    pub addr: String,
+    /// Its failure domain.
+    pub zone: String,
+    /// How it is doing.
+    pub state: PeerState,
+    /// Whether it is the node that was asked.
+    pub is_self: bool,
+    /// Bytes it holds.
+    pub bytes: u64,
+    /// Bytes it offers.
+    pub capacity: u64,
+}

@@ -1,0 +1,335 @@
+//! Whole nodes in one process, on disks and a network in memory.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dfs_core::name::FilePath;
+use dfs_env::{Env, MemoryFs, MemoryNet};
+use dfs_server::health::Level;
+use dfs_server::{Config, Error, ListedKind, Mode, Server, VaultConfig};
+use dfs_store::keys::{ClusterKey, VaultKey};
+use futures_util::TryStreamExt;
+
+struct Cluster {
+    net: MemoryNet,
+    disks: Vec<MemoryFs>,
+    servers: Vec<Option<Server>>,
+}
+
+impl Cluster {
+    /// Nodes that know only the first, all with the vault's key.
+    async fn of(count: usize) -> Self {
+        let mut cluster =
+            Self { net: MemoryNet::default(), disks: Vec::new(), servers: Vec::new() };
+        for at in 0..count {
+            cluster.disks.push(MemoryFs::default());
+            cluster.servers.push(None);
+            cluster.start(at).await;
+            // One after the other, so that the first three hold everything.
+            cluster.settled(0, at + 1).await;
+        }
+        for at in 0..count {
+            cluster.settled(at, count).await;
+        }
+        cluster
+    }
+
+    async fn start(&mut self, at: usize) {
+        self.start_with(at, true).await;
+    }
+
+    async fn start_with(&mut self, at: usize, vault: bool) {
+        let port = u16::try_from(at).unwrap();
+        let disk = self.disks[at].clone();
+        let seed = 100 + at as u64 * 1000 + disk.files_below(Path::new("/")).len() as u64;
+        let env = Env::with_disk(seed, self.net.clone(), disk);
+        let config = Config {
+            data_dir: PathBuf::from("/data"),
+            listen: ([127, 0, 0, 1], 4000 + port).into(),
+            bootstrap: if at == 0 { Vec::new() } else { vec![":4000".parse().unwrap()] },
+            cluster_key: ClusterKey::from_bytes([1; 32]),
+            vault: vault.then(|| VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
+            zone: "z".to_owned(),
+            capacity: None,
+            build: "test".to_owned(),
+        };
+        self.servers[at] = Some(Server::start(env, config).await.unwrap());
+    }
+
+    fn node(&self, at: usize) -> dfs_server::Client {
+        self.servers[at].as_ref().unwrap().client()
+    }
+
+    /// Drops a node without a goodbye; its disk keeps what was synced.
+    fn crash(&mut self, at: usize) {
+        drop(self.servers[at].take());
+        self.disks[at].crash();
+    }
+
+    /// Waits until a node sees `count` members and nothing left to do.
+    async fn settled(&self, at: usize, count: usize) {
+        let client = self.node(at);
+        let settled = async {
+            loop {
+                let health = client.health().await.unwrap();
+                if health.nodes == count && health.health == Level::Ok {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(LIMIT, settled).await;
+        assert!(waited.is_ok(), "{:?}", client.health().await);
+    }
+
+    async fn put(&self, at: usize, path: &str, content: &[u8]) -> Result<usize, Error> {
+        let path = FilePath::parse(path).unwrap();
+        Ok(self.node(at).store(&path, content, Mode::Default).await?.copies)
+    }
+
+    async fn get(&self, at: usize, path: &str) -> Result<Vec<u8>, Error> {
+        let client = self.node(at);
+        let file = client.find(&FilePath::parse(path).unwrap(), None, Mode::Default).await?;
+        let download = client.read(&file, 0..u64::MAX).await?;
+        let parts: Vec<Bytes> = download.content.try_collect().await?;
+        Ok(parts.concat())
+    }
+
+    async fn list(&self, at: usize, prefix: &str, recursive: bool) -> Vec<String> {
+        let page = self.node(at).list(prefix, recursive, "", 1000, Mode::Default).await.unwrap();
+        page.entries.iter().map(dfs_server::Listed::order).collect()
+    }
+
+    /// Changes every blob file of a node behind its back.
+    fn damage(&self, at: usize) -> usize {
+        let files = self.disks[at].files_below(Path::new("/data/blobs"));
+        for (number, file) in files.iter().enumerate() {
+            self.disks[at].damage(file, |bytes| match number % 2 {
+                0 => bytes[number % 80] ^= 1,
+                _ => bytes.truncate(bytes.len() / 2),
+            });
+        }
+        files.len()
+    }
+}
+
+fn content(len: usize) -> Vec<u8> {
+    (0..len).map(|at| u8::try_from(at * 31 % 251).unwrap()).collect()
+}
+
+/// Generous: a busy machine must not fail a test.
+const LIMIT: Duration = Duration::from_secs(180);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_awkward_sizes_come_back_equal_from_another_node() {
+    let cluster = Cluster::of(3).await;
+    for size in [0, 1, 16_384, 16_385, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5 << 20] {
+        let path = format!("sizes/{size}");
+        assert!(cluster.put(0, &path, &content(size)).await.unwrap() >= 2);
+        assert_eq!(cluster.get(2, &path).await.unwrap(), content(size), "{size} bytes");
+    }
+    assert_eq!(cluster.list(1, "sizes/", false).await.len(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_touches_only_its_chunks() {
+    let cluster = Cluster::of(1).await;
+    cluster.put(0, "f", &content(3_000_000)).await.unwrap();
+    let client = cluster.node(0);
+    let file = client.find(&FilePath::parse("f").unwrap(), None, Mode::Default).await.unwrap();
+    let reversed = std::ops::Range { start: 9, end: 3 };
+    let odd = [0..0, 0..1, 1_048_570..1_048_589, 2_999_999..3_000_000, 5..u64::MAX, reversed];
+    for range in odd {
+        let download = client.read(&file, range.clone()).await.unwrap();
+        let parts: Vec<Bytes> = download.content.try_collect().await.unwrap();
+        let end = usize::try_from(range.end.min(3_000_000)).unwrap();
+        let start = usize::try_from(range.start).unwrap().min(end);
+        assert_eq!(parts.concat(), content(3_000_000)[start..end], "{range:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listings_are_in_byte_order_and_paged() {
+    let cluster = Cluster::of(1).await;
+    for path in ["a.txt", "a/z", "a/b/c", "a0", "b", "文件/x"] {
+        cluster.put(0, path, b"x").await.unwrap();
+    }
+    assert_eq!(cluster.list(0, "", false).await, ["a.txt", "a/", "a0", "b", "文件/"]);
+    let all = ["a.txt", "a/b/c", "a/z", "a0", "b", "文件/x"];
+    assert_eq!(cluster.list(0, "", true).await, all);
+    assert_eq!(cluster.list(0, "a", true).await, all[..4]);
+    assert_eq!(cluster.list(0, "a/b", true).await, ["a/b/c"]);
+    let mut after = String::new();
+    let mut seen = Vec::new();
+    loop {
+        let page = cluster.node(0).list("", true, &after, 1, Mode::Default).await.unwrap();
+        seen.extend(page.entries.iter().map(|entry| entry.path.clone()));
+        assert!(page.entries.iter().all(|entry| entry.kind == ListedKind::File));
+        if !page.more {
+            break;
+        }
+        after = page.entries[0].order();
+    }
+    assert_eq!(seen, all);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_are_removed_made_again_and_told_apart() {
+    let cluster = Cluster::of(1).await;
+    let client = cluster.node(0);
+    let path = |text| FilePath::parse(text).unwrap();
+    cluster.put(0, "d/one", b"1").await.unwrap();
+    cluster.put(0, "d/sub/two", b"2").await.unwrap();
+    assert!(matches!(cluster.put(0, "d", b"x").await, Err(Error::IsDirectory(_))));
+    assert!(matches!(cluster.put(0, "d/one/x", b"x").await, Err(Error::NotDirectory(_))));
+    let refused = client.remove(&path("d"), Mode::Default).await;
+    assert!(matches!(refused, Err(Error::NotEmpty(_))));
+    assert_eq!(client.remove_all(&path("d"), Mode::Default).await.unwrap(), 4);
+    assert!(matches!(cluster.get(0, "d/one").await, Err(Error::NotFound(_))));
+    assert!(matches!(client.remove(&path("d"), Mode::Default).await, Err(Error::NotFound(_))));
+    // Made again, it is another directory, and what was in it stays gone.
+    cluster.put(0, "d/three", b"3").await.unwrap();
+    assert_eq!(cluster.list(0, "d/", true).await, ["d/three"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crashed_node_costs_nothing_and_catches_up() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.put(0, "before", &content(3 << 20)).await.unwrap();
+    cluster.settled(0, 3).await;
+    cluster.crash(1);
+    assert_eq!(cluster.get(2, "before").await.unwrap(), content(3 << 20));
+    assert_eq!(cluster.put(0, "after", &content(2 << 20)).await.unwrap(), 2);
+    let health = cluster.node(0).health().await.unwrap();
+    assert_eq!((health.health, health.alive), (Level::Degraded, 2));
+    cluster.start(1).await;
+    cluster.settled(1, 3).await;
+    // It has its own copy now, and with another node still makes a quorum.
+    cluster.crash(0);
+    assert_eq!(cluster.get(1, "after").await.unwrap(), content(2 << 20));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_majority_nothing_is_accepted_and_nothing_lost() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.put(0, "kept", b"kept").await.unwrap();
+    cluster.settled(0, 3).await;
+    cluster.crash(1);
+    cluster.crash(2);
+    assert!(matches!(cluster.put(0, "lost", b"x").await, Err(Error::Unavailable(_))));
+    assert!(matches!(cluster.get(0, "kept").await, Err(Error::Unavailable(_))));
+    let path = FilePath::parse("offline").unwrap();
+    let stored = cluster.node(0).store(&path, &b"here"[..], Mode::Available).await.unwrap();
+    assert_eq!((stored.copies, stored.wanted, stored.quorum), (1, 3, false));
+    cluster.start(1).await;
+    cluster.start(2).await;
+    for at in 0..3 {
+        cluster.settled(at, 3).await;
+        assert_eq!(cluster.get(at, "kept").await.unwrap(), b"kept");
+        assert_eq!(cluster.get(at, "offline").await.unwrap(), b"here");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_is_read_around_and_mended() {
+    let cluster = Cluster::of(3).await;
+    cluster.put(0, "f", &content(4 << 20)).await.unwrap();
+    cluster.settled(0, 3).await;
+    assert!(cluster.damage(0) > 4);
+    assert_eq!(cluster.get(0, "f").await.unwrap(), content(4 << 20));
+    cluster.settled(0, 3).await;
+    cluster.damage(1);
+    cluster.damage(2);
+    assert_eq!(cluster.get(1, "f").await.unwrap(), content(4 << 20), "node 0 was mended");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_every_copy_damaged_no_byte_is_released() {
+    let cluster = Cluster::of(3).await;
+    cluster.put(0, "f", &content(2 << 20)).await.unwrap();
+    cluster.settled(0, 3).await;
+    for at in 0..3 {
+        cluster.damage(at);
+    }
+    assert!(matches!(cluster.get(0, "f").await, Err(Error::Lost(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_moves_to_nodes_that_join_later() {
+    let mut cluster = Cluster::of(1).await;
+    for number in 0..20 {
+        cluster.put(0, &format!("small/{number}"), &content(number * 100)).await.unwrap();
+    }
+    cluster.put(0, "big", &content(5 << 20)).await.unwrap();
+    for at in 1..3 {
+        cluster.disks.push(MemoryFs::default());
+        cluster.servers.push(None);
+        cluster.start(at).await;
+    }
+    for at in 0..3 {
+        cluster.settled(at, 3).await;
+    }
+    let stat = cluster.node(2).stat(&FilePath::parse("big").unwrap(), Mode::Default).await;
+    let stat = stat.unwrap();
+    assert_eq!((stat.copies, stat.wanted, stat.chunks), (3, 3, 5));
+    cluster.crash(0);
+    assert_eq!(cluster.get(2, "big").await.unwrap(), content(5 << 20));
+    assert_eq!(cluster.get(1, "small/19").await.unwrap(), content(1900));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn concurrent_writes_of_one_name_are_all_kept_or_superseded() {
+    let cluster = Cluster::of(3).await;
+    let writes = (0..30usize).map(|number| {
+        let client = cluster.node(number % 3);
+        async move {
+            let path = FilePath::parse("same").unwrap();
+            client.store(&path, &content(number)[..], Mode::Default).await.unwrap()
+        }
+    });
+    let stored = futures_util::future::join_all(writes).await;
+    let got = cluster.get(1, "same").await.unwrap();
+    assert!((0..30).any(|number| got == content(number)));
+    assert_eq!(stored.len(), 30);
+    // One more write, having seen them all, settles it.
+    cluster.put(2, "same", b"settled").await.unwrap();
+    let stat = cluster.node(0).stat(&FilePath::parse("same").unwrap(), Mode::Default).await;
+    assert_eq!(stat.unwrap().conflicts, 0);
+    assert_eq!(cluster.get(0, "same").await.unwrap(), b"settled");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storage_only_node_holds_no_plaintext_and_opens_nothing() {
+    let mut cluster = Cluster::of(2).await;
+    cluster.disks.push(MemoryFs::default());
+    cluster.servers.push(None);
+    cluster.start_with(2, false).await;
+    cluster.settled(0, 3).await;
+    let secret = b"CANARY-0123456789abcdef";
+    cluster.put(0, "very-secret-name/inline", secret).await.unwrap();
+    cluster.put(0, "very-secret-name/big", &secret.repeat(100_000)).await.unwrap();
+    cluster.settled(0, 3).await;
+    assert!(matches!(cluster.get(2, "very-secret-name/inline").await, Err(Error::NoVaultKey)));
+    let env = Env::with_disk(9, MemoryNet::default(), cluster.disks[2].clone());
+    let mut held = 0;
+    for file in cluster.disks[2].files_below(Path::new("/data")) {
+        let bytes = env.fs().read(&file, 1 << 30).unwrap();
+        held += bytes.len();
+        let has = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+        assert!(!has(secret) && !has(b"very-secret-name"), "{}", file.display());
+    }
+    assert!(held > 2_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fourth_node_serves_what_the_others_hold() {
+    let cluster = Cluster::of(4).await;
+    cluster.put(3, "f", &content(2 << 20)).await.unwrap();
+    assert_eq!(cluster.get(3, "f").await.unwrap(), content(2 << 20));
+    assert_eq!(cluster.get(0, "f").await.unwrap(), content(2 << 20));
+    let peers = cluster.node(3).peers();
+    assert_eq!(peers.len(), 4);
+    assert_eq!(peers.iter().find(|peer| peer.is_self).unwrap().bytes, 0);
+}
