@@ -1,0 +1,219 @@
+//! `/v1/files/{path}`: content in and out, as streams.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use dfs_core::name::FilePath;
+use dfs_server::{ListedKind, Mode};
+use futures_util::TryStreamExt;
+use serde::Deserialize;
+use tokio_util::io::StreamReader;
+
+use super::Shared;
+use super::errors::Problem;
+use super::views::{ModeName, StoredView};
+
+#[derive(Debug, Deserialize)]
+pub(super) struct FileQuery {
+    mode: Option<ModeName>,
+    version: Option<String>,
+    #[serde(default)]
+    recursive: bool,
+}
+
+impl FileQuery {
+    fn mode(&self) -> Mode {
+        self.mode.map_or(Mode::Default, ModeName::mode)
+    }
+}
+
+fn parse(path: &str) -> Result<FilePath, Problem> {
+    FilePath::parse(path).map_err(|error| dfs_server::Error::Name(error).into())
+}
+
+fn refuse_conditions(headers: &HeaderMap) -> Result<(), Problem> {
+    let conditional = [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE];
+    if conditional.iter().any(|name| headers.contains_key(name)) {
+        let why = "conditional writes are not supported by this version";
+        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, 1, why));
+    }
+    Ok(())
+}
+
+pub(super) async fn put(
+    State(shared): State<Arc<Shared>>,
+    Path(path): Path<String>,
+    Query(query): Query<FileQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    refuse_conditions(&headers)?;
+    let path = parse(&path)?;
+    let source = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
+    let stored = shared.client.store(&path, source, query.mode()).await;
+    count("put", stored.is_ok());
+    let view = StoredView::new(&path, stored?);
+    Ok((StatusCode::CREATED, Json(view)).into_response())
+}
+
+pub(super) async fn delete(
+    State(shared): State<Arc<Shared>>,
+    Path(path): Path<String>,
+    Query(query): Query<FileQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    refuse_conditions(&headers)?;
+    let path = parse(&path)?;
+    let removed = if query.recursive {
+        shared.client.remove_all(&path, query.mode()).await
+    } else {
+        shared.client.remove(&path, query.mode()).await.map(|()| 1)
+    };
+    count("delete", removed.is_ok());
+    Ok(Json(serde_json::json!({ "path": path.as_str(), "removed": removed? })).into_response())
+}
+
+pub(super) async fn head(
+    State(shared): State<Arc<Shared>>,
+    Path(path): Path<String>,
+    Query(query): Query<FileQuery>,
+) -> Result<Response, Problem> {
+    let path = parse(&path)?;
+    let file = shared.client.find(&path, query.version.as_deref(), query.mode()).await?;
+    refuse_directory(file.kind(), &path)?;
+    let mut response = Body::empty().into_response();
+    describe(response.headers_mut(), &file.version(), file.modified_ms(), file.bytes());
+    Ok(response)
+}
+
+pub(super) async fn get(
+    State(shared): State<Arc<Shared>>,
+    Path(path): Path<String>,
+    Query(query): Query<FileQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let found = open(&shared, &path, &query, &headers).await;
+    count("get", found.is_ok());
+    found
+}
+
+async fn open(
+    shared: &Shared,
+    path: &str,
+    query: &FileQuery,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let path = parse(path)?;
+    let file = shared.client.find(&path, query.version.as_deref(), query.mode()).await?;
+    refuse_directory(file.kind(), &path)?;
+    let bytes = file.bytes();
+    let wanted = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
+    let (status, range) = match wanted.map(|range| parse_range(range, bytes)) {
+        None | Some(Wanted::Whole) => (StatusCode::OK, 0..bytes),
+        Some(Wanted::Part(range)) => (StatusCode::PARTIAL_CONTENT, range),
+        Some(Wanted::Outside) => {
+            let why = format!("the range is outside the file's {bytes} bytes");
+            let mut response =
+                Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, 2, why).into_response();
+            set(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{bytes}"));
+            return Ok(response);
+        }
+    };
+    let download = shared.client.read(&file, range.clone()).await?;
+    let mut response = Body::from_stream(download.content).into_response();
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    describe(headers, &download.version, download.modified_ms, range.end - range.start);
+    if status == StatusCode::PARTIAL_CONTENT {
+        let shown = format!("bytes {}-{}/{bytes}", range.start, range.end - 1);
+        set(headers, header::CONTENT_RANGE, &shown);
+    }
+    Ok(response)
+}
+
+fn refuse_directory(kind: ListedKind, path: &FilePath) -> Result<(), Problem> {
+    match kind {
+        ListedKind::File => Ok(()),
+        ListedKind::Dir => Err(dfs_server::Error::IsDirectory(path.to_string()).into()),
+    }
+}
+
+fn describe(headers: &mut HeaderMap, version: &str, modified_ms: u64, len: u64) {
+    set(headers, header::ETAG, &format!("\"{version}\""));
+    set(headers, header::CONTENT_LENGTH, &len.to_string());
+    set(headers, header::CONTENT_TYPE, "application/octet-stream");
+    set(headers, header::ACCEPT_RANGES, "bytes");
+    if let Ok(value) = HeaderValue::from_str(&modified_ms.to_string()) {
+        headers.insert("dfs-modified-ms", value);
+    }
+}
+
+fn set(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+fn count(op: &'static str, ok: bool) {
+    let result = if ok { "ok" } else { "error" };
+    metrics::counter!("dfs_gateway_requests_total", "op" => op, "result" => result).increment(1);
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    Whole,
+    Part(Range<u64>),
+    Outside,
+}
+
+/// A single byte range (RFC 9110, 14.1.2); anything else is ignored, as that allows.
+fn parse_range(text: &str, bytes: u64) -> Wanted {
+    let Some((first, last)) = text.strip_prefix("bytes=").and_then(|spec| spec.split_once('-'))
+    else {
+        return Wanted::Whole;
+    };
+    let number = |text: &str| match text.trim() {
+        "" => Some(None),
+        digits => digits.parse::<u64>().ok().map(Some),
+    };
+    let range = match (number(first), number(last)) {
+        (Some(Some(first)), Some(Some(last))) if first <= last => {
+            first..last.saturating_add(1).min(bytes)
+        }
+        (Some(Some(first)), Some(None)) => first..bytes,
+        (Some(None), Some(Some(suffix))) => bytes.saturating_sub(suffix)..bytes,
+        _ => return Wanted::Whole,
+    };
+    if range.start >= range.end { Wanted::Outside } else { Wanted::Part(range) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_follow_the_standard() {
+        let part = |range| Wanted::Part(range);
+        for (text, expected) in [
+            ("bytes=0-9", part(0..10)),
+            ("bytes=90-", part(90..100)),
+            ("bytes=-10", part(90..100)),
+            ("bytes=-1000", part(0..100)),
+            ("bytes=90-1000", part(90..100)),
+            ("bytes=100-", Wanted::Outside),
+            ("bytes=-0", Wanted::Outside),
+            ("bytes=9-0", Wanted::Whole),
+            ("bytes=0-1,5-6", Wanted::Whole),
+            ("lines=0-1", Wanted::Whole),
+            ("bytes=a-b", Wanted::Whole),
+        ] {
+            assert_eq!(parse_range(text, 100), expected, "{text}");
+        }
+    }
+}

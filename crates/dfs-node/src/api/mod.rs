@@ -1,0 +1,161 @@
+//! The local HTTP API: what the CLI uses, and any program of the same user may.
+//!
+//! Loopback by default; every request carries the token of a file that only this user can read.
+//! `Host` and `Origin` are checked, so that no web page can reach it through a browser.
+
+mod errors;
+mod files;
+mod views;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use dfs_core::id::hex;
+use dfs_env::{Env, write_replacing};
+use dfs_server::Client;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use errors::ErrorBody;
+pub use views::{FileView, ListPage, PeerLine, StatView, StoredView};
+
+use errors::Problem;
+
+/// The API of one node.
+#[derive(Debug)]
+pub struct Api {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    token: String,
+    addr: SocketAddr,
+    metrics: PrometheusHandle,
+}
+
+/// Makes a token that only this user can read, new at every start.
+///
+/// # Errors
+/// Whatever the disk says.
+pub fn new_token(env: &Env, path: &Path) -> std::io::Result<String> {
+    let token = hex(&env.random::<32>());
+    write_replacing(env.fs(), path, token.as_bytes())?;
+    Ok(token)
+}
+
+impl Api {
+    /// Prepares the API.
+    ///
+    /// # Errors
+    /// A second metrics recorder in one process.
+    pub fn new(client: Client, token: String, addr: SocketAddr) -> anyhow::Result<Self> {
+        let metrics = PrometheusBuilder::new().install_recorder()?;
+        Ok(Self { shared: Arc::new(Shared { client, token, addr, metrics }) })
+    }
+
+    /// Serves until `stop`, then lets requests under way finish.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let files = get(files::get).head(files::head).put(files::put).delete(files::delete);
+        let guarded = Router::new()
+            .route("/v1/files/{*path}", files)
+            .route("/v1/list", get(views::list))
+            .route("/v1/stat/{*path}", get(views::stat))
+            .route("/v1/status", get(views::status))
+            .route("/v1/peers", get(views::peers))
+            .route("/v1/key-backup", post(views::key_backup))
+            .route("/metrics", get(views::metrics))
+            .layer(DefaultBodyLimit::disable())
+            .layer(middleware::from_fn_with_state(self.shared.clone(), authorize));
+        let app = Router::new()
+            .merge(guarded)
+            .route("/livez", get(async || "ok\n"))
+            .route("/readyz", get(views::readyz))
+            .fallback(async || Problem::new(StatusCode::NOT_FOUND, 2, "no such endpoint"))
+            .layer(middleware::from_fn_with_state(self.shared.clone(), refuse_browsers))
+            .with_state(self.shared);
+        let listener = listener.tap_io(|stream| {
+            // An answer in two writes must not wait for an acknowledgement.
+            let _ = stream.set_nodelay(true);
+        });
+        let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the API ended");
+        }
+    }
+}
+
+/// A page that a browser shows can send requests here, but not without its origin, and not with a
+/// name that resolves here as `Host`.
+async fn refuse_browsers(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let known_host = host.is_some_and(|host| is_own_host(host, shared.addr));
+    if request.headers().contains_key(header::ORIGIN) || !known_host {
+        let why = "requests from web pages are refused";
+        return Problem::new(StatusCode::FORBIDDEN, 12, why).into_response();
+    }
+    next.run(request).await
+}
+
+fn is_own_host(host: &str, addr: SocketAddr) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    match name.parse::<IpAddr>() {
+        Ok(ip) => ip.is_loopback() || ip == addr.ip() || !addr.ip().is_loopback(),
+        Err(_) => name == "localhost",
+    }
+}
+
+async fn authorize(
+    State(shared): State<Arc<Shared>>,
+    request: Request<Body>,
+    next: Next,
+) -> Response {
+    let given = request.headers().get(header::AUTHORIZATION);
+    let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let right = given.is_some_and(|given| bool::from(given.ct_eq(shared.token.as_bytes())));
+    if !right {
+        let why = "a bearer token is required";
+        return Problem::new(StatusCode::UNAUTHORIZED, 12, why).into_response();
+    }
+    next.run(request).await
+}
+
+/// How long requests under way may take when the node stops.
+pub const DRAIN_MAX: Duration = Duration::from_secs(4);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_this_host_are_accepted_as_host() {
+        let addr: SocketAddr = "127.0.0.1:4321".parse().unwrap();
+        for host in ["127.0.0.1:4321", "localhost:4321", "[::1]:4321", "127.0.0.1"] {
+            assert!(is_own_host(host, addr), "{host}");
+        }
+        for host in ["evil.example:4321", "10.0.0.1:4321", ""] {
+            assert!(!is_own_host(host, addr), "{host}");
+        }
+    }
+}

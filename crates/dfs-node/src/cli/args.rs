@@ -1,0 +1,180 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Stores files on your own machines, sealed before they leave this one.
+#[derive(Debug, Parser)]
+#[command(name = "dfs", version)]
+pub struct Args {
+    /// The node to ask: an API URL, or `:PORT` of a running node of yours
+    #[arg(long, global = true, env = "DFS_NODE", value_name = "X")]
+    pub node: Option<String>,
+    /// Where cluster.key and vault.key are
+    #[arg(long, global = true, env = "DFS_CONFIG_DIR", value_name = "DIR")]
+    pub config_dir: Option<PathBuf>,
+    /// Print JSON: one object, or one a line for lists
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Which answers are needed [default: quorum with three or more members, else available]
+    #[arg(long, global = true, value_name = "MODE")]
+    pub mode: Option<ModeArg>,
+    /// No progress bar
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// A consistency mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// A majority of the replicas: every later read sees a write
+    Quorum,
+    /// Whoever is reachable; the answer says how many copies there are
+    Available,
+}
+
+impl ModeArg {
+    /// As the API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Quorum => "quorum",
+            Self::Available => "available",
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Store a file; `-` is stdin
+    Put(Put),
+    /// Fetch a file; it appears under its name when all of it is verified
+    Get(Get),
+    /// Write a file to stdout
+    Cat(Cat),
+    /// List a directory
+    Ls(Ls),
+    /// Everything about a file; its copies are counted now
+    Stat {
+        /// Remote path
+        path: String,
+    },
+    /// Delete files
+    Rm(Rm),
+    /// How the cluster is
+    Status,
+    /// The nodes, and how each is doing
+    Peers,
+    /// Back up, restore and check keys
+    #[command(subcommand)]
+    Key(KeyVerb),
+    /// Print a completion script
+    Completion {
+        /// For which shell
+        shell: Shell,
+    },
+    /// Write manual pages
+    Man {
+        /// Into which directory
+        dir: PathBuf,
+    },
+}
+
+/// Arguments of `put`.
+#[derive(Debug, ClapArgs)]
+pub struct Put {
+    /// Local file or directory, or `-`
+    pub src: String,
+    /// Remote path [default: the name of SRC]
+    pub dst: Option<String>,
+    /// Store a directory: its content becomes DST itself
+    #[arg(long, short)]
+    pub recursive: bool,
+    /// Only if nothing is there
+    #[arg(long, conflicts_with = "if_version")]
+    pub if_absent: bool,
+    /// Only if this version is there
+    #[arg(long, value_name = "V")]
+    pub if_version: Option<String>,
+}
+
+/// Arguments of `get`.
+#[derive(Debug, ClapArgs)]
+pub struct Get {
+    /// Remote path
+    pub src: String,
+    /// Local file or directory, or `-` [default: the name of SRC]
+    pub dst: Option<String>,
+    /// Fetch a directory
+    #[arg(long, short)]
+    pub recursive: bool,
+    /// This version instead of the newest
+    #[arg(long, value_name = "V", conflicts_with = "recursive")]
+    pub version: Option<String>,
+}
+
+/// Arguments of `cat`.
+#[derive(Debug, ClapArgs)]
+pub struct Cat {
+    /// Remote path
+    pub path: String,
+    /// This version instead of the newest
+    #[arg(long, value_name = "V")]
+    pub version: Option<String>,
+}
+
+/// Arguments of `ls`.
+#[derive(Debug, ClapArgs)]
+pub struct Ls {
+    /// Remote directory or file
+    #[arg(default_value = "")]
+    pub prefix: String,
+    /// Sizes, times and versions
+    #[arg(long, short)]
+    pub long: bool,
+    /// Every file below
+    #[arg(long, short)]
+    pub recursive: bool,
+}
+
+/// Arguments of `rm`.
+#[derive(Debug, ClapArgs)]
+pub struct Rm {
+    /// Remote paths
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+    /// Directories with everything below
+    #[arg(long, short)]
+    pub recursive: bool,
+}
+
+/// What to do with a key.
+#[derive(Debug, Subcommand)]
+pub enum KeyVerb {
+    /// Print the vault key as 24 words, or the cluster key as text
+    Export {
+        /// The cluster key: lets a node join, opens no file
+        #[arg(long)]
+        cluster: bool,
+    },
+    /// Read a key from stdin: 24 words, or the text form
+    Import {
+        /// The cluster key
+        #[arg(long)]
+        cluster: bool,
+        /// In place of another key
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Read the 24 words back from stdin and compare them with the key in use
+    Verify {
+        /// The cluster key
+        #[arg(long)]
+        cluster: bool,
+    },
+}

@@ -1,0 +1,163 @@
+//! `dfs get` and `dfs cat`.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use dfs_core::name::FilePath;
+use indicatif::ProgressBar;
+
+use crate::cli::args::{Cat, Get};
+use crate::cli::http::Api;
+use crate::cli::output::{Counted, Output, size};
+use crate::cli::temp::TempFile;
+use crate::cli::{remote, tree};
+use crate::exit::{Code, Failure};
+
+pub(super) fn get(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {
+    if get.recursive {
+        return get_tree(api, get, out);
+    }
+    let src = remote(&get.src)?;
+    let base = src.base().unwrap_or_default().to_owned();
+    let dst = match get.dst.as_deref() {
+        Some("-") => return copy(api, &src, get.version.as_deref(), &mut std::io::stdout().lock()),
+        Some(dst) if Path::new(dst).is_dir() => Path::new(dst).join(base),
+        Some(dst) => PathBuf::from(dst),
+        None => PathBuf::from(base),
+    };
+    let bytes = get_file(api, &src, get.version.as_deref(), &dst, out)?;
+    say(out, &src, bytes, &dst)
+}
+
+pub(super) fn cat(api: &Api, cat: &Cat) -> Result<(), Failure> {
+    copy(api, &remote(&cat.path)?, cat.version.as_deref(), &mut std::io::stdout().lock())
+}
+
+fn copy(
+    api: &Api,
+    src: &FilePath,
+    version: Option<&str>,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    transfer(api, src, version, out, &ProgressBar::hidden())?;
+    Ok(out.flush()?)
+}
+
+fn get_file(
+    api: &Api,
+    src: &FilePath,
+    version: Option<&str>,
+    dst: &Path,
+    out: &Output,
+) -> Result<u64, Failure> {
+    let unwritable =
+        |error| Failure::new(Code::Failed, format!("cannot write {}: {error}", dst.display()));
+    // Before anything is created: a file that does not exist leaves no trace.
+    let first = api.open(src, version, 0)?;
+    let bar = out.bar(Some(first.bytes));
+    let mut temp = TempFile::beside(dst).map_err(unwritable)?;
+    let bytes = continue_from(api, src, first, &mut temp.file, &bar)?;
+    bar.finish_and_clear();
+    temp.keep().map_err(unwritable)?;
+    Ok(bytes)
+}
+
+fn transfer(
+    api: &Api,
+    src: &FilePath,
+    version: Option<&str>,
+    out: &mut dyn Write,
+    bar: &ProgressBar,
+) -> Result<u64, Failure> {
+    let first = api.open(src, version, 0)?;
+    continue_from(api, src, first, out, bar)
+}
+
+/// Copies a file. When the connection breaks, which is how the node says that a later chunk cannot
+/// be had, the rest of the same version is asked for, and that answer says why.
+fn continue_from(
+    api: &Api,
+    src: &FilePath,
+    first: crate::cli::http::Incoming,
+    out: &mut dyn Write,
+    bar: &ProgressBar,
+) -> Result<u64, Failure> {
+    let (total, version) = (first.bytes, first.version.clone());
+    let mut done = 0;
+    let mut content = first.content;
+    for _ in 0..RESUMES_MAX {
+        let before = done;
+        let mut counted = Counted { source: &mut content, bar };
+        let mut buffer = vec![0; COPY_BYTES];
+        loop {
+            match counted.read(&mut buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(read) => {
+                    out.write_all(&buffer[..read])?;
+                    done += read as u64;
+                }
+            }
+        }
+        if done == total {
+            return Ok(total);
+        }
+        content = api.open(src, Some(&version), done)?.content;
+        if done == before {
+            break;
+        }
+    }
+    Err(Failure::new(Code::Retryable, format!("{src}: the connection broke after {done} bytes")))
+}
+
+fn say(out: &Output, src: &FilePath, bytes: u64, dst: &Path) -> Result<(), Failure> {
+    if out.json {
+        let value = serde_json::json!({
+            "path": src.as_str(), "bytes": bytes, "file": dst.display().to_string(),
+        });
+        return out.object(&value);
+    }
+    eprintln!("fetched {src} ({}) to {}", size(bytes), dst.display());
+    Ok(())
+}
+
+fn get_tree(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {
+    let top = get.src.trim_matches('/');
+    let prefix = if top.is_empty() { String::new() } else { format!("{}/", remote(top)?) };
+    let mut names = Vec::new();
+    api.list(&prefix, true, &mut |page| {
+        names.extend(page.entries.iter().map(|entry| entry.path.clone()));
+        Ok(())
+    })?;
+    if names.is_empty() && !top.is_empty() {
+        // A file is no directory, and nothing is nothing.
+        let stat = api.stat(&remote(top)?)?;
+        if stat.kind != "dir" {
+            return Err(Failure::new(Code::Usage, format!("{top:?} is a file: get it without -r")));
+        }
+    }
+    let base = top.rsplit('/').next().filter(|base| !base.is_empty()).unwrap_or(".");
+    let dst = PathBuf::from(get.dst.as_deref().unwrap_or(base));
+    std::fs::create_dir_all(&dst)?;
+    let count = names.len();
+    let quiet = out.without_progress();
+    tree::for_each(names, |name| {
+        // Names were checked when they were stored, and are checked again: nothing leaves `dst`.
+        let path = remote(&name)?;
+        let below = path.as_str().strip_prefix(&prefix).unwrap_or(path.as_str());
+        let target = dst.join(below);
+        if let Some(parent) = target.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let bytes = get_file(api, &path, None, &target, &quiet)?;
+        if out.json { say(out, &path, bytes, &target) } else { Ok(()) }
+    })?;
+    if !out.json {
+        eprintln!("fetched {count} files to {}", dst.display());
+    }
+    Ok(())
+}
+
+/// How often a broken transfer is taken up again while it makes progress.
+const RESUMES_MAX: usize = 100;
+/// Bytes copied at once.
+const COPY_BYTES: usize = 256 * 1024;

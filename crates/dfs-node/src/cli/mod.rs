@@ -1,0 +1,169 @@
+//! The verbs of `dfs`.
+//!
+//! Results go to stdout, everything else to stderr. Files travel through the HTTP API of a running
+//! node; keys are read from the config directory.
+
+mod args;
+mod fetch;
+mod http;
+mod keys;
+mod output;
+mod store;
+mod temp;
+mod tree;
+
+use std::io::Write;
+
+use clap::CommandFactory;
+
+pub use args::{Args, Verb};
+
+use crate::api::{ListPage, PeerLine, StatView};
+use crate::cli::http::Api;
+use crate::cli::output::{Output, size};
+use crate::exit::{Code, Failure};
+use dfs_core::name::FilePath;
+
+/// Runs one verb.
+///
+/// # Errors
+/// [`Failure`] with the exit code.
+pub fn run(args: Args) -> Result<(), Failure> {
+    temp::remove_on_signal()?;
+    let out = Output::new(&args);
+    let api = || Api::find(&args);
+    match &args.verb {
+        Verb::Put(put) => store::put(&api()?, put, &out),
+        Verb::Get(get) => fetch::get(&api()?, get, &out),
+        Verb::Cat(cat) => fetch::cat(&api()?, cat),
+        Verb::Ls(ls) => list(&api()?, ls, &out),
+        Verb::Stat { path } => stat(&api()?, path, &out),
+        Verb::Rm(rm) => remove(&api()?, rm, &out),
+        Verb::Status => status(&api()?, &out),
+        Verb::Peers => peers(&api()?, &out),
+        Verb::Key(key) => keys::run(&args, key, &out),
+        Verb::Completion { shell } => {
+            let mut command = Args::command();
+            clap_complete::generate(*shell, &mut command, "dfs", &mut std::io::stdout());
+            Ok(())
+        }
+        Verb::Man { dir } => {
+            std::fs::create_dir_all(dir)?;
+            Ok(clap_mangen::generate_to(Args::command(), dir)?)
+        }
+    }
+}
+
+/// Checks a remote path before anything is sent.
+fn remote(path: &str) -> Result<FilePath, Failure> {
+    let message = |error| format!("{path:?} is not a valid name: {error}");
+    FilePath::parse(path).map_err(|error| Failure::new(Code::Usage, message(error)))
+}
+
+fn list(api: &Api, ls: &args::Ls, out: &Output) -> Result<(), Failure> {
+    let shown = ls.prefix.trim_start_matches('/').trim_end_matches('/');
+    let inside = if shown.is_empty() { String::new() } else { format!("{}/", remote(shown)?) };
+    let mut count = 0;
+    let mut each = |page: &ListPage| {
+        count += page.entries.len();
+        page.entries.iter().try_for_each(|entry| out.listed(entry, ls.long))
+    };
+    api.list(&inside, ls.recursive, &mut each)?;
+    if count > 0 || shown.is_empty() {
+        return Ok(());
+    }
+    // Not a directory with entries: a file, an empty directory, or nothing.
+    let stat: StatView = api.stat(&remote(shown)?)?;
+    match stat.kind.as_str() {
+        "dir" => Ok(()),
+        _ => out.listed(&stat.into(), ls.long),
+    }
+}
+
+fn stat(api: &Api, path: &str, out: &Output) -> Result<(), Failure> {
+    let stat: StatView = api.stat(&remote(path)?)?;
+    if out.json {
+        return out.object(&stat);
+    }
+    let mut text = std::io::stdout().lock();
+    writeln!(text, "path       {}", stat.path)?;
+    writeln!(text, "type       {}", stat.kind)?;
+    writeln!(text, "version    {}", stat.version)?;
+    writeln!(text, "bytes      {} ({})", stat.bytes, size(stat.bytes))?;
+    writeln!(text, "modified   {}", stat.modified)?;
+    writeln!(text, "chunks     {}", stat.chunks)?;
+    writeln!(text, "copies     {} of {}", stat.copies, stat.wanted)?;
+    writeln!(text, "conflicts  {}", stat.conflicts)?;
+    Ok(())
+}
+
+fn remove(api: &Api, rm: &args::Rm, out: &Output) -> Result<(), Failure> {
+    let mut failed = None;
+    for path in &rm.paths {
+        let path = remote(path)?;
+        match api.remove(&path, rm.recursive) {
+            Ok(removed) if out.json => out.object(&removed)?,
+            Ok(_) => {}
+            Err(failure) if rm.paths.len() == 1 => return Err(failure),
+            Err(failure) => {
+                failure.report();
+                failed = Some(failure);
+            }
+        }
+    }
+    match failed {
+        None => Ok(()),
+        Some(_) => Err(Failure::new(Code::Partly, "some paths were not removed")),
+    }
+}
+
+fn status(api: &Api, out: &Output) -> Result<(), Failure> {
+    let status: serde_json::Value = api.status()?;
+    if out.json {
+        return out.object(&status);
+    }
+    let text = |name: &str| match &status[name] {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let mut shown = std::io::stdout().lock();
+    writeln!(shown, "{}: {}", text("health"), text("message"))?;
+    writeln!(shown, "nodes      {} of {} alive", text("alive"), text("nodes"))?;
+    let bytes = status["bytes"].as_u64().unwrap_or(0);
+    writeln!(shown, "files      {} ({})", text("files"), size(bytes))?;
+    writeln!(
+        shown,
+        "to copy    {} pieces, {} queued",
+        text("under_replicated"),
+        text("repair_queue")
+    )?;
+    writeln!(shown, "lost       {} pieces", text("unrecoverable"))?;
+    writeln!(shown, "conflicts  {}", text("conflicts"))?;
+    writeln!(shown, "layout     epoch {}, {} partitions moving", text("epoch"), text("moving"))?;
+    if status["key_backup"] == false {
+        writeln!(shown, "key        not backed up: run 'dfs key export', then 'dfs key verify'")?;
+    }
+    Ok(())
+}
+
+fn peers(api: &Api, out: &Output) -> Result<(), Failure> {
+    let peers: Vec<PeerLine> = api.peers()?;
+    if out.json {
+        return peers.iter().try_for_each(|peer| out.object(peer));
+    }
+    let mut shown = std::io::stdout().lock();
+    for peer in peers {
+        let mark = if peer.is_self { "*" } else { " " };
+        writeln!(
+            shown,
+            "{mark} {:<9} {:<22} {:<10} {:>10} of {:>10}  {}",
+            peer.state,
+            peer.addr,
+            peer.zone,
+            size(peer.bytes),
+            size(peer.capacity),
+            peer.id
+        )?;
+    }
+    Ok(())
+}

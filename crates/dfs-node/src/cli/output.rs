@@ -1,0 +1,105 @@
+//! Results on stdout, progress on stderr.
+
+use std::io::{IsTerminal, Read, Write};
+
+use bytesize::ByteSize;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use crate::api::{FileView, StatView};
+use crate::cli::args::Args;
+use crate::exit::Failure;
+
+/// How results are shown.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Output {
+    pub(super) json: bool,
+    progress: bool,
+}
+
+/// Bytes for people.
+pub(super) fn size(bytes: u64) -> String {
+    ByteSize(bytes).display().iec().to_string()
+}
+
+impl Output {
+    pub(super) fn new(args: &Args) -> Self {
+        Self { json: args.json, progress: !args.quiet && std::io::stderr().is_terminal() }
+    }
+
+    /// The same for one of many files: many bars would only get in each other's way.
+    pub(super) fn without_progress(self) -> Self {
+        Self { progress: false, ..self }
+    }
+
+    /// One object, on one line.
+    pub(super) fn object(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let line = serde_json::to_string(value).map_err(std::io::Error::from)?;
+        Ok(writeln!(std::io::stdout().lock(), "{line}")?)
+    }
+
+    pub(super) fn listed(&self, entry: &FileView, long: bool) -> Result<(), Failure> {
+        if self.json {
+            return self.object(entry);
+        }
+        let mut text = std::io::stdout().lock();
+        let mark = if entry.kind == "dir" { "/" } else { "" };
+        match long {
+            false => writeln!(text, "{}{mark}", entry.path)?,
+            true => writeln!(
+                text,
+                "{:>10}  {}  {}  {}{mark}",
+                size(entry.bytes),
+                entry.modified,
+                entry.version,
+                entry.path
+            )?,
+        }
+        Ok(())
+    }
+
+    /// A bar on a terminal, nothing elsewhere.
+    pub(super) fn bar(&self, bytes: Option<u64>) -> ProgressBar {
+        let bar = match bytes {
+            Some(bytes) => ProgressBar::new(bytes),
+            None => ProgressBar::no_length(),
+        };
+        let target =
+            if self.progress { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        bar.set_draw_target(target);
+        let style = match bytes {
+            Some(_) => "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+            None => "{bytes} {bytes_per_sec}",
+        };
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar.set_style(style);
+        }
+        bar
+    }
+}
+
+/// A source that moves a bar.
+pub(super) struct Counted<'a, R> {
+    pub(super) source: R,
+    pub(super) bar: &'a ProgressBar,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.source.read(out)?;
+        self.bar.inc(read as u64);
+        Ok(read)
+    }
+}
+
+impl From<StatView> for FileView {
+    fn from(stat: StatView) -> Self {
+        Self {
+            path: stat.path,
+            kind: stat.kind,
+            bytes: stat.bytes,
+            modified: stat.modified,
+            version: stat.version,
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The node's configuration: flag, then environment, then `config.toml`, then default.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use bytesize::ByteSize;
+use clap::{Parser, ValueEnum};
+use dfs_core::address::Address;
+use etcetera::{BaseStrategy, choose_base_strategy};
+use serde::Deserialize;
+
+/// Runs one dfs node.
+///
+/// Nodes on one machine share the keys of the config directory and need no set-up; a node without
+/// --bootstrap founds a cluster, one with --bootstrap joins.
+#[derive(Debug, Parser)]
+#[command(name = "dfs-node", version)]
+pub struct Args {
+    /// Peer port: `:PORT` is every interface, `:0` picks a free one
+    #[arg(long, env = "DFS_LISTEN", value_name = "ADDR")]
+    pub listen: Option<Address>,
+    /// Peers to begin with: `:PORT` is this host; repeat it or separate with commas
+    #[arg(long, env = "DFS_BOOTSTRAP", value_name = "ADDR", value_delimiter = ',')]
+    pub bootstrap: Vec<Address>,
+    /// Local HTTP API
+    #[arg(long, env = "DFS_API", value_name = "ADDR")]
+    pub api: Option<Address>,
+    /// Everything this node owns; created closed to others, and locked
+    #[arg(long, env = "DFS_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// config.toml, cluster.key and vault.key
+    #[arg(long, env = "DFS_CONFIG_DIR", value_name = "DIR")]
+    pub config_dir: Option<PathBuf>,
+    /// Failure domain
+    #[arg(long, env = "DFS_ZONE", value_name = "NAME")]
+    pub zone: Option<String>,
+    /// Space to offer, as `500GB` or `2TiB` [default: 80 % of the free space]
+    #[arg(long, env = "DFS_CAPACITY", value_name = "SIZE", value_parser = parse_size)]
+    pub capacity: Option<u64>,
+    /// Never load the vault key: store for others only
+    #[arg(long, env = "DFS_STORAGE_ONLY", num_args = 0..=1, default_missing_value = "true")]
+    pub storage_only: Option<bool>,
+    /// What to log, as `info` or `dfs_p2p=debug,info`
+    #[arg(long, env = "DFS_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// How to log
+    #[arg(long, env = "DFS_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// `config.toml`: the same names as the flags.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+struct FileConfig {
+    listen: Option<String>,
+    bootstrap: Vec<String>,
+    api: Option<String>,
+    data_dir: Option<PathBuf>,
+    zone: Option<String>,
+    capacity: Option<String>,
+    storage_only: Option<bool>,
+    log: Option<String>,
+    log_format: Option<LogFormat>,
+}
+
+/// The configuration in force.
+#[derive(Debug)]
+pub struct NodeConfig {
+    /// Peer port.
+    pub listen: SocketAddr,
+    /// Peers to begin with.
+    pub bootstrap: Vec<Address>,
+    /// Local HTTP API.
+    pub api: SocketAddr,
+    /// Everything this node owns.
+    pub data_dir: PathBuf,
+    /// Keys and `config.toml`.
+    pub config_dir: PathBuf,
+    /// Failure domain.
+    pub zone: String,
+    /// Bytes to offer.
+    pub capacity: Option<u64>,
+    /// Never load the vault key.
+    pub storage_only: bool,
+    /// What to log.
+    pub log: String,
+    /// How to log.
+    pub log_format: LogFormat,
+}
+
+impl Args {
+    /// Fills in what no flag and no variable gave.
+    ///
+    /// # Errors
+    /// A file that cannot be read or holds something else than its fields.
+    pub fn resolve(self) -> Result<NodeConfig> {
+        let config_dir = match self.config_dir {
+            Some(dir) => dir,
+            None => default_config_dir()?,
+        };
+        let file = read_file(&config_dir.join("config.toml"))?;
+        let listen = pick(self.listen, file.listen, "listen")?;
+        let listen = listen.unwrap_or(Address { host: None, port: DEFAULT_PORT });
+        let api = pick(self.api, file.api, "api")?;
+        let bootstrap = if self.bootstrap.is_empty() {
+            let parse = |text: &String| text.parse().with_context(|| format!("bootstrap {text:?}"));
+            file.bootstrap.iter().map(parse).collect::<Result<_>>()?
+        } else {
+            self.bootstrap
+        };
+        let capacity = match (self.capacity, file.capacity) {
+            (Some(bytes), _) => Some(bytes),
+            (None, Some(text)) => Some(parse_size(&text).map_err(anyhow::Error::msg)?),
+            (None, None) => None,
+        };
+        let data_dir = match self.data_dir.or(file.data_dir) {
+            Some(dir) => dir,
+            None => default_data_dir(listen.port)?,
+        };
+        let zone = self.zone.or(file.zone).unwrap_or_else(|| "default".to_owned());
+        if zone.is_empty() || zone.len() > ZONE_BYTES_MAX || zone.chars().any(char::is_control) {
+            bail!("a zone is a name of 1 to {ZONE_BYTES_MAX} bytes without control characters");
+        }
+        Ok(NodeConfig {
+            listen: bind_addr(&listen, Ipv6Addr::UNSPECIFIED.into())?,
+            bootstrap,
+            api: match api {
+                Some(api) => bind_addr(&api, Ipv4Addr::LOCALHOST.into())?,
+                None => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            },
+            data_dir,
+            config_dir,
+            zone,
+            capacity,
+            storage_only: self.storage_only.or(file.storage_only).unwrap_or(false),
+            log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+            log_format: self.log_format.or(file.log_format).unwrap_or_default(),
+        })
+    }
+}
+
+fn pick(flag: Option<Address>, file: Option<String>, name: &str) -> Result<Option<Address>> {
+    match (flag, file) {
+        (Some(address), _) => Ok(Some(address)),
+        (None, Some(text)) => Ok(Some(text.parse().with_context(|| format!("{name} {text:?}"))?)),
+        (None, None) => Ok(None),
+    }
+}
+
+fn bind_addr(address: &Address, any: IpAddr) -> Result<SocketAddr> {
+    let ip = match address.host.as_deref() {
+        None => any,
+        Some("localhost") => Ipv4Addr::LOCALHOST.into(),
+        Some(host) => host
+            .parse()
+            .with_context(|| format!("{host:?} is not an IP address of this host to listen on"))?,
+    };
+    Ok(SocketAddr::new(ip, address.port))
+}
+
+fn read_file(path: &Path) -> Result<FileConfig> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => toml::from_str(&text).with_context(|| format!("{}", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(FileConfig::default()),
+        Err(error) => Err(error).with_context(|| format!("could not read {}", path.display())),
+    }
+}
+
+/// The user's config directory for dfs.
+///
+/// # Errors
+/// No home directory.
+pub fn default_config_dir() -> Result<PathBuf> {
+    Ok(strategy()?.config_dir().join("dfs"))
+}
+
+fn default_data_dir(port: u16) -> Result<PathBuf> {
+    Ok(strategy()?.data_dir().join("dfs").join(format!("node-{port}")))
+}
+
+fn strategy() -> Result<impl BaseStrategy> {
+    choose_base_strategy().context("no home directory: give --config-dir and --data-dir")
+}
+
+/// Reads a size: a number and an optional unit, decimal (`GB`) or binary (`GiB`).
+///
+/// # Errors
+/// A sentence for the user.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let size: ByteSize = text.trim().parse()?;
+    Ok(size.as_u64())
+}
+
+const DEFAULT_PORT: u16 = 3000;
+/// Enough for "region/room/rack".
+const ZONE_BYTES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_decimal_and_binary_units() {
+        for (text, bytes) in
+            [("5", 5), ("1kB", 1000), ("2 GiB", 2 << 30), ("1TB", 1_000_000_000_000)]
+        {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "GB", "-1", "1XB"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_flag_beats_the_file_and_the_file_the_default() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.toml"), "zone = \"attic\"\nlisten = \":4000\"\n")
+            .unwrap();
+        let config_dir = dir.path().to_str().unwrap();
+        let args = ["dfs-node", "--config-dir", config_dir, "--data-dir", "d", "--zone", "cellar"];
+        let config = Args::parse_from(args).resolve().unwrap();
+        assert_eq!((config.zone.as_str(), config.listen.port()), ("cellar", 4000));
+        assert!(config.listen.ip().is_unspecified());
+        assert_eq!(config.api, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    }
+
+    #[test]
+    fn an_unknown_field_in_the_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("config.toml"), "lisen = \":4000\"\n").unwrap();
+        let config_dir = dir.path().to_str().unwrap();
+        let error = Args::parse_from(["dfs-node", "--config-dir", config_dir]).resolve();
+        assert!(format!("{:#}", error.unwrap_err()).contains("lisen"));
+    }
+}

@@ -1,0 +1,85 @@
+//! Exit codes, and the line that says why: `error: what failed: why` and `hint: what to do`.
+
+use std::fmt;
+
+/// Exit codes of both programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// Failed for another reason than those below.
+    Failed = 1,
+    /// Wrong usage.
+    Usage = 2,
+    /// Some of several things were done.
+    Partly = 3,
+    /// No such path or version.
+    NotFound = 4,
+    /// May succeed later: no quorum, a peer down, busy.
+    Retryable = 5,
+    /// Does not verify, or no good copy is left.
+    Unverified = 6,
+    /// The condition of a conditional write does not hold.
+    Condition = 7,
+    /// No running node.
+    NoNode = 10,
+    /// The data directory is in use.
+    Locked = 11,
+    /// Wrong or missing key.
+    Key = 12,
+}
+
+/// A failure with its exit code and advice.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub code: Code,
+    /// What failed, and why.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure without advice.
+    pub fn new(code: Code, message: impl fmt::Display) -> Self {
+        Self { code, message: message.to_string(), hint: None }
+    }
+
+    /// The same with advice.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says so on stderr.
+    pub fn report(&self) {
+        eprintln!("error: {}", self.message);
+        if let Some(hint) = &self.hint {
+            eprintln!("hint: {hint}");
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::new(Code::Failed, format!("{error:#}"))
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(Code::Failed, error)
+    }
+}
+
+/// An error and its causes, as one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,131 @@
+//! The config directory and its two keys, shared by all nodes of one user on one machine.
+
+use std::path::Path;
+
+use dfs_core::address::Address;
+use dfs_env::Env;
+use dfs_store::keyfile::{self, KeyFileError, KeyKind};
+use dfs_store::keys::{ClusterKey, VaultKey};
+
+use crate::exit::{Code, Failure};
+
+/// The keys a node starts with.
+#[derive(Debug)]
+pub struct Keys {
+    /// Lets it join.
+    pub cluster: ClusterKey,
+    /// Opens files, on a machine that is trusted with them.
+    pub vault: Option<VaultKey>,
+}
+
+/// Loads the keys; a first start makes them.
+///
+/// A missing cluster key is made when the node founds a cluster or joins one on this machine, and
+/// a missing vault key only together with it. Nodes started at once agree: one makes both while
+/// the others wait, `vault.key` first and `cluster.key` last.
+///
+/// # Errors
+/// [`Code::Key`] when a key is missing where it may not be made, damaged, or open to others.
+pub fn load_or_create(
+    env: &Env,
+    dir: &Path,
+    bootstrap: &[Address],
+    storage_only: bool,
+) -> Result<Keys, Failure> {
+    let fs = env.fs();
+    let used =
+        |error| Failure::new(Code::Failed, format!("could not use {}: {error}", dir.display()));
+    fs.create_dir_all(dir).map_err(used)?;
+    let found = fs.metadata(dir).map_err(used)?;
+    if !found.owned || found.mode & 0o022 != 0 {
+        let message = format!("{} belongs to another user or is writable by others", dir.display());
+        return Err(Failure::new(Code::Key, message)
+            .hint(format!("chmod 700 {}, or give --config-dir", dir.display())));
+    }
+    let _lock = fs.lock(&dir.join("lock"), true).map_err(used)?;
+    let (cluster_path, vault_path) = (dir.join("cluster.key"), dir.join("vault.key"));
+    match keyfile::read(fs, &cluster_path, KeyKind::Cluster) {
+        Ok(_) => {}
+        Err(KeyFileError::Missing(_)) if bootstrap.iter().all(Address::is_loopback) => {
+            if matches!(
+                keyfile::read(fs, &vault_path, KeyKind::Vault),
+                Err(KeyFileError::Missing(_))
+            ) {
+                keyfile::write(fs, &vault_path, KeyKind::Vault, &env.random()).map_err(bad_key)?;
+            }
+            keyfile::write(fs, &cluster_path, KeyKind::Cluster, &env.random()).map_err(bad_key)?;
+        }
+        Err(error @ KeyFileError::Missing(_)) => {
+            return Err(Failure::new(Code::Key, error).hint(
+                "this node joins a cluster elsewhere and needs its key: run 'dfs key export \
+                 --cluster' on a member and 'dfs key import --cluster' here",
+            ));
+        }
+        Err(error) => return Err(bad_key(error)),
+    }
+    let cluster = keyfile::read(fs, &cluster_path, KeyKind::Cluster).map_err(bad_key)?;
+    let vault = match keyfile::read(fs, &vault_path, KeyKind::Vault) {
+        _ if storage_only => None,
+        Ok(key) => Some(VaultKey::from_bytes(*key)),
+        Err(KeyFileError::Missing(_)) => None,
+        Err(error) => return Err(bad_key(error)),
+    };
+    Ok(Keys { cluster: ClusterKey::from_bytes(*cluster), vault })
+}
+
+/// A key of the config directory.
+///
+/// # Errors
+/// [`Code::Key`] when it is missing, damaged or open to others.
+pub fn read(env: &Env, dir: &Path, kind: KeyKind) -> Result<[u8; 32], Failure> {
+    keyfile::read(env.fs(), &path(dir, kind), kind).map(|key| *key).map_err(bad_key)
+}
+
+/// Puts a key into the config directory; an existing other one is not replaced unless `replace`.
+///
+/// # Errors
+/// [`Code::Key`] when another key is there.
+pub fn import(
+    env: &Env,
+    dir: &Path,
+    kind: KeyKind,
+    key: &[u8; 32],
+    replace: bool,
+) -> Result<(), Failure> {
+    env.fs().create_dir_all(dir)?;
+    let _lock = env.fs().lock(&dir.join("lock"), true)?;
+    let path = path(dir, kind);
+    match keyfile::read(env.fs(), &path, kind) {
+        Ok(known) if *known == *key => return Ok(()),
+        Err(KeyFileError::Missing(_)) => {}
+        _ if replace => {}
+        _ => {
+            let message = format!("{} holds another key", path.display());
+            return Err(Failure::new(Code::Key, message)
+                .hint("what it opens becomes unreadable without it; use --replace to go on"));
+        }
+    }
+    keyfile::write(env.fs(), &path, kind, key).map_err(bad_key)
+}
+
+fn path(dir: &Path, kind: KeyKind) -> std::path::PathBuf {
+    dir.join(match kind {
+        KeyKind::Cluster => "cluster.key",
+        KeyKind::Vault | KeyKind::Node | KeyKind::Writer => "vault.key",
+    })
+}
+
+fn bad_key(error: KeyFileError) -> Failure {
+    let hint = match &error {
+        KeyFileError::Missing(_) => "'dfs key import' puts a key here",
+        KeyFileError::Exposed(_) => "make it yours and chmod 600 it",
+        KeyFileError::Damaged(_) | KeyFileError::OtherKind(_) => {
+            "restore it from a backup: 'dfs key import' reads the 24 words or the text form"
+        }
+        KeyFileError::UnknownVersion(..) | KeyFileError::UnknownWrap(..) => {
+            "a newer version of dfs wrote it: use that one"
+        }
+        KeyFileError::Io(..) => "check the disk and the permissions",
+    };
+    Failure::new(Code::Key, crate::exit::chain(&error)).hint(hint)
+}

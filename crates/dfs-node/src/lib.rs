@@ -1,0 +1,19 @@
+//! The two programs of dfs, `dfs-node` and `dfs`, as a library that they share.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`config`] | flags, environment and `config.toml` of the node, in that order |
+//! | [`keyring`] | the config directory and its two keys |
+//! | [`run_record`] | how a client finds a running node |
+//! | [`api`] | the local HTTP API |
+//! | [`cli`] | the verbs of `dfs` |
+//! | [`signals`], [`telemetry`] | shutting down, and logs |
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod exit;
+pub mod keyring;
+pub mod run_record;
+pub mod signals;
+pub mod telemetry;

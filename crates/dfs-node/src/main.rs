@@ -1,0 +1,160 @@
+//! `dfs-node`: runs one node until it is told to stop.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use dfs_env::Env;
+use dfs_node::api::{self, Api};
+use dfs_node::config::{Args, NodeConfig};
+use dfs_node::exit::{Code, Failure, chain};
+use dfs_node::run_record::{self, RunRecord};
+use dfs_node::signals::EndSignals;
+use dfs_node::{keyring, telemetry};
+use dfs_server::{Config, Server, StartServerError, VaultConfig};
+use dfs_store::OpenStoreError;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Err(error) => Err(Failure::from(error)),
+        Ok(runtime) => {
+            let result = runtime.block_on(run(args));
+            // Work on the blocking pool that nobody waits for any more must not hold us up.
+            runtime.shutdown_background();
+            result
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report();
+            ExitCode::from(failure.code as u8)
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<(), Failure> {
+    let config = args.resolve()?;
+    telemetry::start(&config.log, config.log_format)?;
+    let mut signals = EndSignals::new()?;
+    let env = Env::real();
+    let keys = {
+        let (keys_env, dir) = (env.clone(), config.config_dir.clone());
+        let (bootstrap, storage_only) = (config.bootstrap.clone(), config.storage_only);
+        env.offload(move || keyring::load_or_create(&keys_env, &dir, &bootstrap, storage_only))
+            .await?
+    };
+    if keys.vault.is_none() {
+        info!("no vault key: this node is storage-only and opens no file");
+    }
+    // The port is bound first, so that a busy one costs nothing.
+    let listener = TcpListener::bind(config.api).await;
+    let listener = listener.with_context(|| format!("cannot listen on {}", config.api))?;
+    let server = Server::start(env.clone(), server_config(&config, keys)).await;
+    let server = Arc::new(server.map_err(|error| start_failed(&error, &config))?);
+    let result = serve(&env, &config, &server, listener, &mut signals).await;
+    drop(signals);
+    result
+}
+
+fn server_config(config: &NodeConfig, keys: keyring::Keys) -> Config {
+    Config {
+        data_dir: config.data_dir.clone(),
+        listen: config.listen,
+        bootstrap: config.bootstrap.clone(),
+        cluster_key: keys.cluster,
+        vault: keys.vault.map(|key| VaultConfig { key }),
+        zone: config.zone.clone(),
+        capacity: config.capacity,
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+fn start_failed(error: &StartServerError, config: &NodeConfig) -> Failure {
+    let message = chain(error);
+    match error {
+        StartServerError::Store(OpenStoreError::Locked(_)) => Failure::new(Code::Locked, message)
+            .hint("another dfs-node runs on this directory: stop it, or give another --data-dir"),
+        StartServerError::Store(OpenStoreError::Exposed(_)) => Failure::new(Code::Failed, message)
+            .hint(format!("make it yours and chmod 700 {}", config.data_dir.display())),
+        StartServerError::Store(OpenStoreError::Foreign(_)) => {
+            Failure::new(Code::Failed, message).hint("give --data-dir an empty or a new directory")
+        }
+        StartServerError::Store(OpenStoreError::Key(_)) | StartServerError::Key(_) => {
+            Failure::new(Code::Key, message)
+                .hint("restore the file from a backup; a node with a new key is a new node")
+        }
+        StartServerError::Network(_) => Failure::new(Code::Failed, message)
+            .hint("another program uses the port: give another --listen, or ':0' for a free one"),
+        _ => Failure::new(Code::Failed, message),
+    }
+}
+
+async fn serve(
+    env: &Env,
+    config: &NodeConfig,
+    server: &Arc<Server>,
+    listener: TcpListener,
+    signals: &mut EndSignals,
+) -> Result<(), Failure> {
+    let api_addr = listener.local_addr()?;
+    let url = format!("http://{api_addr}");
+    let token_file = std::path::absolute(config.data_dir.join("api-token"))?;
+    let token = api::new_token(env, &token_file)?;
+    let api = Api::new(server.client(), token, api_addr)?;
+    let stop = CancellationToken::new();
+    let serving = env.spawn("api", api.serve(listener, stop.clone()));
+    let record = RunRecord {
+        node: server.node_id().to_string(),
+        listen: server.listen_addr(),
+        api: url.clone(),
+        token_file,
+        pid: std::process::id(),
+    };
+    let _published = publish(&config.config_dir, &record);
+    say_ready(&record)?;
+    signals.next().await;
+    info!("shutting down; a second signal ends at once");
+    stop.cancel();
+    let drain = async {
+        // The API first: its requests still need the node.
+        let _ = tokio::time::timeout(api::DRAIN_MAX, serving).await;
+        server.shutdown().await;
+    };
+    tokio::select! {
+        biased;
+        code = signals.next() => {
+            warn!("ended by a second signal");
+            std::process::exit(code);
+        }
+        () = drain => {}
+    }
+    match server.client().has_failed() {
+        true => Err(Failure::new(Code::Failed, "the disk failed while the node ran")),
+        false => Ok(()),
+    }
+}
+
+fn publish(config_dir: &Path, record: &RunRecord) -> Option<run_record::Published> {
+    match run_record::publish(config_dir, record) {
+        Ok(published) => Some(published),
+        Err(error) => {
+            error!(%error, "clients will not find this node by itself: give them its API URL");
+            None
+        }
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "the one line that a supervisor waits for")]
+fn say_ready(record: &RunRecord) -> std::io::Result<()> {
+    use std::io::Write;
+    println!("ready node={} listen={} api={}", record.node, record.listen, record.api);
+    std::io::stdout().flush()
+}
