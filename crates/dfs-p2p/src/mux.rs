@@ -18,11 +18,11 @@ pub(crate) type StreamId = u32;
 
 /// What a frame meant.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub(crate) enum Event<W> {
     /// The peer calls.
     Call(StreamId, Call),
-    /// The peer answered.
-    Answer(StreamId, Answer),
+    /// The peer answered the call that this waits for.
+    Answer(W, Answer),
     /// The peer gave up its call.
     Cancelled(StreamId),
     /// The peer closes.
@@ -49,9 +49,10 @@ pub(crate) enum Full {
     Streams,
 }
 
-/// One connection's calls.
+/// One connection's calls. `W` is what waits for the answer to a call of ours: it is handed over
+/// with the call, because the answer may be here before the caller's next step.
 #[derive(Debug)]
-pub(crate) struct Mux {
+pub(crate) struct Mux<W> {
     next_stream: StreamId,
     /// Frames that go before everything else.
     urgent: VecDeque<(StreamId, Kind)>,
@@ -59,14 +60,20 @@ pub(crate) struct Mux {
     ready: [VecDeque<StreamId>; 4],
     sending: BTreeMap<StreamId, Sending>,
     receiving: BTreeMap<StreamId, Receiving>,
-    /// Our calls: the longest body each takes in its answer.
-    calling: BTreeMap<StreamId, usize>,
+    /// Our calls: who waits, and the longest body each takes in its answer.
+    calling: BTreeMap<StreamId, Calling<W>>,
     /// The peer's calls being carried out: their priority and the bytes held for them.
     serving: BTreeMap<StreamId, (Priority, usize)>,
     /// Bytes held for the peer's calls.
     held_bytes: usize,
     /// Bulk slices sent since the last background one.
     bulk_turns: u32,
+}
+
+#[derive(Debug)]
+struct Calling<W> {
+    waiting: W,
+    answer_bytes_max: usize,
 }
 
 #[derive(Debug)]
@@ -91,7 +98,7 @@ enum Head {
     Answer(Answer),
 }
 
-impl Mux {
+impl<W> Mux<W> {
     /// `dialler` says whether this side dialled: its streams have odd numbers.
     pub(crate) fn new(dialler: bool) -> Self {
         Self {
@@ -107,14 +114,15 @@ impl Mux {
         }
     }
 
-    /// Begins a call.
-    pub(crate) fn call(&mut self, call: &Call) -> Result<StreamId, Full> {
+    /// Begins a call; `waiting` comes back with the answer.
+    pub(crate) fn call(&mut self, call: &Call, waiting: W) -> Result<StreamId, Full> {
         if self.calling.len() >= STREAMS_MAX {
             return Err(Full::Streams);
         }
         let stream = self.next_stream;
         self.next_stream = self.next_stream.wrapping_add(2);
-        self.calling.insert(stream, call.answer_bytes_max);
+        let answer_bytes_max = call.answer_bytes_max;
+        self.calling.insert(stream, Calling { waiting, answer_bytes_max });
         self.send(stream, call.priority, Kind::Open(wire::open(call)), call.body.clone());
         Ok(stream)
     }
@@ -138,6 +146,11 @@ impl Mux {
             self.forget(stream);
             self.urgent.push_back((stream, Kind::Reset(Reset { code: Code::Cancelled as i32 })));
         }
+    }
+
+    /// Lets go of everyone who waits: no answer will come.
+    pub(crate) fn give_up(&mut self) {
+        self.calling.clear();
     }
 
     /// Asks the peer for a sign of life.
@@ -181,7 +194,7 @@ impl Mux {
         &mut self,
         stream: StreamId,
         kind: Kind,
-    ) -> Result<Option<Event>, Violation> {
+    ) -> Result<Option<Event<W>>, Violation> {
         match kind {
             Kind::Hello(_) | Kind::Ready(_) => Err(Violation::Greeting),
             Kind::GoAway(message) => {
@@ -206,7 +219,7 @@ impl Mux {
         }
     }
 
-    fn on_open(&mut self, stream: StreamId, open: Open) -> Result<Option<Event>, Violation> {
+    fn on_open(&mut self, stream: StreamId, open: Open) -> Result<Option<Event<W>>, Violation> {
         let theirs = stream != 0 && stream % 2 != self.next_stream % 2;
         // An urgent call may overtake one that was numbered before it.
         if !theirs || self.serving.contains_key(&stream) {
@@ -244,14 +257,14 @@ impl Mux {
         }
     }
 
-    fn on_reply(&mut self, stream: StreamId, reply: Reply) -> Result<Option<Event>, Violation> {
+    fn on_reply(&mut self, stream: StreamId, reply: Reply) -> Result<Option<Event<W>>, Violation> {
         // An answer to a call given up meanwhile is no fault.
-        let Some(max) = self.calling.get(&stream).copied() else { return Ok(None) };
+        let Some(calling) = self.calling.get(&stream) else { return Ok(None) };
         if self.receiving.contains_key(&stream) {
             return Err(Violation::StreamId);
         }
         let expected = reply.body_bytes as usize;
-        if expected > max {
+        if expected > calling.answer_bytes_max {
             return Err(Violation::Body);
         }
         // The peer has decided: what is left of our body is of no use to it.
@@ -264,16 +277,16 @@ impl Mux {
         stream: StreamId,
         head: Head,
         expected: usize,
-    ) -> Result<Option<Event>, Violation> {
+    ) -> Result<Option<Event<W>>, Violation> {
         let receiving = Receiving { head, body: BytesMut::new(), expected, ungranted: 0 };
         if expected == 0 {
-            return Ok(Some(self.complete(stream, receiving)));
+            return Ok(self.complete(stream, receiving));
         }
         self.receiving.insert(stream, receiving);
         Ok(None)
     }
 
-    fn on_data(&mut self, stream: StreamId, bytes: Bytes) -> Result<Option<Event>, Violation> {
+    fn on_data(&mut self, stream: StreamId, bytes: Bytes) -> Result<Option<Event<W>>, Violation> {
         // Slices of a call that was refused or given up may still be under way.
         let Some(receiving) = self.receiving.get_mut(&stream) else { return Ok(None) };
         if receiving.body.len() + bytes.len() > receiving.expected || bytes.is_empty() {
@@ -286,7 +299,7 @@ impl Mux {
         receiving.ungranted += bytes.len();
         if receiving.body.len() == receiving.expected {
             let receiving = self.receiving.remove(&stream).ok_or(Violation::StreamId)?;
-            return Ok(Some(self.complete(stream, receiving)));
+            return Ok(self.complete(stream, receiving));
         }
         if receiving.ungranted >= STREAM_CREDIT_BYTES / 2 {
             let add = u32::try_from(receiving.ungranted).map_err(|_| Violation::Body)?;
@@ -296,18 +309,18 @@ impl Mux {
         Ok(None)
     }
 
-    fn complete(&mut self, stream: StreamId, receiving: Receiving) -> Event {
+    fn complete(&mut self, stream: StreamId, receiving: Receiving) -> Option<Event<W>> {
         let body = receiving.body.freeze();
         match receiving.head {
-            Head::Call(call) => Event::Call(stream, Call { body, ..*call }),
+            Head::Call(call) => Some(Event::Call(stream, Call { body, ..*call })),
             Head::Answer(answer) => {
-                self.calling.remove(&stream);
-                Event::Answer(stream, Answer { body, ..answer })
+                let Calling { waiting, .. } = self.calling.remove(&stream)?;
+                Some(Event::Answer(waiting, Answer { body, ..answer }))
             }
         }
     }
 
-    fn on_reset(&mut self, stream: StreamId) -> Option<Event> {
+    fn on_reset(&mut self, stream: StreamId) -> Option<Event<W>> {
         let was_served = self.serving.contains_key(&stream);
         if self.calling.contains_key(&stream) {
             // Only the caller gives up a call; the other side answers.

@@ -237,8 +237,7 @@ pub(crate) struct Conn {
     /// Where we dialled, if we did.
     pub(crate) dialled: Option<SocketAddr>,
     proved: bool,
-    mux: Mutex<Mux>,
-    waiting: Mutex<BTreeMap<StreamId, oneshot::Sender<Answer>>>,
+    mux: Mutex<Mux<oneshot::Sender<Answer>>>,
     wake: Notify,
     /// No new calls: another connection took over, or the peer closes.
     retired: AtomicBool,
@@ -267,7 +266,6 @@ impl Conn {
             dialled,
             proved: greeting.greeted.proved,
             mux: Mutex::new(Mux::new(dialled.is_some())),
-            waiting: Mutex::default(),
             wake: Notify::new(),
             retired: AtomicBool::new(false),
             peer_retired: AtomicBool::new(false),
@@ -276,12 +274,8 @@ impl Conn {
         }
     }
 
-    fn mux(&self) -> MutexGuard<'_, Mux> {
+    fn mux(&self) -> MutexGuard<'_, Mux<oneshot::Sender<Answer>>> {
         self.mux.lock().expect("no holder of this lock panics")
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<StreamId, oneshot::Sender<Answer>>> {
-        self.waiting.lock().expect("no holder of this lock panics")
     }
 
     pub(crate) fn is_retired(&self) -> bool {
@@ -297,11 +291,8 @@ impl Conn {
             return Err(CallError::NotConnected);
         }
         let (sender, answered) = oneshot::channel();
-        let stream = {
-            let stream = self.mux().call(&call).map_err(|Full::Streams| CallError::Busy)?;
-            self.waiting().insert(stream, sender);
-            stream
-        };
+        let begun = self.mux().call(&call, sender);
+        let stream = begun.map_err(|Full::Streams| CallError::Busy)?;
         let mut guard = CallGuard { conn: self, stream, answered: false };
         if self.ended.load(Ordering::Relaxed) {
             return Err(CallError::Lost);
@@ -347,7 +338,7 @@ impl Conn {
         self.retired.store(true, Ordering::Relaxed);
         self.ended.store(true, Ordering::Relaxed);
         // Everyone who waits for an answer learns that none will come.
-        self.waiting().clear();
+        self.mux().give_up();
         error
     }
 
@@ -406,11 +397,9 @@ impl Conn {
             match event {
                 Err(violation) => return violation.into(),
                 Ok(None) => {}
-                Ok(Some(Event::Answer(stream, answer))) => {
-                    if let Some(waiting) = self.waiting().remove(&stream) {
-                        // The caller may have gone in this instant.
-                        let _ = waiting.send(answer);
-                    }
+                Ok(Some(Event::Answer(waiting, answer))) => {
+                    // The caller may have gone in this instant.
+                    let _ = waiting.send(answer);
                 }
                 Ok(Some(Event::Call(stream, call))) => {
                     let task = env.spawn("call", self.clone().serve(handler.clone(), stream, call));
@@ -487,7 +476,6 @@ struct CallGuard<'a> {
 impl Drop for CallGuard<'_> {
     fn drop(&mut self) {
         if !self.answered {
-            self.conn.waiting().remove(&self.stream);
             self.conn.mux().cancel(self.stream);
             self.conn.wake.notify_one();
         }

@@ -7,6 +7,9 @@ use dfs_core::id::BlobId;
 use super::*;
 use crate::message::{Request, Response};
 
+/// Who waits for an answer.
+const WAITER: u8 = 77;
+
 fn call(priority: Priority, body: usize) -> Call {
     Call {
         priority,
@@ -23,7 +26,7 @@ fn answer(body: usize) -> Answer {
 }
 
 /// Carries everything both ways until nothing moves; gives what each side heard.
-fn carry(a: &mut Mux, b: &mut Mux) -> (Vec<Event>, Vec<Event>) {
+fn carry(a: &mut Mux<u8>, b: &mut Mux<u8>) -> (Vec<Event<u8>>, Vec<Event<u8>>) {
     let (mut at_a, mut at_b) = (Vec::new(), Vec::new());
     loop {
         let (to_b, to_a) = (a.next_frame(), b.next_frame());
@@ -43,35 +46,35 @@ fn carry(a: &mut Mux, b: &mut Mux) -> (Vec<Event>, Vec<Event>) {
 fn calls_and_answers_of_any_size_arrive_whole() {
     for size in [0, 1, SLICE_BYTES, SLICE_BYTES + 1, STREAM_CREDIT_BYTES * 3 + 7] {
         let (mut a, mut b) = (Mux::new(true), Mux::new(false));
-        let stream = a.call(&call(Priority::Chunks, size)).unwrap();
+        let stream = a.call(&call(Priority::Chunks, size), WAITER).unwrap();
         let (_, heard) = carry(&mut a, &mut b);
         let [Event::Call(at, got)] = &heard[..] else { panic!("no call") };
         let at = *at;
         assert_eq!((at, got.body.len(), got.epoch), (stream, size, 7));
         b.answer(at, &answer(size));
         let (heard, _) = carry(&mut a, &mut b);
-        let [Event::Answer(at, got)] = &heard[..] else { panic!("no answer") };
-        assert_eq!((*at, got.body.len(), got.epoch), (stream, size, 8));
+        let [Event::Answer(waiting, got)] = &heard[..] else { panic!("no answer") };
+        assert_eq!((*waiting, got.body.len(), got.epoch), (WAITER, size, 8));
         assert!(a.is_idle() && b.is_idle());
     }
 }
 
 #[test]
 fn an_urgent_call_waits_for_one_slice_at_most() {
-    let mut a = Mux::new(true);
-    a.call(&call(Priority::Chunks, 10 * SLICE_BYTES)).unwrap();
+    let mut a: Mux<u8> = Mux::new(true);
+    a.call(&call(Priority::Chunks, 10 * SLICE_BYTES), WAITER).unwrap();
     for _ in 0..3 {
         a.next_frame().unwrap();
     }
-    let urgent = a.call(&call(Priority::Layout, 0)).unwrap();
+    let urgent = a.call(&call(Priority::Layout, 0), WAITER).unwrap();
     assert_eq!(a.next_frame().unwrap().0, urgent);
 }
 
 #[test]
 fn background_work_gets_a_turn_and_no_more() {
-    let mut a = Mux::new(true);
-    let chunks = a.call(&call(Priority::Chunks, 16 * SLICE_BYTES)).unwrap();
-    let background = a.call(&call(Priority::Background, 16 * SLICE_BYTES)).unwrap();
+    let mut a: Mux<u8> = Mux::new(true);
+    let chunks = a.call(&call(Priority::Chunks, 16 * SLICE_BYTES), WAITER).unwrap();
+    let background = a.call(&call(Priority::Background, 16 * SLICE_BYTES), WAITER).unwrap();
     let turns: Vec<_> = (0..18).map(|_| a.next_frame().unwrap().0).collect();
     assert_eq!(turns.iter().filter(|stream| **stream == background).count(), 2);
     assert_eq!(turns.iter().filter(|stream| **stream == chunks).count(), 16);
@@ -79,17 +82,17 @@ fn background_work_gets_a_turn_and_no_more() {
 
 #[test]
 fn calls_of_one_priority_take_turns() {
-    let mut a = Mux::new(true);
-    let one = a.call(&call(Priority::Chunks, 3 * SLICE_BYTES)).unwrap();
-    let two = a.call(&call(Priority::Chunks, 3 * SLICE_BYTES)).unwrap();
+    let mut a: Mux<u8> = Mux::new(true);
+    let one = a.call(&call(Priority::Chunks, 3 * SLICE_BYTES), WAITER).unwrap();
+    let two = a.call(&call(Priority::Chunks, 3 * SLICE_BYTES), WAITER).unwrap();
     let turns: Vec<_> = (0..6).map(|_| a.next_frame().unwrap().0).collect();
     assert_eq!(turns, [one, two, one, two, one, two]);
 }
 
 #[test]
 fn nothing_is_sent_beyond_the_credit() {
-    let mut a = Mux::new(true);
-    let stream = a.call(&call(Priority::Chunks, 3 * STREAM_CREDIT_BYTES)).unwrap();
+    let mut a: Mux<u8> = Mux::new(true);
+    let stream = a.call(&call(Priority::Chunks, 3 * STREAM_CREDIT_BYTES), WAITER).unwrap();
     let mut sent = 0;
     while let Some((_, kind)) = a.next_frame() {
         if let Kind::Data(data) = kind {
@@ -106,7 +109,7 @@ fn nothing_is_sent_beyond_the_credit() {
 fn too_many_calls_are_refused_without_being_held() {
     let (mut a, mut b) = (Mux::new(true), Mux::new(false));
     for _ in 0..PEER_BYTES_MAX / BODY_BYTES_MAX + 2 {
-        a.call(&call(Priority::Chunks, BODY_BYTES_MAX)).unwrap();
+        a.call(&call(Priority::Chunks, BODY_BYTES_MAX), WAITER).unwrap();
     }
     let (heard, _) = carry(&mut a, &mut b);
     let refused = heard.iter().filter(|event| match event {
@@ -118,15 +121,15 @@ fn too_many_calls_are_refused_without_being_held() {
     assert!(refused.count() > 0);
     assert!(b.held_bytes <= PEER_BYTES_MAX);
     for _ in 0..STREAMS_MAX {
-        let _ = a.call(&call(Priority::Layout, 0));
+        let _ = a.call(&call(Priority::Layout, 0), WAITER);
     }
-    assert_eq!(a.call(&call(Priority::Layout, 0)), Err(Full::Streams));
+    assert_eq!(a.call(&call(Priority::Layout, 0), WAITER), Err(Full::Streams));
 }
 
 #[test]
 fn a_call_given_up_is_forgotten_on_both_sides() {
     let (mut a, mut b) = (Mux::new(true), Mux::new(false));
-    let stream = a.call(&call(Priority::Chunks, 10)).unwrap();
+    let stream = a.call(&call(Priority::Chunks, 10), WAITER).unwrap();
     carry(&mut a, &mut b);
     a.cancel(stream);
     let (_, heard) = carry(&mut a, &mut b);
@@ -143,8 +146,8 @@ fn misbehaviour_ends_the_connection() {
         let open = Open { body_bytes, ..wire::open(&call(Priority::Chunks, 0)) };
         (stream, Kind::Open(open))
     };
-    let fresh = || Mux::new(false);
-    let refused = |mux: &mut Mux, (stream, kind): (StreamId, Kind), why| {
+    let fresh = || Mux::<u8>::new(false);
+    let refused = |mux: &mut Mux<u8>, (stream, kind): (StreamId, Kind), why| {
         assert_eq!(mux.on_frame(stream, kind).unwrap_err(), why);
     };
     refused(&mut fresh(), opened(0, 0), Violation::StreamId);
@@ -163,7 +166,7 @@ fn misbehaviour_ends_the_connection() {
 #[test]
 fn an_unknown_request_is_answered_as_unsupported() {
     let (mut a, mut b) = (Mux::new(true), Mux::new(false));
-    a.call(&call(Priority::Layout, 0)).unwrap();
+    a.call(&call(Priority::Layout, 0), WAITER).unwrap();
     let Some((stream, Kind::Open(mut open))) = a.next_frame() else { panic!("no open") };
     open.request = None;
     assert!(b.on_frame(stream, Kind::Open(open)).unwrap().is_none());
@@ -174,7 +177,7 @@ fn an_unknown_request_is_answered_as_unsupported() {
 
 #[test]
 fn a_flood_of_pings_is_answered_only_so_often() {
-    let mut mux = Mux::new(false);
+    let mut mux = Mux::<u8>::new(false);
     for nonce in 0..100_000 {
         mux.on_frame(0, Kind::Ping(Ping { nonce })).unwrap();
     }

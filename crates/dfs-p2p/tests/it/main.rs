@@ -239,3 +239,25 @@ async fn many_calls_at_once_share_a_connection() {
         assert_eq!(echoed, Ok(size * 3000));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_answer_is_lost_when_it_outruns_its_caller() {
+    let world = World::new();
+    let mut a = world.start(1, 4001, &[], 1).await;
+    let mut b = world.start(2, 4002, &[4001], 1).await;
+    a.sees(1).await;
+    b.sees(1).await;
+    let (a, b) = (Arc::new(a), Arc::new(b));
+    let env = Env::real();
+    let callers = (0..8).map(|_| {
+        let (a, b) = (a.clone(), b.clone());
+        env.spawn("caller", async move {
+            for _ in 0..2_000 {
+                assert_eq!(a.echo(&b, 0).await, Ok(0));
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+}
