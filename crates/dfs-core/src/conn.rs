@@ -1,5 +1,6 @@
 //! Which connection to a peer stays, and when to dial again.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use crate::id::NodeId;
@@ -11,15 +12,26 @@ pub struct ConnFacts {
     pub dialler: NodeId,
     /// The boot of the peer: its counter and random bits.
     pub peer_instance: u64,
+    /// How many dials the dialler had begun before this one.
+    pub dial: u64,
 }
 
 /// Whether `new` takes the place of `old`, another connection of the same class to the same peer.
 ///
 /// Both ends apply this rule to the same two connections and keep the same one: a connection to a
-/// restarted peer replaces one to its former life; of two dialled at the same time the smaller
-/// id's stays; a redial by the same side replaces what that side has given up.
+/// restarted peer replaces one to its former life; of two dialled by both sides the smaller id's
+/// stays; of two dialled by one side the later one stays, because that side may have given the
+/// earlier one up. Both ends know the number of a dial, so it does not matter which of two dials
+/// under way at once arrives first.
 pub fn replaces(new: ConnFacts, old: ConnFacts) -> bool {
-    new.peer_instance != old.peer_instance || new.dialler <= old.dialler
+    if new.peer_instance != old.peer_instance {
+        return true;
+    }
+    match new.dialler.cmp(&old.dialler) {
+        Ordering::Less => true,
+        Ordering::Equal => new.dial >= old.dial,
+        Ordering::Greater => false,
+    }
 }
 
 /// Waiting times between attempts: doubling with jitter up to a cap, for ever.

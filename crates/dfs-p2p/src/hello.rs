@@ -22,6 +22,8 @@ pub(crate) enum ConnClass {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Greeted {
     pub(crate) instance: u64,
+    /// The dialler's number of this dial.
+    pub(crate) dial: u64,
     pub(crate) class: ConnClass,
     /// Whether it proved the cluster key.
     pub(crate) proved: bool,
@@ -72,10 +74,12 @@ pub(crate) fn greeting(
     node: &NodeId,
     instance: u64,
     class: ConnClass,
+    dial: u64,
 ) -> proto::Hello {
     proto::Hello {
         node_id: node.as_bytes().to_vec().into(),
         instance,
+        dial,
         proto_min: PROTO_MIN,
         proto_max: PROTO_MAX,
         features: 0,
@@ -113,7 +117,7 @@ pub(crate) fn check(
     if !proved && !is_member {
         return Err(Unwelcome::ClusterKey);
     }
-    Ok(Greeted { instance: hello.instance, class, proved })
+    Ok(Greeted { instance: hello.instance, dial: hello.dial, class, proved })
 }
 
 /// The oldest protocol spoken here.
@@ -137,7 +141,7 @@ mod tests {
     ) {
         let node = NodeId::new([3; 32]);
         let key = Zeroizing::new(KEY);
-        let mut hello = greeting(&key, &SESSION, &node, 9, ConnClass::Bulk);
+        let mut hello = greeting(&key, &SESSION, &node, 9, ConnClass::Bulk, 5);
         change(&mut hello);
         let result = check(&hello, &node, is_member, &key, &session);
         assert_eq!(result.map(|greeted| greeted.proved), expected);

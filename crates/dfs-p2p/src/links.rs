@@ -7,7 +7,7 @@ use std::time::Duration;
 use dfs_core::address::Address;
 use dfs_core::conn::replaces;
 use dfs_core::id::NodeId;
-use dfs_env::{Listener, Stream, Task};
+use dfs_env::{Listener, Stream};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::timeout;
@@ -58,7 +58,7 @@ impl Shared {
 
     pub(crate) async fn dial(self: Arc<Self>) {
         let mut dials = Dials::new(self.env.mono());
-        let mut running: FuturesUnordered<Task<(Target, bool)>> = FuturesUnordered::new();
+        let mut running = FuturesUnordered::new();
         loop {
             let now = self.env.mono();
             let wanted = {
@@ -70,17 +70,17 @@ impl Shared {
             };
             let (due, next) = dials.due(now, wanted);
             for target in due {
-                running.push(self.env.spawn("dialled", self.clone().dialled(target)));
+                let dialled = self.env.spawn("dialled", self.clone().dialled(target.clone()));
+                running.push(async move { (target, dialled.await) });
             }
             let next = next.unwrap_or(now + DIAL_LOOK_AGAIN);
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
-                Some(ended) = running.next() => {
-                    if let Ok((target, connected)) = ended {
-                        let random = u32::from_be_bytes(self.env.random());
-                        dials.ended(self.env.mono(), &target, connected, random);
-                    }
+                Some((target, ended)) = running.next() => {
+                    let random = u32::from_be_bytes(self.env.random());
+                    // A dial that panicked brought nothing, and is tried again all the same.
+                    dials.ended(self.env.mono(), &target, ended.unwrap_or(false), random);
                 }
                 () = self.dial_wake.notified() => {}
                 () = tokio::time::sleep_until(next) => {}
@@ -91,7 +91,7 @@ impl Shared {
     }
 
     /// Dials a target and carries the connection to its end; says whether there was one.
-    async fn dialled(self: Arc<Self>, target: Target) -> (Target, bool) {
+    async fn dialled(self: Arc<Self>, target: Target) -> bool {
         let (class, expected) = match &target {
             Target::Bootstrap(_) => (ConnClass::Control, None),
             Target::Control(node) => (ConnClass::Control, Some(*node)),
@@ -116,12 +116,12 @@ impl Shared {
                     continue;
                 }
             };
-            let origin = Origin::Dialled(addr, class);
+            let origin = Origin::Dialled(addr, class, self.count_dial());
             let bootstrap = match &target {
                 Target::Bootstrap(address) => Some(address.clone()),
                 _ => None,
             };
-            match self.run_expecting(stream, origin, expected, bootstrap).await {
+            match self.run(stream, origin, Some((expected, bootstrap)), None).await {
                 Ok(()) => {
                     connected = true;
                     break;
@@ -132,13 +132,18 @@ impl Shared {
         if let (Target::Bootstrap(address), false, Some(why)) = (&target, connected, why) {
             self.tell_unanswered(address, &why);
         }
-        (target, connected)
+        connected
+    }
+
+    fn count_dial(&self) -> u64 {
+        let mut registry = self.registry();
+        registry.dials += 1;
+        registry.dials
     }
 
     /// Says that a bootstrap address does not answer: at first, and again when the reason changes.
     fn tell_unanswered(&self, address: &Address, why: &str) {
-        let mut registry = self.registry();
-        let told = registry.unanswered.insert(address.clone(), why.to_owned());
+        let told = self.registry().unanswered.insert(address.clone(), why.to_owned());
         if told.as_deref() != Some(why) {
             info!(%address, why, "a bootstrap address does not answer yet");
         }
@@ -165,21 +170,6 @@ impl Shared {
         }
     }
 
-    async fn run_expecting(
-        self: &Arc<Self>,
-        stream: Stream,
-        origin: Origin,
-        expected: Option<NodeId>,
-        bootstrap: Option<Address>,
-    ) -> Result<(), ConnError> {
-        let result = self.run(stream, origin, Some((expected, bootstrap.clone())), None).await;
-        if let (Err(ConnError::Myself), Some(address)) = (&result, bootstrap) {
-            // Our own address in our own list: nobody else is there.
-            self.registry().bootstrap_ids.insert(address, self.identity.node);
-        }
-        result
-    }
-
     /// Greets, registers and carries one connection to its end. An error means that it never
     /// came into use.
     async fn run(
@@ -201,7 +191,9 @@ impl Shared {
         if let Some(address) = bootstrap {
             self.registry().bootstrap_ids.insert(address, greeting.peer);
         }
-        let conn = Arc::new(Conn::new(&self.identity, &greeting, origin, self.force.child_token()));
+        let _open = self.count_open(greeting.peer).ok_or(ConnError::TooMany)?;
+        let (budget, closing) = (self.budget.clone(), self.force.child_token());
+        let conn = Arc::new(Conn::new(&self.identity, &greeting, origin, budget, closing));
         if let Some(seen) = greeting.observed {
             self.observed(seen, conn.dialled.is_none());
         }
@@ -215,6 +207,18 @@ impl Shared {
         debug!(peer = ?conn.peer, class = ?conn.class, %end, "a connection ended");
         self.unregister(&conn);
         Ok(())
+    }
+
+    /// Counts a connection of a peer until the guard is dropped; `None` when it has too many, each
+    /// of which may hold bytes.
+    fn count_open(self: &Arc<Self>, peer: NodeId) -> Option<OpenSlot> {
+        let mut registry = self.registry();
+        let open = registry.open.entry(peer).or_default();
+        if *open >= CONNECTIONS_OF_PEER_MAX {
+            return None;
+        }
+        *open += 1;
+        Some(OpenSlot { shared: self.clone(), peer })
     }
 
     /// Puts a connection into use unless another one of its class stays; says whether the peer
@@ -280,6 +284,24 @@ impl Shared {
     }
 }
 
+/// One open connection of a peer.
+struct OpenSlot {
+    shared: Arc<Shared>,
+    peer: NodeId,
+}
+
+impl Drop for OpenSlot {
+    fn drop(&mut self) {
+        let mut registry = self.shared.registry();
+        if let Some(open) = registry.open.get_mut(&self.peer) {
+            *open -= 1;
+            if *open == 0 {
+                registry.open.remove(&self.peer);
+            }
+        }
+    }
+}
+
 fn report(addr: &str, error: &ConnError) {
     match error {
         ConnError::Unwelcome(Unwelcome::ClusterKey) => {
@@ -301,6 +323,9 @@ fn report(addr: &str, error: &ConnError) {
 
 /// Connections that may be open at once: two for each of the peers one node keeps.
 const CONNECTIONS_MAX: usize = 1024;
+/// Connections of one peer that have not ended: two in use, and those that give way to them when
+/// it redials.
+const CONNECTIONS_OF_PEER_MAX: usize = 8;
 /// A failing accept, as when descriptors run out, is not retried in a busy loop.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// A host that does not answer by then is not waited for.

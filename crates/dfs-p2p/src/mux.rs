@@ -2,9 +2,12 @@
 //!
 //! Pure: frames in, events and frames out. A body travels in slices, so an urgent call waits for
 //! one slice at most; it is sent only as far as the receiver gave credit. What the peer may make
-//! this side hold is bounded by [`STREAMS_MAX`] and [`PEER_BYTES_MAX`].
+//! this side hold is bounded by [`STREAMS_MAX`] and [`PEER_BYTES_MAX`], and what all peers together
+//! may by [`ALL_PEERS_BYTES_MAX`].
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -49,6 +52,25 @@ pub(crate) enum Full {
     Streams,
 }
 
+/// Body bytes held for the calls of all peers of a node.
+#[derive(Debug, Default)]
+pub(crate) struct Budget(AtomicUsize);
+
+impl Budget {
+    /// Takes `bytes` if there is room for them.
+    fn take(&self, bytes: usize) -> bool {
+        let more = |held: usize| {
+            let held = held.saturating_add(bytes);
+            (held <= ALL_PEERS_BYTES_MAX).then_some(held)
+        };
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 /// One connection's calls. `W` is what waits for the answer to a call of ours: it is handed over
 /// with the call, because the answer may be here before the caller's next step.
 #[derive(Debug)]
@@ -66,6 +88,8 @@ pub(crate) struct Mux<W> {
     serving: BTreeMap<StreamId, (Priority, usize)>,
     /// Bytes held for the peer's calls.
     held_bytes: usize,
+    /// What is held for all peers.
+    budget: Arc<Budget>,
     /// Bulk slices sent since the last background one.
     bulk_turns: u32,
 }
@@ -100,7 +124,7 @@ enum Head {
 
 impl<W> Mux<W> {
     /// `dialler` says whether this side dialled: its streams have odd numbers.
-    pub(crate) fn new(dialler: bool) -> Self {
+    pub(crate) fn new(dialler: bool, budget: Arc<Budget>) -> Self {
         Self {
             next_stream: if dialler { 1 } else { 2 },
             urgent: VecDeque::new(),
@@ -110,6 +134,7 @@ impl<W> Mux<W> {
             calling: BTreeMap::new(),
             serving: BTreeMap::new(),
             held_bytes: 0,
+            budget,
             bulk_turns: 0,
         }
     }
@@ -120,7 +145,8 @@ impl<W> Mux<W> {
             return Err(Full::Streams);
         }
         let stream = self.next_stream;
-        self.next_stream = self.next_stream.wrapping_add(2);
+        // Number 0 stands for the connection itself.
+        self.next_stream = self.next_stream.checked_add(2).unwrap_or(2 - stream % 2);
         let answer_bytes_max = call.answer_bytes_max;
         self.calling.insert(stream, Calling { waiting, answer_bytes_max });
         self.send(stream, call.priority, Kind::Open(wire::open(call)), call.body.clone());
@@ -130,14 +156,29 @@ impl<W> Mux<W> {
     /// Answers a call of the peer, if it still wants to know.
     pub(crate) fn answer(&mut self, stream: StreamId, answer: &Answer) {
         // The call counts until its answer has left: a peer that does not read gets no more.
-        let Some((priority, bytes)) = self.serving.get_mut(&stream) else { return };
+        let Some((priority, bytes)) = self.serving.get(&stream).copied() else { return };
         if self.sending.contains_key(&stream) {
             return;
         }
-        let priority = *priority;
-        self.held_bytes = self.held_bytes - *bytes + answer.body.len();
-        *bytes = answer.body.len();
-        self.send(stream, priority, Kind::Reply(wire::reply(answer)), answer.body.clone());
+        self.release(bytes);
+        let (reply, body) = match self.hold(answer.body.len()) {
+            true => (wire::reply(answer), answer.body.clone()),
+            false => (wire::reply(&Answer::new(Err(overloaded()), answer.epoch)), Bytes::new()),
+        };
+        self.serving.insert(stream, (priority, body.len()));
+        self.send(stream, priority, Kind::Reply(reply), body);
+    }
+
+    /// Takes room for a body, if this peer and all together may have it.
+    fn hold(&mut self, bytes: usize) -> bool {
+        let room = self.held_bytes + bytes <= PEER_BYTES_MAX && self.budget.take(bytes);
+        self.held_bytes += if room { bytes } else { 0 };
+        room
+    }
+
+    fn release(&mut self, bytes: usize) {
+        self.held_bytes -= bytes;
+        self.budget.give_back(bytes);
     }
 
     /// Gives up a call of ours.
@@ -179,7 +220,7 @@ impl<W> Mux<W> {
 
     fn end_serving(&mut self, stream: StreamId) -> Option<Priority> {
         let (priority, bytes) = self.serving.remove(&stream)?;
-        self.held_bytes -= bytes;
+        self.release(bytes);
         Some(priority)
     }
 
@@ -238,15 +279,11 @@ impl<W> Mux<W> {
         if expected > BODY_BYTES_MAX {
             return Err(Violation::Body);
         }
-        let room = self.held_bytes + expected <= PEER_BYTES_MAX;
-        if self.serving.len() >= STREAMS_MAX || !room {
-            let retry_after = Some(OVERLOADED_RETRY);
-            let message = "too many calls at once".to_owned();
-            self.refuse(stream, Refusal { code: Code::Overloaded, message, retry_after });
+        if self.serving.len() >= STREAMS_MAX || !self.hold(expected) {
+            self.refuse(stream, overloaded());
             return Ok(None);
         }
         self.serving.insert(stream, (call.priority, expected));
-        self.held_bytes += expected;
         self.receive(stream, Head::Call(Box::new(call)), expected)
     }
 
@@ -381,6 +418,17 @@ impl<W> Mux<W> {
     }
 }
 
+impl<W> Drop for Mux<W> {
+    fn drop(&mut self) {
+        self.budget.give_back(self.held_bytes);
+    }
+}
+
+fn overloaded() -> Refusal {
+    let message = "too many calls at once".to_owned();
+    Refusal { code: Code::Overloaded, message, retry_after: Some(OVERLOADED_RETRY) }
+}
+
 fn slice(sending: &mut Sending) -> Bytes {
     let len = SLICE_BYTES.min(sending.credit).min(sending.body.remaining());
     sending.credit -= len;
@@ -389,8 +437,10 @@ fn slice(sending: &mut Sending) -> Bytes {
 
 /// Calls under way at once, each way: enough to fill a long fast line with chunks.
 pub(crate) const STREAMS_MAX: usize = 128;
-/// Body bytes one peer may make this side hold for its calls.
+/// Body bytes one connection may make this side hold, for calls and their answers.
 pub(crate) const PEER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The same for all connections together: eight busy peers, and a bound on any number of them.
+pub(crate) const ALL_PEERS_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The longest body: the largest blob.
 pub(crate) const BODY_BYTES_MAX: usize = 9 * 1024 * 1024 + 80;
 /// Body bytes a sender may send before the receiver grants more.

@@ -24,6 +24,7 @@ use crate::dial::Target;
 use crate::handler::Handler;
 use crate::hello::ConnClass;
 use crate::message::{Answer, Call, Priority};
+use crate::mux::Budget;
 use crate::peer::{CallError, Conn, Identity};
 use crate::secure::Tls;
 
@@ -95,6 +96,7 @@ pub(crate) struct Shared {
     pub(crate) listen: SocketAddr,
     pub(crate) registry: Mutex<Registry>,
     pub(crate) own: Mutex<Own>,
+    pub(crate) budget: Arc<Budget>,
     /// Something changed that may make a dial due.
     pub(crate) dial_wake: Notify,
     pub(crate) gossip_wake: Notify,
@@ -117,6 +119,9 @@ pub(crate) struct Registry {
     pub(crate) hurry: BTreeSet<NodeId>,
     pub(crate) started: Instant,
     pub(crate) book_is_old: bool,
+    /// Greeted connections of each peer that have not ended, in use or not.
+    pub(crate) open: BTreeMap<NodeId, usize>,
+    pub(crate) dials: u64,
 }
 
 pub(crate) struct Own {
@@ -187,6 +192,8 @@ impl Network {
             hurry: BTreeSet::new(),
             started: env.mono(),
             book_is_old: true,
+            open: BTreeMap::new(),
+            dials: 0,
         };
         let network = Self(Arc::new(Shared {
             env: env.clone(),
@@ -195,6 +202,7 @@ impl Network {
             listen,
             registry: Mutex::new(registry),
             own: Mutex::new(Own { facts, addrs, clock, info: info.clone() }),
+            budget: Arc::default(),
             dial_wake: Notify::new(),
             gossip_wake: Notify::new(),
             shutdown: CancellationToken::new(),
@@ -369,7 +377,7 @@ impl Registry {
         let mut wanted = Vec::new();
         for address in bootstrap {
             let answered = self.bootstrap_ids.get(address);
-            if !answered.is_some_and(|node| node == me || self.is_connected(node)) {
+            if !answered.is_some_and(|node| self.is_connected(node)) {
                 wanted.push(Target::Bootstrap(address.clone()));
             }
         }

@@ -15,7 +15,7 @@ use dfs_env::{Env, Stream};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 use tokio_util::codec::{Encoder, FramedRead};
@@ -26,8 +26,8 @@ use zeroize::Zeroizing;
 use crate::frame::{FrameCodec, FrameError};
 use crate::handler::{Caller, Handler};
 use crate::hello::{self, ConnClass, Greeted, Unwelcome};
-use crate::message::{Answer, Call, Code, Refusal};
-use crate::mux::{Event, Full, Mux, StreamId, Violation};
+use crate::message::{Answer, Call, Code, Priority, Refusal};
+use crate::mux::{Budget, Event, Full, Mux, STREAMS_MAX, StreamId, Violation};
 use crate::secure::{Secured, Tls};
 use crate::wire::{self, proto, proto::frame::Kind};
 
@@ -73,6 +73,8 @@ pub(crate) enum ConnError {
     Silent,
     #[error("it closed the connection")]
     Closed,
+    #[error("it has too many connections open")]
+    TooMany,
 }
 
 /// Who we are, for greetings.
@@ -86,8 +88,8 @@ pub(crate) struct Identity {
 /// How a connection began.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Origin {
-    /// We dialled this address, for this purpose.
-    Dialled(SocketAddr, ConnClass),
+    /// We dialled this address, for this purpose; the last is the number of the dial.
+    Dialled(SocketAddr, ConnClass, u64),
     /// The peer dialled, from this address.
     Accepted(SocketAddr),
 }
@@ -147,11 +149,11 @@ async fn exchange(
     let mut frames = FramedRead::new(reading, FrameCodec::greeting());
     let key = &identity.cluster_key;
     // The acceptor's class is a placeholder: the dialler's counts.
-    let class = match origin {
-        Origin::Dialled(_, class) => class,
-        Origin::Accepted(_) => ConnClass::Control,
+    let (class, dial) = match origin {
+        Origin::Dialled(_, class, dial) => (class, dial),
+        Origin::Accepted(_) => (ConnClass::Control, 0),
     };
-    let hello = hello::greeting(key, &exporter, &identity.node, identity.instance, class);
+    let hello = hello::greeting(key, &exporter, &identity.node, identity.instance, class, dial);
     send(&mut out, Kind::Hello(hello)).await?;
     let Kind::Hello(theirs) = next(&mut frames).await? else {
         return Err(ConnError::Unexpected);
@@ -168,8 +170,8 @@ async fn exchange(
             return Err(why.into());
         }
     };
-    if let Origin::Dialled(_, class) = origin {
-        greeted.class = class;
+    if let Origin::Dialled(..) = origin {
+        (greeted.class, greeted.dial) = (class, dial);
     }
     frames.decoder_mut().allow_calls();
     let ready = ready(handler.cluster_id(), own_info, origin);
@@ -197,7 +199,7 @@ async fn exchange(
 
 fn ready(cluster: Option<ClusterId>, info: &NodeInfo, origin: Origin) -> proto::Ready {
     let observed = match origin {
-        Origin::Dialled(addr, _) | Origin::Accepted(addr) => addr,
+        Origin::Dialled(addr, ..) | Origin::Accepted(addr) => addr,
     };
     proto::Ready {
         cluster_id: cluster.map(|id| id.as_bytes().to_vec()).unwrap_or_default().into(),
@@ -238,6 +240,8 @@ pub(crate) struct Conn {
     pub(crate) dialled: Option<SocketAddr>,
     proved: bool,
     mux: Mutex<Mux<oneshot::Sender<Answer>>>,
+    /// Calls that may be under way at once; more wait for a place, as long as their deadline allows.
+    places: Semaphore,
     wake: Notify,
     /// No new calls: another connection took over, or the peer closes.
     retired: AtomicBool,
@@ -253,19 +257,25 @@ impl Conn {
         identity: &Identity,
         greeting: &Greeting,
         origin: Origin,
+        budget: Arc<Budget>,
         closing: CancellationToken,
     ) -> Self {
         let (dialler, dialled) = match origin {
-            Origin::Dialled(addr, _) => (identity.node, Some(addr)),
+            Origin::Dialled(addr, ..) => (identity.node, Some(addr)),
             Origin::Accepted(_) => (greeting.peer, None),
         };
         Self {
             peer: greeting.peer,
             class: greeting.greeted.class,
-            facts: ConnFacts { dialler, peer_instance: greeting.greeted.instance },
+            facts: ConnFacts {
+                dialler,
+                peer_instance: greeting.greeted.instance,
+                dial: greeting.greeted.dial,
+            },
             dialled,
             proved: greeting.greeted.proved,
-            mux: Mutex::new(Mux::new(dialled.is_some())),
+            mux: Mutex::new(Mux::new(dialled.is_some(), budget)),
+            places: Semaphore::new(CALLS_MAX),
             wake: Notify::new(),
             retired: AtomicBool::new(false),
             peer_retired: AtomicBool::new(false),
@@ -287,6 +297,19 @@ impl Conn {
     /// # Cancel safety
     /// Dropping the future gives the call up and tells the peer.
     pub(crate) async fn call(&self, call: Call) -> Result<Answer, CallError> {
+        let deadline = call.deadline;
+        let with_place = async {
+            // Gossip and layout never queue behind data.
+            let _place = match call.priority {
+                Priority::Layout => None,
+                _ => Some(self.places.acquire().await.map_err(|_| CallError::Lost)?),
+            };
+            self.call_now(call).await
+        };
+        timeout(deadline, with_place).await.unwrap_or(Err(CallError::Deadline))
+    }
+
+    async fn call_now(&self, call: Call) -> Result<Answer, CallError> {
         if self.is_retired() {
             return Err(CallError::NotConnected);
         }
@@ -298,13 +321,9 @@ impl Conn {
             return Err(CallError::Lost);
         }
         self.wake.notify_one();
-        let result = timeout(call.deadline, answered).await;
-        guard.answered = matches!(result, Ok(Ok(_)));
-        match result {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(CallError::Lost),
-            Err(_) => Err(CallError::Deadline),
-        }
+        let answer = answered.await.map_err(|_| CallError::Lost)?;
+        guard.answered = true;
+        Ok(answer)
     }
 
     /// Makes no new calls. The peer hears of it, makes none either, and closes when those under
@@ -339,6 +358,7 @@ impl Conn {
         self.ended.store(true, Ordering::Relaxed);
         // Everyone who waits for an answer learns that none will come.
         self.mux().give_up();
+        self.places.close();
         error
     }
 
@@ -482,6 +502,8 @@ impl Drop for CallGuard<'_> {
     }
 }
 
+/// Places for calls of a connection: a few streams are left for gossip and layout.
+const CALLS_MAX: usize = STREAMS_MAX - 8;
 /// A TLS handshake takes two round trips and little work.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// Greetings follow at once.

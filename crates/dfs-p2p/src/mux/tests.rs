@@ -10,6 +10,10 @@ use crate::message::{Request, Response};
 /// Who waits for an answer.
 const WAITER: u8 = 77;
 
+fn mux(dialler: bool) -> Mux<u8> {
+    Mux::new(dialler, Arc::default())
+}
+
 fn call(priority: Priority, body: usize) -> Call {
     Call {
         priority,
@@ -45,7 +49,7 @@ fn carry(a: &mut Mux<u8>, b: &mut Mux<u8>) -> (Vec<Event<u8>>, Vec<Event<u8>>) {
 #[test]
 fn calls_and_answers_of_any_size_arrive_whole() {
     for size in [0, 1, SLICE_BYTES, SLICE_BYTES + 1, STREAM_CREDIT_BYTES * 3 + 7] {
-        let (mut a, mut b) = (Mux::new(true), Mux::new(false));
+        let (mut a, mut b) = (mux(true), mux(false));
         let stream = a.call(&call(Priority::Chunks, size), WAITER).unwrap();
         let (_, heard) = carry(&mut a, &mut b);
         let [Event::Call(at, got)] = &heard[..] else { panic!("no call") };
@@ -61,7 +65,7 @@ fn calls_and_answers_of_any_size_arrive_whole() {
 
 #[test]
 fn an_urgent_call_waits_for_one_slice_at_most() {
-    let mut a: Mux<u8> = Mux::new(true);
+    let mut a = mux(true);
     a.call(&call(Priority::Chunks, 10 * SLICE_BYTES), WAITER).unwrap();
     for _ in 0..3 {
         a.next_frame().unwrap();
@@ -72,7 +76,7 @@ fn an_urgent_call_waits_for_one_slice_at_most() {
 
 #[test]
 fn background_work_gets_a_turn_and_no_more() {
-    let mut a: Mux<u8> = Mux::new(true);
+    let mut a = mux(true);
     let chunks = a.call(&call(Priority::Chunks, 16 * SLICE_BYTES), WAITER).unwrap();
     let background = a.call(&call(Priority::Background, 16 * SLICE_BYTES), WAITER).unwrap();
     let turns: Vec<_> = (0..18).map(|_| a.next_frame().unwrap().0).collect();
@@ -82,7 +86,7 @@ fn background_work_gets_a_turn_and_no_more() {
 
 #[test]
 fn calls_of_one_priority_take_turns() {
-    let mut a: Mux<u8> = Mux::new(true);
+    let mut a = mux(true);
     let one = a.call(&call(Priority::Chunks, 3 * SLICE_BYTES), WAITER).unwrap();
     let two = a.call(&call(Priority::Chunks, 3 * SLICE_BYTES), WAITER).unwrap();
     let turns: Vec<_> = (0..6).map(|_| a.next_frame().unwrap().0).collect();
@@ -91,7 +95,7 @@ fn calls_of_one_priority_take_turns() {
 
 #[test]
 fn nothing_is_sent_beyond_the_credit() {
-    let mut a: Mux<u8> = Mux::new(true);
+    let mut a = mux(true);
     let stream = a.call(&call(Priority::Chunks, 3 * STREAM_CREDIT_BYTES), WAITER).unwrap();
     let mut sent = 0;
     while let Some((_, kind)) = a.next_frame() {
@@ -107,7 +111,7 @@ fn nothing_is_sent_beyond_the_credit() {
 
 #[test]
 fn too_many_calls_are_refused_without_being_held() {
-    let (mut a, mut b) = (Mux::new(true), Mux::new(false));
+    let (mut a, mut b) = (mux(true), mux(false));
     for _ in 0..PEER_BYTES_MAX / BODY_BYTES_MAX + 2 {
         a.call(&call(Priority::Chunks, BODY_BYTES_MAX), WAITER).unwrap();
     }
@@ -128,7 +132,7 @@ fn too_many_calls_are_refused_without_being_held() {
 
 #[test]
 fn a_call_given_up_is_forgotten_on_both_sides() {
-    let (mut a, mut b) = (Mux::new(true), Mux::new(false));
+    let (mut a, mut b) = (mux(true), mux(false));
     let stream = a.call(&call(Priority::Chunks, 10), WAITER).unwrap();
     carry(&mut a, &mut b);
     a.cancel(stream);
@@ -146,7 +150,7 @@ fn misbehaviour_ends_the_connection() {
         let open = Open { body_bytes, ..wire::open(&call(Priority::Chunks, 0)) };
         (stream, Kind::Open(open))
     };
-    let fresh = || Mux::<u8>::new(false);
+    let fresh = || mux(false);
     let refused = |mux: &mut Mux<u8>, (stream, kind): (StreamId, Kind), why| {
         assert_eq!(mux.on_frame(stream, kind).unwrap_err(), why);
     };
@@ -165,7 +169,7 @@ fn misbehaviour_ends_the_connection() {
 
 #[test]
 fn an_unknown_request_is_answered_as_unsupported() {
-    let (mut a, mut b) = (Mux::new(true), Mux::new(false));
+    let (mut a, mut b) = (mux(true), mux(false));
     a.call(&call(Priority::Layout, 0), WAITER).unwrap();
     let Some((stream, Kind::Open(mut open))) = a.next_frame() else { panic!("no open") };
     open.request = None;
@@ -177,9 +181,58 @@ fn an_unknown_request_is_answered_as_unsupported() {
 
 #[test]
 fn a_flood_of_pings_is_answered_only_so_often() {
-    let mut mux = Mux::<u8>::new(false);
+    let mut flooded = mux(false);
     for nonce in 0..100_000 {
-        mux.on_frame(0, Kind::Ping(Ping { nonce })).unwrap();
+        flooded.on_frame(0, Kind::Ping(Ping { nonce })).unwrap();
     }
-    assert_eq!(mux.urgent.len(), URGENT_MAX);
+    assert_eq!(flooded.urgent.len(), URGENT_MAX);
+}
+
+#[test]
+fn answers_that_nobody_reads_are_bounded_too() {
+    let (mut a, mut b) = (mux(true), mux(false));
+    let wanted = PEER_BYTES_MAX / BODY_BYTES_MAX + 3;
+    for _ in 0..wanted {
+        a.call(&call(Priority::Chunks, 0), WAITER).unwrap();
+    }
+    let (_, heard) = carry(&mut a, &mut b);
+    assert_eq!(heard.len(), wanted);
+    for event in heard {
+        let Event::Call(stream, _) = event else { panic!("no call") };
+        b.answer(stream, &answer(BODY_BYTES_MAX));
+    }
+    assert!(b.held_bytes <= PEER_BYTES_MAX && b.held_bytes > 0);
+    let (heard, _) = carry(&mut a, &mut b);
+    let refused = heard.iter().filter(|event| match event {
+        Event::Answer(_, answer) => answer.result.is_err(),
+        _ => false,
+    });
+    assert_eq!(refused.count(), wanted - PEER_BYTES_MAX / BODY_BYTES_MAX);
+    assert_eq!(b.held_bytes, 0);
+}
+
+#[test]
+fn all_connections_share_one_budget_and_give_it_back() {
+    let budget = Arc::new(Budget::default());
+    let held: Vec<_> = (0..ALL_PEERS_BYTES_MAX / PEER_BYTES_MAX)
+        .map(|_| {
+            let mut mux = Mux::<u8>::new(false, budget.clone());
+            assert!(mux.hold(PEER_BYTES_MAX));
+            mux
+        })
+        .collect();
+    let mut one_more = Mux::<u8>::new(false, budget);
+    assert!(!one_more.hold(1));
+    drop(held);
+    assert!(one_more.hold(PEER_BYTES_MAX));
+}
+
+#[test]
+fn numbers_that_run_out_begin_again_above_zero() {
+    for (dialler, last, first) in [(true, u32::MAX, 1), (false, u32::MAX - 1, 2)] {
+        let mut a = mux(dialler);
+        a.next_stream = last;
+        assert_eq!(a.call(&call(Priority::Layout, 0), WAITER), Ok(last));
+        assert_eq!(a.call(&call(Priority::Layout, 0), WAITER), Ok(first));
+    }
 }
