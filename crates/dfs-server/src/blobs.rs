@@ -96,6 +96,7 @@ impl Node {
         let mut tally = Tally::new(sets, needed);
         let mut sending = FuturesUnordered::new();
         let mut failures = Vec::new();
+        let mut held_back = Vec::new();
         for node in tally.nodes() {
             let answer = noted.answers.iter().find(|(who, ..)| *who == node);
             match answer {
@@ -104,9 +105,7 @@ impl Node {
                 }
                 // Who did not note the reference in time may not keep the blob either; the row
                 // reaches it later, and it fetches the blob then.
-                _ if lag.is_behind(&node) => {
-                    tally.fail(&node);
-                }
+                _ if lag.is_behind(&node) => held_back.push(node),
                 _ => sending.push(self.clone().send_blob(node, state.epoch, blob.clone())),
             }
         }
@@ -116,7 +115,17 @@ impl Node {
                 Verdict::Impossible => return Err(failed(failures)),
                 Verdict::Reached | Verdict::Pending => {}
             }
-            let Some((node, result)) = sending.next().await else { break };
+            let Some((node, result)) = sending.next().await else {
+                // The others are not enough: a slow replica is better than none.
+                if held_back.is_empty() {
+                    return Err(failed(failures));
+                }
+                let slow = held_back.drain(..);
+                sending.extend(
+                    slow.map(|node| self.clone().send_blob(node, state.epoch, blob.clone())),
+                );
+                continue;
+            };
             match result {
                 Ok(()) => {
                     tally.ack(&node);
@@ -141,24 +150,32 @@ impl Node {
     }
 
     async fn send_blob(self: Arc<Self>, node: NodeId, epoch: u64, blob: Blob) -> Sent {
-        let mut result;
+        let ask = Ask {
+            body: blob.bytes,
+            deadline: BLOB_DEADLINE,
+            ..Ask::new(Priority::Chunks, Request::ChunkPut(blob.id))
+        };
+        let result = self.ask_again(&node, epoch, ask).await;
+        (node, result.map(|_| ()))
+    }
+
+    /// Asks, and asks again while the node says that it is too busy.
+    async fn ask_again(
+        self: &Arc<Self>,
+        node: &NodeId,
+        epoch: u64,
+        ask: Ask,
+    ) -> Result<(Response, Bytes), AskError> {
         let mut tries = 0;
         loop {
-            let request = Request::ChunkPut(blob.id);
-            let ask = Ask {
-                body: blob.bytes.clone(),
-                deadline: BLOB_DEADLINE,
-                ..Ask::new(Priority::Chunks, request)
-            };
-            result = self.ask(&node, epoch, ask).await.map(|_| ());
-            let Err(AskError::Refused(refusal)) = &result else { break };
+            let result = self.ask(node, epoch, ask.clone()).await;
+            let Err(AskError::Refused(refusal)) = &result else { return result };
             let Some(wait) = refusal.retry_after.filter(|_| tries < OVERLOADED_TRIES) else {
-                break;
+                return result;
             };
             tries += 1;
             self.env.sleep(wait.min(OVERLOADED_WAIT_MAX) * tries).await;
         }
-        (node, result)
     }
 
     /// Lets slow replicas finish in the background, a few blobs at most; beyond that the upload
@@ -289,7 +306,7 @@ impl Node {
             deadline: BLOB_DEADLINE,
             ..Ask::new(priority, Request::ChunkGet(id))
         };
-        let result = match self.ask(&node, 0, ask).await {
+        let result = match self.ask_again(&node, 0, ask).await {
             Err(error) => Err(error),
             Ok((_, bytes)) => {
                 let check = move || (BlobId::of(&bytes) == id).then_some(bytes);

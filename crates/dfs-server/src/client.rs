@@ -76,7 +76,13 @@ impl Client {
         let keys = node.vault()?.keys.clone();
         let names: Vec<&str> = path.components().collect();
         let (name, parents) = names.split_last().ok_or(dfs_core::name::NameError::Empty)?;
-        let mut dir = self.dir_for_write(parents, mode).await?;
+        // Before anything of the content is taken: whoever sends it hears of a refusal at once.
+        let found = node.walk(path, mode).await?;
+        let mut dir = match found.dir {
+            Some(dir) => dir,
+            None => node.make_dirs(parents, mode).await?,
+        };
+        refuse_directory(&keys, &keys.record_key(&dir, name), &found.record, path)?;
         let modified_ms = node.env.wall_ms();
         let vid = dfs_core::id::Vid::new(node.env.random());
         let uploaded = node.upload(keys.record_key(&dir, name), vid, mode, source).await?;
@@ -106,17 +112,6 @@ impl Client {
             dir = node.make_dirs(parents, mode).await?;
         }
         Err(Error::Moving)
-    }
-
-    async fn dir_for_write(&self, parents: &[&str], mode: Mode) -> Result<DirId, Error> {
-        if parents.is_empty() {
-            return Ok(self.0.vault()?.keys.root_dir());
-        }
-        let path = FilePath::parse(&parents.join("/"))?;
-        match self.0.find_dir(&path, mode).await? {
-            Some(dir) => Ok(dir),
-            None => self.0.make_dirs(parents, mode).await,
-        }
     }
 
     /// Finds a file or directory. `version` picks another version than the one shown.
@@ -430,7 +425,7 @@ impl Client {
                     continue;
                 }
                 files += 1;
-                bytes += entry.bytes();
+                bytes = u64::saturating_add(bytes, entry.bytes());
                 conflicts += u64::from(record.conflicts() > 0);
             }
         }

@@ -120,7 +120,9 @@ impl Node {
             match self.network().call(node, call.clone()).await {
                 // One of two connections to the same peer gave way to the other, or a new one is
                 // up already. Every request may be repeated.
-                Err(CallError::Lost) if self.network().is_connected(node) => {
+                Err(CallError::Lost | CallError::NotConnected)
+                    if self.network().is_connected(node) =>
+                {
                     self.network().call(node, call).await?
                 }
                 other => other?,

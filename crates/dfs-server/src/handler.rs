@@ -85,7 +85,7 @@ fn write_refused(error: WriteError) -> Refusal {
             refusal(Code::Overloaded, "the name has too many concurrent versions")
         }
         WriteError::WrongId(_) => refusal(Code::Corrupt, "the bytes do not match their id"),
-        WriteError::Io(_) | WriteError::Failed(_) | WriteError::Closed => {
+        WriteError::Io(_) | WriteError::Failed(_) | WriteError::Damaged | WriteError::Closed => {
             error!(%error, "the store could not be written");
             refusal(Code::Internal, "the store could not be written")
         }
@@ -324,11 +324,14 @@ impl Node {
     async fn on_ref_add(&self, mut rows: Vec<RefRow>) -> Told {
         // A use ends only when the replicas themselves find that it has.
         rows.iter_mut().for_each(|row| row.dropped = false);
-        let held = self.store.merge_refs(rows.clone()).await.map_err(write_refused)?;
-        for (row, _) in rows.iter().zip(&held).filter(|(_, held)| !**held) {
-            // Its bytes should follow at once; if not, this node fetches them.
+        let ids = rows.iter().map(|row| row.blob).collect();
+        let before = self.store.has_blobs(ids).await.map_err(read_refused)?;
+        for (row, _) in rows.iter().zip(before).filter(|(_, held)| !held) {
+            // Its bytes should follow at once; if not, this node fetches them. Noted before the
+            // row is kept, for the caller may give up, and this end with it, in between.
             self.repair.want_later(row.blob, self.env.mono() + BODY_GRACE);
         }
+        let held = self.store.merge_refs(rows).await.map_err(write_refused)?;
         done(Response::Held(held))
     }
 

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use dfs_core::epoch::EpochState;
 use dfs_core::id::{NodeId, Partition, hex};
+use dfs_core::quorum::Tally;
 use dfs_core::sync::Table;
 use serde::Serialize;
 use tokio::time::Instant;
+use tracing::debug;
 
 use crate::client::{Client, peer_state, short};
+use crate::config::Mode;
 use crate::error::Error;
 use crate::node::Node;
 use crate::views::{PeerState, PeerView};
@@ -109,15 +112,36 @@ pub(crate) fn not_ready(node: &Node) -> Vec<String> {
         Err(_) => reasons.push("this node has not joined a cluster yet".to_owned()),
         Ok(state) => {
             let (nodes, alive) = (state.active().count(), alive(node, &state));
-            if alive * 2 <= nodes {
-                reasons.push(format!("only {alive} of {nodes} members are reachable"));
+            let out = out_of_reach(node, &state);
+            if out > 0 {
+                let all = state.rows.len();
+                reasons.push(format!(
+                    "{out} of {all} partitions have too few replicas in reach \
+                     ({alive} of {nodes} members answer)"
+                ));
             }
         }
     }
     if node.store.has_failed() {
-        reasons.push("the disk failed; the node serves reads only".to_owned());
+        reasons.push("the disk failed; the node takes no writes".to_owned());
     }
     reasons
+}
+
+/// Partitions that cannot be read and written now, as the default mode asks.
+fn out_of_reach(node: &Node, state: &EpochState) -> usize {
+    let quorum = node.is_quorum(Mode::Default, state);
+    let reaches = |set: &[NodeId], needed: fn(usize) -> usize| {
+        let needed = if quorum { needed(set.len()) } else { 1 };
+        set.iter().filter(|replica| node.is_reachable(replica)).count() >= needed
+    };
+    let all = (0..=Partition::MAX).take(state.rows.len());
+    let out = all.filter(|partition| {
+        let readable = reaches(&state.read_set(*partition), Tally::<NodeId>::read_majority);
+        let mut sets = state.write_sets(*partition).into_iter();
+        !readable || !sets.all(|set| reaches(&set, Tally::<NodeId>::write_majority))
+    });
+    out.count()
 }
 
 fn alive(node: &Node, state: &EpochState) -> usize {
@@ -177,12 +201,12 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
         conflicts: counted.conflicts,
         key_backup,
     };
-    (health.health, health.message) = judge(&health, &state, &down);
+    (health.health, health.message) = judge(&health, &state, &down, node.store.has_failed());
     Ok(health)
 }
 
 /// The word and the sentence.
-fn judge(health: &Health, state: &EpochState, down: &[NodeId]) -> (Level, String) {
+fn judge(health: &Health, state: &EpochState, down: &[NodeId], failed: bool) -> (Level, String) {
     let copies = state.copies_at_rest();
     let holders = state.rows.iter().map(|row| {
         let up = |idx: &u16| state.node(*idx).is_some_and(|node| !down.contains(&node));
@@ -193,6 +217,11 @@ fn judge(health: &Health, state: &EpochState, down: &[NodeId]) -> (Level, String
     if health.unrecoverable > 0 {
         let message = format!("{} pieces of files have no good copy left", health.unrecoverable);
         return (Level::Lost, message);
+    }
+    if failed {
+        let message =
+            "this node's disk failed; it takes no writes until it is restarted".to_owned();
+        return (Level::AtRisk, message);
     }
     if fewest == 0 {
         return (Level::AtRisk, format!("some files are out of reach: {away} do not answer"));
@@ -257,7 +286,7 @@ async fn pieces_on(node: &Node, state: &EpochState, down: &[NodeId]) -> Result<u
         let roots = node.store.roots(table, state.bits).await?;
         for (partition, root) in (0..=Partition::MAX).zip(roots) {
             if down.iter().any(|away| state.is_replica(partition, away)) {
-                pieces += root.count;
+                pieces = u64::saturating_add(pieces, root.count);
             }
         }
     }
@@ -285,7 +314,14 @@ async fn count(client: &Client, state: &EpochState) -> Result<Counted, Error> {
     {
         return Ok(known);
     }
-    (counted.files, counted.bytes, counted.conflicts) = client.count_files().await?;
+    match client.count_files().await {
+        Ok(found) => (counted.files, counted.bytes, counted.conflicts) = found,
+        // Whoever asks now wants the rest of the answer all the more: the last count will do.
+        Err(error) => {
+            debug!(%error, "files could not be counted");
+            return Ok(known.unwrap_or(counted));
+        }
+    }
     *node.health.0.lock().expect("no holder of this lock panics") = Some(counted);
     Ok(counted)
 }

@@ -134,6 +134,10 @@ impl Node {
         self.store.put_epoch(&state, &cert).await?;
         let epoch = state.epoch;
         let was_member = self.joined().is_ok();
+        if self.gains_partitions(&state) {
+            // What was missing of them may have been forgotten while they were not this node's.
+            self.repair.look_again();
+        }
         let newest =
             Newest { state: Arc::new(state), cert: Arc::new(cert), since: self.env.mono() };
         *self.layout.newest() = Some(newest);
@@ -145,6 +149,12 @@ impl Node {
         self.facts_changed.notify_one();
         self.sync.wake();
         Ok(())
+    }
+
+    fn gains_partitions(&self, new: &EpochState) -> bool {
+        let old = self.layout.current();
+        let had = |partition| old.as_ref().is_some_and(|old| old.is_replica(partition, &self.id));
+        self.partitions_of(new, &self.id).into_iter().any(|partition| !had(partition))
     }
 
     /// Fetches the epochs this node lacks from a peer that has them.

@@ -1,6 +1,7 @@
 //! What every part of a running node shares.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use dfs_core::epoch::EpochState;
@@ -43,7 +44,7 @@ pub(crate) struct Node {
     /// What wakes the steward.
     pub(crate) facts_changed: Notify,
     clock: Mutex<Clock>,
-    actor: u64,
+    actor: AtomicU64,
     certs: Mutex<BTreeMap<CertId, Arc<WriterCert>>>,
     writing: Vec<tokio::sync::Mutex<()>>,
 }
@@ -55,7 +56,8 @@ pub(crate) type Finishing = BoxFuture<'static, ()>;
 pub(crate) struct Vault {
     pub(crate) keys: Arc<VaultKeys>,
     pub(crate) writer: SigningKey,
-    pub(crate) cert: WriterCert,
+    /// Renewed long before it ends.
+    pub(crate) cert: tokio::sync::Mutex<Arc<WriterCert>>,
 }
 
 impl Node {
@@ -85,7 +87,7 @@ impl Node {
             finishing,
             facts_changed: Notify::new(),
             clock: Mutex::new(Clock::default()),
-            actor,
+            actor: AtomicU64::new(actor),
             certs: Mutex::default(),
             writing: (0..WRITE_LOCKS).map(|_| tokio::sync::Mutex::new(())).collect(),
         }
@@ -131,9 +133,15 @@ impl Node {
         self.writing[at].lock().await
     }
 
-    /// The actor of this process.
+    /// The actor this process writes under.
     pub(crate) fn actor(&self) -> u64 {
-        self.actor
+        self.actor.load(Ordering::Relaxed)
+    }
+
+    /// Takes a new actor: a write that a majority does not have may not be seen by the next read,
+    /// and the same actor's next write would seem to have superseded it.
+    pub(crate) fn renew_actor(&self) {
+        self.actor.store(self.env.random_u64(), Ordering::Relaxed);
     }
 
     /// Whether the node can be called now.

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use dfs_core::epoch::EpochState;
+use dfs_core::codec::Canonical;
+use dfs_core::epoch::{EpochState, Stage};
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{CertId, DirId, NodeId, RecordKey, VaultId, Vid, dir_partition};
+use dfs_core::id::{CertId, DirId, NodeId, Partition, RecordKey, VaultId, Vid, dir_partition};
 use dfs_core::quorum::Tally;
 use dfs_core::version::{Kind, Place, Record, Version, merge, place_after};
 use dfs_core::writer::WriterCert;
@@ -169,6 +170,8 @@ impl Node {
             patient: !needs_quorum || both,
             without: without.clone(),
         };
+        let moving =
+            keys.iter().any(|key| state.row(key.partition(state.bits)).stage != Stage::Stable);
         let reached = self
             .step(step, |node| {
                 let digest_only = is_replica && *node != self.id;
@@ -177,10 +180,14 @@ impl Node {
             })
             .await?;
         let quorum = reached.answers.len() >= enough;
-        let (records, differ) = self.bring_together(keys, reached, state.epoch).await?;
-        if differ.iter().any(|differs| *differs) {
-            self.write_back(keys, &records, &differ, needs_quorum, state).await?;
+        let (records, mut differ) = self.bring_together(keys, reached, state.epoch).await?;
+        if moving && needs_quorum {
+            // That these replicas agree says nothing of the set that is read after the switch.
+            differ = records.iter().map(|record| !record.is_empty()).collect();
         }
+        let apart = keys.iter().zip(&records).zip(&differ).filter(|(_, differs)| **differs);
+        let apart = apart.map(|((key, record), _)| (*key, record.clone())).collect();
+        self.write_back(apart, needs_quorum, state).await?;
         Ok(Read { records, quorum })
     }
 
@@ -194,6 +201,7 @@ impl Node {
         let mut merged = vec![Record::default(); keys.len()];
         let mut differ = vec![false; keys.len()];
         let mut is_first = true;
+        let mut is_own = false;
         let mut digests = Vec::new();
         for (node, response, _) in reached.answers {
             match response {
@@ -202,9 +210,10 @@ impl Node {
                     let records = self.complete(&node, keys, records, epoch).await;
                     let records = records.map_err(|_| ReadFailure::Replica(node))?;
                     take_in(&mut merged, &mut differ, records, is_first);
+                    is_own = is_first && node == self.id;
                     is_first = false;
                 }
-                _ => {}
+                _ => return Err(ReadFailure::Replica(node)),
             }
         }
         for (node, hashes) in digests {
@@ -217,6 +226,14 @@ impl Node {
                 merged.iter().enumerate().filter(|pair| apart(*pair)).map(|(at, _)| at).collect();
             if places.is_empty() {
                 continue;
+            }
+            if is_own {
+                // Where others say something else, rot on this disk may be why.
+                for at in &places {
+                    let verified = self.verify_record(&self.id, &keys[*at], &merged[*at]).await;
+                    verified.map_err(|_| ReadFailure::Replica(self.id))?;
+                }
+                is_own = false;
             }
             let asked: Vec<_> = places.iter().map(|at| keys[*at]).collect();
             let theirs = self.fetch_records(&node, &asked, epoch).await;
@@ -285,17 +302,32 @@ impl Node {
         Ok(records)
     }
 
+    /// Gives merged records back to their replicas, as many in a call as fit.
     async fn write_back(
         self: &Arc<Self>,
-        keys: &[RecordKey],
-        records: &[Record],
-        differ: &[bool],
+        records: Vec<(RecordKey, Record)>,
         needs_quorum: bool,
         state: &Arc<EpochState>,
     ) -> Result<(), StepError> {
-        for ((key, record), _) in keys.iter().zip(records).zip(differ).filter(|(_, d)| **d) {
-            let put = vec![(*key, record.clone())];
-            self.put_records(key, put, Origin::Repair, needs_quorum, state).await?;
+        let mut calls: BTreeMap<Partition, Vec<Vec<(RecordKey, Record)>>> = BTreeMap::new();
+        let mut bytes = 0;
+        for (key, record) in records {
+            let of_partition = calls.entry(key.partition(state.bits)).or_default();
+            let len = RecordKey::LEN + record.to_canonical().len();
+            bytes += len;
+            match of_partition.last_mut() {
+                Some(call) if bytes <= WRITE_BACK_BYTES && call.len() < dfs_p2p::KEYS_MAX => {
+                    call.push((key, record));
+                }
+                _ => {
+                    bytes = len;
+                    of_partition.push(vec![(key, record)]);
+                }
+            }
+        }
+        for call in calls.into_values().flatten() {
+            let key = call[0].0;
+            self.put_records(&key, call, Origin::Repair, needs_quorum, state).await?;
         }
         Ok(())
     }
@@ -340,7 +372,8 @@ impl Node {
             (tick, own) = (Hlc::from_unix_ms(now), fresh);
         }
         let place = place_after(read, tick, own, fresh, quorum_read);
-        let version = self.sign(&key, place, draft)?;
+        let cert = self.own_cert().await?;
+        let version = self.sign(&key, place, draft, cert.id())?;
         let record = Record::of(version);
         self.with_layout(|state| {
             let record = record.clone();
@@ -350,8 +383,16 @@ impl Node {
                 let reached =
                     self.put_records(&key, put, Origin::Client, needs_quorum, &state).await?;
                 let sets = state.write_sets(key.partition(state.bits));
+                let nodes = reached.nodes();
+                let by_majority = |set: &Vec<NodeId>| {
+                    let have = set.iter().filter(|node| nodes.contains(node)).count();
+                    have >= Tally::<NodeId>::write_majority(set.len())
+                };
+                if !sets.iter().all(by_majority) {
+                    self.renew_actor();
+                }
                 Ok(Written {
-                    copies: reached.nodes().len(),
+                    copies: nodes.len(),
                     wanted: sets.iter().map(Vec::len).max().unwrap_or(0),
                 })
             }
@@ -359,7 +400,13 @@ impl Node {
         .await
     }
 
-    fn sign(&self, key: &RecordKey, place: Place, draft: Draft) -> Result<Version, Error> {
+    fn sign(
+        &self,
+        key: &RecordKey,
+        place: Place,
+        draft: Draft,
+        cert: CertId,
+    ) -> Result<Version, Error> {
         let vault = self.vault()?;
         let mut version = Version {
             vid: draft.vid,
@@ -372,7 +419,7 @@ impl Node {
             chunks: draft.chunks,
             bytes_stored: draft.bytes_stored,
             retained: Vec::new(),
-            writer: vault.cert.id(),
+            writer: cert,
             signature: [0; 64],
         };
         version.signature = vault.writer.sign(&version.signed_bytes(key)).to_bytes();
@@ -405,7 +452,7 @@ impl Node {
         if let Some(cert) = self.known_cert(&id) {
             return Ok(cert);
         }
-        if let Some(cert) = self.store.cert(id).await? {
+        if let Some(cert) = self.store.cert(id).await?.filter(|cert| cert.id() == id) {
             return Ok(self.remember_cert(cert));
         }
         let unknown = |why: String| Error::Unavailable(vec![(*node, why)]);
@@ -485,10 +532,8 @@ impl Node {
         differ.extend(copies.iter().filter(|(_, n)| **n < answered).map(|(key, _)| *key));
         differ.sort_unstable();
         differ.dedup();
-        for key in differ {
-            let put = vec![(key, all[&key].clone())];
-            self.put_records(&key, put, Origin::Repair, needs_quorum, &state).await?;
-        }
+        let apart = differ.into_iter().map(|key| (key, all[&key].clone())).collect();
+        self.write_back(apart, needs_quorum, &state).await?;
         Ok(all)
     }
 
@@ -550,3 +595,5 @@ fn take_in(merged: &mut [Record], differ: &mut [bool], records: Vec<Record>, is_
 
 /// A page of a large directory, on a busy peer.
 const SCAN_DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
+/// Records given back in one call: half a frame.
+const WRITE_BACK_BYTES: usize = 128 * 1024;

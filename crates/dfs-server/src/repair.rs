@@ -73,6 +73,16 @@ impl Repair {
         self.want(id, Some(at));
     }
 
+    /// Every reference must be looked at anew before this node may say that nothing is missing.
+    pub(crate) fn look_again(&self) {
+        let mut queue = self.queue();
+        queue.complete = false;
+        // A look that is under way began too early to count.
+        queue.overflowed = true;
+        drop(queue);
+        self.wake.notify_one();
+    }
+
     fn want(&self, id: BlobId, at: Option<Instant>) {
         let mut queue = self.queue();
         if queue.wanted.len() >= WANTED_MAX && !queue.wanted.contains_key(&id) {
@@ -80,10 +90,13 @@ impl Repair {
             queue.overflowed = true;
             return;
         }
+        // Someone needs it now, whatever was found out before.
+        queue.parked.remove(&id);
         let want = queue.wanted.entry(id).or_insert(Want { at, tries: 0 });
-        if at.is_none() {
-            want.at = None;
-        }
+        want.at = match (want.at, at) {
+            (Some(old), Some(new)) => Some(old.min(new)),
+            _ => None,
+        };
     }
 
     /// A blob has arrived.
@@ -187,6 +200,7 @@ impl Node {
         let mut busy = BTreeSet::new();
         loop {
             let now = self.env.mono();
+            self.store.take_set_aside().into_iter().for_each(|id| self.repair.want(id, None));
             let room = FETCHES_MAX - busy.len();
             let due = self.repair.take_due(now, room, &busy);
             if due.rescan && self.joined().is_ok() {
@@ -197,22 +211,22 @@ impl Node {
             }
             for id in due.ids {
                 busy.insert(id);
-                let this = self.clone();
-                running.push(self.env.spawn("repair", async move { (id, this.attempt(id).await) }));
+                let attempt = self.env.spawn("repair", self.clone().attempt(id));
+                running.push(async move { (id, attempt.await) });
             }
             let next = due.next.unwrap_or(now + LOOK_EVERY).min(now + LOOK_EVERY);
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return,
-                Some(ended) = running.next() => {
-                    if let Ok((id, outcome)) = ended {
-                        busy.remove(&id);
-                        if matches!(outcome, Outcome::Lost) {
-                            warn!(blob = ?id, "no replica has a good copy of a blob that is needed");
-                        }
-                        self.repair.settle(self.env.mono(), id, &outcome);
-                        self.sync.wake();
+                Some((id, ended)) = running.next() => {
+                    busy.remove(&id);
+                    // An attempt that panicked is one that failed.
+                    let outcome = ended.unwrap_or(Outcome::Later);
+                    if matches!(outcome, Outcome::Lost) {
+                        warn!(blob = ?id, "no replica has a good copy of a blob that is needed");
                     }
+                    self.repair.settle(self.env.mono(), id, &outcome);
+                    self.sync.wake();
                 }
                 () = self.repair.wake.notified() => {}
                 () = tokio::time::sleep_until(next) => {}

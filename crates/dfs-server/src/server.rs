@@ -1,5 +1,6 @@
 //! Start, run and shut down one node; every task has its owner here.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,18 +10,20 @@ use dfs_core::writer::WriterCert;
 use dfs_env::{Env, Task};
 use dfs_p2p::{Network, OwnFacts};
 use dfs_store::data_dir::DataDir;
+use dfs_store::keys::VaultKeys;
 use dfs_store::{Store, WriteError};
-use futures_util::StreamExt;
+use ed25519_dalek::SigningKey;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
 use crate::client::Client;
 use crate::config::{Config, VaultConfig};
-use crate::error::StartServerError;
+use crate::error::{Error, StartServerError};
 use crate::handler::Answering;
 use crate::layout::{self, Layout};
 use crate::node::{Finishing, Node, Vault};
@@ -89,10 +92,10 @@ impl Server {
         info!(node = %node_id, listen = %network.listen_addr(), "serving");
         let tasks = vec![
             env.spawn("finish", finish(to_finish, node.shutdown.clone())),
-            env.spawn("steward", node.clone().steward()),
-            env.spawn("join", node.clone().join()),
-            env.spawn("sync", node.clone().sync_loop()),
-            env.spawn("repair", node.clone().repair_loop()),
+            env.spawn("steward", for_ever("steward", node.clone(), Node::steward)),
+            env.spawn("join", for_ever("join", node.clone(), Node::join)),
+            env.spawn("sync", for_ever("sync", node.clone(), Node::sync_loop)),
+            env.spawn("repair", for_ever("repair", node.clone(), Node::repair_loop)),
         ];
         Ok(Self { client: Client(node), tasks: Mutex::new(tasks) })
     }
@@ -139,6 +142,18 @@ impl Drop for Server {
     }
 }
 
+/// Runs a loop of the node until it ends, and starts it anew when it panics: a bug that one blob or
+/// one peer brings out must not end the care for all others.
+async fn for_ever<F>(name: &'static str, node: Arc<Node>, run: impl Fn(Arc<Node>) -> F)
+where
+    F: Future<Output = ()>,
+{
+    while AssertUnwindSafe(run(node.clone())).catch_unwind().await.is_err() {
+        error!(name, "a background task panicked and is started anew");
+        node.env.sleep(RESTART_AFTER).await;
+    }
+}
+
 fn split_finisher(mut tasks: Vec<Task<()>>) -> (Option<Task<()>>, Vec<Task<()>>) {
     if tasks.is_empty() {
         return (None, tasks);
@@ -181,27 +196,40 @@ async fn open_vault(
     let known = store.state(OWN_CERT).await?;
     let known = known.and_then(|bytes| WriterCert::from_canonical(bytes).ok());
     let public = writer.verifying_key().to_bytes();
-    let half = millis(CERT_LIFE / 2);
-    let usable = known.filter(|cert| {
-        cert.vault == keys.vault
-            && cert.writer == public
-            && cert.verify().is_ok()
-            && cert.not_after_unix_ms > now + half
-    });
+    let usable = known
+        .filter(|cert| cert.vault == keys.vault && cert.writer == public && cert.verify().is_ok());
     let cert = match usable {
         Some(cert) => cert,
-        None => {
-            let cert = WriterCert::issue(&keys.signing, public, now + millis(CERT_LIFE));
-            keep_cert(store, &cert).await?;
-            cert
-        }
+        None => new_cert(store, &keys, &writer, now).await?,
     };
-    Ok(Vault { keys, writer, cert })
+    Ok(Vault { keys, writer, cert: tokio::sync::Mutex::new(Arc::new(cert)) })
 }
 
-async fn keep_cert(store: &Store, cert: &WriterCert) -> Result<(), WriteError> {
-    store.put_cert(cert).await?;
-    store.put_state(OWN_CERT, cert.to_canonical()).await
+/// A certificate for this node's writer key, kept before it is used.
+async fn new_cert(
+    store: &Store,
+    keys: &VaultKeys,
+    writer: &SigningKey,
+    now: u64,
+) -> Result<WriterCert, WriteError> {
+    let public = writer.verifying_key().to_bytes();
+    let cert = WriterCert::issue(&keys.signing, public, now + millis(CERT_LIFE));
+    store.put_cert(&cert).await?;
+    store.put_state(OWN_CERT, cert.to_canonical()).await?;
+    Ok(cert)
+}
+
+impl Node {
+    /// The certificate to write under, renewed once less than half of its life is left.
+    pub(crate) async fn own_cert(&self) -> Result<Arc<WriterCert>, Error> {
+        let vault = self.vault()?;
+        let mut cert = vault.cert.lock().await;
+        let now = self.env.wall_ms();
+        if cert.not_after_unix_ms <= now + millis(CERT_LIFE / 2) {
+            *cert = Arc::new(new_cert(&self.store, &vault.keys, &vault.writer, now).await?);
+        }
+        Ok(cert.clone())
+    }
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -211,6 +239,8 @@ fn millis(duration: Duration) -> u64 {
 const OWN_CERT: &str = "own-cert";
 /// How long a certificate is valid; it is renewed at half of that.
 const CERT_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// A task that panics again and again does not keep a core busy.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// Left-over replies carried at once.
 const FINISHING_MAX: usize = 256;
 /// Left-over replies that wait to be carried.

@@ -16,11 +16,12 @@ use dfs_core::quorum::Tally;
 use dfs_core::refs::RefRow;
 use dfs_core::sync::Table;
 use dfs_p2p::message::{Priority, Request, Response};
+use dfs_store::WriteError;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::coordinate::Ask;
 use crate::error::Error;
@@ -69,7 +70,7 @@ impl Schedule {
 }
 
 /// The partitions that were brought together with one peer.
-type Compared = (NodeId, Option<(Arc<EpochState>, Vec<Partition>)>);
+type Compared = Option<(Arc<EpochState>, Vec<Partition>)>;
 
 impl Node {
     /// Compares and pulls until shutdown.
@@ -82,11 +83,11 @@ impl Node {
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return,
-                Some(ended) = running.next() => {
-                    if let Ok((node, compared)) = ended {
-                        busy.remove(&node);
-                        self.note_compared(node, compared);
-                    }
+                Some((node, ended)) = running.next() => {
+                    busy.remove(&node);
+                    // A comparison that panicked is one that failed.
+                    let ended: Result<Compared, tokio::task::JoinError> = ended;
+                    self.note_compared(node, ended.unwrap_or_default());
                 }
                 () = self.sync.wake.notified() => {}
                 _ = look.tick() => {}
@@ -99,7 +100,8 @@ impl Node {
             }
             for node in self.due(&busy) {
                 busy.insert(node);
-                running.push(self.env.spawn("compare", self.clone().compare(node)));
+                let compare = self.env.spawn("compare", self.clone().compare(node));
+                running.push(async move { (node, compare.await) });
             }
             self.report();
         }
@@ -162,15 +164,15 @@ impl Node {
 
     async fn compare(self: Arc<Self>, node: NodeId) -> Compared {
         match self.bring_up_to_date(&node).await {
-            Ok(compared) => (node, Some(compared)),
+            Ok(compared) => Some(compared),
             Err(error) => {
                 debug!(peer = ?node, %error, "comparing rows failed");
-                (node, None)
+                None
             }
         }
     }
 
-    fn note_compared(&self, node: NodeId, compared: Option<(Arc<EpochState>, Vec<Partition>)>) {
+    fn note_compared(&self, node: NodeId, compared: Compared) {
         let mut plans = self.sync.plans();
         let Some((state, partitions)) = compared else {
             // Again once it has rested, if it is still connected.
@@ -194,17 +196,22 @@ impl Node {
         let theirs: BTreeSet<_> = self.partitions_of(&state, node).into_iter().collect();
         let mut shared = self.partitions_of(&state, &self.id);
         shared.retain(|partition| theirs.contains(partition));
+        let mut incomplete = BTreeSet::new();
         for table in [Table::Records, Table::Refs] {
             for partitions in shared.chunks(ROOTS_IN_CALL_MAX) {
                 let differ = self.differing_with(node, table, partitions, &state).await?;
                 for partition in differ {
-                    match table {
+                    let complete = match table {
                         Table::Records => self.pull_records(node, partition, &state).await?,
                         Table::Refs => self.pull_refs(node, partition, &state).await?,
+                    };
+                    if !complete {
+                        incomplete.insert(partition);
                     }
                 }
             }
         }
+        shared.retain(|partition| !incomplete.contains(partition));
         Ok((state, shared))
     }
 
@@ -239,6 +246,9 @@ impl Node {
         let ask = Ask::new(Priority::Records, Request::SyncScan { table, partition, after });
         match self.ask(node, 0, ask).await {
             Ok((Response::Rows { hashes, refs, last, more }, _)) => {
+                if more && hashes.is_empty() && refs.is_empty() {
+                    return Err(unexpected(node));
+                }
                 Ok(Page { hashes, refs, next: more.then_some(last) })
             }
             Ok(_) => Err(unexpected(node)),
@@ -246,12 +256,15 @@ impl Node {
         }
     }
 
+    /// Pulls records; says whether all could be taken. One that cannot (a signature that does not
+    /// verify, a damaged row here) does not keep the others away.
     async fn pull_records(
         self: &Arc<Self>,
         node: &NodeId,
         partition: Partition,
         state: &EpochState,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
+        let mut complete = true;
         let mut after = Some(Bytes::new());
         while let Some(from) = after {
             let page = self.scan(node, Table::Records, partition, from.clone()).await?;
@@ -266,12 +279,27 @@ impl Node {
                 .map(|((key, _), _)| *key)
                 .collect();
             for keys in lacking.chunks(RECORDS_IN_CALL_MAX) {
-                let records = self.fetch_records(node, keys, 0).await?;
-                let found = keys.iter().copied().zip(records).collect();
-                self.store.merge_records(found).await?;
+                if self.pull_these(node, keys).await.is_ok() {
+                    continue;
+                }
+                for key in keys {
+                    if let Err(error) = self.pull_these(node, &[*key]).await {
+                        if !self.is_reachable(node) || self.store.has_failed() {
+                            return Err(error);
+                        }
+                        warn!(peer = ?node, %error, "a record could not be taken over");
+                        complete = false;
+                    }
+                }
             }
             after = next_after(&from, page.next, node)?;
         }
+        Ok(complete)
+    }
+
+    async fn pull_these(self: &Arc<Self>, node: &NodeId, keys: &[RecordKey]) -> Result<(), Error> {
+        let records = self.fetch_records(node, keys, 0).await?;
+        self.store.merge_records(keys.iter().copied().zip(records).collect()).await?;
         Ok(())
     }
 
@@ -280,19 +308,26 @@ impl Node {
         node: &NodeId,
         partition: Partition,
         state: &EpochState,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
+        let mut complete = true;
         let mut after = Some(Bytes::new());
         while let Some(from) = after {
             let page = self.scan(node, Table::Refs, partition, from.clone()).await?;
             if page.refs.iter().any(|row| row.blob.partition(state.bits) != partition) {
                 return Err(unexpected(node));
             }
-            let held = self.store.merge_refs(page.refs.clone()).await?;
+            let held = match self.store.merge_refs(page.refs.clone()).await {
+                Err(WriteError::Damaged) => {
+                    complete = false;
+                    self.store.has_blobs(page.refs.iter().map(|row| row.blob).collect()).await?
+                }
+                other => other?,
+            };
             let missing = page.refs.iter().zip(held).filter(|(row, held)| !held && !row.dropped);
             missing.for_each(|(row, _)| self.repair.want_now(row.blob));
             after = next_after(&from, page.next, node)?;
         }
-        Ok(())
+        Ok(complete)
     }
 
     /// Publishes how this node is: space, repair, and how far its moves are.

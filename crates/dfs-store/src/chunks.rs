@@ -104,6 +104,7 @@ impl Chunks {
                 io::ErrorKind::NotFound
                 | io::ErrorKind::FileTooLarge
                 | io::ErrorKind::UnexpectedEof => Ok(Found::Bad),
+                _ if is_rot(&error) => Ok(Found::Bad),
                 _ => Err(error),
             },
         }
@@ -118,4 +119,10 @@ impl Chunks {
             other => other,
         }
     }
+}
+
+/// Whether the disk says that these bytes are gone, rather than that it cannot answer now:
+/// EIO, EBADMSG, EUCLEAN.
+fn is_rot(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(5 | 74 | 117))
 }

@@ -7,6 +7,7 @@
 //! writer.key    signs what it writes         tmp/         files not yet complete
 //! peers.book    nodes heard of               quarantine/  files that failed their check
 //! api-token     opens the local HTTP API
+//! index-made    the index was complete once
 //! ```
 
 use std::io;
@@ -52,8 +53,16 @@ impl DataDir {
         }
         let node_key = own_key(env, &root.join("node.key"), KeyKind::Node)?;
         let instance = count_boot(env, root).map_err(io)?;
-        // The names made above last before anything relies on them.
+        // The names made above last before anything relies on them; so does the directory's own,
+        // which an earlier start may have made without living long enough to sync it.
         fs.sync_dir(root).map_err(io)?;
+        if let Some(parent) = root.parent().filter(|parent| *parent != Path::new("")) {
+            match fs.sync_dir(parent) {
+                // Not ours to open: whoever made it for us made it to last.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                other => other.map_err(io)?,
+            }
+        }
         Ok(Self { root: root.to_owned(), instance, node_key, _lock: lock })
     }
 
@@ -118,7 +127,7 @@ fn own_key(env: &Env, path: &Path, kind: KeyKind) -> Result<SigningKey, KeyFileE
     }
 }
 
-/// Raises the boot counter, durably: peers tell a restart from a copy of the directory by it.
+/// Raises the boot counter, durably: by it a restart differs from a copy of the directory.
 fn count_boot(env: &Env, root: &Path) -> io::Result<u64> {
     let path = root.join("boot");
     let last = match env.fs().read(&path, FORMAT_BYTES_MAX) {

@@ -63,6 +63,9 @@ pub enum WriteError {
     /// A name has so many concurrent versions that no more fit: settle them first.
     #[error("the name has too many concurrent versions")]
     TooManyVersions,
+    /// What the index holds under this key does not decode: this replica cannot serve it.
+    #[error("a row of the index is damaged")]
+    Damaged,
     /// The disk refused once; what was written then is not trusted.
     #[error("could not write")]
     Io(#[source] Arc<io::Error>),

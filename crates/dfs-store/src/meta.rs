@@ -39,12 +39,18 @@ pub(crate) struct Meta {
 pub(crate) type MetaResult<T> = Result<T, redb::Error>;
 
 impl Meta {
-    pub(crate) fn open(env: &Env, path: &Path) -> Result<Self, OpenStoreError> {
-        let file = env.fs().open(path, OpenMode::Create);
-        let file = file.map_err(|error| OpenStoreError::Io(path.to_owned(), error))?;
-        forget_unfinished(file.as_ref())
-            .map_err(|error| OpenStoreError::Io(path.to_owned(), error))?;
+    /// Opens the database, or makes one. `made` says that there was one before: should it be gone
+    /// now, an empty one must not take its place, for this node would answer quorums with it.
+    pub(crate) fn open(env: &Env, path: &Path, made: bool) -> Result<Self, OpenStoreError> {
+        let io = |error| OpenStoreError::Io(path.to_owned(), error);
         let broken = |error: redb::Error| OpenStoreError::Index(path.to_owned(), Box::new(error));
+        let file = env.fs().open(path, OpenMode::Create).map_err(io)?;
+        if is_unfinished(file.as_ref()).map_err(io)? {
+            if made {
+                return Err(broken(redb::Error::Corrupted("the index is gone".to_owned())));
+            }
+            file.set_len(0).map_err(io)?;
+        }
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
         let db =
@@ -79,9 +85,15 @@ impl fmt::Debug for Meta {
     }
 }
 
-/// A record that is not kept: see [`Record::is_bounded`].
+/// Why one row is not joined with what is held. It concerns that row alone: whatever else is in
+/// the transaction goes on.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct TooLarge;
+pub(crate) enum Unmergeable {
+    /// See [`Record::is_bounded`].
+    TooLarge,
+    /// What is held here does not decode: rot in the index.
+    Damaged,
+}
 
 /// One write transaction.
 pub(crate) struct MetaTx {
@@ -105,16 +117,16 @@ impl MetaTx {
         Ok(())
     }
 
-    /// Joins a record with what is held; says whether anything changed, or that the result would
-    /// be too large to keep.
+    /// Joins a record with what is held; says whether anything changed.
     pub(crate) fn merge_record(
         &mut self,
         key: &RecordKey,
         theirs: &Record,
-    ) -> MetaResult<Result<bool, TooLarge>> {
+    ) -> MetaResult<Result<bool, Unmergeable>> {
         let row = record_row(key);
-        let ours = match self.get(RECORDS, &row)? {
-            Some(bytes) => decode_record(bytes)?,
+        let ours = match self.get(RECORDS, &row)?.map(decode_record) {
+            Some(Ok(ours)) => ours,
+            Some(Err(_)) => return Ok(Err(Unmergeable::Damaged)),
             None => Record::default(),
         };
         let merged = merge(&ours, theirs);
@@ -122,7 +134,7 @@ impl MetaTx {
             return Ok(Ok(false));
         }
         if !merged.is_bounded() {
-            return Ok(Err(TooLarge));
+            return Ok(Err(Unmergeable::TooLarge));
         }
         self.set(RECORDS, &row, &merged.to_canonical())?;
         let old = (!ours.is_empty()).then(|| record_item(key, &ours));
@@ -131,17 +143,19 @@ impl MetaTx {
     }
 
     /// Joins a row with what is held; says whether anything changed.
-    pub(crate) fn merge_ref(&mut self, theirs: &RefRow) -> MetaResult<bool> {
+    pub(crate) fn merge_ref(&mut self, theirs: &RefRow) -> MetaResult<Result<bool, Unmergeable>> {
         let row = ref_row(&theirs.blob, &theirs.vid);
-        let ours = self.get(REFS, &row)?.map(decode_ref).transpose()?;
+        let Ok(ours) = self.get(REFS, &row)?.map(decode_ref).transpose() else {
+            return Ok(Err(Unmergeable::Damaged));
+        };
         let merged = ours.map_or(*theirs, |ours| ours.merged(*theirs));
         if ours == Some(merged) {
-            return Ok(false);
+            return Ok(Ok(false));
         }
         self.set(REFS, &row, &merged.to_canonical())?;
         let old = ours.map(|ours| ours.state_hash());
         self.change_root(Table::Refs, &row, old, merged.state_hash())?;
-        Ok(true)
+        Ok(Ok(true))
     }
 
     fn change_root(
@@ -163,6 +177,12 @@ impl MetaTx {
         let mut value = root.sum.to_vec();
         value.extend_from_slice(&root.count.to_le_bytes());
         self.set(SUMS, &key, &value)
+    }
+
+    /// Puts bytes that are no record where one should be.
+    #[cfg(test)]
+    pub(crate) fn damage_record(&mut self, key: &RecordKey) -> MetaResult<()> {
+        self.set(RECORDS, &record_row(key), b"rot")
     }
 
     /// Notes that a blob of this many bytes is durable; says whether that is news.
@@ -408,14 +428,14 @@ fn decode_ref(bytes: Vec<u8>) -> MetaResult<RefRow> {
     RefRow::from_canonical(bytes).map_err(|_| corrupt("a reference row"))
 }
 
-/// Empties a file whose creation was cut short. redb writes its magic number last, so a file that
-/// does not begin with it holds nothing.
-fn forget_unfinished(file: &dyn VfsFile) -> io::Result<()> {
+/// Whether a file holds no database. redb writes its magic number last, so one whose creation was
+/// cut short does not begin with it.
+fn is_unfinished(file: &dyn VfsFile) -> io::Result<bool> {
     let mut magic = [0; 9];
     if file.size()? >= 9 {
         file.read_exact_at(&mut magic, 0)?;
     }
-    if magic == [0; 9] { file.set_len(0) } else { Ok(()) }
+    Ok(magic == [0; 9])
 }
 
 /// redb on a file of the environment.

@@ -3,6 +3,7 @@
 //! Everything is durable before a call returns, and checked on every read. What fails its check
 //! is set aside and reported as missing, never served.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,14 +16,14 @@ use dfs_core::refs::RefRow;
 use dfs_core::sync::{Root, Table};
 use dfs_core::version::Record;
 use dfs_core::writer::WriterCert;
-use dfs_env::{Env, Task};
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use dfs_env::{Env, Task, write_replacing};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, mpsc, oneshot};
 use tracing::{error, warn};
 
 use crate::blob::Header;
 use crate::chunks::{Chunks, Found};
 use crate::error::{OpenStoreError, ReadError, WriteError};
-use crate::meta::{Meta, MetaReader, MetaResult, MetaTx, SharedError, TooLarge};
+use crate::meta::{Meta, MetaReader, MetaResult, MetaTx, SharedError, Unmergeable};
 pub use crate::meta::{record_row, ref_row};
 use crate::space::{Purpose, Space};
 
@@ -47,11 +48,17 @@ struct Inner {
     env: Env,
     meta: Arc<Meta>,
     chunks: Arc<Chunks>,
-    space: Space,
+    space: Arc<Space>,
     /// Files being written at once: beyond a few, a disk only queues.
     writing: Semaphore,
-    /// Orders quarantine against the writing of a good copy of the same blob.
-    renaming: Vec<Mutex<()>>,
+    /// Files being read at once. A read whose caller has gone keeps its place until it is done, so
+    /// that a peer cannot pile up reads by giving them up.
+    reading: Arc<Semaphore>,
+    /// Orders quarantine against the writing of a good copy of the same blob. The file work holds
+    /// the lock itself, because it goes on when its caller is gone.
+    renaming: Vec<Arc<Mutex<()>>>,
+    /// Blobs that failed their check and that nobody has been told of.
+    set_aside: Arc<std::sync::Mutex<BTreeSet<BlobId>>>,
     failed: Arc<AtomicBool>,
     jobs: std::sync::Mutex<Option<mpsc::Sender<Job>>>,
     committer: Mutex<Option<Task<()>>>,
@@ -61,8 +68,9 @@ type Completion = Box<dyn FnOnce(Result<(), SharedError>) + Send>;
 type Job = Box<dyn FnOnce(&mut MetaTx) -> MetaResult<Completion> + Send>;
 
 impl Inner {
-    async fn rename_lock(&self, id: &BlobId) -> tokio::sync::MutexGuard<'_, ()> {
-        self.renaming[usize::from(id.as_bytes()[0]) % self.renaming.len()].lock().await
+    async fn rename_lock(&self, id: &BlobId) -> OwnedMutexGuard<()> {
+        let at = usize::from(id.as_bytes()[0]) % self.renaming.len();
+        self.renaming[at].clone().lock_owned().await
     }
 }
 
@@ -85,9 +93,11 @@ impl Store {
             env,
             meta,
             chunks,
-            space,
+            space: Arc::new(space),
             writing: Semaphore::new(FILES_WRITING_MAX),
-            renaming: (0..RENAME_LOCKS).map(|_| Mutex::new(())).collect(),
+            reading: Arc::new(Semaphore::new(FILES_READING_MAX)),
+            renaming: (0..RENAME_LOCKS).map(|_| Arc::default()).collect(),
+            set_aside: Arc::default(),
             failed,
             jobs: std::sync::Mutex::new(Some(jobs)),
             committer: Mutex::new(Some(committer)),
@@ -133,25 +143,33 @@ impl Store {
         if self.has_blob(id).await.unwrap_or(false) {
             return Ok(());
         }
-        let room = inner.space.admits(&inner.env, Purpose::Blob, u64::from(len))?;
-        if !room {
+        let order = inner.rename_lock(&id).await;
+        let _slot = inner.writing.acquire().await.map_err(|_| WriteError::Closed)?;
+        // Only now: what waited for its turn must not count on room that others used meanwhile.
+        if !inner.space.admits(&inner.env, Purpose::Blob, u64::from(len))? {
             return Err(WriteError::NoSpace);
         }
-        let _order = inner.rename_lock(&id).await;
-        let _slot = inner.writing.acquire().await.map_err(|_| WriteError::Closed)?;
         let (env, chunks) = (inner.env.clone(), inner.chunks.clone());
         let write = move || {
             if BlobId::of(&bytes) != id || Header::parse(&bytes).is_err() {
                 return Err(WriteError::WrongId(id));
             }
-            chunks.write(&env, &id, &bytes).map_err(WriteError::from)
+            chunks.write(&env, &id, &bytes).map_err(WriteError::from)?;
+            Ok(order)
         };
-        inner.env.offload(write).await?;
-        let is_new = self.commit(move |tx| tx.add_blob(&id, len)).await?;
-        if is_new {
-            inner.space.add(u64::from(len));
-        }
-        Ok(())
+        let _order = inner.env.offload(write).await?;
+        self.add_blob(id, len).await
+    }
+
+    async fn add_blob(&self, id: BlobId, len: u32) -> Result<(), WriteError> {
+        let space = self.0.space.clone();
+        let add = move |tx: &mut MetaTx| {
+            if tx.add_blob(&id, len)? {
+                space.add(u64::from(len));
+            }
+            Ok(())
+        };
+        self.commit(add).await
     }
 
     /// Reads a blob and checks every byte of it.
@@ -175,30 +193,50 @@ impl Store {
     }
 
     async fn read_file(&self, id: BlobId) -> Result<Found, ReadError> {
+        let place = self.0.reading.clone().acquire_owned().await;
         let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
-        let read = move || chunks.read(&env, &id);
+        let read = move || {
+            let _place = place;
+            chunks.read(&env, &id)
+        };
         self.0.env.offload(read).await.map_err(|error| ReadError::Io(id, error))
+    }
+
+    /// Blobs set aside since this was last asked: they are no longer held, and should be fetched
+    /// anew. Tells of every one, also of those whose reader did not wait for the end.
+    ///
+    /// # Panics
+    /// Never: no holder of its locks does.
+    pub fn take_set_aside(&self) -> BTreeSet<BlobId> {
+        std::mem::take(&mut *self.0.set_aside.lock().expect("no holder of this lock panics"))
     }
 
     /// Forgets a blob first, so that nothing relies on it, then sets the file aside, unless a good
     /// copy has arrived in between.
     async fn quarantine(&self, id: BlobId) -> Result<(), WriteError> {
-        let _order = self.0.rename_lock(&id).await;
-        if let Some(len) = self.commit(move |tx| tx.remove_blob(&id)).await? {
-            self.0.space.remove(u64::from(len));
-        }
-        let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
-        let set_aside = move || match chunks.read(&env, &id)? {
-            Found::Good(bytes) => Ok(u32::try_from(bytes.len()).ok()),
-            Found::Bad => chunks.quarantine(&env, &id).map(|()| None),
+        let order = self.0.rename_lock(&id).await;
+        let (space, aside) = (self.0.space.clone(), self.0.set_aside.clone());
+        let forget = move |tx: &mut MetaTx| {
+            if let Some(len) = tx.remove_blob(&id)? {
+                space.remove(u64::from(len));
+                aside.lock().expect("no holder of this lock panics").insert(id);
+            }
+            Ok(())
         };
-        let good = self.0.env.offload(set_aside).await.map_err(WriteError::from)?;
-        if let Some(len) = good
-            && self.commit(move |tx| tx.add_blob(&id, len)).await?
-        {
-            self.0.space.add(u64::from(len));
+        self.commit(forget).await?;
+        let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
+        let set_aside = move || {
+            let good = match chunks.read(&env, &id)? {
+                Found::Good(bytes) => u32::try_from(bytes.len()).ok(),
+                Found::Bad => chunks.quarantine(&env, &id).map(|()| None)?,
+            };
+            Ok::<_, std::io::Error>((good, order))
+        };
+        let (good, _order) = self.0.env.offload(set_aside).await.map_err(WriteError::from)?;
+        match good {
+            Some(len) => self.add_blob(id, len).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether a blob is held durably. Its content is checked when it is read.
@@ -220,22 +258,22 @@ impl Store {
     /// Joins records with those held. Durable on return. Says how many changed.
     ///
     /// # Errors
-    /// [`WriteError`]; none of them counts as stored then.
+    /// [`WriteError`]; none of them counts as stored then, though some may be.
     pub async fn merge_records(&self, records: Vec<KeyedRecord>) -> Result<usize, WriteError> {
         self.admit_record()?;
         let work = move |tx: &mut MetaTx| {
-            let (mut changed, mut too_large) = (0, false);
+            let (mut changed, mut failed) = (0, None);
             for (key, record) in &records {
                 match tx.merge_record(key, record)? {
                     Ok(is_new) => changed += usize::from(is_new),
-                    Err(TooLarge) => too_large = true,
+                    Err(why) => failed = Some(why),
                 }
             }
-            Ok((changed, too_large))
+            Ok((changed, failed))
         };
         match self.commit(work).await? {
-            (changed, false) => Ok(changed),
-            (_, true) => Err(WriteError::TooManyVersions),
+            (changed, None) => Ok(changed),
+            (_, Some(why)) => Err(why.into()),
         }
     }
 
@@ -249,12 +287,14 @@ impl Store {
         let work = move |tx: &mut MetaTx| {
             let mut held = Vec::with_capacity(rows.len());
             for row in &rows {
-                tx.merge_ref(row)?;
+                if let Err(why) = tx.merge_ref(row)? {
+                    return Ok(Err(why));
+                }
                 held.push(tx.has_blob(&row.blob)?);
             }
-            Ok(held)
+            Ok(Ok(held))
         };
-        self.commit(work).await
+        self.commit(work).await?.map_err(WriteError::from)
     }
 
     fn admit_record(&self) -> Result<(), WriteError> {
@@ -441,6 +481,15 @@ impl Store {
     }
 }
 
+impl From<Unmergeable> for WriteError {
+    fn from(why: Unmergeable) -> Self {
+        match why {
+            Unmergeable::TooLarge => Self::TooManyVersions,
+            Unmergeable::Damaged => Self::Damaged,
+        }
+    }
+}
+
 fn open_parts(
     env: &Env,
     config: Config,
@@ -448,8 +497,17 @@ fn open_parts(
     let root = config.root;
     let io = |error| OpenStoreError::Io(root.clone(), error);
     let index = root.join("index.redb");
-    let meta = Meta::open(env, &index)?;
+    let mark = root.join(INDEX_MADE);
+    let made = match env.fs().metadata(&mark) {
+        Ok(_) => true,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+        Err(error) => return Err(io(error)),
+    };
+    let meta = Meta::open(env, &index, made)?;
     env.fs().sync_dir(&root).map_err(io)?;
+    if !made {
+        write_replacing(env.fs(), &mark, b"").map_err(io)?;
+    }
     let count = meta.reader().and_then(|reader| reader.count_blobs());
     let (_, used) = count.map_err(|error| OpenStoreError::Index(index, Box::new(error)))?;
     let chunks = Chunks::open(env, &root).map_err(io)?;
@@ -464,6 +522,8 @@ async fn commit_all(
     failed: Arc<AtomicBool>,
     mut waiting: mpsc::Receiver<Job>,
 ) {
+    // However this ends, short of being closed, nothing more becomes durable.
+    let mut failing = FailOnDrop(Some(failed));
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, JOBS_IN_BATCH_MAX).await > 0 {
         let (meta, jobs) = (meta.clone(), std::mem::take(&mut batch));
@@ -474,8 +534,19 @@ async fn commit_all(
         }
         if let Err(error) = result {
             error!(%error, "the index could not be made durable; nothing more is accepted");
-            failed.store(true, Ordering::Relaxed);
             return;
+        }
+    }
+    failing.0 = None;
+}
+
+/// Notes a failure unless it is disarmed: a committer that panics must not look healthy.
+struct FailOnDrop(Option<Arc<AtomicBool>>);
+
+impl Drop for FailOnDrop {
+    fn drop(&mut self) {
+        if let Some(failed) = &self.0 {
+            failed.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -497,6 +568,8 @@ fn epoch_key(epoch: u64) -> String {
 
 const EPOCH_STATE: &str = "epoch-state";
 const EPOCH_CERT: &str = "epoch-cert";
+/// Says that the index was complete once.
+const INDEX_MADE: &str = "index-made";
 /// Changes that wait for a commit; beyond it callers wait to be taken in.
 const JOBS_WAITING_MAX: usize = 1024;
 /// Changes in one commit: enough to share its cost, few enough to answer soon.
@@ -505,6 +578,8 @@ const JOBS_IN_BATCH_MAX: usize = 256;
 const RENAME_LOCKS: usize = 256;
 /// Files written and synced at once.
 const FILES_WRITING_MAX: usize = 8;
+/// Files read and checked at once: each is a blob in memory.
+const FILES_READING_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests;

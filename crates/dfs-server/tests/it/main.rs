@@ -8,7 +8,10 @@ use bytes::Bytes;
 use dfs_core::name::FilePath;
 use dfs_env::{Env, MemoryFs, MemoryNet};
 use dfs_server::health::Level;
-use dfs_server::{Config, Error, ListedKind, Mode, Server, VaultConfig};
+use dfs_server::{
+    Config, Error, ListedKind, Mode, PeerState, Server, StartServerError, VaultConfig,
+};
+use dfs_store::OpenStoreError;
 use dfs_store::keys::{ClusterKey, VaultKey};
 use futures_util::TryStreamExt;
 
@@ -41,11 +44,16 @@ impl Cluster {
     }
 
     async fn start_with(&mut self, at: usize, vault: bool) {
-        let port = u16::try_from(at).unwrap();
         let disk = self.disks[at].clone();
         let seed = 100 + at as u64 * 1000 + disk.files_below(Path::new("/")).len() as u64;
         let env = Env::with_disk(seed, self.net.clone(), disk);
-        let config = Config {
+        let config = self.config(at, vault);
+        self.servers[at] = Some(Server::start(env, config).await.unwrap());
+    }
+
+    fn config(&self, at: usize, vault: bool) -> Config {
+        let port = u16::try_from(at).unwrap();
+        Config {
             data_dir: PathBuf::from("/data"),
             listen: ([127, 0, 0, 1], 4000 + port).into(),
             bootstrap: if at == 0 { Vec::new() } else { vec![":4000".parse().unwrap()] },
@@ -54,8 +62,18 @@ impl Cluster {
             zone: "z".to_owned(),
             capacity: None,
             build: "test".to_owned(),
+        }
+    }
+
+    /// Waits until a node sees so many members alive.
+    async fn connected(&self, at: usize, count: usize) {
+        let client = self.node(at);
+        let connected = async {
+            while client.peers().iter().filter(|p| p.state == PeerState::Alive).count() != count {
+                tokio::task::yield_now().await;
+            }
         };
-        self.servers[at] = Some(Server::start(env, config).await.unwrap());
+        tokio::time::timeout(LIMIT, connected).await.expect("not connected in time");
     }
 
     fn node(&self, at: usize) -> dfs_server::Client {
@@ -230,6 +248,41 @@ async fn without_a_majority_nothing_is_accepted_and_nothing_lost() {
         assert_eq!(cluster.get(at, "kept").await.unwrap(), b"kept");
         assert_eq!(cluster.get(at, "offline").await.unwrap(), b"here");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_one_replica_took_survives_the_writers_next_one() {
+    // Node 0 writes twice; each write reaches one replica, and the second has not seen the first.
+    let mut cluster = Cluster::of(3).await;
+    let path = FilePath::parse("both").unwrap();
+    let client = cluster.node(0);
+    cluster.disks[0].set_room(Some(0));
+    cluster.crash(2);
+    let first = client.store(&path, &b"one"[..], Mode::Available).await.unwrap();
+    assert_eq!(first.copies, 1);
+    cluster.crash(1);
+    cluster.start(2).await;
+    cluster.connected(0, 2).await;
+    let second = client.store(&path, &b"two"[..], Mode::Available).await.unwrap();
+    assert_eq!(second.copies, 1);
+    cluster.disks[0].set_room(None);
+    cluster.start(1).await;
+    for at in 0..3 {
+        cluster.settled(at, 3).await;
+        let stat = cluster.node(at).stat(&path, Mode::Default).await.unwrap();
+        assert_eq!(stat.conflicts, 1, "both are kept");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_index_is_gone_does_not_come_back_empty() {
+    let mut cluster = Cluster::of(1).await;
+    cluster.put(0, "f", b"kept").await.unwrap();
+    cluster.crash(0);
+    cluster.disks[0].damage(Path::new("/data/index.redb"), Vec::clear);
+    let env = Env::with_disk(1, cluster.net.clone(), cluster.disks[0].clone());
+    let refused = Server::start(env, cluster.config(0, true)).await;
+    assert!(matches!(refused, Err(StartServerError::Store(OpenStoreError::Index(..)))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -280,6 +280,52 @@ async fn a_damaged_node_key_is_named_and_nothing_is_made_in_its_place() {
 }
 
 #[tokio::test]
+async fn a_reader_that_gives_up_does_not_hide_a_bad_blob() {
+    let disk = Disk::new();
+    let store = disk.open().await;
+    let stored = blob(b"rots");
+    store.put_blob(stored.id, stored.bytes.clone()).await.unwrap();
+    let [file] = disk.blob_files().try_into().unwrap();
+    disk.fs.damage(&file, |bytes| bytes[90] ^= 1);
+    // Given up at its first wait, and at every later one.
+    for waits in 0..8 {
+        let mut reading = Box::pin(store.get_blob(stored.id));
+        for _ in 0..waits {
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            if reading.as_mut().poll(&mut context).is_ready() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    while store.has_blob(stored.id).await.unwrap() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(store.take_set_aside(), [stored.id].into());
+}
+
+#[tokio::test]
+async fn an_index_that_was_there_and_is_gone_is_an_error() {
+    let disk = Disk::new();
+    drop(disk.open().await);
+    disk.fs.damage(Path::new("/data/index.redb"), Vec::clear);
+    assert!(matches!(disk.try_open().await, Err(OpenStoreError::Index(..))));
+    disk.env.fs().remove_file(Path::new("/data/index.redb")).unwrap();
+    assert!(matches!(disk.try_open().await, Err(OpenStoreError::Index(..))));
+}
+
+#[tokio::test]
+async fn one_damaged_row_refuses_itself_and_no_other() {
+    let store = Disk::new().open().await;
+    let ((bad, version), (good, _)) = (record(1, 1), record(2, 1));
+    store.commit(move |tx| tx.damage_record(&bad)).await.unwrap();
+    let refused = store.merge_records(vec![(bad, version.clone())]).await;
+    assert!(matches!(refused, Err(WriteError::Damaged)), "{refused:?}");
+    assert_eq!(store.merge_records(vec![(good, version)]).await.unwrap(), 1);
+    assert!(!store.has_failed());
+}
+
+#[tokio::test]
 async fn an_index_that_is_no_index_is_an_error() {
     let disk = Disk::new();
     drop(disk.open().await);
