@@ -55,7 +55,8 @@ pub struct DiskSpace {
 pub struct FileLock(#[allow(dead_code, reason = "held for its drop")] Box<dyn Any + Send + Sync>);
 
 impl FileLock {
-    pub(crate) fn new(held: impl Any + Send + Sync) -> Self {
+    /// A lock that `held` releases when it is dropped.
+    pub fn new(held: impl Any + Send + Sync) -> Self {
         Self(Box::new(held))
     }
 }
@@ -97,6 +98,13 @@ pub trait VfsFile: Send + Sync + fmt::Debug {
     /// # Errors
     /// After one, nothing written since the last success may be assumed durable.
     fn sync_data(&self) -> io::Result<()>;
+
+    /// Reads from the disk itself from now on, not from what is remembered of it. After a sync
+    /// failed, a kernel may go on showing bytes that never reached the disk, until it is asked.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    fn forget_cached(&self) -> io::Result<()>;
 }
 
 /// A file system.
@@ -206,8 +214,12 @@ pub fn write_replacing(fs: &dyn Vfs, path: &Path, bytes: &[u8]) -> io::Result<()
     let mut temp_name = name.to_os_string();
     temp_name.push(".tmp");
     let temp = dir.join(temp_name);
-    let file = fs.open(&temp, OpenMode::Create)?;
-    file.set_len(0)?;
+    // What a crash, or another user, left under this name has an owner and a mode of its own.
+    match fs.remove_file(&temp) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = fs.open(&temp, OpenMode::CreateNew)?;
     file.write_all_at(bytes, 0)?;
     file.sync_data()?;
     fs.rename(&temp, path)?;

@@ -18,6 +18,7 @@
 //! ```
 
 mod fs;
+mod machine;
 mod memory_fs;
 mod memory_net;
 mod net;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use fs::{DirEntry, DiskSpace, FileLock, Metadata, OpenMode, Vfs, VfsFile, write_replacing};
+pub use machine::Machine;
 pub use memory_fs::MemoryFs;
 pub use memory_net::MemoryNet;
 pub use net::{BoxFuture, ByteStream, Listener, Net, Stream};
@@ -48,6 +50,8 @@ struct Inner {
     seeded: Option<Mutex<seeded_rng::Rng>>,
     /// Whether blocking work runs where it is called rather than on the blocking pool.
     inline: bool,
+    /// What a simulated machine decides; `None` on a real one.
+    machine: Option<Arc<dyn Machine>>,
 }
 
 impl Env {
@@ -58,6 +62,7 @@ impl Env {
             net: Box::new(real::RealNet),
             seeded: None,
             inline: false,
+            machine: None,
         }))
     }
 
@@ -74,13 +79,33 @@ impl Env {
             net: Box::new(net),
             seeded: Some(Mutex::new(seeded_rng::Rng::new(seed))),
             inline: true,
+            machine: None,
+        }))
+    }
+
+    /// A simulated machine: its disk, its place in a network, its clocks and its tasks.
+    pub fn simulated(
+        seed: u64,
+        disk: impl Vfs + 'static,
+        net: impl Net + 'static,
+        machine: Arc<dyn Machine>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            fs: Box::new(disk),
+            net: Box::new(net),
+            seeded: Some(Mutex::new(seeded_rng::Rng::new(seed))),
+            inline: true,
+            machine: Some(machine),
         }))
     }
 
     /// The wall clock in milliseconds since 1970. It may jump: use it for stamps and validity
     /// only, and [`Env::mono`] for every wait.
     pub fn wall_ms(&self) -> u64 {
-        real::wall_ms()
+        match &self.0.machine {
+            Some(machine) => machine.wall_ms(),
+            None => real::wall_ms(),
+        }
     }
 
     /// The monotonic clock.
@@ -90,7 +115,13 @@ impl Env {
 
     /// Waits.
     pub async fn sleep(&self, duration: Duration) {
-        tokio::time::sleep(duration).await;
+        match &self.0.machine {
+            Some(machine) => {
+                tokio::time::sleep(machine.stretch(duration)).await;
+                machine.resumed().await;
+            }
+            None => tokio::time::sleep(duration).await,
+        }
     }
 
     /// Random bytes fit for keys.
@@ -118,7 +149,11 @@ impl Env {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        Task::new(name, real::spawn(future))
+        let task = Task::new(name, real::spawn(future));
+        if let Some(machine) = &self.0.machine {
+            machine.spawned(task.abort_handle());
+        }
+        task
     }
 
     /// Runs blocking or heavy work off the async threads.
@@ -133,7 +168,17 @@ impl Env {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        if self.0.inline { work() } else { real::offload(work).await }
+        if !self.0.inline {
+            return real::offload(work).await;
+        }
+        let Some(machine) = &self.0.machine else { return work() };
+        machine.resumed().await;
+        let value = work();
+        let busy = machine.work_time();
+        if !busy.is_zero() {
+            tokio::time::sleep(busy).await;
+        }
+        value
     }
 
     /// The files.

@@ -262,6 +262,10 @@ impl VfsFile for MemoryFile {
         content.durable = content.bytes.clone();
         Ok(())
     }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl fmt::Debug for MemoryFile {

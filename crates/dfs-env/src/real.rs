@@ -69,6 +69,10 @@ impl VfsFile for File {
     fn sync_data(&self) -> io::Result<()> {
         File::sync_data(self)
     }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        Ok(rustix::fs::fadvise(self, 0, None, rustix::fs::Advice::DontNeed)?)
+    }
 }
 
 fn open(path: &Path, mode: OpenMode) -> io::Result<File> {
