@@ -198,16 +198,19 @@ impl Node {
     pub(crate) async fn repair_loop(self: Arc<Self>) {
         let mut running = FuturesUnordered::new();
         let mut busy = BTreeSet::new();
+        let mut look_from = self.env.mono();
         loop {
             let now = self.env.mono();
             self.store.take_set_aside().into_iter().for_each(|id| self.repair.want(id, None));
             let room = FETCHES_MAX - busy.len();
             let due = self.repair.take_due(now, room, &busy);
-            if due.rescan && self.joined().is_ok() {
+            if due.rescan && now >= look_from && self.joined().is_ok() {
                 match self.find_missing().await {
                     Ok(()) => continue,
                     Err(error) => error!(%error, "references could not be read"),
                 }
+                // What was found before the error wakes this loop at once: it must not spin.
+                look_from = self.env.mono() + LOOK_EVERY;
             }
             for id in due.ids {
                 busy.insert(id);

@@ -45,6 +45,8 @@ impl Meta {
         let io = |error| OpenStoreError::Io(path.to_owned(), error);
         let broken = |error: redb::Error| OpenStoreError::Index(path.to_owned(), Box::new(error));
         let file = env.fs().open(path, OpenMode::Create).map_err(io)?;
+        // If a sync failed in an earlier life, what the kernel shows may be on no disk.
+        file.forget_cached().map_err(io)?;
         if is_unfinished(file.as_ref()).map_err(io)? {
             if made {
                 return Err(broken(redb::Error::Corrupted("the index is gone".to_owned())));

@@ -17,26 +17,42 @@ pub(crate) enum Purpose {
 #[derive(Debug)]
 pub(crate) struct Space {
     root: PathBuf,
-    capacity: u64,
+    /// What the user offers; `None` offers a share of what is free.
+    wanted: Option<u64>,
+    capacity: AtomicU64,
     used: AtomicU64,
 }
 
 impl Space {
-    /// `capacity` of `None` offers [`OFFERED_PERCENT`] of what is free now or used already.
+    /// `wanted` of `None` offers [`OFFERED_PERCENT`] of what is free or used already.
     pub(crate) fn new(
         env: &Env,
         root: PathBuf,
-        capacity: Option<u64>,
+        wanted: Option<u64>,
         used: u64,
     ) -> io::Result<Self> {
-        let free = env.fs().space(&root)?.free;
-        let offered = || free.saturating_add(used) / 100 * OFFERED_PERCENT;
-        let capacity = capacity.unwrap_or_else(offered);
-        Ok(Self { root, capacity, used: AtomicU64::new(used) })
+        let disk = env.fs().space(&root)?;
+        let (capacity, used) = (AtomicU64::new(wanted.unwrap_or(0)), AtomicU64::new(used));
+        let space = Self { root, wanted, capacity, used };
+        space.follow(disk);
+        Ok(space)
     }
 
     pub(crate) fn capacity(&self) -> u64 {
-        self.capacity
+        self.capacity.load(Ordering::Relaxed)
+    }
+
+    /// Follows the disk where the offer is a share of it: a node that started on a full disk offers
+    /// more once there is room. Small changes are let go, for every change is told to all peers.
+    fn follow(&self, disk: DiskSpace) {
+        if self.wanted.is_some() {
+            return;
+        }
+        let offered = disk.free.saturating_add(self.used()) / 100 * OFFERED_PERCENT;
+        let now = self.capacity();
+        if offered.abs_diff(now) > now / FOLLOWED_PART {
+            self.capacity.store(offered, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn used(&self) -> u64 {
@@ -55,7 +71,8 @@ impl Space {
     /// Whether `len` more bytes may be stored. One system call.
     pub(crate) fn admits(&self, env: &Env, purpose: Purpose, len: u64) -> io::Result<bool> {
         let disk = env.fs().space(&self.root)?;
-        Ok(admits(self.capacity, self.used(), disk, purpose, len))
+        self.follow(disk);
+        Ok(admits(self.capacity(), self.used(), disk, purpose, len))
     }
 }
 
@@ -73,6 +90,8 @@ fn admits(capacity: u64, used: u64, disk: DiskSpace, purpose: Purpose, len: u64)
 
 /// What a node offers unless told otherwise.
 const OFFERED_PERCENT: u64 = 80;
+/// An offer follows the disk once it is off by more than this part of itself.
+const FOLLOWED_PART: u64 = 8;
 /// Blobs are refused beyond this share of the offer, so that moves and repair have room.
 const SOFT_PERCENT: u64 = 90;
 /// Records are always small; they stop only when the disk itself is nearly full.

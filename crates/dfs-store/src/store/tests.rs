@@ -214,6 +214,24 @@ async fn a_full_disk_refuses_and_recovers() {
 }
 
 #[tokio::test]
+async fn an_offer_made_on_a_full_disk_grows_with_the_room() {
+    let disk = Disk::new();
+    let first = disk.open().await;
+    let wanted = blob(b"wanted");
+    first.close().await;
+    drop(first);
+    disk.fs.set_room(Some(1 << 20));
+    let store = disk.open().await;
+    assert!(matches!(
+        store.put_blob(wanted.id, wanted.bytes.clone()).await,
+        Err(WriteError::NoSpace)
+    ));
+    disk.fs.set_room(None);
+    store.put_blob(wanted.id, wanted.bytes).await.unwrap();
+    assert!(store.capacity() > 1 << 40);
+}
+
+#[tokio::test]
 async fn many_writers_share_commits_and_all_are_durable() {
     let disk = Disk::new();
     let store = disk.open().await;
