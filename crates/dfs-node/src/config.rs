@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use bytesize::ByteSize;
+use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
 use dfs_core::address::Address;
 use etcetera::{BaseStrategy, choose_base_strategy};
@@ -39,7 +40,8 @@ pub struct Args {
     #[arg(long, env = "DFS_CAPACITY", value_name = "SIZE", value_parser = parse_size)]
     pub capacity: Option<u64>,
     /// Never load the vault key: store for others only
-    #[arg(long, env = "DFS_STORAGE_ONLY", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, env = "DFS_STORAGE_ONLY", value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    #[arg(num_args = 0..=1, default_missing_value = "true")]
     pub storage_only: Option<bool>,
     /// What to log, as `info` or `dfs_p2p=debug,info`
     #[arg(long, env = "DFS_LOG", value_name = "FILTER")]
@@ -234,6 +236,22 @@ mod tests {
         assert_eq!((config.zone.as_str(), config.listen.port()), ("cellar", 4000));
         assert!(config.listen.ip().is_unspecified());
         assert_eq!(config.api, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    }
+
+    #[test]
+    fn a_switch_is_read_as_people_write_it() {
+        let storage_only = |args: &[&str]| {
+            let args = ["dfs-node"].iter().chain(args).copied();
+            Args::try_parse_from(args).map(|args| args.storage_only).ok()
+        };
+        assert_eq!(storage_only(&["--storage-only"]), Some(Some(true)));
+        for text in ["1", "true", "yes", "on"] {
+            assert_eq!(storage_only(&["--storage-only", text]), Some(Some(true)), "{text}");
+        }
+        for text in ["0", "false", "no", "off"] {
+            assert_eq!(storage_only(&["--storage-only", text]), Some(Some(false)), "{text}");
+        }
+        assert_eq!(storage_only(&["--storage-only", "perhaps"]), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Exit codes, and the line that says why: `error: what failed: why` and `hint: what to do`.
 
 use std::fmt;
+use std::io::{self, Write};
 
 /// Exit codes of both programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum Code {
     Locked = 11,
     /// Wrong or missing key.
     Key = 12,
+    /// Whoever read stdout went away: what a program that SIGPIPE ends gives, 128 + 13.
+    Pipe = 141,
 }
 
 /// A failure with its exit code and advice.
@@ -53,9 +56,9 @@ impl Failure {
 
     /// Says so on stderr.
     pub fn report(&self) {
-        eprintln!("error: {}", self.message);
+        tell(format_args!("error: {}", self.message));
         if let Some(hint) = &self.hint {
-            eprintln!("hint: {hint}");
+            tell(format_args!("hint: {hint}"));
         }
     }
 }
@@ -66,10 +69,10 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
-        Self::new(Code::Failed, error)
-    }
+/// Says a line on stderr. When stderr is a closed pipe or a full disk there is nobody left to tell,
+/// and that must not end what is under way, as `eprintln!` would.
+pub fn tell(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// An error and its causes, as one line.

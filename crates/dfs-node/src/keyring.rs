@@ -1,9 +1,9 @@
 //! The config directory and its two keys, shared by all nodes of one user on one machine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dfs_core::address::Address;
-use dfs_env::Env;
+use dfs_env::{Env, FileLock};
 use dfs_store::keyfile::{self, KeyFileError, KeyKind};
 use dfs_store::keys::{ClusterKey, VaultKey};
 
@@ -33,16 +33,7 @@ pub fn load_or_create(
     storage_only: bool,
 ) -> Result<Keys, Failure> {
     let fs = env.fs();
-    let used =
-        |error| Failure::new(Code::Failed, format!("could not use {}: {error}", dir.display()));
-    fs.create_dir_all(dir).map_err(used)?;
-    let found = fs.metadata(dir).map_err(used)?;
-    if !found.owned || found.mode & 0o022 != 0 {
-        let message = format!("{} belongs to another user or is writable by others", dir.display());
-        return Err(Failure::new(Code::Key, message)
-            .hint(format!("chmod 700 {}, or give --config-dir", dir.display())));
-    }
-    let _lock = fs.lock(&dir.join("lock"), true).map_err(used)?;
+    let _lock = lock(env, dir)?;
     let (cluster_path, vault_path) = (dir.join("cluster.key"), dir.join("vault.key"));
     match keyfile::read(fs, &cluster_path, KeyKind::Cluster) {
         Ok(_) => {}
@@ -73,6 +64,22 @@ pub fn load_or_create(
     Ok(Keys { cluster: ClusterKey::from_bytes(*cluster), vault })
 }
 
+/// Makes the config directory when it is missing, and locks it. One that others can write to is
+/// refused: they could put keys of theirs in it.
+fn lock(env: &Env, dir: &Path) -> Result<Option<FileLock>, Failure> {
+    let used =
+        |error| Failure::new(Code::Failed, format!("could not use {}: {error}", dir.display()));
+    let fs = env.fs();
+    fs.create_dir_all(dir).map_err(used)?;
+    let found = fs.metadata(dir).map_err(used)?;
+    if !found.owned || found.mode & 0o022 != 0 {
+        let message = format!("{} belongs to another user or is writable by others", dir.display());
+        return Err(Failure::new(Code::Key, message)
+            .hint(format!("chmod 700 {}, or give --config-dir", dir.display())));
+    }
+    fs.lock(&dir.join("lock"), true).map_err(used)
+}
+
 /// A key of the config directory.
 ///
 /// # Errors
@@ -84,7 +91,7 @@ pub fn read(env: &Env, dir: &Path, kind: KeyKind) -> Result<[u8; 32], Failure> {
 /// Puts a key into the config directory; an existing other one is not replaced unless `replace`.
 ///
 /// # Errors
-/// [`Code::Key`] when another key is there.
+/// [`Code::Key`] when another key is there, or the directory is open to others.
 pub fn import(
     env: &Env,
     dir: &Path,
@@ -92,8 +99,7 @@ pub fn import(
     key: &[u8; 32],
     replace: bool,
 ) -> Result<(), Failure> {
-    env.fs().create_dir_all(dir)?;
-    let _lock = env.fs().lock(&dir.join("lock"), true)?;
+    let _lock = lock(env, dir)?;
     let path = path(dir, kind);
     match keyfile::read(env.fs(), &path, kind) {
         Ok(known) if *known == *key => return Ok(()),
@@ -108,7 +114,8 @@ pub fn import(
     keyfile::write(env.fs(), &path, kind, key).map_err(bad_key)
 }
 
-fn path(dir: &Path, kind: KeyKind) -> std::path::PathBuf {
+/// Where a key of the config directory is.
+pub fn path(dir: &Path, kind: KeyKind) -> PathBuf {
     dir.join(match kind {
         KeyKind::Cluster => "cluster.key",
         KeyKind::Vault | KeyKind::Node | KeyKind::Writer => "vault.key",
@@ -128,4 +135,36 @@ fn bad_key(error: KeyFileError) -> Failure {
         KeyFileError::Io(..) => "check the disk and the permissions",
     };
     Failure::new(Code::Key, crate::exit::chain(&error)).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_key_is_not_put_into_a_directory_that_others_can_write_to() {
+        let dir = tempfile::tempdir().unwrap();
+        set_mode(dir.path(), 0o777);
+        let refused = import(&Env::real(), dir.path(), KeyKind::Vault, &[7; 32], false);
+        assert_eq!(refused.unwrap_err().code, Code::Key);
+        assert!(!path(dir.path(), KeyKind::Vault).exists());
+    }
+
+    #[test]
+    fn a_key_does_not_inherit_the_mode_of_what_a_crash_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let left = dir.path().join("vault.key.tmp");
+        fs::write(&left, "half a key").unwrap();
+        set_mode(&left, 0o666);
+        import(&Env::real(), dir.path(), KeyKind::Vault, &[7; 32], false).unwrap();
+        assert_eq!(read(&Env::real(), dir.path(), KeyKind::Vault).unwrap(), [7; 32]);
+        assert!(!left.exists());
+    }
 }

@@ -8,12 +8,14 @@
 //! | [`api`] | the local HTTP API |
 //! | [`cli`] | the verbs of `dfs` |
 //! | [`signals`], [`telemetry`] | shutting down, and logs |
+//! | [`limits`] | what the process asks of the operating system at its start |
 
 pub mod api;
 pub mod cli;
 pub mod config;
 pub mod exit;
 pub mod keyring;
+pub mod limits;
 pub mod run_record;
 pub mod signals;
 pub mod telemetry;

@@ -1,5 +1,6 @@
 //! `dfs-node`: runs one node until it is told to stop.
 
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use dfs_node::config::{Args, NodeConfig};
 use dfs_node::exit::{Code, Failure, chain};
 use dfs_node::run_record::{self, RunRecord};
 use dfs_node::signals::EndSignals;
-use dfs_node::{keyring, telemetry};
+use dfs_node::{keyring, limits, telemetry};
 use dfs_server::{Config, Server, StartServerError, VaultConfig};
 use dfs_store::OpenStoreError;
 use tokio::net::TcpListener;
@@ -21,9 +22,10 @@ use tracing::{error, info, warn};
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    limits::set();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {
-        Err(error) => Err(Failure::from(error)),
+        Err(error) => Err(failed("cannot start threads", &error)),
         Ok(runtime) => {
             let result = runtime.block_on(run(args));
             // Work on the blocking pool that nobody waits for any more must not hold us up.
@@ -43,8 +45,25 @@ fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), Failure> {
     let config = args.resolve()?;
     telemetry::start(&config.log, config.log_format)?;
-    let mut signals = EndSignals::new()?;
+    let mut signals =
+        EndSignals::new().map_err(|error| failed("cannot watch for signals", &error))?;
+    info!(data_dir = %config.data_dir.display(), "starting");
     let env = Env::real();
+    let (listener, server) = tokio::select! {
+        biased;
+        // Nothing was acknowledged yet, so there is nothing to wait for.
+        _ = signals.next() => {
+            info!("ended while starting");
+            return Ok(());
+        }
+        started = start(&env, &config) => started?,
+    };
+    let result = serve(&env, &config, &server, listener, &mut signals).await;
+    drop(signals);
+    result
+}
+
+async fn start(env: &Env, config: &NodeConfig) -> Result<(TcpListener, Arc<Server>), Failure> {
     let keys = {
         let (keys_env, dir) = (env.clone(), config.config_dir.clone());
         let (bootstrap, storage_only) = (config.bootstrap.clone(), config.storage_only);
@@ -57,11 +76,13 @@ async fn run(args: Args) -> Result<(), Failure> {
     // The port is bound first, so that a busy one costs nothing.
     let listener = TcpListener::bind(config.api).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", config.api))?;
-    let server = Server::start(env.clone(), server_config(&config, keys)).await;
-    let server = Arc::new(server.map_err(|error| start_failed(&error, &config))?);
-    let result = serve(&env, &config, &server, listener, &mut signals).await;
-    drop(signals);
-    result
+    let server = Server::start(env.clone(), server_config(config, keys)).await;
+    let server = Arc::new(server.map_err(|error| start_failed(&error, config))?);
+    Ok((listener, server))
+}
+
+fn failed(what: &str, error: &io::Error) -> Failure {
+    Failure::new(Code::Failed, format!("{what}: {error}"))
 }
 
 fn server_config(config: &NodeConfig, keys: keyring::Keys) -> Config {
@@ -104,10 +125,13 @@ async fn serve(
     listener: TcpListener,
     signals: &mut EndSignals,
 ) -> Result<(), Failure> {
-    let api_addr = listener.local_addr()?;
+    let api_addr =
+        listener.local_addr().map_err(|error| failed("cannot tell the API's address", &error))?;
     let url = format!("http://{api_addr}");
-    let token_file = std::path::absolute(config.data_dir.join("api-token"))?;
-    let token = api::new_token(env, &token_file)?;
+    let token_file = config.data_dir.join("api-token");
+    let token_failed = |error| failed(&format!("cannot write {}", token_file.display()), &error);
+    let token_file = std::path::absolute(&token_file).map_err(token_failed)?;
+    let token = api::new_token(env, &token_file).map_err(token_failed)?;
     let api = Api::new(server.client(), token, api_addr)?;
     let stop = CancellationToken::new();
     let serving = env.spawn("api", api.serve(listener, stop.clone()));
@@ -117,9 +141,12 @@ async fn serve(
         api: url.clone(),
         token_file,
         pid: std::process::id(),
+        boot: run_record::this_boot(),
     };
     let _published = publish(&config.config_dir, &record);
-    say_ready(&record)?;
+    if let Err(error) = say_ready(&record) {
+        warn!(%error, "nobody was told that this node is ready");
+    }
     signals.next().await;
     info!("shutting down; a second signal ends at once");
     stop.cancel();
@@ -143,7 +170,7 @@ async fn serve(
 }
 
 fn publish(config_dir: &Path, record: &RunRecord) -> Option<run_record::Published> {
-    match run_record::publish(config_dir, record) {
+    match run_record::publish(&run_record::dirs(config_dir), record) {
         Ok(published) => Some(published),
         Err(error) => {
             error!(%error, "clients will not find this node by itself: give them its API URL");
@@ -152,9 +179,9 @@ fn publish(config_dir: &Path, record: &RunRecord) -> Option<run_record::Publishe
     }
 }
 
-#[allow(clippy::print_stdout, reason = "the one line that a supervisor waits for")]
-fn say_ready(record: &RunRecord) -> std::io::Result<()> {
-    use std::io::Write;
-    println!("ready node={} listen={} api={}", record.node, record.listen, record.api);
-    std::io::stdout().flush()
+/// The one line that a supervisor waits for.
+fn say_ready(record: &RunRecord) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "ready node={} listen={} api={}", record.node, record.listen, record.api)?;
+    stdout.flush()
 }

@@ -1,10 +1,20 @@
 //! How a client finds a running node: a small file that each node keeps while it runs.
+//!
+//! It is kept in two places, because a node that a supervisor started and a shell need not agree on
+//! `XDG_RUNTIME_DIR`. A record tells clients where to send a token and plaintext, so a directory
+//! into which others can put one is not used.
 
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use dfs_env::{Env, write_replacing};
 use serde::{Deserialize, Serialize};
+
+use crate::exit::tell;
 
 /// One running node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,67 +22,155 @@ pub struct RunRecord {
     /// The node's id.
     pub node: String,
     /// Its peer address.
-    pub listen: std::net::SocketAddr,
+    pub listen: SocketAddr,
     /// The base URL of its API.
     pub api: String,
     /// The file with the API's token.
     pub token_file: PathBuf,
     /// Its process.
     pub pid: u32,
+    /// The boot of the machine that process belongs to, where the system names it: after another
+    /// boot, and on another machine with the same home, the process id means somebody else.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub boot: Option<String>,
 }
 
-/// A record that goes away with its owner.
+/// Records that go away with their owner.
 #[derive(Debug)]
-pub struct Published(PathBuf);
+pub struct Published(Vec<PathBuf>);
 
 impl Drop for Published {
     fn drop(&mut self) {
-        // Best effort: a stale record is recognised by its dead process.
-        let _ = std::fs::remove_file(&self.0);
+        for path in &self.0 {
+            // Best effort: a stale record is recognised by its dead process.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
-/// Where records are kept: `$XDG_RUNTIME_DIR/dfs`, or `run` in the config directory.
-pub fn dir(config_dir: &Path) -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
-        Some(dir) => PathBuf::from(dir).join("dfs"),
-        None => config_dir.join("run"),
-    }
+/// Where records are kept: `$XDG_RUNTIME_DIR/dfs`, and `run` in the config directory.
+pub fn dirs(config_dir: &Path) -> Vec<PathBuf> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    let runtime = runtime.map(|dir| PathBuf::from(dir).join("dfs"));
+    runtime.into_iter().chain([config_dir.join("run")]).collect()
 }
 
-/// Publishes a node's record.
+/// The boot this process belongs to, where the system names it.
+pub fn this_boot() -> Option<String> {
+    let id = std::fs::read_to_string(BOOT_ID).ok()?;
+    Some(id.trim().to_owned())
+}
+
+/// Publishes a node's record in each of `dirs`, and removes what dead nodes left there.
 ///
 /// # Errors
-/// Whatever the disk says.
-pub fn publish(config_dir: &Path, record: &RunRecord) -> std::io::Result<Published> {
-    let dir = dir(config_dir);
-    std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&dir)?;
-    let path = dir.join(format!("{}.json", record.pid));
-    let temp = dir.join(format!("{}.tmp", record.pid));
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
-    file.write_all(&serde_json::to_vec(record)?)?;
-    std::fs::rename(&temp, &path)?;
-    Ok(Published(path))
+/// Why the last directory failed, when all did. One is enough to be found.
+pub fn publish(dirs: &[PathBuf], record: &RunRecord) -> io::Result<Published> {
+    let mut published = Published(Vec::new());
+    let mut failure = None;
+    for dir in dirs {
+        match publish_in(dir, record) {
+            Ok(path) => published.0.push(path),
+            Err(error) => {
+                let error = io::Error::new(error.kind(), format!("{}: {error}", dir.display()));
+                tracing::warn!(%error, "a run record was not written");
+                failure = Some(error);
+            }
+        }
+    }
+    match failure {
+        Some(error) if published.0.is_empty() => Err(error),
+        _ => Ok(published),
+    }
 }
 
-/// The records of nodes that run, in order of their ports. Those of dead processes are removed.
-pub fn running(config_dir: &Path) -> Vec<RunRecord> {
+fn publish_in(dir: &Path, record: &RunRecord) -> io::Result<PathBuf> {
+    std::fs::DirBuilder::new().mode(0o700).recursive(true).create(dir)?;
+    refuse_foreign(dir)?;
+    for (path, older) in read(dir) {
+        if is_gone(&older, record) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    let path = dir.join(format!("{}.json", record.pid));
+    write_replacing(Env::real().fs(), &path, &serde_json::to_vec(record)?)?;
+    Ok(path)
+}
+
+/// Whether `ours` proves that the node of `older` ended: we hold the lock of its data directory, or
+/// listen where it did. Its process id proves nothing, another process may have it by now.
+fn is_gone(older: &RunRecord, ours: &RunRecord) -> bool {
+    let (a, b) = (older.listen, ours.listen);
+    let one_host = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    let here = older.boot == ours.boot;
+    older.token_file == ours.token_file || (here && one_host && a.port() == b.port())
+}
+
+/// The records of nodes that run, in order of their ports.
+pub fn running(dirs: &[PathBuf]) -> Vec<RunRecord> {
+    let boot = this_boot();
+    let mut known = BTreeSet::new();
     let mut records = Vec::new();
-    for entry in std::fs::read_dir(dir(config_dir)).into_iter().flatten().flatten() {
+    for dir in dirs {
+        match refuse_foreign(dir) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                tell(format_args!("ignored {}: {error}", dir.display()));
+                continue;
+            }
+        }
+        for (_, record) in read(dir) {
+            let this_boot = record.boot.is_none() || record.boot == boot;
+            let runs = this_boot && is_running(record.pid);
+            if runs && known.insert((record.pid, record.api.clone())) {
+                records.push(record);
+            }
+        }
+    }
+    records.sort_by_key(|record| record.listen.port());
+    records
+}
+
+/// Leaves out, of several candidates, those whose API refuses a connection: a node that was killed
+/// leaves its record, and another process may have its process id.
+pub fn answering(candidates: Vec<RunRecord>) -> Vec<RunRecord> {
+    if candidates.len() < 2 {
+        return candidates;
+    }
+    let (refusing, answering): (Vec<_>, Vec<_>) = candidates.into_iter().partition(refuses);
+    if answering.is_empty() { refusing } else { answering }
+}
+
+fn refuses(record: &RunRecord) -> bool {
+    let addr = record.api.strip_prefix("http://").and_then(|addr| addr.parse().ok());
+    let Some(addr) = addr else { return false };
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    TcpStream::connect_timeout(&addr, PROBE_MAX).is_err_and(refused)
+}
+
+fn refuse_foreign(dir: &Path) -> io::Result<()> {
+    let found = std::fs::symlink_metadata(dir)?;
+    let owned = found.uid() == rustix::process::geteuid().as_raw();
+    if found.is_dir() && owned && found.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let why = "it is no directory, belongs to another user or is writable by others";
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+}
+
+fn read(dir: &Path) -> Vec<(PathBuf, RunRecord)> {
+    let mut records = Vec::new();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.extension().is_none_or(|extension| extension != "json") {
             continue;
         }
         let text = std::fs::read(&path).unwrap_or_default();
-        let Ok(record) = serde_json::from_slice::<RunRecord>(&text) else { continue };
-        if is_running(record.pid) {
-            records.push(record);
-        } else {
-            let _ = std::fs::remove_file(&path);
+        if let Ok(record) = serde_json::from_slice::<RunRecord>(&text) {
+            records.push((path, record));
         }
     }
-    records.sort_by_key(|record| record.listen.port());
     records
 }
 
@@ -83,4 +181,103 @@ fn is_running(pid: u32) -> bool {
         Err(_) => false,
     };
     pid.is_some_and(alive)
+}
+
+/// Linux names each boot here.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// The API is on this machine, where a connection is accepted or refused at once.
+const PROBE_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A record of this process, which does run.
+    fn record(port: u16, token_file: &str) -> RunRecord {
+        RunRecord {
+            node: format!("node-{port}"),
+            listen: SocketAddr::from(([127, 0, 0, 1], port)),
+            api: format!("http://127.0.0.1:{port}"),
+            token_file: token_file.into(),
+            pid: std::process::id(),
+            boot: this_boot(),
+        }
+    }
+
+    fn dirs_in(home: &tempfile::TempDir) -> [PathBuf; 2] {
+        ["runtime/dfs", "config/run"].map(|name| home.path().join(name))
+    }
+
+    #[test]
+    fn a_node_is_found_through_either_directory_and_counted_once() {
+        let home = tempfile::tempdir().unwrap();
+        let dirs = dirs_in(&home);
+        let published = publish(&dirs, &record(3000, "/a/token")).unwrap();
+        for dirs in [&dirs[..], &dirs[..1], &dirs[1..]] {
+            assert_eq!(running(dirs), [record(3000, "/a/token")]);
+        }
+        drop(published);
+        assert!(running(&dirs).is_empty());
+    }
+
+    #[test]
+    fn a_record_of_another_boot_or_of_a_dead_process_names_nobody() {
+        let home = tempfile::tempdir().unwrap();
+        let dirs = dirs_in(&home);
+        let other_boot = RunRecord { boot: Some("another".to_owned()), ..record(3000, "/a/token") };
+        let _published = publish(&dirs, &other_boot).unwrap();
+        let dead = RunRecord { pid: 0, ..record(4000, "/b/token") };
+        let _published_too = publish(&dirs, &dead).unwrap();
+        assert!(running(&dirs).is_empty());
+    }
+
+    #[test]
+    fn a_new_record_replaces_those_of_its_data_directory_and_of_its_port() {
+        let ours = record(3000, "/a/token");
+        let elsewhere = RunRecord { boot: Some("another".to_owned()), ..record(3000, "/c/token") };
+        for (older, gone) in [
+            (record(4000, "/a/token"), true),
+            (record(3000, "/b/token"), true),
+            (RunRecord { listen: "[::]:3000".parse().unwrap(), ..record(1, "/b/token") }, true),
+            (RunRecord { listen: "10.0.0.1:3000".parse().unwrap(), ..record(1, "/b") }, false),
+            (record(4000, "/b/token"), false),
+            (elsewhere, false),
+        ] {
+            assert_eq!(is_gone(&older, &ours), gone, "{older:?}");
+        }
+        let home = tempfile::tempdir().unwrap();
+        let dirs = dirs_in(&home);
+        let killed = RunRecord { pid: 1, ..record(3000, "/b/token") };
+        let _killed = publish(&dirs, &killed).unwrap();
+        let _published = publish(&dirs, &ours).unwrap();
+        assert_eq!(running(&dirs), [ours]);
+    }
+
+    #[test]
+    fn a_directory_that_others_can_write_to_is_neither_read_nor_written() {
+        let home = tempfile::tempdir().unwrap();
+        let dirs = dirs_in(&home);
+        let planted = publish(&dirs[..1], &record(3000, "/a/token")).unwrap();
+        std::fs::set_permissions(&dirs[0], std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(running(&dirs).is_empty());
+        assert!(publish(&dirs[..1], &record(4000, "/b/token")).is_err());
+        let _published = publish(&dirs, &record(4000, "/b/token")).unwrap();
+        assert_eq!(running(&dirs), [record(4000, "/b/token")]);
+        drop(planted);
+    }
+
+    #[test]
+    fn of_several_candidates_those_that_refuse_are_left_out() {
+        let open = TcpListener::bind("127.0.0.1:0").unwrap();
+        let answers = record(open.local_addr().unwrap().port(), "/a/token");
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+        let refuses = record(closed.local_addr().unwrap().port(), "/b/token");
+        drop(closed);
+        assert_eq!(answering(vec![refuses.clone(), answers.clone()]), [answers]);
+        // The only one is named all the same: its failure says more than "no node".
+        assert_eq!(answering(vec![refuses.clone()]), [refuses]);
+    }
 }

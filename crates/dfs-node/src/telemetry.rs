@@ -16,6 +16,9 @@ pub fn start(filter: &str, format: LogFormat) -> Result<()> {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It reports a failed write with `eprintln!`, which panics when stderr is a closed pipe or
+        // a full disk; a panic in a log line would poison whatever lock is held around it.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .with_ansi(colour);
     match format {

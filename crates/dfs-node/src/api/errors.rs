@@ -32,6 +32,10 @@ impl Problem {
         Self { status, body: ErrorBody { error: error.into(), hint: None, exit } }
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     pub(crate) fn hint(mut self, hint: &str) -> Self {
         self.body.hint = Some(hint.to_owned());
         self

@@ -1,6 +1,5 @@
 //! `/v1/files/{path}`: content in and out, as streams.
 
-use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,12 +10,12 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dfs_core::name::FilePath;
 use dfs_server::{ListedKind, Mode};
-use futures_util::TryStreamExt;
 use serde::Deserialize;
-use tokio_util::io::StreamReader;
+use tracing::warn;
 
 use super::Shared;
 use super::errors::Problem;
+use super::upload::Upload;
 use super::views::{ModeName, StoredView};
 
 #[derive(Debug, Deserialize)]
@@ -53,13 +52,29 @@ pub(super) async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    refuse_conditions(&headers)?;
-    let path = parse(&path)?;
-    let source = StreamReader::new(body.into_data_stream().map_err(io::Error::other));
-    let stored = shared.client.store(&path, source, query.mode()).await;
+    let mut content = Upload::new(&headers, body);
+    let stored = store(&shared, &path, &query, &headers, &mut content).await;
+    if let Err(problem) = &stored
+        && !content.drain().await
+    {
+        // Its client is told to look here. The reason may name a file, the status does not.
+        warn!(status = %problem.status(), "a refusal midway may not have reached its client");
+    }
+    Ok((StatusCode::CREATED, Json(stored?)).into_response())
+}
+
+async fn store(
+    shared: &Shared,
+    path: &str,
+    query: &FileQuery,
+    headers: &HeaderMap,
+    content: &mut Upload,
+) -> Result<StoredView, Problem> {
+    refuse_conditions(headers)?;
+    let path = parse(path)?;
+    let stored = shared.client.store(&path, content, query.mode()).await;
     count("put", stored.is_ok());
-    let view = StoredView::new(&path, stored?);
-    Ok((StatusCode::CREATED, Json(view)).into_response())
+    Ok(StoredView::new(&path, stored?))
 }
 
 pub(super) async fn delete(

@@ -5,8 +5,11 @@
 
 mod errors;
 mod files;
+mod serve;
+mod upload;
 mod views;
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +22,6 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
 use dfs_core::id::hex;
 use dfs_env::{Env, write_replacing};
 use dfs_server::Client;
@@ -32,6 +34,7 @@ pub use errors::ErrorBody;
 pub use views::{FileView, ListPage, PeerLine, StatView, StoredView};
 
 use errors::Problem;
+use upload::Upload;
 
 /// The API of one node.
 #[derive(Debug)]
@@ -39,12 +42,17 @@ pub struct Api {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) client: Client,
     token: String,
     addr: SocketAddr,
     metrics: PrometheusHandle,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("addr", &self.addr).finish_non_exhaustive()
+    }
 }
 
 /// Makes a token that only this user can read, new at every start.
@@ -87,14 +95,7 @@ impl Api {
             .fallback(async || Problem::new(StatusCode::NOT_FOUND, 2, "no such endpoint"))
             .layer(middleware::from_fn_with_state(self.shared.clone(), refuse_browsers))
             .with_state(self.shared);
-        let listener = listener.tap_io(|stream| {
-            // An answer in two writes must not wait for an acknowledgement.
-            let _ = stream.set_nodelay(true);
-        });
-        let served = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
-        if let Err(error) = served.await {
-            tracing::error!(%error, "the API ended");
-        }
+        serve::serve(listener, app, serve::CONNECTIONS_MAX, stop).await;
     }
 }
 
@@ -135,6 +136,8 @@ async fn authorize(
     let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     let right = given.is_some_and(|given| bool::from(given.ct_eq(shared.token.as_bytes())));
     if !right {
+        let (parts, body) = request.into_parts();
+        Upload::new(&parts.headers, body).drain().await;
         let why = "a bearer token is required";
         return Problem::new(StatusCode::UNAUTHORIZED, 12, why).into_response();
     }

@@ -8,10 +8,10 @@ use indicatif::ProgressBar;
 
 use crate::cli::args::{Cat, Get};
 use crate::cli::http::Api;
-use crate::cli::output::{Counted, Output, size};
-use crate::cli::temp::TempFile;
-use crate::cli::{remote, tree};
-use crate::exit::{Code, Failure};
+use crate::cli::output::{Counted, Output, size, stdout_failed};
+use crate::cli::temp::Target;
+use crate::cli::{create_dirs, remote, tree};
+use crate::exit::{Code, Failure, tell};
 
 pub(super) fn get(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {
     if get.recursive {
@@ -20,7 +20,7 @@ pub(super) fn get(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {
     let src = remote(&get.src)?;
     let base = src.base().unwrap_or_default().to_owned();
     let dst = match get.dst.as_deref() {
-        Some("-") => return copy(api, &src, get.version.as_deref(), &mut std::io::stdout().lock()),
+        Some("-") => return copy(api, &src, get.version.as_deref()),
         Some(dst) if Path::new(dst).is_dir() => Path::new(dst).join(base),
         Some(dst) => PathBuf::from(dst),
         None => PathBuf::from(base),
@@ -30,17 +30,15 @@ pub(super) fn get(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {
 }
 
 pub(super) fn cat(api: &Api, cat: &Cat) -> Result<(), Failure> {
-    copy(api, &remote(&cat.path)?, cat.version.as_deref(), &mut std::io::stdout().lock())
+    copy(api, &remote(&cat.path)?, cat.version.as_deref())
 }
 
-fn copy(
-    api: &Api,
-    src: &FilePath,
-    version: Option<&str>,
-    out: &mut dyn Write,
-) -> Result<(), Failure> {
-    transfer(api, src, version, out, &ProgressBar::hidden())?;
-    Ok(out.flush()?)
+fn copy(api: &Api, src: &FilePath, version: Option<&str>) -> Result<(), Failure> {
+    let first = api.open(src, version, 0)?;
+    let mut stdout = std::io::stdout().lock();
+    let mut sink = Sink { out: &mut stdout, failed: &stdout_failed };
+    continue_from(api, src, first, &mut sink, &ProgressBar::hidden())?;
+    stdout.flush().map_err(stdout_failed)
 }
 
 fn get_file(
@@ -55,22 +53,18 @@ fn get_file(
     // Before anything is created: a file that does not exist leaves no trace.
     let first = api.open(src, version, 0)?;
     let bar = out.bar(Some(first.bytes));
-    let mut temp = TempFile::beside(dst).map_err(unwritable)?;
-    let bytes = continue_from(api, src, first, &mut temp.file, &bar)?;
+    let mut target = Target::open(dst).map_err(unwritable)?;
+    let mut sink = Sink { out: &mut target, failed: &unwritable };
+    let bytes = continue_from(api, src, first, &mut sink, &bar)?;
     bar.finish_and_clear();
-    temp.keep().map_err(unwritable)?;
+    target.finish().map_err(unwritable)?;
     Ok(bytes)
 }
 
-fn transfer(
-    api: &Api,
-    src: &FilePath,
-    version: Option<&str>,
-    out: &mut dyn Write,
-    bar: &ProgressBar,
-) -> Result<u64, Failure> {
-    let first = api.open(src, version, 0)?;
-    continue_from(api, src, first, out, bar)
+/// Where content goes, and what it means when it cannot be written there.
+struct Sink<'a> {
+    out: &'a mut dyn Write,
+    failed: &'a dyn Fn(std::io::Error) -> Failure,
 }
 
 /// Copies a file. When the connection breaks, which is how the node says that a later chunk cannot
@@ -79,7 +73,7 @@ fn continue_from(
     api: &Api,
     src: &FilePath,
     first: crate::cli::http::Incoming,
-    out: &mut dyn Write,
+    sink: &mut Sink<'_>,
     bar: &ProgressBar,
 ) -> Result<u64, Failure> {
     let (total, version) = (first.bytes, first.version.clone());
@@ -93,7 +87,7 @@ fn continue_from(
             match counted.read(&mut buffer) {
                 Ok(0) | Err(_) => break,
                 Ok(read) => {
-                    out.write_all(&buffer[..read])?;
+                    sink.out.write_all(&buffer[..read]).map_err(sink.failed)?;
                     done += read as u64;
                 }
             }
@@ -116,7 +110,7 @@ fn say(out: &Output, src: &FilePath, bytes: u64, dst: &Path) -> Result<(), Failu
         });
         return out.object(&value);
     }
-    eprintln!("fetched {src} ({}) to {}", size(bytes), dst.display());
+    tell(format_args!("fetched {src} ({}) to {}", size(bytes), dst.display()));
     Ok(())
 }
 
@@ -137,7 +131,7 @@ fn get_tree(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {
     }
     let base = top.rsplit('/').next().filter(|base| !base.is_empty()).unwrap_or(".");
     let dst = PathBuf::from(get.dst.as_deref().unwrap_or(base));
-    std::fs::create_dir_all(&dst)?;
+    create_dirs(&dst)?;
     let count = names.len();
     let quiet = out.without_progress();
     tree::for_each(names, |name| {
@@ -146,13 +140,13 @@ fn get_tree(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {
         let below = path.as_str().strip_prefix(&prefix).unwrap_or(path.as_str());
         let target = dst.join(below);
         if let Some(parent) = target.parent() {
-            std::fs::create_dir_all(parent)?;
+            create_dirs(parent)?;
         }
         let bytes = get_file(api, &path, None, &target, &quiet)?;
         if out.json { say(out, &path, bytes, &target) } else { Ok(()) }
     })?;
     if !out.json {
-        eprintln!("fetched {count} files to {}", dst.display());
+        tell(format_args!("fetched {count} files to {}", dst.display()));
     }
     Ok(())
 }

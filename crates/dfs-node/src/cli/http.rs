@@ -1,6 +1,8 @@
 //! The client's side of the HTTP API.
 
-use std::io::Read;
+use std::fmt;
+use std::io::{self, Read};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,16 +16,22 @@ use ureq::{Agent, Body, RequestBuilder, SendBody};
 use crate::api::{ErrorBody, ListPage, PeerLine, StatView, StoredView};
 use crate::cli::args::{Args, ModeArg};
 use crate::config::default_config_dir;
-use crate::exit::{Code, Failure, chain};
+use crate::exit::{Code, Failure, chain, tell};
 use crate::run_record::{self, RunRecord};
 
 /// The API of one running node.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Api {
     agent: Agent,
     base: String,
     token: Option<String>,
     mode: Option<ModeArg>,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("base", &self.base).finish_non_exhaustive()
+    }
 }
 
 /// A file under way.
@@ -42,8 +50,8 @@ impl Api {
             Some(dir) => dir.clone(),
             None => default_config_dir()?,
         };
-        let running = run_record::running(&config_dir);
-        let (base, token_file) = choose(args.node.as_deref(), &running)?;
+        let running = run_record::running(&run_record::dirs(&config_dir));
+        let (base, token_file) = choose(args.node.as_deref(), running)?;
         let token = token_file.and_then(|path| std::fs::read_to_string(path).ok());
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -187,7 +195,13 @@ impl Api {
         if let Some((name, value)) = condition {
             request = request.header(name, value);
         }
-        let mut response = self.check(request.send(SendBody::from_reader(source)))?;
+        let response = match request.send(SendBody::from_reader(source)) {
+            Err(ureq::Error::Io(error)) if is_cut_off(&error) => {
+                return Err(cut_off(path, &error));
+            }
+            other => other,
+        };
+        let mut response = self.check(response)?;
         let text = response.body_mut().read_to_string().map_err(|error| self.no_node(&error))?;
         serde_json::from_str(&text).map_err(|error| Failure::new(Code::Failed, error))
     }
@@ -219,39 +233,74 @@ impl Api {
     }
 }
 
+/// Whether the other side of an open connection closed it. Only then did a node begin to answer; a
+/// connection that cannot be made is another failure.
+fn is_cut_off(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::UnexpectedEof
+    )
+}
+
+fn cut_off(path: &FilePath, error: &io::Error) -> Failure {
+    let message = format!("{path}: the node closed the connection during the transfer: {error}");
+    Failure::new(Code::Retryable, message)
+        .hint("it refused the rest or ended: its log says why; then try again")
+}
+
 /// The base URL and the token file of the node to ask.
 fn choose(
     wanted: Option<&str>,
-    running: &[RunRecord],
+    running: Vec<RunRecord>,
 ) -> Result<(String, Option<PathBuf>), Failure> {
     let of = |record: &RunRecord| (record.api.clone(), Some(record.token_file.clone()));
     match wanted {
         Some(url) if url.starts_with("http://") => {
             let url = url.trim_end_matches('/');
-            let known = running.iter().find(|record| record.api == url);
-            Ok(known.map_or_else(|| (url.to_owned(), None), of))
+            let known = matching(running, |record| is_api_of(url, record));
+            // The record's own URL is asked: "localhost" may also be another program's address.
+            Ok(known.first().map_or_else(|| (url.to_owned(), None), of))
         }
         Some(text) => {
             let address: Address = text
                 .parse()
                 .map_err(|error| Failure::new(Code::Usage, format!("--node {text:?}: {error}")))?;
-            let known = running.iter().find(|record| record.listen.port() == address.port);
+            let known = matching(running, |record| record.listen.port() == address.port);
             let missing = || {
                 Failure::new(Code::NoNode, format!("no running node of yours listens on {text}"))
                     .hint("'dfs-node --listen' starts one")
             };
-            known.map(of).ok_or_else(missing)
+            known.first().map(of).ok_or_else(missing)
         }
-        None => match running {
+        None => match matching(running, |_| true).as_slice() {
             [] => Err(Failure::new(Code::NoNode, "no node of yours is running on this machine")
                 .hint("start one with 'dfs-node', or name one with --node")),
             [only] => Ok(of(only)),
             [first, ..] => {
-                eprintln!("using the node on {}", first.listen);
+                tell(format_args!("using the node on {}", first.listen));
                 Ok(of(first))
             }
         },
     }
+}
+
+fn matching(running: Vec<RunRecord>, is_wanted: impl Fn(&RunRecord) -> bool) -> Vec<RunRecord> {
+    run_record::answering(running.into_iter().filter(is_wanted).collect())
+}
+
+/// Whether a URL names the API of a record: the same host and port, where this machine has several
+/// names and an API on every interface answers to all of them.
+fn is_api_of(url: &str, record: &RunRecord) -> bool {
+    let parse = |url: &str| url.strip_prefix("http://").and_then(|host| host.parse().ok());
+    let (Some(wanted), Some(own)) = (parse(url), parse(&record.api)) else { return false };
+    let (wanted, own): (Address, Address) = (wanted, own);
+    let every_interface = |host: &str| host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+    let own_is_local = own.is_loopback() || own.host.as_deref().is_some_and(every_interface);
+    let same_host = wanted.host == own.host || (wanted.is_loopback() && own_is_local);
+    same_host && wanted.port == own.port
 }
 
 fn code_of(exit: u8) -> Code {
@@ -298,3 +347,54 @@ const EXPECT_FROM_BYTES: u64 = 1024 * 1024;
 /// A page of a listing or a list of peers.
 const JSON_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const LIST_PAGE: &str = "10000";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(api: &str) -> RunRecord {
+        RunRecord {
+            node: "node".to_owned(),
+            listen: "127.0.0.1:3000".parse().unwrap(),
+            api: api.to_owned(),
+            token_file: "/data/api-token".into(),
+            pid: std::process::id(),
+            boot: None,
+        }
+    }
+
+    #[test]
+    fn every_name_of_this_machine_finds_the_token() {
+        for (url, api, expected) in [
+            ("http://127.0.0.1:4000", "http://127.0.0.1:4000", true),
+            ("http://localhost:4000", "http://127.0.0.1:4000", true),
+            ("http://[::1]:4000", "http://127.0.0.1:4000", true),
+            ("http://localhost:4000", "http://0.0.0.0:4000", true),
+            ("http://localhost:4000", "http://[::]:4000", true),
+            ("http://10.0.0.1:4000", "http://10.0.0.1:4000", true),
+            ("http://localhost:4001", "http://127.0.0.1:4000", false),
+            ("http://10.0.0.1:4000", "http://127.0.0.1:4000", false),
+            ("http://localhost:4000", "http://10.0.0.1:4000", false),
+            ("http://localhost", "http://127.0.0.1:4000", false),
+        ] {
+            assert_eq!(is_api_of(url, &record(api)), expected, "{url} {api}");
+        }
+    }
+
+    #[test]
+    fn the_record_says_where_to_connect_and_a_stranger_gets_no_token() {
+        let known = || vec![record("http://127.0.0.1:4000")];
+        let (base, token) = choose(Some("http://localhost:4000/"), known()).unwrap();
+        assert_eq!((base.as_str(), token.is_some()), ("http://127.0.0.1:4000", true));
+        let (base, token) = choose(Some("http://localhost:4001"), known()).unwrap();
+        assert_eq!((base.as_str(), token), ("http://localhost:4001", None));
+    }
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let agent = Agent::config_builder().build().new_agent();
+        let token = Some("5ec2e7".to_owned());
+        let api = Api { agent, base: "http://127.0.0.1:4000".to_owned(), token, mode: None };
+        assert!(!format!("{api:?}").contains("5ec2e7"));
+    }
+}

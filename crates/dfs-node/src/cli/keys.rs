@@ -1,6 +1,6 @@
 //! `dfs key`: keys to and from paper. Secrets are never arguments.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 
 use dfs_env::Env;
@@ -10,9 +10,9 @@ use zeroize::Zeroizing;
 
 use crate::cli::args::{Args, KeyVerb};
 use crate::cli::http::Api;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, print};
 use crate::config::default_config_dir;
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, tell};
 use crate::keyring;
 
 pub(super) fn run(args: &Args, verb: &KeyVerb, out: &Output) -> Result<(), Failure> {
@@ -22,13 +22,26 @@ pub(super) fn run(args: &Args, verb: &KeyVerb, out: &Output) -> Result<(), Failu
     };
     match verb {
         KeyVerb::Export { cluster } => export(&dir, kind(*cluster), out),
-        KeyVerb::Import { cluster, replace } => {
-            let key = read_key(kind(*cluster))?;
-            keyring::import(&Env::real(), &dir, kind(*cluster), &key, *replace)?;
-            eprintln!("the key is in {}; restart nodes that should use it", dir.display());
-            Ok(())
-        }
-        KeyVerb::Verify { cluster } => verify(args, &dir, kind(*cluster)),
+        KeyVerb::Import { cluster, replace } => import(&dir, kind(*cluster), *replace, out),
+        KeyVerb::Verify { cluster } => verify(args, &dir, kind(*cluster), out),
+    }
+}
+
+fn import(dir: &Path, kind: KeyKind, replace: bool, out: &Output) -> Result<(), Failure> {
+    let key = read_key(kind)?;
+    keyring::import(&Env::real(), dir, kind, &key, replace)?;
+    if out.json {
+        let file = keyring::path(dir, kind).display().to_string();
+        return out.object(&serde_json::json!({ "key": name(kind), "file": file }));
+    }
+    tell(format_args!("the key is in {}; restart nodes that should use it", dir.display()));
+    Ok(())
+}
+
+fn name(kind: KeyKind) -> &'static str {
+    match kind {
+        KeyKind::Cluster => "cluster",
+        KeyKind::Vault | KeyKind::Node | KeyKind::Writer => "vault",
     }
 }
 
@@ -45,33 +58,46 @@ fn export(dir: &Path, kind: KeyKind, out: &Output) -> Result<(), Failure> {
     if out.json {
         return out.object(&serde_json::json!({ "words": words.as_str() }));
     }
-    writeln!(std::io::stdout().lock(), "{}", words.as_str())?;
+    print(|text| writeln!(text, "{}", words.as_str()))?;
     if kind == KeyKind::Vault {
-        eprintln!("write these 24 words down and keep them offline: without them, or vault.key,");
-        eprintln!("nobody can read the files. Then check what you wrote with 'dfs key verify'.");
+        tell("write these 24 words down and keep them offline: without them, or vault.key,");
+        tell("nobody can read the files. Then check what you wrote with 'dfs key verify'.");
     }
     Ok(())
 }
 
-fn verify(args: &Args, dir: &Path, kind: KeyKind) -> Result<(), Failure> {
+fn verify(args: &Args, dir: &Path, kind: KeyKind, out: &Output) -> Result<(), Failure> {
     let known = Zeroizing::new(keyring::read(&Env::real(), dir, kind)?);
     if *read_key(kind)? != *known {
         return Err(Failure::new(Code::Key, "this is a valid key, but not the one in use"));
     }
-    eprintln!("the backup matches the key in use");
-    if kind == KeyKind::Vault {
-        match Api::find(args).and_then(|api| api.note_key_backup()) {
-            Ok(()) => {}
-            Err(failure) => eprintln!("'dfs status' will not know of it: {}", failure.message),
-        }
+    if !out.json {
+        tell("the backup matches the key in use");
+    }
+    let noted = kind == KeyKind::Vault && note_backup(args);
+    if out.json {
+        let value = serde_json::json!({ "key": name(kind), "matches": true, "noted": noted });
+        return out.object(&value);
     }
     Ok(())
+}
+
+fn note_backup(args: &Args) -> bool {
+    match Api::find(args).and_then(|api| api.note_key_backup()) {
+        Ok(()) => true,
+        Err(failure) => {
+            tell(format_args!("'dfs status' will not know of it: {}", failure.message));
+            false
+        }
+    }
 }
 
 /// A key from stdin.
 fn read_key(kind: KeyKind) -> Result<Zeroizing<[u8; 32]>, Failure> {
     let mut text = Zeroizing::new(String::new());
-    std::io::stdin().lock().take(KEY_TEXT_BYTES_MAX).read_to_string(&mut text)?;
+    std::io::stdin().lock().take(KEY_TEXT_BYTES_MAX).read_to_string(&mut text).map_err(
+        |error| Failure::new(Code::Failed, format!("cannot read the key from stdin: {error}")),
+    )?;
     let text = text.trim();
     let bad = |error: &dyn std::fmt::Display| {
         Failure::new(Code::Key, error).hint("give the 24 words, or the text form, on stdin")

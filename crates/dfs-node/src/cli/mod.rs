@@ -8,11 +8,13 @@ mod fetch;
 mod http;
 mod keys;
 mod output;
+mod source;
 mod store;
 mod temp;
 mod tree;
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::path::Path;
 
 use clap::CommandFactory;
 
@@ -20,7 +22,7 @@ pub use args::{Args, Verb};
 
 use crate::api::{ListPage, PeerLine, StatView};
 use crate::cli::http::Api;
-use crate::cli::output::{Output, size};
+use crate::cli::output::{Output, print, size};
 use crate::exit::{Code, Failure};
 use dfs_core::name::FilePath;
 
@@ -29,7 +31,9 @@ use dfs_core::name::FilePath;
 /// # Errors
 /// [`Failure`] with the exit code.
 pub fn run(args: Args) -> Result<(), Failure> {
-    temp::remove_on_signal()?;
+    temp::remove_on_signal().map_err(|error| {
+        Failure::new(Code::Failed, format!("cannot watch for signals: {error}"))
+    })?;
     let out = Output::new(&args);
     let api = || Api::find(&args);
     match &args.verb {
@@ -43,15 +47,24 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Peers => peers(&api()?, &out),
         Verb::Key(key) => keys::run(&args, key, &out),
         Verb::Completion { shell } => {
-            let mut command = Args::command();
-            clap_complete::generate(*shell, &mut command, "dfs", &mut std::io::stdout());
-            Ok(())
+            // Into memory first: the generator panics when it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Args::command(), "dfs", &mut script);
+            print(|text| text.write_all(&script))
         }
         Verb::Man { dir } => {
-            std::fs::create_dir_all(dir)?;
-            Ok(clap_mangen::generate_to(Args::command(), dir)?)
+            create_dirs(dir)?;
+            clap_mangen::generate_to(Args::command(), dir).map_err(|error| {
+                Failure::new(Code::Failed, format!("cannot write to {}: {error}", dir.display()))
+            })
         }
     }
+}
+
+fn create_dirs(dir: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(dir).map_err(|error| {
+        Failure::new(Code::Failed, format!("cannot create {}: {error}", dir.display()))
+    })
 }
 
 /// Checks a remote path before anything is sent.
@@ -85,16 +98,16 @@ fn stat(api: &Api, path: &str, out: &Output) -> Result<(), Failure> {
     if out.json {
         return out.object(&stat);
     }
-    let mut text = std::io::stdout().lock();
-    writeln!(text, "path       {}", stat.path)?;
-    writeln!(text, "type       {}", stat.kind)?;
-    writeln!(text, "version    {}", stat.version)?;
-    writeln!(text, "bytes      {} ({})", stat.bytes, size(stat.bytes))?;
-    writeln!(text, "modified   {}", stat.modified)?;
-    writeln!(text, "chunks     {}", stat.chunks)?;
-    writeln!(text, "copies     {} of {}", stat.copies, stat.wanted)?;
-    writeln!(text, "conflicts  {}", stat.conflicts)?;
-    Ok(())
+    print(|text| {
+        writeln!(text, "path       {}", stat.path)?;
+        writeln!(text, "type       {}", stat.kind)?;
+        writeln!(text, "version    {}", stat.version)?;
+        writeln!(text, "bytes      {} ({})", stat.bytes, size(stat.bytes))?;
+        writeln!(text, "modified   {}", stat.modified)?;
+        writeln!(text, "chunks     {}", stat.chunks)?;
+        writeln!(text, "copies     {} of {}", stat.copies, stat.wanted)?;
+        writeln!(text, "conflicts  {}", stat.conflicts)
+    })
 }
 
 fn remove(api: &Api, rm: &args::Rm, out: &Output) -> Result<(), Failure> {
@@ -122,11 +135,14 @@ fn status(api: &Api, out: &Output) -> Result<(), Failure> {
     if out.json {
         return out.object(&status);
     }
+    print(|shown| show_status(&status, shown))
+}
+
+fn show_status(status: &serde_json::Value, shown: &mut dyn Write) -> io::Result<()> {
     let text = |name: &str| match &status[name] {
         serde_json::Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let mut shown = std::io::stdout().lock();
     writeln!(shown, "{}: {}", text("health"), text("message"))?;
     writeln!(shown, "nodes      {} of {} alive", text("alive"), text("nodes"))?;
     let bytes = status["bytes"].as_u64().unwrap_or(0);
@@ -151,19 +167,19 @@ fn peers(api: &Api, out: &Output) -> Result<(), Failure> {
     if out.json {
         return peers.iter().try_for_each(|peer| out.object(peer));
     }
-    let mut shown = std::io::stdout().lock();
-    for peer in peers {
-        let mark = if peer.is_self { "*" } else { " " };
-        writeln!(
-            shown,
-            "{mark} {:<9} {:<22} {:<10} {:>10} of {:>10}  {}",
-            peer.state,
-            peer.addr,
-            peer.zone,
-            size(peer.bytes),
-            size(peer.capacity),
-            peer.id
-        )?;
-    }
-    Ok(())
+    print(|shown| peers.iter().try_for_each(|peer| show_peer(peer, shown)))
+}
+
+fn show_peer(peer: &PeerLine, shown: &mut dyn Write) -> io::Result<()> {
+    let mark = if peer.is_self { "*" } else { " " };
+    writeln!(
+        shown,
+        "{mark} {:<9} {:<22} {:<10} {:>10} of {:>10}  {}",
+        peer.state,
+        peer.addr,
+        peer.zone,
+        size(peer.bytes),
+        size(peer.capacity),
+        peer.id
+    )
 }

@@ -1,6 +1,6 @@
 //! Results on stdout, progress on stderr.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::api::{FileView, StatView};
 use crate::cli::args::Args;
-use crate::exit::Failure;
+use crate::cli::temp;
+use crate::exit::{Code, Failure};
 
 /// How results are shown.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +21,21 @@ pub(super) struct Output {
 /// Bytes for people.
 pub(super) fn size(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
+}
+
+/// Writes a result to stdout.
+pub(super) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    write(&mut stdout).and_then(|()| stdout.flush()).map_err(stdout_failed)
+}
+
+/// What a failed write to stdout means. When whoever read it has seen enough, as `head` has, there
+/// is nothing to report and nothing left to do: the program ends as one that SIGPIPE ends.
+pub(super) fn stdout_failed(error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        temp::end(Code::Pipe as i32);
+    }
+    Failure::new(Code::Failed, format!("cannot write to stdout: {error}"))
 }
 
 impl Output {
@@ -34,18 +50,19 @@ impl Output {
 
     /// One object, on one line.
     pub(super) fn object(&self, value: &impl Serialize) -> Result<(), Failure> {
-        let line = serde_json::to_string(value).map_err(std::io::Error::from)?;
-        Ok(writeln!(std::io::stdout().lock(), "{line}")?)
+        print(|text| {
+            let line = serde_json::to_string(value)?;
+            writeln!(text, "{line}")
+        })
     }
 
     pub(super) fn listed(&self, entry: &FileView, long: bool) -> Result<(), Failure> {
         if self.json {
             return self.object(entry);
         }
-        let mut text = std::io::stdout().lock();
         let mark = if entry.kind == "dir" { "/" } else { "" };
-        match long {
-            false => writeln!(text, "{}{mark}", entry.path)?,
+        print(|text| match long {
+            false => writeln!(text, "{}{mark}", entry.path),
             true => writeln!(
                 text,
                 "{:>10}  {}  {}  {}{mark}",
@@ -53,9 +70,8 @@ impl Output {
                 entry.modified,
                 entry.version,
                 entry.path
-            )?,
-        }
-        Ok(())
+            ),
+        })
     }
 
     /// A bar on a terminal, nothing elsewhere.

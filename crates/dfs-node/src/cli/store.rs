@@ -1,6 +1,7 @@
 //! `dfs put`.
 
-use std::fs::File;
+use std::fs::{DirEntry, File, Metadata};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use dfs_core::name::FilePath;
@@ -9,8 +10,9 @@ use crate::api::StoredView;
 use crate::cli::args::Put;
 use crate::cli::http::Api;
 use crate::cli::output::{Counted, Output, size};
+use crate::cli::source::Source;
 use crate::cli::{remote, tree};
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, tell};
 
 pub(super) fn put(api: &Api, put: &Put, out: &Output) -> Result<(), Failure> {
     let condition = match (&put.if_version, put.if_absent) {
@@ -22,9 +24,7 @@ pub(super) fn put(api: &Api, put: &Put, out: &Output) -> Result<(), Failure> {
     if put.src == "-" {
         let usage = || Failure::new(Code::Usage, "stdin has no name: give the remote path as DST");
         let dst = remote(put.dst.as_deref().ok_or_else(usage)?)?;
-        let bar = out.bar(None);
-        let mut source = Counted { source: std::io::stdin().lock(), bar: &bar };
-        let stored = api.put(&dst, &mut source, None, condition)?;
+        let stored = send(api, std::io::stdin().lock(), "stdin", None, &dst, condition, out)?;
         return say(out, &stored);
     }
     let src = Path::new(&put.src);
@@ -49,11 +49,13 @@ pub(super) fn put(api: &Api, put: &Put, out: &Output) -> Result<(), Failure> {
     say(out, &stored)
 }
 
+/// The name as it was written, a link's own included; `.` and `..` have that of their directory.
 fn base_name(src: &Path) -> Result<String, Failure> {
-    let name = src
-        .canonicalize()
-        .ok()
-        .and_then(|path| path.file_name().and_then(|name| name.to_str()).map(ToOwned::to_owned));
+    let name_of = |path: &Path| path.file_name()?.to_str().map(ToOwned::to_owned);
+    let name = match src.file_name() {
+        Some(_) => name_of(src),
+        None => src.canonicalize().ok().as_deref().and_then(name_of),
+    };
     let usage = || Failure::new(Code::Usage, format!("{} has no name to use", src.display()));
     name.ok_or_else(usage)
 }
@@ -69,12 +71,29 @@ fn put_file(
         |error| Failure::new(Code::Failed, format!("cannot read {}: {error}", src.display()));
     let file = File::open(src).map_err(unreadable)?;
     let found = file.metadata().map_err(unreadable)?;
-    // Only a regular file knows how long it is.
-    let len = found.is_file().then_some(found.len());
+    send(api, file, &src.display().to_string(), announced(&found), dst, condition, out)
+}
+
+/// The length to announce. Only a regular file has one, and a file of /proc says 0 whatever it
+/// holds.
+fn announced(found: &Metadata) -> Option<u64> {
+    Some(found.len()).filter(|len| found.is_file() && *len > 0)
+}
+
+fn send(
+    api: &Api,
+    content: impl Read,
+    name: &str,
+    len: Option<u64>,
+    dst: &FilePath,
+    condition: Option<(&str, &str)>,
+    out: &Output,
+) -> Result<StoredView, Failure> {
     let bar = out.bar(len);
-    let mut source = Counted { source: file, bar: &bar };
+    let mut source = Source::new(Counted { source: content, bar: &bar }, name, len);
     let stored = api.put(dst, &mut source, len, condition);
     bar.finish_and_clear();
+    source.check()?;
     stored
 }
 
@@ -82,52 +101,119 @@ fn say(out: &Output, stored: &StoredView) -> Result<(), Failure> {
     if out.json {
         return out.object(stored);
     }
-    eprintln!(
+    tell(format_args!(
         "stored {} ({}), {} of {} copies so far",
         stored.path,
         size(stored.bytes),
         stored.copies,
         stored.wanted
-    );
+    ));
     Ok(())
 }
 
 fn put_tree(api: &Api, src: &Path, dst: &str, out: &Output) -> Result<(), Failure> {
     let top = dst.trim_matches('/');
     let mut files = Vec::new();
-    collect(src, top, &mut files)?;
+    collect(src, top, &mut files);
     let count = files.len();
     let quiet = out.without_progress();
-    tree::for_each(files, |(path, name)| {
+    tree::for_each(files, |found| {
+        let (path, name) = found?;
         let stored = put_file(api, &path, &remote(&name)?, None, &quiet)?;
         if out.json { out.object(&stored) } else { Ok(()) }
     })?;
     if !out.json {
-        eprintln!("stored {count} files under {top:?}");
+        tell(format_args!("stored {count} files under {top:?}"));
     }
     Ok(())
 }
 
-/// Every regular file below a directory, with the remote name it gets. Links are not followed.
-fn collect(dir: &Path, name: &str, files: &mut Vec<(PathBuf, String)>) -> Result<(), Failure> {
+/// A local file with the remote name it gets, or why it has none.
+type Found = Result<(PathBuf, String), Failure>;
+
+/// Every regular file below a directory. Links are not followed. What cannot be read or named is
+/// among the results, so that it is counted and does not stop the others.
+fn collect(dir: &Path, name: &str, files: &mut Vec<Found>) {
     let unreadable =
         |error| Failure::new(Code::Failed, format!("cannot read {}: {error}", dir.display()));
-    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        let path = entry.path();
-        let file_name = entry.file_name();
-        let base = file_name.to_str().ok_or_else(|| {
-            Failure::new(Code::Failed, format!("{} is not a UTF-8 name", path.display()))
-        })?;
-        let name = if name.is_empty() { base.to_owned() } else { format!("{name}/{base}") };
-        let kind = entry.file_type().map_err(unreadable)?;
-        if kind.is_dir() {
-            collect(&path, &name, files)?;
-        } else if kind.is_file() {
-            files.push((path, name));
-        } else {
-            eprintln!("skipped {}: neither a file nor a directory", path.display());
+    match std::fs::read_dir(dir) {
+        Err(error) => files.push(Err(unreadable(error))),
+        Ok(entries) => {
+            for entry in entries {
+                let collected =
+                    entry.map_err(unreadable).and_then(|entry| collect_entry(&entry, name, files));
+                files.extend(collected.err().map(Err));
+            }
         }
     }
+}
+
+fn collect_entry(entry: &DirEntry, dir: &str, files: &mut Vec<Found>) -> Result<(), Failure> {
+    let path = entry.path();
+    let failed = |why: String| Failure::new(Code::Failed, why);
+    let file_name = entry.file_name();
+    let base = file_name
+        .to_str()
+        .ok_or_else(|| failed(format!("{} is not a UTF-8 name", path.display())))?;
+    let name = if dir.is_empty() { base.to_owned() } else { format!("{dir}/{base}") };
+    let kind = entry
+        .file_type()
+        .map_err(|error| failed(format!("cannot read {}: {error}", path.display())))?;
+    if kind.is_dir() {
+        collect(&path, &name, files);
+    } else if kind.is_file() {
+        files.push(Ok((path, name)));
+    } else {
+        tell(format_args!("skipped {}: neither a file nor a directory", path.display()));
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn what_has_no_name_does_not_hide_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        for name in [&b"a"[..], b"\xff", b"sub/b", b"sub/\xfe"] {
+            std::fs::write(dir.path().join(OsStr::from_bytes(name)), "x").unwrap();
+        }
+        let mut files = Vec::new();
+        collect(dir.path(), "top", &mut files);
+        collect(&dir.path().join("missing"), "top", &mut files);
+        let (found, failed): (Vec<_>, Vec<_>) = files.into_iter().partition(Result::is_ok);
+        let mut names: Vec<_> = found.into_iter().map(|found| found.unwrap().1).collect();
+        names.sort();
+        assert_eq!((names, failed.len()), (vec!["top/a".to_owned(), "top/sub/b".to_owned()], 3));
+    }
+
+    #[test]
+    fn a_link_keeps_its_own_name_and_a_dot_has_that_of_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("target"), dir.path().join("link"));
+        std::fs::create_dir(&target).unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        assert_eq!(base_name(&link).unwrap(), "link");
+        assert_eq!(base_name(&target.join(".")).unwrap(), "target");
+        assert_eq!(
+            base_name(&target.join("../target/..")).unwrap(),
+            base_name(dir.path()).unwrap()
+        );
+        assert!(base_name(Path::new("/")).is_err());
+    }
+
+    #[test]
+    fn only_a_regular_file_that_is_not_empty_announces_its_length() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let len = |path: &Path| announced(&std::fs::metadata(path).unwrap());
+        assert_eq!(len(file.path()), None);
+        std::fs::write(file.path(), "12345").unwrap();
+        assert_eq!(len(file.path()), Some(5));
+        assert_eq!(len(Path::new("/dev/null")), None);
+    }
 }

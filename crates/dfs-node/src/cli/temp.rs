@@ -1,26 +1,68 @@
 //! Files that are not complete: beside their target, under another name, removed when interrupted.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 static PENDING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
+/// Where fetched content goes.
+pub(super) enum Target {
+    /// A file that appears under its name when it is complete.
+    Temp(TempFile),
+    /// A device or a pipe, which content can only be written to.
+    Through(File),
+}
+
+impl Target {
+    /// Begins to write to a path. Renaming a file over a device would take the device away.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        match std::fs::metadata(path) {
+            Ok(found) if !found.is_file() && !found.is_dir() => {
+                Ok(Self::Through(OpenOptions::new().write(true).open(path)?))
+            }
+            _ => Ok(Self::Temp(TempFile::beside(path)?)),
+        }
+    }
+
+    /// All of the content was written.
+    pub(super) fn finish(self) -> io::Result<()> {
+        match self {
+            Self::Temp(temp) => temp.keep(),
+            Self::Through(_) => Ok(()),
+        }
+    }
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Temp(temp) => temp.file.write(bytes),
+            Self::Through(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// An incomplete file; it goes away unless it is kept.
 pub(super) struct TempFile {
-    pub(super) file: File,
+    file: File,
     path: PathBuf,
     target: PathBuf,
 }
 
 impl TempFile {
     /// Begins a file beside its target.
-    pub(super) fn beside(target: &Path) -> std::io::Result<Self> {
-        let name = target.file_name().ok_or(std::io::ErrorKind::InvalidInput)?;
+    fn beside(target: &Path) -> io::Result<Self> {
+        let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let mut temp_name = std::ffi::OsString::from(".");
         temp_name.push(name);
         temp_name.push(format!(".dfs-{}", std::process::id()));
@@ -30,13 +72,15 @@ impl TempFile {
             temp_name = format!(".{hash}.dfs-{}", std::process::id()).into();
         }
         let path = target.with_file_name(temp_name);
+        // Under the lock, so that an interrupt finds the file or comes before it.
+        let mut pending = pending();
         let file = File::create_new(&path)?;
-        pending().insert(path.clone());
+        pending.insert(path.clone());
         Ok(Self { file, path, target: target.to_owned() })
     }
 
     /// Puts the complete file in place.
-    pub(super) fn keep(self) -> std::io::Result<()> {
+    fn keep(self) -> io::Result<()> {
         self.file.sync_all()?;
         std::fs::rename(&self.path, &self.target)
     }
@@ -58,19 +102,70 @@ fn blake3_name(name: &[u8]) -> String {
     dfs_core::id::hex(&dfs_core::id::BlobId::of(name).as_bytes()[..8])
 }
 
+/// Ends the program at once, without what is incomplete.
+pub(super) fn end(exit: i32) -> ! {
+    // Held to the end: no other thread begins a file any more.
+    let pending = pending();
+    for path in pending.iter() {
+        let _ = std::fs::remove_file(path);
+    }
+    std::process::exit(exit);
+}
+
 /// From now on an interrupt removes incomplete files and ends with the exit code of its signal.
-pub(super) fn remove_on_signal() -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+pub(super) fn remove_on_signal() -> io::Result<()> {
+    let mut ends = vec![SIGINT, SIGTERM];
+    if !hangup_is_ignored() {
+        ends.push(SIGHUP);
+    }
+    let mut signals = Signals::new(ends)?;
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            for path in pending().iter() {
-                let _ = std::fs::remove_file(path);
-            }
-            std::process::exit(128 + signal);
+            end(128 + signal);
         }
     });
     Ok(())
 }
 
+/// Whether `nohup`, asked that a closed terminal does not end us. Where that
+/// cannot be told SIGHUP is left alone: a file too many is better than a transfer cut off.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // Bit 0 is signal 1, see proc(5).
+    mask.is_none_or(|mask| mask & (1 << (SIGHUP - 1)) != 0)
+}
+
 /// The longest file name of common file systems.
 const NAME_BYTES_MAX: usize = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_appears_when_it_is_complete_and_an_incomplete_one_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, "old").unwrap();
+        let mut target = Target::open(&path).unwrap();
+        target.write_all(b"new").unwrap();
+        drop(target);
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        let mut target = Target::open(&path).unwrap();
+        target.write_all(b"new").unwrap();
+        target.finish().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_device_is_written_to_and_not_replaced() {
+        let mut target = Target::open(Path::new("/dev/null")).unwrap();
+        assert!(matches!(target, Target::Through(_)));
+        target.write_all(b"gone").unwrap();
+        target.finish().unwrap();
+        assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+    }
+}

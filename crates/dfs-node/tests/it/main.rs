@@ -1,12 +1,16 @@
 //! The real binaries: what they refuse, with which exit code and which words.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod client;
+mod lifecycle;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 struct Home(TempDir);
@@ -15,6 +19,17 @@ struct Running {
     child: Child,
     api: String,
     listen: String,
+}
+
+impl Running {
+    fn end(mut self) -> Option<i32> {
+        signal(&self.child, Signal::TERM);
+        self.child.wait().unwrap().code()
+    }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
 }
 
 impl Drop for Running {
@@ -50,8 +65,11 @@ impl Home {
     }
 
     fn start(&self, data: &str, args: &[&str]) -> Running {
-        let mut command = self.node(data, args);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        Self::run(self.node(data, args).stderr(Stdio::null()))
+    }
+
+    fn run(node: &mut Command) -> Running {
+        let mut child = node.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let fact = |name: &str| {
@@ -61,10 +79,15 @@ impl Home {
         Running { api: fact("api="), listen: fact("listen="), child }
     }
 
-    fn dfs(&self, node: &Running, args: &[&str], input: &[u8]) -> Output {
+    fn client(&self, api: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dfs"));
-        command.args(["--node", &node.api, "--config-dir"]).arg(self.path("config")).args(args);
+        command.args(["--node", api, "--config-dir"]).arg(self.path("config")).args(args);
         self.clean(&mut command);
+        command
+    }
+
+    fn dfs(&self, node: &Running, args: &[&str], input: &[u8]) -> Output {
+        let mut command = self.client(&node.api, args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         // A verb that fails before it reads closes the pipe.

@@ -1,0 +1,119 @@
+//! The content of a request, and what becomes of the rest of it when the request is refused.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, header};
+use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::time::Instant;
+use tokio_util::io::StreamReader;
+
+/// Content that a client sends.
+pub(super) struct Upload {
+    content: StreamReader<BoxStream<'static, io::Result<Bytes>>, Bytes>,
+    /// When the client began to wait for "100 Continue"; `None` when it sends without being asked,
+    /// or was told to go on.
+    waits_since: Option<Instant>,
+}
+
+impl Upload {
+    pub(super) fn new(headers: &HeaderMap, body: Body) -> Self {
+        let content = body.into_data_stream().map_err(io::Error::other).boxed();
+        let waits_since = headers.contains_key(header::EXPECT).then(Instant::now);
+        Self { content: StreamReader::new(content), waits_since }
+    }
+
+    /// Reads and drops what the client still sends, within bounds. A connection that is closed with
+    /// unread content is reset, and then the client sees a broken pipe instead of the refusal: that
+    /// is so when this gives `false`.
+    pub(super) async fn drain(mut self) -> bool {
+        // It hears the refusal before it sends anything.
+        if self.waits_since.is_some_and(|since| since.elapsed() < WAITS_MIN) {
+            return true;
+        }
+        let mut rest = (&mut self).take(DRAIN_BYTES_MAX);
+        let mut nowhere = tokio::io::sink();
+        let dropped = tokio::io::copy(&mut rest, &mut nowhere);
+        match tokio::time::timeout(DRAIN_WAIT_MAX, dropped).await {
+            Ok(Ok(bytes)) => bytes < DRAIN_BYTES_MAX,
+            // A client that breaks off needs no answer, and one that sends for longer gets none.
+            Ok(Err(_)) => true,
+            Err(_) => false,
+        }
+    }
+}
+
+impl AsyncRead for Upload {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // Reading is what makes the server say "100 Continue".
+        self.waits_since = None;
+        Pin::new(&mut self.content).poll_read(context, out)
+    }
+}
+
+/// What is dropped at most: more than a local client has under way, less than what would keep a
+/// node busy for a request that it refused.
+const DRAIN_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How long that may take.
+const DRAIN_WAIT_MAX: Duration = Duration::from_secs(5);
+/// A client waits for "100 Continue" at least this long before it sends all the same: curl for one
+/// second, `dfs` for two.
+const WAITS_MIN: Duration = Duration::from_millis(900);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use axum::http::HeaderValue;
+    use futures_util::stream;
+
+    use super::*;
+
+    const PIECE: usize = 1024 * 1024;
+
+    /// Pieces of content, and how many bytes of them were taken.
+    fn content(pieces: usize) -> (Body, Arc<AtomicU64>) {
+        let taken = Arc::new(AtomicU64::new(0));
+        let counted = taken.clone();
+        let pieces = stream::iter(0..pieces).map(move |_| {
+            counted.fetch_add(PIECE as u64, Ordering::Relaxed);
+            io::Result::Ok(Bytes::from_static(&[0; PIECE]))
+        });
+        (Body::from_stream(pieces), taken)
+    }
+
+    fn expecting() -> HeaderMap {
+        HeaderMap::from_iter([(header::EXPECT, HeaderValue::from_static("100-continue"))])
+    }
+
+    #[tokio::test]
+    async fn the_rest_is_dropped_up_to_a_bound() {
+        let (body, taken) = content(3);
+        assert!(Upload::new(&HeaderMap::new(), body).drain().await);
+        assert_eq!(taken.load(Ordering::Relaxed), 3 * PIECE as u64);
+        let (body, taken) = content(1000);
+        assert!(!Upload::new(&HeaderMap::new(), body).drain().await);
+        assert_eq!(taken.load(Ordering::Relaxed), DRAIN_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn content_that_was_not_asked_for_stays_where_it_is() {
+        let (body, taken) = content(3);
+        assert!(Upload::new(&expecting(), body).drain().await);
+        assert_eq!(taken.load(Ordering::Relaxed), 0);
+        let (body, taken) = content(3);
+        let mut begun = Upload::new(&expecting(), body);
+        begun.read_exact(&mut [0; 8]).await.unwrap();
+        assert!(begun.drain().await);
+        assert_eq!(taken.load(Ordering::Relaxed), 3 * PIECE as u64);
+    }
+}

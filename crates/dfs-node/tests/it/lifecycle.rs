@@ -1,0 +1,67 @@
+//! How a node starts and ends, and how it is found while it runs.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use rustix::process::Signal;
+
+use crate::{Home, check, signal};
+
+#[test]
+fn a_node_whose_log_cannot_be_written_serves_and_ends_as_ever() {
+    let home = Home::new();
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let node = Home::run(home.node("data", &["--log", "trace"]).stderr(full()));
+    check(&home.dfs(&node, &["put", "-", "x"], b"x"), 0, "stored");
+    assert_eq!(home.dfs(&node, &["cat", "x"], b"").stdout, b"x");
+    let second = home.node("data", &[]).stdout(full()).stderr(full()).status().unwrap();
+    assert_eq!(second.code(), Some(11));
+    assert_eq!(node.end(), Some(0));
+}
+
+#[test]
+fn a_signal_while_a_node_starts_ends_it_at_once() {
+    let home = Home::new();
+    fs::create_dir(home.path("config")).unwrap();
+    let lock = File::create(home.path("config/lock")).unwrap();
+    lock.lock().unwrap();
+    let mut child = home.node("data", &[]).stderr(Stdio::piped()).spawn().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap());
+    let started = log.lines().map_while(Result::ok).find(|line| line.contains("starting"));
+    assert!(started.is_some());
+    signal(&child, Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(!home.path("config/cluster.key").exists());
+}
+
+#[test]
+fn a_node_and_a_shell_need_not_agree_on_the_runtime_directory() {
+    let home = Home::new();
+    for (node_has, shell_has) in [(true, false), (false, true), (false, false)] {
+        let mut command = home.node("data", &[]);
+        if !node_has {
+            command.env_remove("XDG_RUNTIME_DIR");
+        }
+        let node = Home::run(command.stderr(Stdio::null()));
+        let port = node.listen.rsplit(':').next().unwrap();
+        let mut client = home.client(&format!(":{port}"), &["peers"]);
+        if !shell_has {
+            client.env_remove("XDG_RUNTIME_DIR");
+        }
+        check(&client.output().unwrap(), 0, "");
+        assert_eq!(node.end(), Some(0));
+    }
+    assert_eq!(fs::read_dir(home.path("config/run")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(home.path("run/dfs")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_killed_node_leaves_no_record_that_outlives_its_next_start() {
+    let home = Home::new();
+    drop(home.start("data", &[]));
+    let node = home.start("data", &[]);
+    assert_eq!(fs::read_dir(home.path("run/dfs")).unwrap().count(), 1);
+    let local = node.api.replace("127.0.0.1", "localhost");
+    check(&home.client(&local, &["peers"]).output().unwrap(), 0, "");
+}
