@@ -1,0 +1,234 @@
+//! A cluster of real nodes on simulated machines.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfs_env::Env;
+use dfs_server::health::{Health, Level};
+use dfs_server::{Client, Config, Server, StartServerError, VaultConfig};
+use dfs_store::keys::{ClusterKey, VaultKey};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::disk::CrashPolicy;
+use crate::fs::SimDisk;
+use crate::machine::{Process, WallClock};
+use crate::net::{Host, SimNet, peer_addr};
+use crate::rng::Rng;
+use crate::trace::Trace;
+
+/// The machines, and what runs on them.
+pub struct Cluster {
+    /// The network.
+    pub net: SimNet,
+    /// What happened.
+    pub trace: Trace,
+    machines: Vec<Machine>,
+    seed: u64,
+}
+
+struct Machine {
+    disk: SimDisk,
+    clock: Arc<WallClock>,
+    /// Whether its node has the vault's key.
+    vault: bool,
+    boots: u64,
+    running: Option<Running>,
+}
+
+struct Running {
+    server: Server,
+    process: Arc<Process>,
+    /// Cancelled when the node is gone: whoever waits for an answer of it need not.
+    gone: CancellationToken,
+}
+
+/// A running node, as a client has it.
+#[derive(Clone)]
+pub struct Handle {
+    /// The face.
+    pub client: Client,
+    /// Cancelled when the node is gone.
+    pub gone: CancellationToken,
+}
+
+impl Cluster {
+    /// Machines with empty disks. The last `keyless` ones have no vault key.
+    pub fn new(seed: u64, machines: usize, keyless: usize, net: SimNet, trace: Trace) -> Self {
+        let rng = Rng::new(seed).fork(1);
+        let machine = |host: Host| Machine {
+            disk: SimDisk::new(host as u64, rng.fork(host as u64), trace.clone()),
+            clock: Arc::default(),
+            vault: host + keyless < machines,
+            boots: 0,
+            running: None,
+        };
+        let machines = (0..machines).map(machine).collect();
+        Self { net, trace: trace.clone(), machines, seed }
+    }
+
+    /// How many machines there are.
+    pub fn len(&self) -> usize {
+        self.machines.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.machines.is_empty()
+    }
+
+    /// A machine's disk.
+    pub fn disk(&self, host: Host) -> &SimDisk {
+        &self.machines[host].disk
+    }
+
+    /// A machine's wall clock.
+    pub fn clock(&self, host: Host) -> &WallClock {
+        &self.machines[host].clock
+    }
+
+    /// Whether a machine's node has the vault's key.
+    pub fn has_vault(&self, host: Host) -> bool {
+        self.machines[host].vault
+    }
+
+    /// Whether a node runs on the machine.
+    pub fn is_running(&self, host: Host) -> bool {
+        self.machines[host].running.is_some()
+    }
+
+    /// The node on a machine, if one runs.
+    pub fn handle(&self, host: Host) -> Option<Handle> {
+        let running = self.machines[host].running.as_ref()?;
+        Some(Handle { client: running.server.client(), gone: running.gone.clone() })
+    }
+
+    /// Whether the node's store refuses writes after a disk error: it must be started anew.
+    pub fn has_failed(&self, host: Host) -> bool {
+        let running = self.machines[host].running.as_ref();
+        running.is_some_and(|running| running.server.client().has_failed())
+    }
+
+    /// Tasks of the node on a machine.
+    pub fn task_count(&self, host: Host) -> usize {
+        self.machines[host].running.as_ref().map_or(0, |running| running.process.task_count())
+    }
+
+    /// Starts the node of a machine.
+    ///
+    /// # Errors
+    /// What the node says when it does not come up.
+    ///
+    /// # Panics
+    /// Never: the addresses of machines parse.
+    pub async fn start(&mut self, host: Host) -> Result<(), StartServerError> {
+        let machine = &mut self.machines[host];
+        machine.boots += 1;
+        self.trace.event("start", &[host as u64, machine.boots]);
+        self.net.set_paused(host, false);
+        self.net.revive(host);
+        let fs = machine.disk.boot();
+        let process =
+            Arc::new(Process::new(host, self.net.clone(), machine.clock.clone(), fs.clone()));
+        let seed = self.seed ^ ((host as u64 + 1) << 32) ^ (machine.boots << 48);
+        let env = Env::simulated(seed, fs, self.net.host(host), process.clone());
+        let config = Config {
+            data_dir: PathBuf::from("/data"),
+            listen: peer_addr(host),
+            // Each knows only the one before it.
+            bootstrap: match host.checked_sub(1) {
+                None => Vec::new(),
+                Some(before) => vec![peer_addr(before).to_string().parse().expect("an address")],
+            },
+            cluster_key: ClusterKey::from_bytes([1; 32]),
+            vault: machine.vault.then(|| VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
+            zone: "z".to_owned(),
+            capacity: None,
+            build: "sim".to_owned(),
+        };
+        match Server::start(env, config).await {
+            Ok(server) => {
+                let gone = CancellationToken::new();
+                machine.running = Some(Running { server, process, gone });
+                Ok(())
+            }
+            Err(error) => {
+                process.kill();
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the node of a machine without warning. `silent`: its peers are told nothing.
+    pub async fn kill(&mut self, host: Host, policy: CrashPolicy, silent: bool) {
+        let Some(running) = self.machines[host].running.take() else { return };
+        self.trace.event("kill", &[host as u64]);
+        running.gone.cancel();
+        running.process.kill();
+        self.net.kill(host, silent);
+        drop(running.server);
+        // Let the runtime drop the tasks that were ended.
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        self.machines[host].disk.crash(policy);
+    }
+
+    /// Asks the node of a machine to stop, and waits at most `patience`; then it is killed. Says
+    /// whether it stopped by itself.
+    pub async fn stop(&mut self, host: Host, patience: Duration) -> bool {
+        let Some(running) = self.machines[host].running.as_ref() else { return true };
+        self.trace.event("stop", &[host as u64]);
+        // A process that is paused hears nothing.
+        self.net.set_paused(host, false);
+        running.gone.cancel();
+        let stopped = timeout(patience, running.server.shutdown()).await.is_ok();
+        self.kill(host, CrashPolicy::KeepAll, false).await;
+        stopped
+    }
+
+    /// How the cluster is, as one node says.
+    pub async fn health(&self, host: Host) -> Option<Health> {
+        let handle = self.handle(host)?;
+        timeout(ASK_MAX, handle.client.health()).await.ok()?.ok()
+    }
+
+    /// Waits until each of `hosts` says that all is well with `nodes` members; gives the last word
+    /// of whoever does not.
+    ///
+    /// # Errors
+    /// What the first unhappy node said, after `limit`.
+    pub async fn settled(
+        &self,
+        hosts: &[Host],
+        nodes: usize,
+        limit: Duration,
+    ) -> Result<(), String> {
+        let end = Instant::now() + limit;
+        for host in hosts {
+            loop {
+                let health = self.health(*host).await;
+                let well =
+                    health.as_ref().is_some_and(|h| h.nodes == nodes && h.health == Level::Ok);
+                if well {
+                    break;
+                }
+                if Instant::now() >= end {
+                    for host in 0..self.len() {
+                        let health = self.health(host).await;
+                        self.trace.say(|| format!("node {host} says {health:?}"));
+                    }
+                    return Err(format!("node {host}: {health:?}"));
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How long an answer about health may take before it is asked again.
+const ASK_MAX: Duration = Duration::from_secs(10);
+/// How often health is asked for.
+const LOOK_EVERY: Duration = Duration::from_millis(500);

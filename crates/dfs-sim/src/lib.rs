@@ -1,0 +1,26 @@
+//! A dfs cluster on one thread, one paused clock and one seed: the real nodes on simulated
+//! machines, under faults, with oracles that watch.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`run`] | one seed from beginning to end |
+//! | [`options`] | what a seed stands for |
+//! | [`cluster`], [`machine`] | real nodes on machines that die, pause, and have clocks that are off |
+//! | [`net`], [`fs`], [`disk`] | links and disks, with everything that goes wrong with them |
+//! | [`faults`] | what goes wrong, when, and when it is over |
+//! | [`workload`], [`checker`] | clients, and whether what they saw is allowed |
+//! | [`trace`], [`rng`] | what happened, as a hash; the one source of chance |
+#![allow(missing_debug_implementations, reason = "nobody prints a simulation")]
+
+pub mod checker;
+pub mod cluster;
+pub mod disk;
+pub mod faults;
+pub mod fs;
+pub mod machine;
+pub mod net;
+pub mod options;
+pub mod rng;
+pub mod run;
+pub mod trace;
+pub mod workload;

@@ -1,0 +1,189 @@
+//! `dfs-sim`: seeds, many or one.
+#![allow(clippy::print_stdout, reason = "it tells what it found")]
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use clap::Parser;
+use dfs_sim::options::Options;
+use dfs_sim::run::{Outcome, run};
+
+/// Runs dfs clusters under one seed each, with faults, and checks what clients saw.
+#[derive(Debug, Parser)]
+struct Args {
+    /// How many seeds to run
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first of them
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// Replays one seed and tells what happened
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many seeds of the first run twice, to see that both runs are the same
+    #[arg(long, default_value_t = 0)]
+    twice: u64,
+    /// Seeds at once
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match args.seed {
+        Some(seed) => replay(seed),
+        None => many(&args),
+    }
+}
+
+fn replay(seed: u64) -> ExitCode {
+    let options = Options::of(seed);
+    println!("{options:#?}");
+    let outcome = run(options, true);
+    outcome.lines.iter().for_each(|line| println!("{line}"));
+    println!("the nodes logged:\n{}", outcome.log);
+    println!("events {}, hash {}", outcome.hash.1, short(&outcome.hash.0));
+    for violation in &outcome.violations {
+        println!("VIOLATION {violation}");
+    }
+    if outcome.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn short(hash: &[u8; 32]) -> String {
+    hash[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[derive(Default)]
+struct Total {
+    seeds: u64,
+    red: BTreeMap<u64, Vec<String>>,
+    different: Vec<u64>,
+    coverage: BTreeMap<&'static str, u64>,
+    errors: BTreeMap<String, u64>,
+    simulated: Duration,
+    node_time: Duration,
+    acknowledged: u64,
+    checked: u64,
+    searched: u64,
+}
+
+impl Total {
+    fn add(&mut self, outcome: Outcome) {
+        self.seeds += 1;
+        for (kind, count) in outcome.coverage {
+            *self.coverage.entry(kind).or_default() += count;
+        }
+        for (kind, count) in outcome.errors {
+            *self.errors.entry(kind).or_default() += count;
+        }
+        self.simulated += outcome.simulated;
+        self.node_time += outcome.simulated * u32::try_from(outcome.machines).unwrap_or(1);
+        self.acknowledged += outcome.acknowledged;
+        self.checked += outcome.checked;
+        self.searched += outcome.searched;
+        if !outcome.violations.is_empty() {
+            println!("seed {} is red: {}", outcome.seed, outcome.violations.join("; "));
+            self.red.insert(outcome.seed, outcome.violations);
+        }
+    }
+}
+
+fn many(args: &Args) -> ExitCode {
+    let started = tokio::time::Instant::now();
+    let next = AtomicU64::new(0);
+    let total = Mutex::new(Total::default());
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..args.threads.unwrap_or(cores) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    if at >= args.seeds {
+                        return;
+                    }
+                    one(args.first + at, at < args.twice, &total);
+                }
+            });
+        }
+    });
+    let total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    report(&total, started.elapsed(), args.twice)
+}
+
+/// Ends the program when a seed takes far too long by a real clock: it spins without its own time
+/// going on, which nothing inside the run can notice.
+fn guard(seed: u64) -> std::sync::mpsc::Sender<()> {
+    let (sender, ended) = std::sync::mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        if ended.recv_timeout(SEED_MAX) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            println!("seed {seed} is red: it does not end within {SEED_MAX:?}");
+            println!("replay: cargo xtask sim --seed {seed}");
+            std::process::exit(1);
+        }
+    });
+    sender
+}
+
+fn one(seed: u64, twice: bool, total: &Mutex<Total>) {
+    let _guard = guard(seed);
+    let outcome = std::panic::catch_unwind(|| run(Options::of(seed), false));
+    let lock = || total.lock().unwrap_or_else(PoisonError::into_inner);
+    let Ok(outcome) = outcome else {
+        println!("seed {seed} is red: it panicked");
+        lock().red.insert(seed, vec!["it panicked".to_owned()]);
+        return;
+    };
+    if twice {
+        let again = std::panic::catch_unwind(|| run(Options::of(seed), false));
+        if again.is_ok_and(|again| again.hash != outcome.hash) {
+            println!("seed {seed} is red: its second run was different");
+            lock().different.push(seed);
+        }
+    }
+    lock().add(outcome);
+}
+
+/// A seed takes about a second.
+const SEED_MAX: Duration = Duration::from_secs(300);
+
+fn report(total: &Total, took: Duration, twice: u64) -> ExitCode {
+    let hours = |time: Duration| time.as_secs_f64() / 3600.0;
+    println!("faults fired:");
+    for (kind, count) in &total.coverage {
+        println!("  {count:8}  {kind}");
+    }
+    println!("clients were told:");
+    for (kind, count) in &total.errors {
+        println!("  {count:8}  {kind}");
+    }
+    println!(
+        "{} seeds, {} red: {:.1} cluster-hours ({:.1} node-hours) in {:.0} s, {:.0} times real time",
+        total.seeds,
+        total.red.len() + total.different.len(),
+        hours(total.simulated),
+        hours(total.node_time),
+        took.as_secs_f64(),
+        total.simulated.as_secs_f64() / took.as_secs_f64().max(0.001),
+    );
+    println!(
+        "{} kinds of faults fired; {} writes acknowledged; {} operations in order; {} MiB searched",
+        total.coverage.len(),
+        total.acknowledged,
+        total.checked,
+        total.searched >> 20,
+    );
+    if twice > 0 {
+        println!("{twice} seeds ran twice; {} differed", total.different.len());
+    }
+    for seed in total.red.keys().chain(&total.different) {
+        println!("replay: cargo xtask sim --seed {seed}");
+    }
+    if total.red.is_empty() && total.different.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

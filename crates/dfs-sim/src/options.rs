@@ -1,0 +1,60 @@
+//! What one seed stands for: every choice of a run, drawn from it and printed with a failure.
+
+use std::time::Duration;
+
+use crate::faults::Fault;
+use crate::rng::Rng;
+
+/// The choices of one run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The seed they come from.
+    pub seed: u64,
+    /// How many machines.
+    pub machines: usize,
+    /// How many of them have no vault key.
+    pub keyless: usize,
+    /// How many clients work at once.
+    pub clients: usize,
+    /// Names they share.
+    pub names: usize,
+    /// Whether they ask for available mode.
+    pub available: bool,
+    /// How long they work.
+    pub work: Duration,
+    /// The longest pause between two operations of one client.
+    pub think: Duration,
+    /// Kinds of faults that may happen; none in a calm run.
+    pub faults: Vec<Fault>,
+    /// The mean time between faults.
+    pub between_faults: Duration,
+    /// The one machine whose disk may lose or change what it was given.
+    pub fragile: usize,
+    /// Whether logs are kept and searched as well: slower.
+    pub search_logs: bool,
+}
+
+impl Options {
+    /// Draws the choices of a seed: swarm testing, where each kind of fault is on in half of the
+    /// runs (Groce et al. 2012).
+    pub fn of(seed: u64) -> Self {
+        let mut rng = Rng::new(seed).fork(2);
+        let machines = 3 + rng.below(3) + if rng.per_mille(100) { rng.below(4) } else { 0 };
+        let calm = rng.per_mille(50);
+        let faults = Fault::ALL.iter().copied().filter(|_| !calm && rng.flip()).collect();
+        Self {
+            seed,
+            machines,
+            keyless: usize::from(rng.flip()),
+            clients: 2 + rng.below(4),
+            names: 3 + rng.below(8),
+            available: rng.per_mille(200),
+            work: Duration::from_secs(rng.between(40, 120)),
+            think: Duration::from_millis(rng.between(50, 2000)),
+            faults,
+            between_faults: Duration::from_millis(rng.between(1500, 10_000)),
+            fragile: rng.below(3),
+            search_logs: rng.per_mille(100),
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! One seed from beginning to end: form a cluster, work under faults, heal, compare, restart,
+//! compare again.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use dfs_server::Mode;
+use futures_util::future::join_all;
+use tokio::time::Instant;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+
+use crate::checker::{is_linearizable, zones_agree};
+use crate::cluster::{Cluster, Handle};
+use crate::faults::Injector;
+use crate::fs::{DiskFaults, contains};
+use crate::net::SimNet;
+use crate::options::Options;
+use crate::rng::Rng;
+use crate::trace::Trace;
+use crate::workload::{History, client, get};
+
+/// What became of one seed.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// What must never happen, and did; empty when all is well.
+    pub violations: Vec<String>,
+    /// A hash of everything that happened, and of how many events.
+    pub hash: ([u8; 32], u64),
+    /// How often each kind of fault fired.
+    pub coverage: BTreeMap<&'static str, u64>,
+    /// Simulated time.
+    pub simulated: Duration,
+    /// Machines.
+    pub machines: usize,
+    /// Writes and deletes that were acknowledged.
+    pub acknowledged: u64,
+    /// Operations whose order was checked.
+    pub checked: u64,
+    /// Bytes of disks without keys, of the wire and of logs that were searched for plaintext.
+    pub searched: u64,
+    /// What clients were told went wrong.
+    pub errors: BTreeMap<String, u64>,
+    /// What happened, line by line, when it was asked for.
+    pub lines: Vec<String>,
+    /// What the nodes logged, when lines were asked for.
+    pub log: String,
+}
+
+/// Runs a seed; `keep` keeps readable lines.
+///
+/// # Panics
+/// When the runtime cannot be built.
+pub fn run(options: Options, keep: bool) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime of one thread");
+    let log = Log::default();
+    let searched_log = log.clone();
+    let start = Arc::new(Mutex::new(None));
+    let _logging = (options.search_logs || keep).then(|| {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_ansi(false)
+            .with_timer(SimTime(start))
+            .with_writer(move || searched_log.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    });
+    let (seed, machines) = (options.seed, options.machines);
+    let ended =
+        async { tokio::time::timeout(RUN_MAX, simulate(Arc::new(options), keep, log)).await };
+    runtime.block_on(ended).unwrap_or_else(|_| Outcome {
+        seed,
+        violations: vec![format!("the run does not end within {RUN_MAX:?} of its own time")],
+        hash: ([0; 32], 0),
+        coverage: BTreeMap::new(),
+        simulated: RUN_MAX,
+        machines,
+        acknowledged: 0,
+        checked: 0,
+        searched: 0,
+        errors: BTreeMap::new(),
+        lines: Vec::new(),
+        log: String::new(),
+    })
+}
+
+async fn simulate(options: Arc<Options>, keep: bool, log: Log) -> Outcome {
+    let begin = Instant::now();
+    let trace = Trace::new(keep);
+    let rng = Rng::new(options.seed);
+    let needle = format!("CANARY{:010x}", rng.fork(5).draw() & 0xff_ffff_ffff).into_bytes();
+    let net = SimNet::new(rng.fork(6), trace.clone(), needle.clone());
+    let cluster = Cluster::new(options.seed, options.machines, options.keyless, net, trace.clone());
+    let cluster = Arc::new(tokio::sync::Mutex::new(cluster));
+    let history = History::new(options.seed, needle.clone(), trace.clone());
+
+    let formed = form(&cluster, &options).await;
+    if let Err(why) = formed {
+        history.violation(format!("the cluster does not form: {why}"));
+    } else {
+        work(&cluster, &options, &history).await;
+        let mut cluster = cluster.lock().await;
+        heal(&mut cluster, &history).await;
+        settle(&cluster, &options, &history, "after the faults").await;
+        compare(&cluster, &options, &history).await;
+        for host in 0..options.machines {
+            if !cluster.stop(host, Duration::from_secs(10)).await {
+                history.violation(format!("node {host} does not stop within 10 s"));
+            }
+        }
+        heal(&mut cluster, &history).await;
+        settle(&cluster, &options, &history, "after a restart").await;
+        compare(&cluster, &options, &history).await;
+    }
+    let checked = if options.available { 0 } else { check_order(&history) };
+    let mut cluster = cluster.lock().await;
+    let searched = search(&cluster, &options, &history, &needle, &log);
+    for host in 0..options.machines {
+        cluster.stop(host, Duration::from_secs(10)).await;
+    }
+    Outcome {
+        seed: options.seed,
+        violations: history.violations(),
+        hash: trace.hash(),
+        coverage: trace.coverage(),
+        simulated: begin.elapsed(),
+        machines: options.machines,
+        acknowledged: history.acknowledged(),
+        checked,
+        searched,
+        errors: history.errors(),
+        lines: trace.lines(),
+        log: if keep { String::from_utf8_lossy(&log.lock()).into_owned() } else { String::new() },
+    }
+}
+
+/// Starts the nodes in a random order.
+async fn form(cluster: &tokio::sync::Mutex<Cluster>, options: &Options) -> Result<(), String> {
+    let mut rng = Rng::new(options.seed).fork(7);
+    let mut left: Vec<usize> = (0..options.machines).collect();
+    let mut cluster = cluster.lock().await;
+    while !left.is_empty() {
+        let host = left.remove(rng.below(left.len()));
+        cluster.start(host).await.map_err(|error| format!("node {host}: {error}"))?;
+        tokio::time::sleep(Duration::from_millis(rng.between(1, 2000))).await;
+    }
+    let all: Vec<usize> = (0..options.machines).collect();
+    cluster.settled(&all, options.machines, FORM_MAX).await
+}
+
+async fn work(
+    cluster: &Arc<tokio::sync::Mutex<Cluster>>,
+    options: &Arc<Options>,
+    history: &History,
+) {
+    let end = Instant::now() + options.work;
+    let clients = (0..options.clients).map(|number| {
+        let (options, cluster, history) = (options.clone(), cluster.clone(), history.clone());
+        tokio::spawn(client(number, options, cluster, history, end))
+    });
+    let clients: Vec<_> = clients.collect();
+    let mut injector = Injector::new(options);
+    while Instant::now() < end {
+        tokio::time::sleep_until(injector.due().min(end)).await;
+        let mut cluster = cluster.lock().await;
+        injector.act(&mut cluster).await;
+        watch(&cluster, history);
+    }
+    // What is under way ends by itself; nothing is begun any more.
+    for done in join_all(clients).await {
+        if let Err(error) = done {
+            history.violation(format!("a client panicked: {error}"));
+        }
+    }
+}
+
+/// What a node may use at any moment.
+fn watch(cluster: &Cluster, history: &History) {
+    for host in 0..cluster.len() {
+        let tasks = cluster.task_count(host);
+        if tasks > TASKS_MAX {
+            history.violation(format!("node {host} has {tasks} tasks"));
+        }
+    }
+    let pipes = cluster.net.open_pipes();
+    if pipes > PIPES_OF_PAIR_MAX * cluster.len() * cluster.len() {
+        history.violation(format!("{pipes} pipes are open"));
+    }
+}
+
+/// Ends every fault and starts every node that is down.
+async fn heal(cluster: &mut Cluster, history: &History) {
+    cluster.net.heal();
+    for host in 0..cluster.len() {
+        cluster.net.set_paused(host, false);
+        cluster.disk(host).set_faults(|faults| *faults = DiskFaults::default());
+        cluster.clock(host).heal();
+        if cluster.has_failed(host) {
+            cluster.stop(host, Duration::from_secs(10)).await;
+        }
+    }
+    for host in 0..cluster.len() {
+        if cluster.is_running(host) {
+            continue;
+        }
+        if let Err(error) = cluster.start(host).await {
+            history.violation(format!("node {host} does not come back: {error} ({error:?})"));
+        }
+    }
+}
+
+async fn settle(cluster: &Cluster, options: &Options, history: &History, when: &str) {
+    let all: Vec<usize> = (0..options.machines).collect();
+    if let Err(why) = cluster.settled(&all, options.machines, SETTLE_MAX).await {
+        history.violation(format!("{when} the cluster does not settle: {why}"));
+    }
+}
+
+/// Reads every name from every node that can: all must see the same.
+async fn compare(cluster: &Cluster, options: &Options, history: &History) {
+    let mode = if options.available { Mode::Available } else { Mode::Quorum };
+    let handles: Vec<Handle> = (0..cluster.len())
+        .filter(|host| cluster.has_vault(*host))
+        .filter_map(|host| cluster.handle(host))
+        .collect();
+    for number in 0..options.names {
+        let name = history.name(number);
+        let mut seen = Vec::new();
+        for handle in &handles {
+            match get(handle, history, &name, mode).await {
+                Some(value) => seen.push(value),
+                None => history.violation(format!("name {number} cannot be read at rest")),
+            }
+        }
+        seen.dedup();
+        if seen.len() > 1 {
+            history.violation(format!("nodes disagree about name {number}: {seen:?}"));
+        }
+    }
+}
+
+/// Whether each name's history has an order; says how many operations were looked at.
+fn check_order(history: &History) -> u64 {
+    let mut checked = 0;
+    for (name, operations) in history.operations() {
+        let zones = zones_agree(&operations);
+        let search = is_linearizable(&operations);
+        if let (Some(zones), Some(search)) = (zones, search)
+            && zones != search
+        {
+            history.violation(format!("the checkers disagree about {name:.4}"));
+        }
+        if zones.or(search) == Some(false) {
+            history.violation(format!("what clients saw of {name:.4} has no order"));
+        }
+        if zones.or(search).is_some() {
+            checked += operations.len() as u64;
+        }
+    }
+    checked
+}
+
+/// Looks for plaintext where there must be none; says how many bytes it looked at.
+fn search(
+    cluster: &Cluster,
+    options: &Options,
+    history: &History,
+    needle: &[u8],
+    log: &Log,
+) -> u64 {
+    let mut looked = 0;
+    for host in 0..cluster.len() {
+        let (found, bytes) = cluster.disk(host).search(needle);
+        looked += bytes;
+        if found {
+            history.violation(format!("plaintext on the disk of node {host}"));
+        }
+    }
+    let (bytes, found) = cluster.net.searched();
+    looked += bytes;
+    if found {
+        history.violation("plaintext on the wire".to_owned());
+    }
+    if options.search_logs {
+        let log = log.lock();
+        looked += log.len() as u64;
+        if contains(&log, needle) {
+            history.violation("plaintext in a log".to_owned());
+        }
+    }
+    looked
+}
+
+/// The simulator's clock, for logs: seconds since the first line.
+struct SimTime(Arc<Mutex<Option<Instant>>>);
+
+impl FormatTime for SimTime {
+    fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
+        let mut start = self.0.lock().map_err(|_| std::fmt::Error)?;
+        let start = *start.get_or_insert_with(Instant::now);
+        write!(out, "{:9.3}", start.elapsed().as_secs_f64())
+    }
+}
+
+/// Everything logged.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A cluster forms in seconds.
+const FORM_MAX: Duration = Duration::from_secs(120);
+/// Redial, comparison and repair wait at most a minute or so between attempts.
+const SETTLE_MAX: Duration = Duration::from_secs(400);
+/// A run takes some minutes of its own time, and some more when it does not settle.
+const RUN_MAX: Duration = Duration::from_secs(7200);
+/// More tasks than any node needs for a few clients.
+const TASKS_MAX: usize = 2000;
+/// Two connections in use, those that give way to them, and attempts.
+const PIPES_OF_PAIR_MAX: usize = 32;
