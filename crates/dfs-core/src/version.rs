@@ -127,6 +127,11 @@ impl Record {
         Self { heads: BTreeMap::from([(version.vid, version)]) }
     }
 
+    /// A record of several versions, as they are: whether some supersede others is not looked at.
+    pub fn of_all(versions: impl IntoIterator<Item = Version>) -> Self {
+        Self { heads: versions.into_iter().map(|version| (version.vid, version)).collect() }
+    }
+
     /// The versions nobody has superseded.
     pub fn heads(&self) -> impl Iterator<Item = &Version> {
         self.heads.values()

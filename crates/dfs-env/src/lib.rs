@@ -17,6 +17,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod bug;
 mod fs;
 mod machine;
 mod memory_fs;
@@ -32,6 +33,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+#[cfg(feature = "bug-bank")]
+pub use bug::set_bug;
+pub use bug::{Bug, bug};
 pub use fs::{DirEntry, DiskSpace, FileLock, Metadata, OpenMode, Vfs, VfsFile, write_replacing};
 pub use machine::Machine;
 pub use memory_fs::MemoryFs;

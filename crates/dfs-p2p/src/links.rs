@@ -7,7 +7,7 @@ use std::time::Duration;
 use dfs_core::address::Address;
 use dfs_core::conn::replaces;
 use dfs_core::id::NodeId;
-use dfs_env::{Listener, Stream};
+use dfs_env::{Bug, Listener, Stream, bug};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::timeout;
@@ -79,6 +79,9 @@ impl Shared {
                 () = self.shutdown.cancelled() => break,
                 Some((target, ended)) = running.next() => {
                     let random = u32::from_be_bytes(self.env.random());
+                    if bug(Bug::NoRedial) && matches!(target, Target::Control(_)) {
+                        continue;
+                    }
                     // A dial that panicked brought nothing, and is tried again all the same.
                     dials.ended(self.env.mono(), &target, ended.unwrap_or(false), random);
                 }

@@ -9,6 +9,7 @@ use dfs_core::epoch::EpochState;
 use dfs_core::id::{BlobId, NodeId};
 use dfs_core::quorum::{Tally, Verdict};
 use dfs_core::refs::RefRow;
+use dfs_env::{Bug, bug};
 use dfs_p2p::CallError;
 use dfs_p2p::message::{Code, Priority, Request, Response};
 use dfs_store::ReadError;
@@ -258,6 +259,9 @@ impl Node {
         let others = others
             .filter(|node| *node != self.id && !replicas.contains(node) && self.is_reachable(node));
         candidates.extend(others.take(STRANGERS_ASKED_MAX));
+        if bug(Bug::FetchAsksOne) {
+            candidates.truncate(1);
+        }
         let mut candidates = candidates.into_iter();
         let mut asking = FuturesUnordered::new();
         let mut unanswered = Vec::new();

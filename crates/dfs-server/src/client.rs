@@ -7,6 +7,7 @@ use dfs_core::epoch::{EpochState, MemberState};
 use dfs_core::id::{DirId, RecordKey, from_hex, hex};
 use dfs_core::name::FilePath;
 use dfs_core::version::{Kind, Record, Version};
+use dfs_env::{Bug, bug};
 use tokio::io::AsyncRead;
 
 use crate::config::Mode;
@@ -16,7 +17,8 @@ use crate::error::Error;
 use crate::health::{self, Health};
 use crate::namespace::open_entry;
 use crate::node::Node;
-use crate::records::{Whom, Written};
+use crate::records::Written;
+use crate::scan::Whom;
 use crate::upload::CHUNK_BYTES;
 use crate::views::{Listed, ListedKind, Page, PeerState, PeerView, Stat, Stored};
 
@@ -78,6 +80,9 @@ impl Client {
         let (name, parents) = names.split_last().ok_or(dfs_core::name::NameError::Empty)?;
         // Before anything of the content is taken: whoever sends it hears of a refusal at once.
         let found = node.walk(path, mode).await?;
+        if bug(Bug::NameInLog) {
+            tracing::info!(%path, "storing");
+        }
         let mut dir = match found.dir {
             Some(dir) => dir,
             None => node.make_dirs(parents, mode).await?,
@@ -233,7 +238,9 @@ impl Client {
         }
         let tombstone = node.tombstone();
         let tombstone_vid = tombstone.vid;
-        node.write_version(key, &record, quorum, tombstone, mode).await?;
+        if !bug(Bug::DeleteNotWritten) {
+            node.write_version(key, &record, quorum, tombstone, mode).await?;
+        }
         let Some(dir) = entry.dir() else { return Ok(()) };
         // Someone may have stored into it meanwhile; one of the two notices.
         if let Err(not_empty) = self.need_empty(dir, path, mode).await {

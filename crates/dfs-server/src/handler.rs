@@ -12,7 +12,7 @@ use dfs_core::refs::RefRow;
 use dfs_core::steward::Joiner;
 use dfs_core::sync::{Table, differing};
 use dfs_core::version::Record;
-use dfs_env::BoxFuture;
+use dfs_env::{BoxFuture, Bug, bug};
 use dfs_p2p::message::{Answer, Call, Code, Origin, Refusal, Request, Response};
 use dfs_p2p::{Caller, Handler};
 use dfs_store::{ReadError, WriteError};
@@ -188,7 +188,9 @@ impl Node {
             }
             Request::ChunkPut(id) => {
                 self.need_replica(state, epoch, id.partition(state.bits))?;
-                self.store.put_blob(id, call.body).await.map_err(write_refused)?;
+                if !bug(Bug::BlobAckedUnwritten) {
+                    self.store.put_blob(id, call.body).await.map_err(write_refused)?;
+                }
                 self.repair.found(&id);
                 self.still(epoch, |state| {
                     self.need_replica(state, epoch, id.partition(state.bits))
@@ -249,7 +251,7 @@ impl Node {
         epoch: u64,
         partition: Partition,
     ) -> Result<(), Refusal> {
-        if epoch != 0 && state.row(partition).changed > epoch {
+        if epoch != 0 && state.row(partition).changed > epoch && !bug(Bug::StaleLayoutAccepted) {
             return Err(refusal(Code::StaleEpoch, "the partition has moved"));
         }
         if !state.is_replica(partition, &self.id) {
@@ -329,7 +331,9 @@ impl Node {
         for (row, _) in rows.iter().zip(before).filter(|(_, held)| !held) {
             // Its bytes should follow at once; if not, this node fetches them. Noted before the
             // row is kept, for the caller may give up, and this end with it, in between.
-            self.repair.want_later(row.blob, self.env.mono() + BODY_GRACE);
+            if !bug(Bug::ReferenceNotWanted) {
+                self.repair.want_later(row.blob, self.env.mono() + BODY_GRACE);
+            }
         }
         let held = self.store.merge_refs(rows).await.map_err(write_refused)?;
         done(Response::Held(held))

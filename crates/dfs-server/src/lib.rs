@@ -9,7 +9,7 @@
 //! | [`client`] | store, get, list, delete, status: the face |
 //! | `layout` | the epoch chain: adopt, catch up, decide |
 //! | `coordinate` | one request to many replicas, counted by quorum |
-//! | `records`, `blobs` | reading and writing records; storing and fetching blobs |
+//! | `records`, `scan`, `blobs` | reading and writing records; directories; storing and fetching blobs |
 //! | `upload`, `download` | a file as chunks, with bounded memory |
 //! | `namespace`, `entry` | directories: paths to records and back |
 //! | `handler` | answering peers |
@@ -43,6 +43,7 @@ mod namespace;
 mod node;
 mod records;
 mod repair;
+mod scan;
 pub mod server;
 mod sync;
 mod upload;

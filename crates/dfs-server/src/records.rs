@@ -6,10 +6,11 @@ use std::sync::Arc;
 use dfs_core::codec::Canonical;
 use dfs_core::epoch::{EpochState, Stage};
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{CertId, DirId, NodeId, Partition, RecordKey, VaultId, Vid, dir_partition};
+use dfs_core::id::{CertId, NodeId, Partition, RecordKey, Vid};
 use dfs_core::quorum::Tally;
 use dfs_core::version::{Kind, Place, Record, Version, merge, place_after};
 use dfs_core::writer::WriterCert;
+use dfs_env::{Bug, bug};
 use dfs_p2p::message::{Origin, Priority, Request, Response};
 use ed25519_dalek::Signer;
 use tracing::debug;
@@ -39,15 +40,6 @@ impl From<StepError> for ReadFailure {
     fn from(error: StepError) -> Self {
         Self::Step(error)
     }
-}
-
-/// Which replicas a scan asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Whom {
-    /// As many as the mode needs.
-    Enough,
-    /// Everyone who can be reached: before a directory is removed.
-    Everyone,
 }
 
 /// What a new version says.
@@ -161,7 +153,7 @@ impl Node {
         let both = set.len() == 2 && set.iter().all(|node| self.is_reachable(node));
         let step = Step {
             sets: vec![set],
-            needed: if needs_quorum {
+            needed: if needs_quorum && !bug(Bug::ReadAsksOne) {
                 Tally::<NodeId>::read_majority
             } else {
                 Tally::<NodeId>::any
@@ -303,12 +295,15 @@ impl Node {
     }
 
     /// Gives merged records back to their replicas, as many in a call as fit.
-    async fn write_back(
+    pub(crate) async fn write_back(
         self: &Arc<Self>,
         records: Vec<(RecordKey, Record)>,
         needs_quorum: bool,
         state: &Arc<EpochState>,
     ) -> Result<(), StepError> {
+        if bug(Bug::NoWriteBack) {
+            return Ok(());
+        }
         let mut calls: BTreeMap<Partition, Vec<Vec<(RecordKey, Record)>>> = BTreeMap::new();
         let mut bytes = 0;
         for (key, record) in records {
@@ -342,7 +337,7 @@ impl Node {
     ) -> Result<Reached, StepError> {
         let step = Step {
             sets: state.write_sets(key.partition(state.bits)),
-            needed: if needs_quorum {
+            needed: if needs_quorum && !bug(Bug::WriteNeedsOne) {
                 Tally::<NodeId>::write_majority
             } else {
                 Tally::<NodeId>::any
@@ -371,7 +366,10 @@ impl Node {
             // until it has caught up every write is its own.
             (tick, own) = (Hlc::from_unix_ms(now), fresh);
         }
-        let place = place_after(read, tick, own, fresh, quorum_read);
+        let mut place = place_after(read, tick, own, fresh, quorum_read);
+        if bug(Bug::StampsGoBack) {
+            place.hlc = Hlc::from_unix_ms(now);
+        }
         let cert = self.own_cert().await?;
         let version = self.sign(&key, place, draft, cert.id())?;
         let record = Record::of(version);
@@ -388,7 +386,7 @@ impl Node {
                     let have = set.iter().filter(|node| nodes.contains(node)).count();
                     have >= Tally::<NodeId>::write_majority(set.len())
                 };
-                if !sets.iter().all(by_majority) {
+                if !sets.iter().all(by_majority) && !bug(Bug::ActorNeverRenewed) {
                     self.renew_actor();
                 }
                 Ok(Written {
@@ -470,116 +468,6 @@ impl Node {
         self.store.put_cert(&cert).await?;
         Ok(self.remember_cert(*cert))
     }
-
-    /// All records of a directory, as a read quorum knows them.
-    pub(crate) async fn scan_dir(
-        self: &Arc<Self>,
-        vault: VaultId,
-        dir: DirId,
-        mode: Mode,
-        whom: Whom,
-    ) -> Result<BTreeMap<RecordKey, Record>, Error> {
-        self.with_layout(|state| self.scan_attempt(vault, dir, mode, whom, state)).await
-    }
-
-    async fn scan_attempt(
-        self: &Arc<Self>,
-        vault: VaultId,
-        dir: DirId,
-        mode: Mode,
-        whom: Whom,
-        state: Arc<EpochState>,
-    ) -> Result<BTreeMap<RecordKey, Record>, StepError> {
-        let needs_quorum = self.is_quorum(mode, &state);
-        let partition = dir_partition(&vault, &dir, state.bits);
-        let set = state.read_set(partition);
-        let enough = if needs_quorum { Tally::<NodeId>::read_majority(set.len()) } else { 1 };
-        let reachable = set.iter().filter(|node| self.is_reachable(node)).count();
-        let enough = match whom {
-            Whom::Enough => enough,
-            Whom::Everyone => enough.max(reachable),
-        };
-        // The nearest first: this node, then whoever is connected.
-        let mut order = set;
-        order.sort_by_key(|node| (*node != self.id, !self.is_reachable(node)));
-        let mut all: BTreeMap<RecordKey, Record> = BTreeMap::new();
-        let mut copies: BTreeMap<RecordKey, usize> = BTreeMap::new();
-        let mut differ = Vec::new();
-        let (mut answered, mut failures) = (0, Vec::new());
-        for node in order {
-            if answered == enough {
-                break;
-            }
-            match self.scan_one(&node, vault, dir, state.epoch).await {
-                Ok(records) => {
-                    answered += 1;
-                    for (key, record) in records {
-                        *copies.entry(key).or_default() += 1;
-                        let ours = all.entry(key).or_insert_with(|| record.clone());
-                        if *ours != record {
-                            *ours = merge(ours, &record);
-                            differ.push(key);
-                        }
-                    }
-                }
-                Err(StepError::Stale) => return Err(StepError::Stale),
-                Err(StepError::Failed(error)) => failures.push((node, error.to_string())),
-            }
-        }
-        if answered < enough {
-            return Err(Error::Unavailable(failures).into());
-        }
-        differ.extend(copies.iter().filter(|(_, n)| **n < answered).map(|(key, _)| *key));
-        differ.sort_unstable();
-        differ.dedup();
-        let apart = differ.into_iter().map(|key| (key, all[&key].clone())).collect();
-        self.write_back(apart, needs_quorum, &state).await?;
-        Ok(all)
-    }
-
-    async fn scan_one(
-        self: &Arc<Self>,
-        node: &NodeId,
-        vault: VaultId,
-        dir: DirId,
-        epoch: u64,
-    ) -> Result<Vec<(RecordKey, Record)>, StepError> {
-        let mut all = Vec::new();
-        let mut after = None;
-        loop {
-            let request = Request::DirScan { vault, dir, after };
-            let ask = Ask { deadline: SCAN_DEADLINE, ..Ask::new(Priority::Records, request) };
-            let (records, more) = match self.ask(node, epoch, ask).await {
-                Ok((Response::Records { records, more }, _)) => (records, more),
-                Ok(_) => return Err(Error::Unavailable(Vec::new()).into()),
-                Err(error) if error.code() == Some(dfs_p2p::message::Code::StaleEpoch) => {
-                    return Err(StepError::Stale);
-                }
-                Err(error) => {
-                    return Err(Error::Unavailable(vec![(*node, error.to_string())]).into());
-                }
-            };
-            if more && records.is_empty() {
-                let why = "it sent an empty page".to_owned();
-                return Err(Error::Unavailable(vec![(*node, why)]).into());
-            }
-            for (key, record) in records {
-                let in_order = after.is_none_or(|last: [u8; 16]| *key.tag.as_bytes() > last);
-                if key.vault != vault || key.dir != dir || !in_order {
-                    let why = "it sent other records than asked for".to_owned();
-                    return Err(Error::Unavailable(vec![(*node, why)]).into());
-                }
-                after = Some(*key.tag.as_bytes());
-                if *node != self.id {
-                    self.verify_record(node, &key, &record).await?;
-                }
-                all.push((key, record));
-            }
-            if !more {
-                return Ok(all);
-            }
-        }
-    }
 }
 
 fn take_in(merged: &mut [Record], differ: &mut [bool], records: Vec<Record>, is_first: bool) {
@@ -593,7 +481,5 @@ fn take_in(merged: &mut [Record], differ: &mut [bool], records: Vec<Record>, is_
     }
 }
 
-/// A page of a large directory, on a busy peer.
-const SCAN_DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
 /// Records given back in one call: half a frame.
 const WRITE_BACK_BYTES: usize = 128 * 1024;

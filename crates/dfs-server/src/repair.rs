@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, Partition, PartitionBits};
+use dfs_env::{Bug, bug};
 use dfs_p2p::message::Priority;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -41,6 +42,7 @@ struct Queue {
 struct Want {
     at: Option<Instant>,
     tries: u32,
+    since: Instant,
 }
 
 /// What became of one attempt.
@@ -92,7 +94,8 @@ impl Repair {
         }
         // Someone needs it now, whatever was found out before.
         queue.parked.remove(&id);
-        let want = queue.wanted.entry(id).or_insert(Want { at, tries: 0 });
+        let since = Instant::now();
+        let want = queue.wanted.entry(id).or_insert(Want { at, tries: 0, since });
         want.at = match (want.at, at) {
             (Some(old), Some(new)) => Some(old.min(new)),
             _ => None,
@@ -111,7 +114,7 @@ impl Repair {
     pub(crate) fn retry_all(&self) {
         let mut queue = self.queue();
         for want in queue.wanted.values_mut().filter(|want| want.tries > 0) {
-            *want = Want { at: None, tries: 1 };
+            *want = Want { at: None, tries: 1, ..*want };
         }
         drop(queue);
         self.wake.notify_one();
@@ -121,8 +124,8 @@ impl Repair {
     pub(crate) fn queue_len(&self, now: Instant) -> u64 {
         let queue = self.queue();
         let missing = |(id, want): &(&BlobId, &Want)| {
-            let due = want.tries > 0 || want.at.is_none_or(|at| at <= now);
-            due && !queue.parked.contains(id)
+            let due = want.at.is_none_or(|at| at <= now) || now - want.since >= ON_ITS_WAY;
+            (due || want.tries > 0) && !queue.parked.contains(id)
         };
         queue.wanted.iter().filter(missing).count() as u64
     }
@@ -176,6 +179,9 @@ impl Repair {
                     queue.parked.insert(id);
                 } else {
                     queue.parked.remove(&id);
+                }
+                if bug(Bug::RepairGivesUp) {
+                    queue.wanted.remove(&id);
                 }
                 if let Some(want) = queue.wanted.get_mut(&id) {
                     let wait = RETRY_FIRST * 2u32.saturating_pow(want.tries.min(16));
@@ -315,6 +321,8 @@ impl Node {
 
 /// Blobs that wait at once; what does not fit is found again by looking through the references.
 const WANTED_MAX: usize = 65_536;
+/// A blob that follows its reference takes less; one that takes longer is told of as missing.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
 /// Fetches under way at once: enough to fill a line, few enough to leave room for users.
 const FETCHES_MAX: usize = 4;
 /// The first wait after a failed attempt.

@@ -48,6 +48,8 @@ pub struct DiskFaults {
     pub slow: u32,
     /// The operation with this number fails, and no other.
     pub fail_at: Option<(u64, i32)>,
+    /// When that operation is a sync, what it should have kept is dropped.
+    pub fail_drops: bool,
     /// The power fails at the operation with this number.
     pub cut_at: Option<u64>,
 }
@@ -473,7 +475,17 @@ impl VfsFile for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.fs.begin(Kind::Sync, 0)?;
+        let begun = self.fs.begin(Kind::Sync, 0);
+        let mut state = match begun {
+            Ok(state) => state,
+            Err(error) => {
+                let mut state = self.fs.disk.state();
+                if state.faults.fail_drops && error.raw_os_error() == Some(EIO) {
+                    state.disk.lose_unsynced(self.inode);
+                }
+                return Err(error);
+            }
+        };
         let drawn = state.faults.sync;
         let drawn = drawn.filter(|(chance, _)| state.rng.per_mille(*chance));
         let policy = match drawn {

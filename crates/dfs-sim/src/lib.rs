@@ -9,11 +9,15 @@
 //! | [`net`], [`fs`], [`disk`] | links and disks, with everything that goes wrong with them |
 //! | [`faults`] | what goes wrong, when, and when it is over |
 //! | [`workload`], [`checker`] | clients, and whether what they saw is allowed |
+//! | [`crash_states`] | every place where the power can fail in the life of a store |
 //! | [`trace`], [`rng`] | what happened, as a hash; the one source of chance |
 #![allow(missing_debug_implementations, reason = "nobody prints a simulation")]
 
+#[cfg(feature = "bug-bank")]
+pub mod bug_bank;
 pub mod checker;
 pub mod cluster;
+pub mod crash_states;
 pub mod disk;
 pub mod faults;
 pub mod fs;

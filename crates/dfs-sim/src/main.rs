@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Parser;
+use dfs_sim::crash_states::explore;
 use dfs_sim::options::Options;
 use dfs_sim::run::{Outcome, run};
 
@@ -26,6 +27,13 @@ struct Args {
     /// How many seeds of the first run twice, to see that both runs are the same
     #[arg(long, default_value_t = 0)]
     twice: u64,
+    /// Instead of seeds: fails the power, and each operation, at every N-th operation of a store
+    #[arg(long, value_name = "N")]
+    crash_states: Option<u64>,
+    /// Instead of seeds: switches on one seeded bug after the other, to see which are found
+    #[cfg(feature = "bug-bank")]
+    #[arg(long)]
+    bug_bank: bool,
     /// Seeds at once
     #[arg(long)]
     threads: Option<usize>,
@@ -33,10 +41,56 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match args.seed {
-        Some(seed) => replay(seed),
-        None => many(&args),
+    #[cfg(feature = "bug-bank")]
+    if args.bug_bank {
+        return bug_bank(args.seeds, threads(&args));
     }
+    match (args.crash_states, args.seed) {
+        (Some(stride), _) => crash_states(stride.max(1), threads(&args)),
+        (None, Some(seed)) => replay(seed),
+        (None, None) => many(&args),
+    }
+}
+
+fn threads(args: &Args) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    args.threads.unwrap_or_else(cores)
+}
+
+fn crash_states(stride: u64, threads: usize) -> ExitCode {
+    let report = explore(stride, threads);
+    report.violations.iter().take(50).for_each(|why| println!("red: {why}"));
+    println!(
+        "{} operations, {} states, {} acknowledged writes found again; {} red",
+        report.operations,
+        report.states,
+        report.acknowledged,
+        report.violations.len()
+    );
+    if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Seeds after the first red one that tell how often a bug is noticed.
+#[cfg(feature = "bug-bank")]
+const MORE: u64 = 5;
+
+/// One bug in the bank may go unnoticed for each ten.
+#[cfg(feature = "bug-bank")]
+fn bug_bank(limit: u64, threads: usize) -> ExitCode {
+    // A bug's panics are findings, not news.
+    std::panic::set_hook(Box::new(|_| ()));
+    println!("| bug | first red seed | red of the next {MORE} | what it said |");
+    println!("| --- | --- | --- | --- |");
+    let findings = dfs_sim::bug_bank::explore(limit, MORE, threads, |finding| {
+        let (seed, said) = match &finding.caught {
+            Some((seed, said)) => (seed.to_string(), said.chars().take(60).collect()),
+            None => ("none".to_owned(), String::new()),
+        };
+        println!("| {:?} | {seed} | {} | {said} |", finding.bug, finding.red.0);
+    });
+    let caught = findings.iter().filter(|finding| finding.caught.is_some()).count();
+    println!("{caught} of {} bugs were found", findings.len());
+    if caught * 10 >= findings.len() * 9 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn replay(seed: u64) -> ExitCode {
@@ -95,9 +149,8 @@ fn many(args: &Args) -> ExitCode {
     let started = tokio::time::Instant::now();
     let next = AtomicU64::new(0);
     let total = Mutex::new(Total::default());
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
-        for _ in 0..args.threads.unwrap_or(cores) {
+        for _ in 0..threads(args) {
             scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);

@@ -192,12 +192,18 @@ fn size(rng: &mut Rng) -> usize {
 /// Waits for an operation, unless its node dies or it takes for ever: then nobody knows.
 async fn outcome<T>(
     handle: &Handle,
+    history: &History,
     operation: impl Future<Output = Result<T, Error>>,
 ) -> Option<Result<T, Error>> {
     tokio::select! {
         biased;
         () = handle.gone.cancelled() => None,
-        done = timeout(OPERATION_MAX, operation) => done.ok(),
+        done = timeout(OPERATION_MAX, operation) => {
+            if done.is_err() {
+                history.violation(format!("an operation takes longer than {OPERATION_MAX:?}"));
+            }
+            done.ok()
+        }
     }
 }
 
@@ -205,7 +211,7 @@ async fn put(handle: &Handle, history: &History, name: &str, len: usize, mode: M
     let path = FilePath::parse(name).expect("a name of ours");
     let (id, content) = history.new_content(len);
     let start = history.now();
-    let done = outcome(handle, handle.client.store(&path, &content[..], mode)).await;
+    let done = outcome(handle, history, handle.client.store(&path, &content[..], mode)).await;
     let end = match done {
         Some(Ok(_)) => {
             history.inner().acknowledged += 1;
@@ -223,7 +229,7 @@ async fn put(handle: &Handle, history: &History, name: &str, len: usize, mode: M
 async fn remove(handle: &Handle, history: &History, name: &str, mode: Mode) {
     let path = FilePath::parse(name).expect("a name of ours");
     let start = history.now();
-    let done = outcome(handle, handle.client.remove(&path, mode)).await;
+    let done = outcome(handle, history, handle.client.remove(&path, mode)).await;
     let (end, action) = match done {
         Some(Ok(())) => {
             history.inner().acknowledged += 1;
@@ -242,7 +248,7 @@ async fn remove(handle: &Handle, history: &History, name: &str, mode: Mode) {
 /// Reads a name and checks every byte; says what it saw.
 pub async fn get(handle: &Handle, history: &History, name: &str, mode: Mode) -> Option<Value> {
     let start = history.now();
-    let value = match outcome(handle, read(&handle.client, name, mode)).await? {
+    let value = match outcome(handle, history, read(&handle.client, name, mode)).await? {
         Ok(content) => {
             let id = history.identify(&content);
             if id.is_none() {
@@ -273,7 +279,7 @@ async fn read(client: &Client, name: &str, mode: Mode) -> Result<Vec<u8>, Error>
 }
 
 async fn list(handle: &Handle, history: &History, mode: Mode) {
-    let listed = outcome(handle, handle.client.list("", true, "", LISTED_MAX, mode)).await;
+    let listed = outcome(handle, history, handle.client.list("", true, "", LISTED_MAX, mode)).await;
     match listed {
         Some(Ok(page)) => {
             let order: Vec<String> = page.entries.iter().map(dfs_server::Listed::order).collect();

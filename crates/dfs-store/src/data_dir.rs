@@ -47,6 +47,8 @@ impl DataDir {
         refuse_foreign(fs, root)?;
         let lock = fs.lock(&root.join("lock"), false).map_err(io)?;
         let lock = lock.ok_or_else(|| OpenStoreError::Locked(root.to_owned()))?;
+        // The mark that makes the directory ours lasts before anything else is put there.
+        fs.sync_dir(root).map_err(io)?;
         check_format(fs, root)?;
         for name in ["blobs", "tmp", "quarantine"] {
             fs.create_dir_all(&root.join(name)).map_err(io)?;

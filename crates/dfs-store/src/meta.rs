@@ -16,7 +16,7 @@ use dfs_core::id::{
 use dfs_core::refs::RefRow;
 use dfs_core::sync::{Root, Table};
 use dfs_core::version::{Record, merge};
-use dfs_env::{Env, OpenMode, VfsFile};
+use dfs_env::{Bug, Env, OpenMode, VfsFile, bug};
 use redb::{
     Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
 };
@@ -70,6 +70,9 @@ impl Meta {
         let mut inner = self.db.begin_write()?;
         // Stored bytes come from peers: two phases keep a crafted page from passing as a commit.
         inner.set_two_phase_commit(true);
+        if bug(Bug::CommitNotDurable) {
+            inner.set_durability(redb::Durability::None).map_err(redb::Error::from)?;
+        }
         let mut tx = MetaTx { inner };
         let value = work(&mut tx)?;
         tx.inner.commit()?;
@@ -131,7 +134,16 @@ impl MetaTx {
             Some(Err(_)) => return Ok(Err(Unmergeable::Damaged)),
             None => Record::default(),
         };
-        let merged = merge(&ours, theirs);
+        let mut merged = merge(&ours, theirs);
+        if bug(Bug::MergeKeepsNewestOnly)
+            && let Some(winner) = merged.winner()
+        {
+            merged = Record::of(winner.clone());
+        }
+        if bug(Bug::MergeKeepsEverything) {
+            let all = ours.heads().chain(theirs.heads());
+            merged = Record::of_all(all.cloned());
+        }
         if merged == ours {
             return Ok(Ok(false));
         }

@@ -16,7 +16,7 @@ use dfs_core::refs::RefRow;
 use dfs_core::sync::{Root, Table};
 use dfs_core::version::Record;
 use dfs_core::writer::WriterCert;
-use dfs_env::{Env, Task, write_replacing};
+use dfs_env::{Bug, Env, Task, bug, write_replacing};
 use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, mpsc, oneshot};
 use tracing::{error, warn};
 
@@ -149,6 +149,9 @@ impl Store {
         if !inner.space.admits(&inner.env, Purpose::Blob, u64::from(len))? {
             return Err(WriteError::NoSpace);
         }
+        if bug(Bug::IndexBeforeFile) {
+            self.add_blob(id, len).await?;
+        }
         let (env, chunks) = (inner.env.clone(), inner.chunks.clone());
         let write = move || {
             if BlobId::of(&bytes) != id || Header::parse(&bytes).is_err() {
@@ -217,6 +220,9 @@ impl Store {
         let order = self.0.rename_lock(&id).await;
         let (space, aside) = (self.0.space.clone(), self.0.set_aside.clone());
         let forget = move |tx: &mut MetaTx| {
+            if bug(Bug::QuarantineKeepsIndex) {
+                return Ok(());
+            }
             if let Some(len) = tx.remove_blob(&id)? {
                 space.remove(u64::from(len));
                 aside.lock().expect("no holder of this lock panics").insert(id);

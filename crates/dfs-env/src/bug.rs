@@ -1,0 +1,94 @@
+//! Seeded bugs, to see that the simulator finds them.
+//!
+//! A build without the feature `bug-bank` has none: [`bug`] is a constant then. With it, the
+//! simulator switches one on for its own thread.
+
+/// One bug that someone could have made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is named by what it does, and stands at the line it breaks")]
+pub enum Bug {
+    SkipFileSync,
+    SkipDirSync,
+    IndexBeforeFile,
+    CommitNotDurable,
+    ReadUnchecked,
+    QuarantineKeepsIndex,
+    MergeKeepsNewestOnly,
+    MergeKeepsEverything,
+    ReadAsksOne,
+    WriteNeedsOne,
+    NoWriteBack,
+    FailuresCountAsAcks,
+    ActorNeverRenewed,
+    ReferenceNotWanted,
+    SyncSkipsPartitions,
+    StaleLayoutAccepted,
+    SyncedTooEarly,
+    NameInLog,
+    DeleteNotWritten,
+    FetchAsksOne,
+    RepairGivesUp,
+    NoRedial,
+    StampsGoBack,
+    BlobAckedUnwritten,
+}
+
+impl Bug {
+    /// Every bug in the bank.
+    pub const ALL: [Self; 24] = [
+        Self::SkipFileSync,
+        Self::SkipDirSync,
+        Self::IndexBeforeFile,
+        Self::CommitNotDurable,
+        Self::ReadUnchecked,
+        Self::QuarantineKeepsIndex,
+        Self::MergeKeepsNewestOnly,
+        Self::MergeKeepsEverything,
+        Self::ReadAsksOne,
+        Self::WriteNeedsOne,
+        Self::NoWriteBack,
+        Self::FailuresCountAsAcks,
+        Self::ActorNeverRenewed,
+        Self::ReferenceNotWanted,
+        Self::SyncSkipsPartitions,
+        Self::StaleLayoutAccepted,
+        Self::SyncedTooEarly,
+        Self::NameInLog,
+        Self::DeleteNotWritten,
+        Self::FetchAsksOne,
+        Self::RepairGivesUp,
+        Self::NoRedial,
+        Self::StampsGoBack,
+        Self::BlobAckedUnwritten,
+    ];
+}
+
+#[cfg(feature = "bug-bank")]
+mod bank {
+    use std::cell::Cell;
+
+    use super::Bug;
+
+    thread_local! {
+        static CURRENT: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Whether this bug is switched on for this thread.
+    pub fn bug(bug: Bug) -> bool {
+        CURRENT.get() == Some(bug)
+    }
+
+    /// Switches a bug on for this thread, or all of them off.
+    pub fn set_bug(bug: Option<Bug>) {
+        CURRENT.set(bug);
+    }
+}
+
+#[cfg(feature = "bug-bank")]
+pub use bank::{bug, set_bug};
+
+/// Whether this bug is switched on: never, in this build.
+#[cfg(not(feature = "bug-bank"))]
+pub const fn bug(_bug: Bug) -> bool {
+    false
+}

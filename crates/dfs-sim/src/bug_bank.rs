@@ -1,0 +1,61 @@
+//! How many seeds it takes to notice each bug in the bank.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dfs_env::{Bug, set_bug};
+
+use crate::options::Options;
+use crate::run::run;
+
+/// What became of one bug.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// The bug.
+    pub bug: Bug,
+    /// The first red seed and what it said; `None` when none was red.
+    pub caught: Option<(u64, String)>,
+    /// Of the seeds after it that were run as well, how many were red.
+    pub red: (u64, u64),
+}
+
+/// Runs seeds under each bug until one is red, at most `limit`, then `more` to see how often.
+/// `tell` hears of each as soon as it is known.
+///
+/// # Panics
+/// When a thread panics.
+pub fn explore(limit: u64, more: u64, threads: usize, tell: fn(&Finding)) -> Vec<Finding> {
+    let next = AtomicUsize::new(0);
+    let mut findings = std::thread::scope(|scope| {
+        let worker = || {
+            let mut found = Vec::new();
+            while let Some(bug) = Bug::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+                set_bug(Some(*bug));
+                let finding = one(*bug, limit, more);
+                set_bug(None);
+                tell(&finding);
+                found.push(finding);
+            }
+            found
+        };
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("no panic")).collect::<Vec<_>>()
+    });
+    findings.sort_by_key(|finding| finding.bug as usize);
+    findings
+}
+
+fn one(bug: Bug, limit: u64, more: u64) -> Finding {
+    let caught = (1..=limit).find_map(|seed| Some((seed, red(seed)?)));
+    let after = caught.as_ref().map_or(0..0, |(first, _)| first + 1..first + 1 + more);
+    let count = after.filter(|seed| red(*seed).is_some()).count();
+    Finding { bug, caught, red: (count as u64, more) }
+}
+
+/// What a seed says, when it is red.
+fn red(seed: u64) -> Option<String> {
+    let outcome = std::panic::catch_unwind(|| run(Options::of(seed), false));
+    match outcome {
+        Ok(outcome) => outcome.violations.into_iter().next(),
+        Err(_) => Some("it panicked".to_owned()),
+    }
+}
