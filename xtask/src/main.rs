@@ -2,10 +2,13 @@
 //!
 //! Nothing here imports a crate of dfs: it runs the binaries, as a user would.
 
+mod chaos;
 mod check;
 mod cluster;
 mod demo;
+mod netns;
 mod nodes;
+mod sim;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +30,10 @@ enum Task {
     Cluster(cluster::Args),
     /// Store, kill, read, restart, catch up: the main job, unattended
     Demo(demo::Args),
+    /// Faults on real nodes, and a check of everything acknowledged after each
+    Chaos(chaos::Args),
+    /// Seeded simulation of whole clusters: many seeds, or one replayed
+    Sim(sim::Args),
     /// Everything CI checks
     Check,
     /// Repository rules that no other tool holds
@@ -37,6 +44,8 @@ fn main() -> ExitCode {
     let result = match Args::parse().task {
         Task::Cluster(args) => cluster::run(&args),
         Task::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Chaos(args) => chaos::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Sim(args) => sim::run(&args),
         Task::Check => check::run().map(|()| ExitCode::SUCCESS),
         Task::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
     };

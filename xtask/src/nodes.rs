@@ -1,15 +1,20 @@
 //! Real nodes as child processes: started, killed, restarted, and never left behind.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::netns::Namespace;
 use crate::{root, target_dir};
 
 /// Builds the release binaries and says where they are.
@@ -25,35 +30,92 @@ pub(crate) fn build() -> Result<PathBuf> {
 
 /// A cluster of nodes on loopback, with everything it owns below one directory.
 pub(crate) struct Cluster {
-    bin: PathBuf,
+    client: Client,
     dir: PathBuf,
-    base_port: u16,
     echo: bool,
     nodes: Vec<Option<Node>>,
+    /// Nodes whose data is elsewhere than in `dir`.
+    data_dirs: BTreeMap<usize, PathBuf>,
+}
+
+/// What it takes to run client commands against the nodes; cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    bin: PathBuf,
+    config_dir: PathBuf,
+    base_port: u16,
+    /// The network of each node; empty when all are on the machine's own loopback.
+    namespaces: Arc<Vec<Namespace>>,
 }
 
 struct Node {
     child: Child,
-    echo: Option<std::thread::JoinHandle<()>>,
+    echo: Option<JoinHandle<()>>,
+    /// Brings the node's first line, or nothing when it ended without one.
+    ready: Receiver<String>,
+}
+
+impl Client {
+    pub(crate) fn port(&self, at: usize) -> Result<u16> {
+        Ok(self.base_port + u16::try_from(at)?)
+    }
+
+    /// A client command against one node.
+    pub(crate) fn command(&self, at: usize) -> Result<Command> {
+        let mut command = Command::new(self.bin.join("dfs"));
+        command.env("DFS_CONFIG_DIR", &self.config_dir);
+        command.arg("--node").arg(format!(":{}", self.port(at)?));
+        Ok(command)
+    }
+
+    /// Starts a command where the node is.
+    pub(crate) fn spawn(&self, at: usize, command: &mut Command) -> Result<Child> {
+        let child = match self.namespaces.get(at) {
+            Some(namespace) => namespace.within(|| command.spawn())?,
+            None => command.spawn(),
+        };
+        child.with_context(|| format!("cannot run {}", command.get_program().display()))
+    }
 }
 
 impl Cluster {
     pub(crate) fn new(bin: PathBuf, dir: PathBuf, base_port: u16, echo: bool) -> Result<Self> {
         fs::create_dir_all(&dir)?;
         let dir = dir.canonicalize()?;
-        Ok(Self { bin, dir, base_port, echo, nodes: Vec::new() })
+        let (config_dir, namespaces) = (dir.join("config"), Arc::default());
+        let client = Client { bin, config_dir, base_port, namespaces };
+        Ok(Self { client, dir, echo, nodes: Vec::new(), data_dirs: BTreeMap::new() })
+    }
+
+    /// Nodes that are added from now on live in these networks, one in each.
+    pub(crate) fn use_namespaces(&mut self, namespaces: Arc<Vec<Namespace>>) {
+        self.client.namespaces = namespaces;
+    }
+
+    /// Keeps a node's data in another place; before it is added.
+    pub(crate) fn place_data(&mut self, at: usize, dir: PathBuf) {
+        self.data_dirs.insert(at, dir);
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     pub(crate) fn port(&self, at: usize) -> Result<u16> {
-        Ok(self.base_port + u16::try_from(at)?)
+        self.client.port(at)
     }
 
     pub(crate) fn config_dir(&self) -> PathBuf {
-        self.dir.join("config")
+        self.client.config_dir.clone()
     }
 
     pub(crate) fn bin(&self) -> &Path {
-        &self.bin
+        &self.client.bin
+    }
+
+    /// Where a node's log is.
+    pub(crate) fn log(&self, at: usize) -> Result<PathBuf> {
+        Ok(self.dir.join(format!("node-{}.log", self.port(at)?)))
     }
 
     /// Starts the next node; every node but the first begins with the first.
@@ -64,35 +126,47 @@ impl Cluster {
 
     /// Starts a node that does not run, on the same data as before, and waits until it is ready.
     pub(crate) fn start(&mut self, at: usize) -> Result<()> {
+        self.spawn(at)?;
+        let node = self.nodes[at].as_ref().context("it was started")?;
+        let line = node.ready.recv_timeout(READY_MAX).unwrap_or_default();
+        if !line.starts_with("ready ") {
+            let log = self.log(at)?;
+            bail!("the node on :{} did not start; see {}", self.port(at)?, log.display());
+        }
+        Ok(())
+    }
+
+    /// Starts a node that does not run, without waiting for anything.
+    pub(crate) fn spawn(&mut self, at: usize) -> Result<()> {
         let port = self.port(at)?;
-        let mut command = Command::new(self.bin.join("dfs-node"));
+        let data_dir = self.data_dirs.get(&at).cloned();
+        let mut command = Command::new(self.bin().join("dfs-node"));
         command
             .arg("--listen")
             .arg(format!("127.0.0.1:{port}"))
             .arg("--data-dir")
-            .arg(self.dir.join(format!("node-{port}")))
+            .arg(data_dir.unwrap_or_else(|| self.dir.join(format!("node-{port}"))))
             .arg("--config-dir")
             .arg(self.config_dir());
         if at > 0 {
-            command.arg("--bootstrap").arg(format!("127.0.0.1:{}", self.base_port));
+            command.arg("--bootstrap").arg(format!("127.0.0.1:{}", self.port(0)?));
         }
         // A group of its own, so that Ctrl-C reaches the nodes through us, in order.
         command.env("NO_COLOR", "1").process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().context("cannot start dfs-node")?;
+        let mut child = self.client.spawn(at, &mut command)?;
         let stderr = child.stderr.take().context("stderr is piped")?;
-        let log = self.dir.join(format!("node-{port}.log"));
-        let log = File::options().create(true).append(true).open(log)?;
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        let log = File::options().create(true).append(true).open(self.log(at)?)?;
         let prefix = self.echo.then(|| format!("[{port}] "));
         let echo = std::thread::spawn(move || copy_lines(BufReader::new(stderr), log, prefix));
-        let stdout = child.stdout.take().context("stdout is piped")?;
-        self.nodes[at] = Some(Node { child, echo: Some(echo) });
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        if !line.starts_with("ready ") {
-            let log = self.dir.join(format!("node-{port}.log"));
-            bail!("the node on :{port} did not start; see {}", log.display());
-        }
+        let (sender, ready) = sync_channel(1);
+        std::thread::spawn(move || {
+            let first = BufReader::new(stdout).lines().map_while(Result::ok).next();
+            // Nobody may wait for it.
+            let _ = sender.send(first.unwrap_or_default());
+        });
+        self.nodes[at] = Some(Node { child, echo: Some(echo), ready });
         Ok(())
     }
 
@@ -105,9 +179,44 @@ impl Cluster {
         Ok(())
     }
 
+    /// Sends a signal to a node that runs.
+    pub(crate) fn signal(&mut self, at: usize, signal: Signal) {
+        if let Some(node) = &mut self.nodes[at] {
+            node.signal(signal);
+        }
+    }
+
+    /// How a node ended by itself, if it did.
+    pub(crate) fn ended(&mut self, at: usize) -> Result<Option<ExitStatus>> {
+        match &mut self.nodes[at] {
+            Some(node) => Ok(node.child.try_wait()?),
+            None => Ok(None),
+        }
+    }
+
+    /// Asks one node to end, which must succeed within `limit`; gives how long it took.
+    pub(crate) fn stop_one(&mut self, at: usize, limit: Duration) -> Result<Duration> {
+        let started = Instant::now();
+        self.signal(at, Signal::TERM);
+        let status = loop {
+            if let Some(status) = self.ended(at)? {
+                break status;
+            }
+            let port = self.port(at)?;
+            ensure!(started.elapsed() < limit, "the node on :{port} did not end within {limit:?}");
+            std::thread::sleep(POLL_EVERY);
+        };
+        let took = started.elapsed();
+        if let Some(mut node) = self.nodes[at].take() {
+            node.wait()?;
+        }
+        ensure!(status.success(), "the node on :{} ended with {status}", self.port(at)?);
+        Ok(took)
+    }
+
     /// Asks every node to end, and waits.
     pub(crate) fn stop(&mut self) -> Result<()> {
-        for node in self.nodes.iter().flatten() {
+        for node in self.nodes.iter_mut().flatten() {
             node.signal(Signal::TERM);
         }
         for node in &mut self.nodes {
@@ -119,17 +228,11 @@ impl Cluster {
         Ok(())
     }
 
-    /// A client command against one node.
-    pub(crate) fn dfs(&self, at: usize) -> Result<Command> {
-        let mut command = Command::new(self.bin.join("dfs"));
-        command.env("DFS_CONFIG_DIR", self.config_dir());
-        command.arg("--node").arg(format!(":{}", self.port(at)?));
-        Ok(command)
-    }
-
     /// Runs a client command that must succeed; gives its stdout.
     pub(crate) fn run(&self, at: usize, args: &[&str]) -> Result<Vec<u8>> {
-        let output = self.dfs(at)?.args(args).output()?;
+        let mut command = self.client.command(at)?;
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = self.client.spawn(at, &mut command)?.wait_with_output()?;
         if !output.status.success() {
             let why = String::from_utf8_lossy(&output.stderr);
             bail!("dfs {} ended with {}: {}", args.join(" "), output.status, why.trim());
@@ -156,10 +259,12 @@ impl Cluster {
 }
 
 impl Node {
-    fn signal(&self, signal: Signal) {
+    fn signal(&mut self, signal: Signal) {
+        // Once it has been waited for, its id may be someone else's.
+        let runs = matches!(self.child.try_wait(), Ok(None));
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            // It may have ended by itself.
+        if let Some(pid) = pid.filter(|_| runs) {
+            // It may end by itself meanwhile.
             let _ = kill_process(pid, signal);
         }
     }
@@ -192,3 +297,6 @@ fn copy_lines(from: impl BufRead, mut log: File, prefix: Option<String>) {
 
 /// How often a condition of other processes is looked at.
 const POLL_EVERY: Duration = Duration::from_millis(100);
+/// From the start to the `ready` line, which waits for the disk and for nobody else: a node that
+/// takes longer does not come back.
+const READY_MAX: Duration = Duration::from_secs(60);
