@@ -21,6 +21,9 @@ pub(crate) fn run() -> Result<()> {
         cargo("licences and sources", &["deny", "check", "bans", "licenses", "sources"], &[])?;
     }
     cargo("tests", &["test", "--workspace"], &[])?;
+    // A bounded part of what `sim` can do: some minutes on two cores.
+    cargo("simulation", &["xtask", "sim", "--seeds", "150", "--twice", "10"], &[])?;
+    cargo("crash states", &["xtask", "sim", "--crash-states", "5"], &[])?;
     cargo("smoke test on real processes", &["xtask", "demo", "--mib", "64"], &[])
 }
 

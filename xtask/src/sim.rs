@@ -1,5 +1,6 @@
 //! `cargo xtask sim`: seeds of the simulator, many or one.
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Result, ensure};
@@ -19,23 +20,44 @@ pub(crate) struct Args {
     /// Replays one seed, and tells what happened and what the nodes logged
     #[arg(long)]
     seed: Option<u64>,
+    /// Instead of seeds: fails the power, and each operation, at every N-th operation of a store
+    #[arg(long, value_name = "N")]
+    crash_states: Option<u64>,
+    /// Instead of seeds: switches on one seeded bug after the other, each for at most that many seeds
+    #[arg(long)]
+    bug_bank: bool,
     /// How many of the seeds run twice, to see that both runs are the same
     #[arg(long, default_value_t = 0)]
     twice: u64,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args(["build", "--release", "-p", "dfs-sim"]).current_dir(root());
-    ensure!(build.status()?.success(), "the simulator does not build");
-    let mut sim = Command::new(target_dir().join("release/dfs-sim"));
-    match args.seed {
-        Some(seed) => sim.args(["--seed", &seed.to_string()]),
-        None => {
+    let mut sim = Command::new(build(args.bug_bank)?);
+    if args.bug_bank {
+        sim.arg("--bug-bank");
+    }
+    match (args.crash_states, args.seed) {
+        (Some(stride), _) => sim.args(["--crash-states", &stride.to_string()]),
+        (None, Some(seed)) => sim.args(["--seed", &seed.to_string()]),
+        (None, None) => {
             let of = [("--seeds", args.seeds), ("--first", args.first), ("--twice", args.twice)];
             sim.args(of.iter().flat_map(|(flag, n)| [(*flag).to_owned(), n.to_string()]))
         }
     };
     Ok(if sim.status()?.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Builds the simulator; with seeded bugs it goes to a directory of its own, so that no other build
+/// ever has them.
+fn build(bugs: bool) -> Result<PathBuf> {
+    let target = if bugs { target_dir().join("bug-bank") } else { target_dir() };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--release", "-p", "dfs-sim"]).current_dir(root());
+    build.arg("--target-dir").arg(&target);
+    if bugs {
+        build.args(["--features", "bug-bank"]);
+    }
+    ensure!(build.status()?.success(), "the simulator does not build");
+    Ok(target.join("release/dfs-sim"))
 }
