@@ -406,6 +406,11 @@ impl Client {
         self.0.store.has_failed()
     }
 
+    /// Blobs on this node's disk that failed their check since it started.
+    pub fn corrupt_blobs(&self) -> u64 {
+        self.0.store.corrupt_count()
+    }
+
     /// Notes that the vault's key was written down and read back.
     ///
     /// # Errors

@@ -26,6 +26,8 @@ pub struct Cluster {
     pub trace: Trace,
     machines: Vec<Machine>,
     seed: u64,
+    /// Blobs that nodes found bad on disks that nothing was done to.
+    bad_blobs: u64,
 }
 
 struct Machine {
@@ -34,6 +36,8 @@ struct Machine {
     /// Whether its node has the vault's key.
     vault: bool,
     boots: u64,
+    /// Whether something was done to its disk that may make a blob bad.
+    damaged: bool,
     running: Option<Running>,
 }
 
@@ -62,10 +66,11 @@ impl Cluster {
             clock: Arc::default(),
             vault: host + keyless < machines,
             boots: 0,
+            damaged: false,
             running: None,
         };
         let machines = (0..machines).map(machine).collect();
-        Self { net, trace: trace.clone(), machines, seed }
+        Self { net, trace: trace.clone(), machines, seed, bad_blobs: 0 }
     }
 
     /// How many machines there are.
@@ -108,6 +113,16 @@ impl Cluster {
     pub fn has_failed(&self, host: Host) -> bool {
         let running = self.machines[host].running.as_ref();
         running.is_some_and(|running| running.server.client().has_failed())
+    }
+
+    /// Notes that a machine's disk may have bad blobs from now on.
+    pub fn note_damage(&mut self, host: Host) {
+        self.machines[host].damaged = true;
+    }
+
+    /// Blobs found bad on disks that nothing was done to: the store said it had what it had not.
+    pub fn bad_blobs(&self) -> u64 {
+        self.bad_blobs
     }
 
     /// Tasks of the node on a machine.
@@ -164,6 +179,9 @@ impl Cluster {
     pub async fn kill(&mut self, host: Host, policy: CrashPolicy, silent: bool) {
         let Some(running) = self.machines[host].running.take() else { return };
         self.trace.event("kill", &[host as u64]);
+        if !self.machines[host].damaged {
+            self.bad_blobs += running.server.client().corrupt_blobs();
+        }
         running.gone.cancel();
         running.process.kill();
         self.net.kill(host, silent);

@@ -216,11 +216,21 @@ impl Injector {
             Fault::ClockForward | Fault::ClockBack | Fault::ClockDrift | Fault::ClockFrozen => {
                 self.clock(cluster, kind, host);
             }
-            Fault::BitRot | Fault::Truncated | Fault::Misdirected => self.damage(cluster, kind),
-            Fault::SyncLies | Fault::PhantomWrite => self.disk(cluster, kind, self.fragile),
+            Fault::BitRot | Fault::Truncated | Fault::Misdirected => {
+                cluster.note_damage(self.fragile);
+                self.damage(cluster, kind);
+            }
+            Fault::SyncLies | Fault::PhantomWrite => {
+                cluster.note_damage(self.fragile);
+                self.disk(cluster, kind, self.fragile);
+            }
+            Fault::ReadError => {
+                // What a disk cannot read counts as rot.
+                cluster.note_damage(host);
+                self.disk(cluster, kind, host);
+            }
             Fault::SyncFailsClean
             | Fault::SyncFailsDirty
-            | Fault::ReadError
             | Fault::WriteError
             | Fault::TooManyFiles
             | Fault::DiskFull

@@ -108,7 +108,6 @@ async fn simulate(options: Arc<Options>, keep: bool, log: Log) -> Outcome {
     } else {
         work(&cluster, &options, &history).await;
         let mut cluster = cluster.lock().await;
-        heal(&mut cluster, &history).await;
         settle(&cluster, &options, &history, "after the faults").await;
         compare(&cluster, &options, &history).await;
         for host in 0..options.machines {
@@ -125,6 +124,10 @@ async fn simulate(options: Arc<Options>, keep: bool, log: Log) -> Outcome {
     let searched = search(&cluster, &options, &history, &needle, &log);
     for host in 0..options.machines {
         cluster.stop(host, Duration::from_secs(10)).await;
+    }
+    if cluster.bad_blobs() > 0 {
+        let bad = cluster.bad_blobs();
+        history.violation(format!("{bad} blobs were bad on disks that nothing was done to"));
     }
     Outcome {
         seed: options.seed,
@@ -174,7 +177,8 @@ async fn work(
         injector.act(&mut cluster).await;
         watch(&cluster, history);
     }
-    // What is under way ends by itself; nothing is begun any more.
+    // A paused node would keep its clients waiting; what is under way ends by itself then.
+    heal(&mut *cluster.lock().await, history).await;
     for done in join_all(clients).await {
         if let Err(error) = done {
             history.violation(format!("a client panicked: {error}"));

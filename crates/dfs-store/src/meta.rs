@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,6 +39,13 @@ pub(crate) struct Meta {
 
 pub(crate) type MetaResult<T> = Result<T, redb::Error>;
 
+/// Runs work on the index. redb asserts what it finds in a page, and panics over rot in one: that
+/// is a fault of this disk, and must not end the task that met it.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> MetaResult<T>) -> MetaResult<T> {
+    let damaged = |_| Err(redb::Error::Corrupted("a page of the index is damaged".to_owned()));
+    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(damaged)
+}
+
 impl Meta {
     /// Opens the database, or makes one. `made` says that there was one before: should it be gone
     /// now, an empty one must not take its place, for this node would answer quorums with it.
@@ -55,11 +63,12 @@ impl Meta {
         }
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
-        let db =
-            builder.create_with_backend(Backend(file)).map_err(|error| broken(error.into()))?;
-        let meta = Self { db };
-        meta.write(|tx| tx.create_tables()).map_err(broken)?;
-        Ok(meta)
+        let opened = guarded(|| {
+            let meta = Self { db: builder.create_with_backend(Backend(file))? };
+            meta.write(|tx| tx.create_tables())?;
+            Ok(meta)
+        });
+        opened.map_err(broken)
     }
 
     /// Runs changes in one transaction and makes them durable.

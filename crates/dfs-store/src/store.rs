@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use dfs_core::codec::Canonical;
@@ -23,7 +23,7 @@ use tracing::{error, warn};
 use crate::blob::Header;
 use crate::chunks::{Chunks, Found};
 use crate::error::{OpenStoreError, ReadError, WriteError};
-use crate::meta::{Meta, MetaReader, MetaResult, MetaTx, SharedError, Unmergeable};
+use crate::meta::{Meta, MetaReader, MetaResult, MetaTx, SharedError, Unmergeable, guarded};
 pub use crate::meta::{record_row, ref_row};
 use crate::space::{Purpose, Space};
 
@@ -57,6 +57,8 @@ struct Inner {
     /// Orders quarantine against the writing of a good copy of the same blob. The file work holds
     /// the lock itself, because it goes on when its caller is gone.
     renaming: Vec<Arc<Mutex<()>>>,
+    /// Blobs that failed their check since this store was opened.
+    corrupt: Arc<AtomicU64>,
     /// Blobs that failed their check and that nobody has been told of.
     set_aside: Arc<std::sync::Mutex<BTreeSet<BlobId>>>,
     failed: Arc<AtomicBool>,
@@ -97,6 +99,7 @@ impl Store {
             writing: Semaphore::new(FILES_WRITING_MAX),
             reading: Arc::new(Semaphore::new(FILES_READING_MAX)),
             renaming: (0..RENAME_LOCKS).map(|_| Arc::default()).collect(),
+            corrupt: Arc::default(),
             set_aside: Arc::default(),
             failed,
             jobs: std::sync::Mutex::new(Some(jobs)),
@@ -118,6 +121,11 @@ impl Store {
     /// Whether a failed disk made the store refuse writes.
     pub fn has_failed(&self) -> bool {
         self.0.failed.load(Ordering::Relaxed)
+    }
+
+    /// Blobs that failed their check since this store was opened.
+    pub fn corrupt_count(&self) -> u64 {
+        self.0.corrupt.load(Ordering::Relaxed)
     }
 
     /// Bytes of blobs this store offers to hold.
@@ -187,6 +195,7 @@ impl Store {
             Found::Good(bytes) => Ok(bytes.into()),
             Found::Bad => {
                 warn!(blob = ?id, "a blob failed its check and is set aside");
+                self.0.corrupt.fetch_add(1, Ordering::Relaxed);
                 if let Err(error) = self.quarantine(id).await {
                     error!(blob = ?id, %error, "a bad blob could not be set aside");
                 }
@@ -462,7 +471,7 @@ impl Store {
         work: impl FnOnce(&MetaReader) -> MetaResult<T> + Send + 'static,
     ) -> Result<T, ReadError> {
         let meta = self.0.meta.clone();
-        let read = move || work(&meta.reader()?);
+        let read = move || guarded(|| work(&meta.reader()?));
         self.0.env.offload(read).await.map_err(|error| ReadError::Index(Arc::new(error)))
     }
 
@@ -514,7 +523,7 @@ fn open_parts(
     if !made {
         write_replacing(env.fs(), &mark, b"").map_err(io)?;
     }
-    let count = meta.reader().and_then(|reader| reader.count_blobs());
+    let count = guarded(|| meta.reader()?.count_blobs());
     let (_, used) = count.map_err(|error| OpenStoreError::Index(index, Box::new(error)))?;
     let chunks = Chunks::open(env, &root).map_err(io)?;
     let space = Space::new(env, root.clone(), config.capacity, used).map_err(io)?;
@@ -559,12 +568,13 @@ impl Drop for FailOnDrop {
 
 fn commit_batch(meta: &Meta, jobs: Vec<Job>) -> (Vec<Completion>, MetaResult<()>) {
     let mut completions = Vec::with_capacity(jobs.len());
-    let result = meta.write(|tx| {
+    let run_all = |tx: &mut MetaTx| {
         for job in jobs {
             completions.push(job(tx)?);
         }
         Ok(())
-    });
+    };
+    let result = guarded(|| meta.write(run_all));
     (completions, result)
 }
 
