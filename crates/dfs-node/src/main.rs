@@ -23,7 +23,8 @@ use tracing::{error, info, warn};
 fn main() -> ExitCode {
     let args = Args::parse();
     limits::set();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build();
     let result = match runtime {
         Err(error) => Err(failed("cannot start threads", &error)),
         Ok(runtime) => {
@@ -185,3 +186,7 @@ fn say_ready(record: &RunRecord) -> io::Result<()> {
     writeln!(stdout, "ready node={} listen={} api={}", record.node, record.listen, record.api)?;
     stdout.flush()
 }
+
+/// Threads for disk and cipher work: as many as the store reads and writes files at once. The
+/// allocator keeps memory for each thread that ever ran, so more would cost more than they bring.
+const BLOCKING_THREADS_MAX: usize = 24;
