@@ -333,7 +333,7 @@ impl EpochState {
     pub fn follow(&self, previous: [u8; 32], cert: &EpochCert) -> Result<Self, EpochError> {
         let proposal = &cert.proposal;
         let is_next = proposal.generation == self.generation
-            && proposal.epoch == self.epoch + 1
+            && Some(proposal.epoch) == self.epoch.checked_add(1)
             && proposal.previous == previous;
         if !is_next {
             return Err(EpochError::NotNext);
@@ -348,7 +348,9 @@ impl EpochState {
 
     fn apply(&self, ops: &[EpochOp]) -> Result<Self, EpochError> {
         let mut state = self.clone();
-        state.epoch += 1;
+        // A state from a hostile peer may claim to be the last one there can be.
+        let next = state.epoch.checked_add(1);
+        state.epoch = next.ok_or(EpochError::BadOp("there is no later epoch"))?;
         for op in ops {
             state.apply_one(op)?;
         }

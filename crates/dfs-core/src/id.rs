@@ -151,6 +151,11 @@ pub fn from_text(prefix: &'static str, text: &str) -> Result<[u8; 32], TextError
     if parsed.hrp().to_lowercase() != prefix {
         return Err(TextError::Prefix);
     }
+    // The last digit has four bits more than 32 bytes need: set, one value had sixteen texts.
+    let last = parsed.data_part_ascii_no_checksum().last().map(|digit| char::from(*digit));
+    if !last.is_some_and(|digit| matches!(digit.to_ascii_lowercase(), 'q' | 's')) {
+        return Err(TextError::Length);
+    }
     let mut bytes = [0; 32];
     let mut count = 0;
     for byte in parsed.byte_iter() {

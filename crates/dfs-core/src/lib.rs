@@ -31,6 +31,9 @@ pub mod address;
 pub mod codec;
 pub mod conn;
 pub mod epoch;
+#[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod hlc;
 pub mod id;
 pub mod member;

@@ -22,7 +22,7 @@ pub(crate) fn write(fs: &dyn Vfs, path: &Path, infos: &[NodeInfo]) -> io::Result
     write_replacing(fs, path, &encode(infos))
 }
 
-fn encode(infos: &[NodeInfo]) -> Vec<u8> {
+pub(crate) fn encode(infos: &[NodeInfo]) -> Vec<u8> {
     let mut out = Writer::default();
     out.fixed(MAGIC);
     out.u8(VERSION);
@@ -32,7 +32,7 @@ fn encode(infos: &[NodeInfo]) -> Vec<u8> {
     out.into_vec()
 }
 
-fn decode(bytes: Bytes) -> Option<Vec<NodeInfo>> {
+pub(crate) fn decode(bytes: Bytes) -> Option<Vec<NodeInfo>> {
     let body = bytes.slice(..bytes.len().checked_sub(32)?);
     if blake3::hash(&body).as_bytes()[..] != bytes[body.len()..] {
         return None;

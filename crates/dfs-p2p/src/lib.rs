@@ -27,6 +27,9 @@
 mod book;
 mod dial;
 mod frame;
+#[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod gossip;
 mod half_open;
 pub mod handler;
@@ -45,3 +48,6 @@ pub use hello::{PROTO_MAX, PROTO_MIN};
 pub use network::{Config, Network, OwnFacts, Peer, StartError};
 pub use peer::CallError;
 pub use wire::{KEYS_MAX, WireError};
+
+#[cfg(test)]
+mod tests;

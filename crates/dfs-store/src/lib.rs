@@ -23,6 +23,9 @@ pub mod blob;
 mod chunks;
 pub mod data_dir;
 pub mod error;
+#[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod keyfile;
 pub mod keys;
 pub mod manifest;
@@ -34,3 +37,6 @@ pub mod store;
 
 pub use error::{OpenStoreError, ReadError, WriteError};
 pub use store::{Config, Store};
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,20 @@ const STATE: Rows = TableDefinition::new("state");
 
 /// The open database.
 pub(crate) struct Meta {
-    db: Database,
+    /// There until this is dropped.
+    db: Option<Database>,
+}
+
+impl Drop for Meta {
+    fn drop(&mut self) {
+        let db = self.db.take();
+        // A database that met rot may meet it again when it closes. Everything acknowledged was
+        // committed before, so nothing is lost with what it wanted to write then.
+        let _ = guarded(|| {
+            drop(db);
+            Ok(())
+        });
+    }
 }
 
 pub(crate) type MetaResult<T> = Result<T, redb::Error>;
@@ -64,7 +77,7 @@ impl Meta {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
         let opened = guarded(|| {
-            let meta = Self { db: builder.create_with_backend(Backend(file))? };
+            let meta = Self { db: Some(builder.create_with_backend(Backend(file))?) };
             meta.write(|tx| tx.create_tables())?;
             Ok(meta)
         });
@@ -76,20 +89,27 @@ impl Meta {
         &self,
         work: impl FnOnce(&mut MetaTx) -> MetaResult<T>,
     ) -> MetaResult<T> {
-        let mut inner = self.db.begin_write()?;
-        // Stored bytes come from peers: two phases keep a crafted page from passing as a commit.
-        inner.set_two_phase_commit(true);
-        if bug(Bug::CommitNotDurable) {
-            inner.set_durability(redb::Durability::None).map_err(redb::Error::from)?;
-        }
-        let mut tx = MetaTx { inner };
-        let value = work(&mut tx)?;
-        tx.inner.commit()?;
-        Ok(value)
+        guarded(|| {
+            let mut inner = self.db().begin_write()?;
+            // Stored bytes come from peers: two phases keep a crafted page from passing as a
+            // commit.
+            inner.set_two_phase_commit(true);
+            if bug(Bug::CommitNotDurable) {
+                inner.set_durability(redb::Durability::None).map_err(redb::Error::from)?;
+            }
+            let mut tx = MetaTx { inner };
+            let value = work(&mut tx)?;
+            tx.inner.commit()?;
+            Ok(value)
+        })
     }
 
     pub(crate) fn reader(&self) -> MetaResult<MetaReader> {
-        Ok(MetaReader { inner: self.db.begin_read()? })
+        Ok(MetaReader { inner: self.db().begin_read()? })
+    }
+
+    fn db(&self) -> &Database {
+        self.db.as_ref().expect("it is there until this is dropped")
     }
 }
 

@@ -114,7 +114,7 @@ impl Sealer {
         self.unpad(inner.freeze(), header.padded)
     }
 
-    fn unpad(&self, mut inner: Bytes, padded: bool) -> Result<Bytes, OpenError> {
+    pub(crate) fn unpad(&self, mut inner: Bytes, padded: bool) -> Result<Bytes, OpenError> {
         let length = inner.first_chunk::<LENGTH_LEN>().ok_or(OpenError::Unverified)?;
         let plain_len = u32::from_le_bytes(*length) as usize;
         let end = LENGTH_LEN.checked_add(plain_len).filter(|end| *end <= inner.len());

@@ -568,13 +568,12 @@ impl Drop for FailOnDrop {
 
 fn commit_batch(meta: &Meta, jobs: Vec<Job>) -> (Vec<Completion>, MetaResult<()>) {
     let mut completions = Vec::with_capacity(jobs.len());
-    let run_all = |tx: &mut MetaTx| {
+    let result = meta.write(|tx| {
         for job in jobs {
             completions.push(job(tx)?);
         }
         Ok(())
-    };
-    let result = guarded(|| meta.write(run_all));
+    });
     (completions, result)
 }
 

@@ -68,6 +68,16 @@ fn an_epoch_on_another_predecessor_or_number_is_refused() {
     assert_eq!(later.follow(cert.proposal.hash(), &decided), Err(EpochError::NotNext));
 }
 
+#[test]
+fn nothing_follows_the_last_epoch_there_can_be() {
+    let (state, cert) = genesis();
+    let last = EpochState { epoch: u64::MAX, ..state.clone() };
+    let decided = next(&state, &cert, Vec::new(), 1);
+    assert_eq!(last.follow(cert.proposal.hash(), &decided), Err(EpochError::NotNext));
+    let proposed = last.propose([0; 32], Vec::new(), node(1));
+    assert_eq!(proposed.unwrap_err(), EpochError::BadOp("there is no later epoch"));
+}
+
 #[track_caller]
 fn refused(ops: Vec<EpochOp>) {
     let (state, cert) = genesis();

@@ -1,11 +1,16 @@
 //! Tables and properties, by subject.
 
+mod bad_inputs;
 mod codec;
 mod conn;
+#[path = "../../../../corpus/reader.rs"]
+mod corpus;
 mod epoch;
+mod fuzz_inputs;
 mod growth;
 mod member;
 mod names;
+mod samples;
 mod version_set;
 mod versions;
 mod writer;

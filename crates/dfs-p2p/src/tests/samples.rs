@@ -1,0 +1,247 @@
+//! Valid values that the corpora begin from, each under its name.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use dfs_core::codec::Canonical;
+use dfs_core::epoch::{EpochCert, EpochState, Member, MemberState};
+use dfs_core::hlc::Hlc;
+use dfs_core::id::{BlobId, CertId, DirId, NodeId, PartitionBits, RecordKey, Tag, VaultId, Vid};
+use dfs_core::member::NodeInfo;
+use dfs_core::refs::RefRow;
+use dfs_core::sync::{Root, Table};
+use dfs_core::version::{Kind as VersionKind, Record, Version};
+use dfs_core::writer::WriterCert;
+use ed25519_dalek::SigningKey;
+use prost::Message;
+use tokio_util::codec::Encoder;
+use zeroize::Zeroizing;
+
+use crate::book;
+use crate::frame::FrameCodec;
+use crate::fuzzing::{CLUSTER_KEY, PEER, SESSION};
+use crate::hello::{ConnClass, greeting};
+use crate::message::{Answer, Call, Code, Gossip, Origin, Priority, Refusal, Request, Response};
+use crate::wire::{
+    self,
+    proto::{Data, Ping, Ready, frame::Kind},
+};
+
+/// The bytes of the value with this name.
+pub(super) fn valid(name: &str) -> Vec<u8> {
+    let key = Zeroizing::new(CLUSTER_KEY);
+    match name {
+        "hello" => greeting(&key, &SESSION, &PEER, 9, ConnClass::Bulk, 5).encode_to_vec(),
+        "ready" => ready().encode_to_vec(),
+        "ping" => frame(0, Kind::Ping(Ping { nonce: 7 })),
+        "hello-frame" => {
+            frame(0, Kind::Hello(greeting(&key, &SESSION, &PEER, 9, ConnClass::Bulk, 5)))
+        }
+        "call" => frame(1, Kind::Open(wire::open(&call(Request::ChainGet { from: 5 })))),
+        "put" => frame(1, Kind::Open(wire::open(&put(3)))),
+        "body" => frame(1, Kind::Data(Data { bytes: vec![7; 3].into() })),
+        "done" => frame(2, Kind::Reply(wire::reply(&Answer::new(Ok(Response::Done), 1)))),
+        "answer-with-body" => {
+            let answer = Answer::new(Ok(Response::Done), 1);
+            frame(2, Kind::Reply(wire::reply(&Answer { body: vec![7; 3].into(), ..answer })))
+        }
+        "info" => info().to_canonical(),
+        "book" => book::encode(&[info()]),
+        "record-key" => record_key().to_canonical(),
+        "record" => record().to_canonical(),
+        "cert" => cert().to_canonical(),
+        _ => panic!("no valid value is called {name}"),
+    }
+}
+
+pub(super) fn frame(stream: u32, kind: Kind) -> Vec<u8> {
+    let mut codec = FrameCodec::greeting();
+    codec.allow_calls();
+    let mut bytes = BytesMut::new();
+    codec.encode((stream, kind), &mut bytes).unwrap();
+    bytes.to_vec()
+}
+
+fn call(request: Request) -> Call {
+    Call {
+        priority: Priority::Records,
+        deadline: Duration::from_millis(1500),
+        epoch: 42,
+        request,
+        body: Bytes::new(),
+        answer_bytes_max: 0,
+    }
+}
+
+fn put(body: usize) -> Call {
+    let put = Request::ChunkPut(BlobId::new([1; 32]));
+    Call { body: vec![7; body].into(), ..call(put) }
+}
+
+/// Every request as an `Open`, under its name.
+pub(super) fn opens() -> Vec<(&'static str, Vec<u8>)> {
+    let id = BlobId::new([1; 32]);
+    let gossip = Gossip {
+        digest: vec![(NodeId::new([1; 32]), Hlc(2))],
+        infos: vec![info()],
+        want_reply: true,
+    };
+    let requests = [
+        ("gossip", Request::Gossip(gossip)),
+        ("join", Request::Join(Box::new(info()))),
+        ("chain_get", Request::ChainGet { from: 5 }),
+        ("epoch_decided", Request::EpochDecided(Box::new(genesis().1))),
+        ("record_get", Request::RecordGet { keys: vec![record_key(); 2], digest_only: true }),
+        (
+            "record_put",
+            Request::RecordPut { records: vec![(record_key(), record())], origin: Origin::Client },
+        ),
+        (
+            "dir_scan",
+            Request::DirScan {
+                vault: record_key().vault,
+                dir: record_key().dir,
+                after: Some([7; 16]),
+            },
+        ),
+        ("cert_get", Request::CertGet(CertId::new([5; 32]))),
+        ("ref_add", Request::RefAdd(vec![ref_row()])),
+        ("chunk_put", Request::ChunkPut(id)),
+        ("chunk_get", Request::ChunkGet(id)),
+        ("chunk_has", Request::ChunkHas(vec![id, id])),
+        ("report_corrupt", Request::ReportCorrupt(id)),
+        (
+            "sync_roots",
+            Request::SyncRoots { table: Table::Refs, roots: vec![(9, Root::default())] },
+        ),
+        (
+            "sync_scan",
+            Request::SyncScan {
+                table: Table::Records,
+                partition: 3,
+                after: Bytes::from_static(b"k"),
+            },
+        ),
+    ];
+    requests
+        .into_iter()
+        .map(|(name, request)| (name, wire::open(&call(request)).encode_to_vec()))
+        .collect()
+}
+
+/// Every answer as a `Reply`, under its name.
+pub(super) fn replies() -> Vec<(&'static str, Vec<u8>)> {
+    let (state, epoch) = genesis();
+    let gossip = Gossip { infos: vec![info()], ..Gossip::default() };
+    let records = vec![(record_key(), record())];
+    let refusal = Refusal {
+        retry_after: Some(Duration::from_millis(100)),
+        ..Refusal::new(Code::Overloaded, "later")
+    };
+    // A small layout: a fuzzer gets further with two rows than with a thousand.
+    let bits = PartitionBits::new(1).unwrap();
+    let state = EpochState { bits, rows: state.rows[..2].to_vec(), ..state };
+    let answers = [
+        ("done", Ok(Response::Done)),
+        ("gossip", Ok(Response::Gossip(gossip))),
+        ("chain", Ok(Response::Chain { snapshot: Some(Box::new(state)), certs: vec![epoch] })),
+        ("records", Ok(Response::Records { records, more: true })),
+        ("state_hashes", Ok(Response::StateHashes(vec![[1; 32]; 2]))),
+        ("cert_found", Ok(Response::Cert(Box::new(cert())))),
+        ("held", Ok(Response::Held(vec![true, false, true]))),
+        ("differing", Ok(Response::Differing(vec![1, 1023]))),
+        (
+            "rows",
+            Ok(Response::Rows {
+                hashes: vec![(record_key(), [1; 32])],
+                refs: vec![ref_row()],
+                last: Bytes::from_static(b"k"),
+                more: true,
+            }),
+        ),
+        ("refusal", Err(refusal)),
+    ];
+    answers
+        .into_iter()
+        .map(|(name, result)| (name, wire::reply(&Answer::new(result, 9)).encode_to_vec()))
+        .collect()
+}
+
+fn key(of: u8) -> SigningKey {
+    SigningKey::from_bytes(&[of; 32])
+}
+
+fn genesis() -> (EpochState, EpochCert) {
+    let member = Member {
+        node_id: NodeId::new(key(1).verifying_key().to_bytes()),
+        idx: 0,
+        zone: "z".to_owned(),
+        capacity: 1,
+        state: MemberState::Active,
+    };
+    EpochState::genesis(member, [7; 32], &key(1))
+}
+
+fn record_key() -> RecordKey {
+    RecordKey { vault: VaultId::new([1; 16]), dir: DirId::new([2; 16]), tag: Tag::new([3; 16]) }
+}
+
+fn record() -> Record {
+    Record::of(Version {
+        vid: Vid::new([9; 16]),
+        actor: 7,
+        hlc: Hlc(8),
+        context: BTreeMap::new(),
+        kind: VersionKind::Live,
+        sealed: Bytes::from_static(b"sealed"),
+        refs_root: None,
+        chunks: 0,
+        bytes_stored: 0,
+        retained: Vec::new(),
+        writer: CertId::new([0; 32]),
+        signature: [0; 64],
+    })
+}
+
+fn ref_row() -> RefRow {
+    RefRow {
+        blob: BlobId::new([1; 32]),
+        vid: Vid::new([2; 16]),
+        key: record_key(),
+        hlc: Hlc(3),
+        dropped: false,
+        hold_until: Hlc(4),
+    }
+}
+
+fn cert() -> WriterCert {
+    WriterCert::issue(&key(1), key(2).verifying_key().to_bytes(), 1000)
+}
+
+fn info() -> NodeInfo {
+    let info = NodeInfo {
+        node_id: NodeId::new(key(1).verifying_key().to_bytes()),
+        instance: 1,
+        seq: Hlc(2),
+        addrs: vec!["127.0.0.1:3000".to_owned()],
+        zone: "z".to_owned(),
+        capacity: 5,
+        used: 4,
+        build: "test".to_owned(),
+        durable_epoch: 3,
+        repair_queue: 2,
+        synced: Vec::new(),
+        bodies: Vec::new(),
+        signature: [0; 64],
+    };
+    info.sign(&key(1))
+}
+
+fn ready() -> Ready {
+    Ready {
+        cluster_id: vec![1; 32].into(),
+        info: info().to_canonical().into(),
+        observed_addr: "127.0.0.1:3000".to_owned(),
+    }
+}

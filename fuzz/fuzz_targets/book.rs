@@ -1,0 +1,4 @@
+//! Infos of nodes, and the peer book.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dfs_p2p::fuzzing::book(bytes));

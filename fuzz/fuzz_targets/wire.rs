@@ -1,0 +1,4 @@
+//! Frames, every message, and streams.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dfs_p2p::fuzzing::wire(bytes));
