@@ -42,7 +42,8 @@ struct Queue {
 struct Want {
     at: Option<Instant>,
     tries: u32,
-    since: Instant,
+    /// When it was first counted.
+    since: Option<Instant>,
 }
 
 /// What became of one attempt.
@@ -94,8 +95,7 @@ impl Repair {
         }
         // Someone needs it now, whatever was found out before.
         queue.parked.remove(&id);
-        let since = Instant::now();
-        let want = queue.wanted.entry(id).or_insert(Want { at, tries: 0, since });
+        let want = queue.wanted.entry(id).or_insert(Want { at, tries: 0, since: None });
         want.at = match (want.at, at) {
             (Some(old), Some(new)) => Some(old.min(new)),
             _ => None,
@@ -122,12 +122,15 @@ impl Repair {
 
     /// Blobs that are missing and not just on their way.
     pub(crate) fn queue_len(&self, now: Instant) -> u64 {
-        let queue = self.queue();
-        let missing = |(id, want): &(&BlobId, &Want)| {
-            let due = want.at.is_none_or(|at| at <= now) || now - want.since >= ON_ITS_WAY;
-            (due || want.tries > 0) && !queue.parked.contains(id)
-        };
-        queue.wanted.iter().filter(missing).count() as u64
+        let mut queue = self.queue();
+        let Queue { wanted, parked, .. } = &mut *queue;
+        let mut missing = 0;
+        for (id, want) in wanted {
+            let waited = now - *want.since.get_or_insert(now);
+            let due = want.at.is_none_or(|at| at <= now) || waited >= ON_ITS_WAY;
+            missing += u64::from((due || want.tries > 0) && !parked.contains(id));
+        }
+        missing
     }
 
     /// Blobs of existing files of which no good copy is known.
