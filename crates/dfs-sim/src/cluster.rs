@@ -125,6 +125,12 @@ impl Cluster {
         self.bad_blobs
     }
 
+    /// Blobs that the nodes that run now have found bad so far.
+    pub fn found_bad(&self) -> u64 {
+        let handles = (0..self.len()).filter_map(|host| self.handle(host));
+        handles.map(|handle| handle.client.corrupt_blobs()).sum()
+    }
+
     /// Tasks of the node on a machine.
     pub fn task_count(&self, host: Host) -> usize {
         self.machines[host].running.as_ref().map_or(0, |running| running.process.task_count())

@@ -118,6 +118,13 @@ async fn simulate(options: Arc<Options>, keep: bool, log: Log) -> Outcome {
         heal(&mut cluster, &history).await;
         settle(&cluster, &options, &history, "after a restart").await;
         compare(&cluster, &options, &history).await;
+        // What that found bad is mended, and stays so.
+        settle(&cluster, &options, &history, "after every file was read").await;
+        let found_bad = cluster.found_bad();
+        compare(&cluster, &options, &history).await;
+        if cluster.found_bad() > found_bad {
+            history.violation("blobs that were found bad were not mended".to_owned());
+        }
     }
     let checked = if options.available { 0 } else { check_order(&history) };
     let mut cluster = cluster.lock().await;
