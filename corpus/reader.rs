@@ -68,11 +68,19 @@ pub(crate) fn replay(target: &str, run: impl Fn(&[u8])) {
     assert!(count > 0, "no inputs for {target}");
 }
 
-/// Writes a valid value as an input for `target`: where a fuzzer starts from.
-#[allow(clippy::disallowed_methods, reason = "a tool writes files of the repository")]
-pub(crate) fn write_seed(target: &str, name: &str, bytes: &[u8]) {
-    std::fs::create_dir_all(seed_dir(target)).unwrap();
-    std::fs::write(format!("{}/{name}", seed_dir(target)), bytes).unwrap();
+/// Checks that an input a fuzzer starts from is still the valid value it was made from: a format
+/// that changed by accident shows here. A missing one is made, for someone to look at and commit.
+#[allow(clippy::disallowed_methods, reason = "a test reads and makes files of the repository")]
+pub(crate) fn check_seed(target: &str, name: &str, bytes: &[u8]) {
+    let path = format!("{}/{name}", seed_dir(target));
+    match std::fs::read(&path) {
+        Ok(committed) => assert!(committed == bytes, "{path} is not what its value encodes to now"),
+        Err(_) => {
+            std::fs::create_dir_all(seed_dir(target)).unwrap();
+            std::fs::write(&path, bytes).unwrap();
+            panic!("{path} was missing and is made: look at it and commit it");
+        }
+    }
 }
 
 fn seed_dir(target: &str) -> String {
