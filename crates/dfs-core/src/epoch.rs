@@ -10,6 +10,7 @@ use ed25519_dalek::{Signer, SigningKey};
 
 use crate::codec::{Canonical, Writer};
 use crate::id::{ClusterId, NodeId, Partition, PartitionBits};
+use crate::paxos::Ballot;
 use crate::writer::verify_signature;
 
 /// A member's short number inside the table; never given out twice.
@@ -131,15 +132,6 @@ pub struct EpochProposal {
     pub state_hash: [u8; 32],
     /// Who proposes.
     pub proposer: NodeId,
-}
-
-/// A Paxos ballot: a round, and the node that opened it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ballot {
-    /// The round.
-    pub round: u32,
-    /// Who opened it.
-    pub node: NodeId,
 }
 
 /// One voter's signature under one ballot.

@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`version`] | what survives when two replicas' records of one name meet, and which version is shown |
 //! | [`epoch`] | who is a member and which nodes hold each partition, as a chain of signed decisions |
+//! | [`paxos`] | which of several proposed values is the one |
 //! | [`steward`] | which decision to propose next |
 //! | [`quorum`] | whether enough replicas have answered, or can still answer |
 //! | [`refs`] | which version uses which blob |
@@ -38,6 +39,7 @@ pub mod hlc;
 pub mod id;
 pub mod member;
 pub mod name;
+pub mod paxos;
 pub mod quorum;
 pub mod refs;
 pub mod steward;

@@ -1,12 +1,13 @@
 //! The canonical encoding of the types above.
 
 use super::{
-    Ballot, EpochCert, EpochOp, EpochProposal, EpochState, FORMER_MAX, MEMBERS_MAX, Member,
-    MemberIdx, MemberState, Row, Stage, VOTERS_MAX, Vote,
+    EpochCert, EpochOp, EpochProposal, EpochState, FORMER_MAX, MEMBERS_MAX, Member, MemberIdx,
+    MemberState, Row, Stage, VOTERS_MAX, Vote,
 };
 use crate::codec::{Canonical, DecodeError, Reader, Writer};
 use crate::id::{ClusterId, NodeId, PartitionBits};
 use crate::member::TEXT_BYTES_MAX;
+use crate::paxos::Ballot;
 
 const STATE_FORMAT: u8 = 1;
 const CERT_FORMAT: u8 = 1;
@@ -182,17 +183,6 @@ impl Canonical for EpochOp {
             7 => Self::SetState(NodeId::decode(input)?, MemberState::decode(input)?),
             _ => return Err(DecodeError::Invalid("epoch op")),
         })
-    }
-}
-
-impl Canonical for Ballot {
-    fn encode(&self, out: &mut Writer) {
-        out.u32(self.round);
-        self.node.encode(out);
-    }
-
-    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(Self { round: input.u32()?, node: NodeId::decode(input)? })
     }
 }
 

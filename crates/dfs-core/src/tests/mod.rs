@@ -6,10 +6,13 @@ mod conn;
 #[path = "../../../../corpus/reader.rs"]
 mod corpus;
 mod epoch;
+mod epoch_chain;
 mod fuzz_inputs;
 mod growth;
 mod member;
 mod names;
+mod paxos;
+mod random;
 mod samples;
 mod version_set;
 mod versions;
