@@ -10,6 +10,7 @@
 //! | [`version`] | what survives when two replicas' records of one name meet, and which version is shown |
 //! | [`epoch`] | who is a member and which nodes hold each partition, as a chain of signed decisions |
 //! | [`paxos`] | which of several proposed values is the one |
+//! | [`assign`] | which members should hold each partition |
 //! | [`steward`] | which decision to propose next |
 //! | [`quorum`] | whether enough replicas have answered, or can still answer |
 //! | [`refs`] | which version uses which blob |
@@ -29,6 +30,7 @@
 //! ```
 
 pub mod address;
+pub mod assign;
 pub mod codec;
 pub mod conn;
 pub mod epoch;

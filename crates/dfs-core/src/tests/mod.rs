@@ -1,5 +1,6 @@
 //! Tables and properties, by subject.
 
+mod assign;
 mod bad_inputs;
 mod codec;
 mod conn;
