@@ -9,9 +9,11 @@
 //! | --- | --- |
 //! | [`version`] | what survives when two replicas' records of one name meet, and which version is shown |
 //! | [`epoch`] | who is a member and which nodes hold each partition, as a chain of signed decisions |
+//! | [`conditional`] | what a condition asks, and what replicas remember of a conditional write |
 //! | [`paxos`] | which of several proposed values is the one |
 //! | [`assign`] | which members should hold each partition |
 //! | [`steward`] | which decision to propose next |
+//! | [`voters`] | who decides, and whose turn it is to propose |
 //! | [`quorum`] | whether enough replicas have answered, or can still answer |
 //! | [`refs`] | which version uses which blob |
 //! | [`sync`] | whether two replicas hold the same |
@@ -32,6 +34,7 @@
 pub mod address;
 pub mod assign;
 pub mod codec;
+pub mod conditional;
 pub mod conn;
 pub mod epoch;
 #[doc(hidden)]
@@ -47,6 +50,7 @@ pub mod refs;
 pub mod steward;
 pub mod sync;
 pub mod version;
+pub mod voters;
 pub mod writer;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use dfs_core::conditional::Condition;
 use dfs_core::epoch::{EpochState, MemberState};
 use dfs_core::id::{DirId, RecordKey, from_hex, hex};
 use dfs_core::name::FilePath;
@@ -10,6 +11,7 @@ use dfs_core::version::{Kind, Record, Version};
 use dfs_env::{Bug, bug};
 use tokio::io::AsyncRead;
 
+use crate::conditional::WriteIf;
 use crate::config::Mode;
 use crate::download::Download;
 use crate::entry::{Entry, EntryNode};
@@ -73,6 +75,32 @@ impl Client {
         source: impl AsyncRead + Unpin,
         mode: Mode,
     ) -> Result<Stored, Error> {
+        self.store_when(path, source, None, mode).await
+    }
+
+    /// Stores what `source` gives if the condition holds when the write's turn comes: of writers
+    /// that race with conditions on one name, one after the other is looked at. Needs a majority
+    /// of the replicas in every mode.
+    ///
+    /// # Errors
+    /// [`Error::Condition`] when it does not hold. After `Unavailable` the write may or may not
+    /// have taken effect, or may yet.
+    pub async fn store_if(
+        &self,
+        path: &FilePath,
+        source: impl AsyncRead + Unpin,
+        condition: Condition,
+    ) -> Result<Stored, Error> {
+        self.store_when(path, source, Some(condition), Mode::Quorum).await
+    }
+
+    async fn store_when(
+        &self,
+        path: &FilePath,
+        source: impl AsyncRead + Unpin,
+        condition: Option<Condition>,
+        mode: Mode,
+    ) -> Result<Stored, Error> {
         let node = &self.0;
         let quorum = node.is_quorum(mode, &*node.joined()?);
         let keys = node.vault()?.keys.clone();
@@ -88,21 +116,32 @@ impl Client {
             None => node.make_dirs(parents, mode).await?,
         };
         refuse_directory(&keys, &keys.record_key(&dir, name), &found.record, path)?;
+        if condition.is_some_and(|condition| !condition.holds(&found.record)) {
+            return Err(Error::Condition);
+        }
         let modified_ms = node.env.wall_ms();
         let vid = dfs_core::id::Vid::new(node.env.random());
         let uploaded = node.upload(keys.record_key(&dir, name), vid, mode, source).await?;
         let entry = Entry { name: (*name).to_owned(), modified_ms, node: uploaded.node };
         for _ in 0..MOVED_TRIES {
             let key = keys.record_key(&dir, name);
+            let make = |read: &Record| {
+                refuse_directory(&keys, &key, read, path)?;
+                let mut draft = node.draft(&entry)?;
+                draft.vid = vid;
+                draft.refs_root = uploaded.refs_root;
+                draft.chunks = uploaded.blobs;
+                draft.bytes_stored = uploaded.bytes_stored;
+                Ok(draft)
+            };
             let one = node.write_lock(&key).await;
-            let (read, quorum_read) = node.read_record(key, mode).await?;
-            refuse_directory(&keys, &key, &read, path)?;
-            let mut draft = node.draft(&entry)?;
-            draft.vid = vid;
-            draft.refs_root = uploaded.refs_root;
-            draft.chunks = uploaded.blobs;
-            draft.bytes_stored = uploaded.bytes_stored;
-            let written = node.write_version(key, &read, quorum_read, draft, mode).await?;
+            let written = match condition {
+                Some(condition) => node.write_if(&WriteIf { key, condition, vid, make }).await?,
+                None => {
+                    let (read, quorum_read) = node.read_record(key, mode).await?;
+                    node.write_version(key, &read, quorum_read, make(&read)?, mode).await?
+                }
+            };
             drop(one);
             if parents.is_empty() || node.keep_reachable(parents, dir, mode).await? {
                 return Ok(stored(

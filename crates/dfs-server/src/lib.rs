@@ -29,10 +29,13 @@
 //! # }
 //! ```
 
+mod agree;
 mod blobs;
 pub mod client;
+mod conditional;
 mod config;
 mod coordinate;
+mod deciding;
 mod download;
 mod entry;
 mod error;
@@ -51,6 +54,7 @@ mod views;
 
 pub use client::{Client, FileRef};
 pub use config::{Config, Mode, VaultConfig};
+pub use dfs_core::conditional::Condition;
 pub use download::Download;
 pub use error::{Error, StartServerError};
 pub use server::Server;

@@ -398,6 +398,38 @@ impl Node {
         .await
     }
 
+    /// A version that supersedes what was read, under an actor of its own.
+    pub(crate) async fn sign_after(
+        &self,
+        key: &RecordKey,
+        read: &Record,
+        draft: Draft,
+    ) -> Result<Version, Error> {
+        let (now, mut tick, fresh) = (self.env.wall_ms(), self.tick(), self.env.random_u64());
+        if !tick.is_plausible(now) {
+            tick = Hlc::from_unix_ms(now);
+        }
+        let place = place_after(read, tick, fresh, fresh, true);
+        let cert = self.own_cert().await?;
+        self.sign(key, place, draft, cert.id())
+    }
+
+    /// Makes a chosen version a head on a majority of every write set.
+    pub(crate) async fn write_chosen(
+        self: &Arc<Self>,
+        key: &RecordKey,
+        record: Record,
+        state: &Arc<EpochState>,
+    ) -> Result<Written, StepError> {
+        let put = vec![(*key, record)];
+        let reached = self.put_records(key, put, Origin::Repair, true, state).await?;
+        let sets = state.write_sets(key.partition(state.bits));
+        Ok(Written {
+            copies: reached.nodes().len(),
+            wanted: sets.iter().map(Vec::len).max().unwrap_or(0),
+        })
+    }
+
     fn sign(
         &self,
         key: &RecordKey,
@@ -431,7 +463,7 @@ impl Node {
         key: &RecordKey,
         record: &Record,
     ) -> Result<(), Error> {
-        for head in record.heads() {
+        for head in record.heads().chain(record.candidate()) {
             let cert = self.cert(node, head.writer).await?;
             cert.verify_version(key, head).map_err(|error| {
                 debug!(peer = ?node, %error, "a forged version is refused");

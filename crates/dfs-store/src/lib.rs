@@ -28,6 +28,7 @@ pub mod error;
 pub mod fuzzing;
 pub mod keyfile;
 pub mod keys;
+mod layout;
 pub mod manifest;
 mod meta;
 pub mod path;

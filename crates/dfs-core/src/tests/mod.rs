@@ -17,4 +17,5 @@ mod random;
 mod samples;
 mod version_set;
 mod versions;
+mod voters;
 mod writer;

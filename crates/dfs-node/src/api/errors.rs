@@ -67,6 +67,11 @@ impl From<Error> for Problem {
                 5,
                 Some("its log says which bootstrap address does not answer"),
             ),
+            Error::Condition => (
+                StatusCode::PRECONDITION_FAILED,
+                7,
+                Some("'dfs stat' shows the version that is current"),
+            ),
             Error::Moving => (StatusCode::SERVICE_UNAVAILABLE, 5, Some("try again")),
             Error::Lost(_) | Error::Unverified(_) => (
                 StatusCode::BAD_GATEWAY,
