@@ -70,7 +70,21 @@ impl Node {
         lag: &Arc<Lag>,
         mode: Mode,
     ) -> Result<Copies, Error> {
-        self.with_layout(|state| self.store_attempt(blob.clone(), row, lag, mode, state)).await
+        let stored =
+            self.with_layout(|state| self.store_attempt(blob.clone(), row, lag, mode, state)).await;
+        match stored {
+            // No replica is in reach. One copy here is better than none; they get it once they are
+            // back.
+            Err(Error::Unavailable(_)) if !self.is_quorum(mode, &*self.joined()?) => {
+                self.store.merge_refs(vec![row]).await?;
+                self.store.put_blob(blob.id, blob.bytes).await?;
+                let state = self.joined()?;
+                let sets = state.write_sets(blob.id.partition(state.bits));
+                let wanted = sets.iter().map(Vec::len).max().unwrap_or(0);
+                Ok(Copies { durable: 1, wanted })
+            }
+            stored => stored,
+        }
     }
 
     async fn store_attempt(

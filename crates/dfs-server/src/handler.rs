@@ -49,6 +49,7 @@ impl Handler for Answering {
         let Some(this) = self.0.upgrade() else { return };
         if connected {
             this.sync.owe(node);
+            this.handoff.notify_one();
             this.repair.retry_all();
         }
         this.facts_changed.notify_one();

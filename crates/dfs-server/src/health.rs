@@ -183,7 +183,7 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
         .filter(|peer| state.is_member(&peer.info.node_id))
         .fold(0u64, |sum, peer| sum.saturating_add(peer.info.repair_queue));
     let repair_queue = node.repair.queue_len(node.env.mono()).saturating_add(told_by_peers);
-    let behind = rows_behind(node, &state).await;
+    let behind = rows_behind(node, &state).await.saturating_add(node.strays(&state).await?);
     let pieces_down = pieces_on(node, &state, &down).await?;
     let mut health = Health {
         cluster: hex(&state.cluster_id.as_bytes()[..8]),

@@ -176,6 +176,7 @@ impl Node {
         }
         self.network().update(|facts| facts.durable_epoch = epoch);
         self.facts_changed.notify_one();
+        self.handoff.notify_one();
         self.sync.wake();
         Ok(())
     }

@@ -40,6 +40,7 @@ mod download;
 mod entry;
 mod error;
 mod handler;
+mod handoff;
 pub mod health;
 mod layout;
 mod namespace;

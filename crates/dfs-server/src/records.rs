@@ -170,9 +170,20 @@ impl Node {
                 let request = Request::RecordGet { keys: keys.to_vec(), digest_only };
                 Ok(Ask::new(Priority::Records, request))
             })
-            .await?;
+            .await;
+        let reached = match reached {
+            // Nobody is in reach: what is kept here for them is all there is to see.
+            Err(StepError::Failed(Error::Unavailable(_))) if !needs_quorum => Reached::default(),
+            other => other?,
+        };
         let quorum = reached.answers.len() >= enough;
-        let (records, mut differ) = self.bring_together(keys, reached, state.epoch).await?;
+        let (mut records, mut differ) = self.bring_together(keys, reached, state.epoch).await?;
+        if !needs_quorum && !is_replica {
+            let kept = self.store.records(keys.to_vec()).await.map_err(Error::from);
+            for (record, kept) in records.iter_mut().zip(kept.map_err(StepError::from)?) {
+                *record = merge(record, &kept);
+            }
+        }
         if moving && needs_quorum {
             // That these replicas agree says nothing of the set that is read after the switch.
             differ = records.iter().map(|record| !record.is_empty()).collect();
@@ -346,8 +357,18 @@ impl Node {
             patient: !needs_quorum,
             without: BTreeSet::new(),
         };
-        let request = Request::RecordPut { records, origin };
-        self.step(step, |_| Ok(Ask::new(Priority::Records, request.clone()))).await
+        let request = Request::RecordPut { records: records.clone(), origin };
+        let done = self.step(step, |_| Ok(Ask::new(Priority::Records, request.clone()))).await;
+        match done {
+            // No replica of some set is in reach. One copy here is better than none; they get it
+            // once they are back.
+            Err(StepError::Failed(Error::Unavailable(_))) if !needs_quorum => {
+                self.store.merge_records(records).await.map_err(Error::from)?;
+                let answers = vec![(self.id, Response::Done, bytes::Bytes::new())];
+                Ok(Reached { answers })
+            }
+            done => done,
+        }
     }
 
     /// Writes a version that supersedes what was read.

@@ -95,6 +95,7 @@ impl Server {
             env.spawn("steward", for_ever("steward", node.clone(), Node::steward)),
             env.spawn("join", for_ever("join", node.clone(), Node::join)),
             env.spawn("sync", for_ever("sync", node.clone(), Node::sync_loop)),
+            env.spawn("handoff", for_ever("handoff", node.clone(), Node::handoff_loop)),
             env.spawn("repair", for_ever("repair", node.clone(), Node::repair_loop)),
         ];
         Ok(Self { client: Client(node), tasks: Mutex::new(tasks) })

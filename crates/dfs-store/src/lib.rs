@@ -35,6 +35,7 @@ pub mod path;
 pub mod seal;
 mod space;
 pub mod store;
+mod strays;
 
 pub use error::{OpenStoreError, ReadError, WriteError};
 pub use store::{Config, Store};

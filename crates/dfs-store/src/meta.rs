@@ -203,7 +203,7 @@ impl MetaTx {
     }
 
     fn change_root(
-        &self,
+        &mut self,
         table: Table,
         row: &[u8],
         old: Option<[u8; 32]>,
@@ -218,9 +218,47 @@ impl MetaTx {
             root.subtract(&old);
         }
         root.add(&new);
+        self.set_root(&key, &root)
+    }
+
+    fn set_root(&mut self, key: &[u8], root: &Root) -> MetaResult<()> {
         let mut value = root.sum.to_vec();
         value.extend_from_slice(&root.count.to_le_bytes());
-        self.set(SUMS, &key, &value)
+        self.set(SUMS, key, &value)
+    }
+
+    /// Takes a record out if its state has this hash; says whether it had.
+    pub(crate) fn remove_record(&mut self, key: &RecordKey, hash: &[u8; 32]) -> MetaResult<bool> {
+        let row = record_row(key);
+        let Some(Ok(held)) = self.get(RECORDS, &row)?.map(decode_record) else { return Ok(false) };
+        if held.state_hash() != *hash {
+            return Ok(false);
+        }
+        self.remove(Table::Records, &row, &record_item(key, &held))?;
+        Ok(true)
+    }
+
+    /// Takes a reference row out if it is still this one; says whether it was.
+    pub(crate) fn remove_ref(&mut self, row: &RefRow) -> MetaResult<bool> {
+        let key = ref_row(&row.blob, &row.vid);
+        let Some(Ok(held)) = self.get(REFS, &key)?.map(decode_ref) else { return Ok(false) };
+        if held != *row {
+            return Ok(false);
+        }
+        self.remove(Table::Refs, &key, &held.state_hash())?;
+        Ok(true)
+    }
+
+    fn remove(&mut self, table: Table, row: &[u8], hash: &[u8; 32]) -> MetaResult<()> {
+        let rows = match table {
+            Table::Records => RECORDS,
+            Table::Refs => REFS,
+        };
+        self.inner.open_table(rows)?.remove(row)?;
+        let key = root_key(table, partition_of_row(row));
+        let mut root = self.get(SUMS, &key)?.map(|bytes| decode_root(&bytes)).unwrap_or_default();
+        root.subtract(hash);
+        self.set_root(&key, &root)
     }
 
     /// Puts bytes that are no record where one should be.

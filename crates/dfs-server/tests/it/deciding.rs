@@ -111,3 +111,40 @@ async fn without_its_founder_a_cluster_still_admits_nodes() {
     cluster.settled(0, 4).await;
     assert_eq!(cluster.get(0, "f").await.unwrap(), b"f");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_cut_off_from_every_replica_accepts_writes_and_hands_them_over() {
+    let mut cluster = Cluster::of(5).await;
+    cluster.put(0, "d/known", b"known").await.unwrap();
+    cluster.settled(4, 5).await;
+    for at in 0..4 {
+        cluster.crash(at);
+    }
+    let client = cluster.node(4);
+    for number in 0..20u8 {
+        let path = FilePath::parse(&format!("d/offline-{number}")).unwrap();
+        let content = content(20_000 + usize::from(number));
+        let stored = client.store(&path, &content[..], Mode::Available).await.unwrap();
+        assert_eq!((stored.copies, stored.quorum), (1, false));
+        let file = client.find(&path, None, Mode::Available).await.unwrap();
+        let read = client.read(&file, 0..u64::MAX).await.unwrap();
+        let parts: Vec<Bytes> = read.content.try_collect().await.unwrap();
+        assert_eq!(parts.concat(), content);
+    }
+    let listed = client.list("d/", true, "", 100, Mode::Available).await.unwrap();
+    assert!(listed.entries.len() >= 20);
+    for at in 0..4 {
+        cluster.start(at).await;
+    }
+    for at in 0..5 {
+        cluster.settled(at, 5).await;
+        assert_eq!(cluster.list(at, "d/", true).await.len(), 21);
+        for number in 0..20u8 {
+            let name = format!("d/offline-{number}");
+            assert_eq!(
+                cluster.get(at, &name).await.unwrap(),
+                content(20_000 + usize::from(number))
+            );
+        }
+    }
+}
