@@ -5,6 +5,7 @@
 //! sets, read the old), *switch* (write both, read the new), *done* (the new set alone).
 
 mod encoding;
+mod moving;
 mod proof;
 
 pub use proof::voters_after;

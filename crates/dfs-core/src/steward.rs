@@ -8,7 +8,6 @@ use std::time::Duration;
 use crate::assign::{self, Candidate, Held, Limits, Move, Standing, next_moves};
 use crate::epoch::{EpochOp, EpochState, MEMBERS_MAX, Member, MemberIdx, MemberState, Row, Stage};
 use crate::id::{NodeId, Partition};
-use crate::quorum::Tally;
 use crate::voters::better_voters;
 
 /// What the steward knows about nodes, beyond the layout.
@@ -128,20 +127,20 @@ fn after_prepare(
     waited: Duration,
     facts: &impl Facts,
 ) -> Option<EpochOp> {
-    let nodes = |set: &[MemberIdx]| set.iter().filter_map(|i| state.node(*i)).collect::<Vec<_>>();
-    let next = nodes(&row.next);
-    let arriving = next.iter().filter(|node| !nodes(&row.current).contains(node));
-    let dead = |node: &NodeId| facts.down_for(node).is_some_and(|down| down >= ABORT_AFTER);
-    if arriving.clone().any(dead) {
+    let node = |idx: &MemberIdx| state.node(*idx);
+    let mut arriving = row.next.iter().filter(|idx| !row.current.contains(idx)).filter_map(node);
+    let dead = |node: NodeId| facts.down_for(&node).is_some_and(|down| down >= ABORT_AFTER);
+    if arriving.any(dead) {
         return Some(EpochOp::Abort(partition));
     }
-    let synced = |node: &&NodeId| facts.synced(node, partition, row.prepare_epoch);
-    let enough = next.iter().filter(synced).count() >= Tally::<NodeId>::write_majority(next.len());
+    let synced = |node: &NodeId| facts.synced(node, partition, row.prepare_epoch);
+    let enough = row.may_switch(|idx| node(&idx).is_some_and(|node| synced(&node)));
     if !enough && waited >= LAGGARD_MAX {
         // Reachable, and yet it does not manage: a full or failing disk. Writes need it until then.
         return Some(EpochOp::Abort(partition));
     }
-    let all_live = next.iter().all(|n| facts.down_for(n).is_some() || synced(&n));
+    let mut next = row.next.iter().filter_map(node);
+    let all_live = next.all(|node| facts.down_for(&node).is_some() || synced(&node));
     (enough && (all_live || waited >= LAGGARD_MAX)).then_some(EpochOp::Switch(partition))
 }
 
@@ -151,13 +150,13 @@ fn after_switch(
     row: &Row,
     facts: &impl Facts,
 ) -> Option<EpochOp> {
-    let majority = |set: &[MemberIdx], holds: &dyn Fn(&NodeId) -> bool| {
-        let count = set.iter().filter_map(|idx| state.node(*idx)).filter(|n| holds(n)).count();
-        count >= Tally::<NodeId>::write_majority(set.len())
-    };
-    let fenced = majority(&row.current, &|node| facts.durable_epoch(node) >= row.changed);
-    let filled = majority(&row.next, &|node| facts.bodies(node, partition, row.prepare_epoch));
-    (fenced && filled).then_some(EpochOp::Done(partition))
+    let is_fenced = |node: NodeId| facts.durable_epoch(&node) >= row.changed;
+    let is_filled = |node: NodeId| facts.bodies(&node, partition, row.prepare_epoch);
+    row.may_finish(
+        |idx| state.node(idx).is_some_and(is_fenced),
+        |idx| state.node(idx).is_some_and(is_filled),
+    )
+    .then_some(EpochOp::Done(partition))
 }
 
 /// Bytes that one member is receiving at once: some minutes on a slow line.

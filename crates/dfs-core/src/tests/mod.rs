@@ -15,6 +15,7 @@ mod names;
 mod paxos;
 mod random;
 mod samples;
+mod transition;
 mod version_set;
 mod versions;
 mod voters;
