@@ -12,6 +12,7 @@
 //! | [`steward`] | which decision to propose next |
 //! | [`quorum`] | whether enough replicas have answered, or can still answer |
 //! | [`refs`] | which version uses which blob |
+//! | [`retention`] | which earlier versions a new one keeps |
 //! | [`sync`] | whether two replicas hold the same |
 //! | [`member`] | which facts about nodes are newest and genuine |
 //! | [`conn`] | which of two connections stays, and when to dial again |
@@ -40,6 +41,7 @@ pub mod member;
 pub mod name;
 pub mod quorum;
 pub mod refs;
+pub mod retention;
 pub mod steward;
 pub mod sync;
 pub mod version;

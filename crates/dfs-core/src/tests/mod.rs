@@ -10,6 +10,7 @@ mod fuzz_inputs;
 mod growth;
 mod member;
 mod names;
+mod retention;
 mod samples;
 mod version_set;
 mod versions;
