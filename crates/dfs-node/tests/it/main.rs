@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod client;
+mod history;
 mod lifecycle;
 
 use std::fs;
@@ -9,6 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -49,8 +51,12 @@ impl Home {
     }
 
     fn node(&self, data: &str, args: &[&str]) -> Command {
+        self.node_on("127.0.0.1:0", data, args)
+    }
+
+    fn node_on(&self, listen: &str, data: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dfs-node"));
-        command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(self.path(data));
+        command.args(["--listen", listen, "--data-dir"]).arg(self.path(data));
         command.arg("--config-dir").arg(self.path("config")).args(args);
         self.clean(&mut command);
         command
@@ -65,7 +71,11 @@ impl Home {
     }
 
     fn start(&self, data: &str, args: &[&str]) -> Running {
-        Self::run(self.node(data, args).stderr(Stdio::null()))
+        self.start_on("127.0.0.1:0", data, args)
+    }
+
+    fn start_on(&self, listen: &str, data: &str, args: &[&str]) -> Running {
+        Self::run(self.node_on(listen, data, args).stderr(Stdio::null()))
     }
 
     fn run(node: &mut Command) -> Running {
@@ -77,6 +87,19 @@ impl Home {
             field.unwrap_or_else(|| panic!("no {name} in {line:?}")).to_owned()
         };
         Running { api: fact("api="), listen: fact("listen="), child }
+    }
+
+    /// Waits until a node's status is as wanted.
+    fn wait(&self, node: &Running, wanted: impl Fn(&serde_json::Value) -> bool) {
+        let until = Instant::now() + SETTLED_MAX;
+        loop {
+            let status = self.dfs(node, &["--json", "status"], b"").stdout;
+            if serde_json::from_slice(&status).is_ok_and(|status| wanted(&status)) {
+                return;
+            }
+            let status = String::from_utf8_lossy(&status);
+            assert!(Instant::now() < until, "not in time: {status}");
+        }
     }
 
     fn client(&self, api: &str, args: &[&str]) -> Command {
@@ -95,6 +118,9 @@ impl Home {
         child.wait_with_output().unwrap()
     }
 }
+
+/// Generous: a busy machine must not fail a test.
+const SETTLED_MAX: Duration = Duration::from_secs(120);
 
 #[track_caller]
 fn check(output: &Output, code: i32, says: &str) {
