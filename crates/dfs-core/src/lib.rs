@@ -16,6 +16,7 @@
 //! | [`voters`] | who decides, and whose turn it is to propose |
 //! | [`quorum`] | whether enough replicas have answered, or can still answer |
 //! | [`refs`] | which version uses which blob |
+//! | [`retention`] | which earlier versions a new one keeps |
 //! | [`sync`] | whether two replicas hold the same |
 //! | [`member`] | which facts about nodes are newest and genuine |
 //! | [`conn`] | which of two connections stays, and when to dial again |
@@ -47,6 +48,7 @@ pub mod name;
 pub mod paxos;
 pub mod quorum;
 pub mod refs;
+pub mod retention;
 pub mod steward;
 pub mod sync;
 pub mod version;

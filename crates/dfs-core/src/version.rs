@@ -52,7 +52,7 @@ pub struct Version {
     pub context: BTreeMap<Actor, Hlc>,
     /// Live, or a tombstone.
     pub kind: Kind,
-    /// The sealed payload, a kind-5 blob; empty in a tombstone.
+    /// The sealed payload, a kind-5 blob; empty in a tombstone that retains nothing.
     pub sealed: Bytes,
     /// The top reference page, when the version has chunks.
     pub refs_root: Option<BlobId>,
@@ -408,5 +408,6 @@ const HEAD_BYTES: usize = 256;
 pub const CONTEXT_MAX: usize = 64;
 /// Earlier versions one head may keep: the default history of ten and room for conflicts.
 pub const RETAINED_MAX: usize = 64;
-/// A sealed payload: 16 KiB of inline content, 1 KiB of name, and metadata.
+/// A sealed payload: 16 KiB of inline content, old and new together, 1 KiB of name, and metadata of
+/// up to [`RETAINED_MAX`] earlier versions.
 pub const SEALED_BYTES_MAX: usize = 64 * 1024;

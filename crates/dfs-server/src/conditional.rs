@@ -12,24 +12,29 @@ use std::time::Duration;
 use dfs_core::conditional::{Candidate, Condition};
 use dfs_core::epoch::EpochState;
 use dfs_core::id::{NodeId, RecordKey, Vid};
+use dfs_core::name::FilePath;
 use dfs_core::paxos::{Ballot, Next, Proposer};
 use dfs_core::version::{Record, Version, merge};
 use dfs_p2p::message::{Priority, Request, Response};
 use tracing::debug;
 
 use crate::agree::{Heard, acceptance_of, promise_of};
+use crate::client::refuse_directory;
+use crate::config::Mode;
 use crate::coordinate::{Ask, StepError};
 use crate::error::Error;
+use crate::history::NewVersion;
 use crate::node::Node;
-use crate::records::{Draft, Written};
+use crate::records::Written;
 
 /// A conditional write.
-pub(crate) struct WriteIf<M> {
+pub(crate) struct WriteIf<'a> {
     pub(crate) key: RecordKey,
+    pub(crate) path: &'a FilePath,
     pub(crate) condition: Condition,
     pub(crate) vid: Vid,
-    /// Makes the new version from what it supersedes; refuses what must not be.
-    pub(crate) make: M,
+    pub(crate) new: NewVersion,
+    pub(crate) mode: Mode,
 }
 
 /// How an attempt ended.
@@ -46,10 +51,7 @@ impl Node {
     /// however often it is attempted.
     ///
     /// After [`Error::Unavailable`] it may or may not have taken effect, or may yet.
-    pub(crate) async fn write_if<M>(self: &Arc<Self>, write: &WriteIf<M>) -> Result<Written, Error>
-    where
-        M: Fn(&Record) -> Result<Draft, Error>,
-    {
+    pub(crate) async fn write_if(self: &Arc<Self>, write: &WriteIf<'_>) -> Result<Written, Error> {
         let end = self.env.mono() + ATTEMPTS_MAX;
         let mut seen = None;
         let mut wait = WAIT_FIRST;
@@ -69,15 +71,12 @@ impl Node {
         Err(Error::Unavailable(Vec::new()))
     }
 
-    async fn attempt_write<M>(
+    async fn attempt_write(
         self: &Arc<Self>,
-        write: &WriteIf<M>,
+        write: &WriteIf<'_>,
         state: &Arc<EpochState>,
         ballot: Ballot,
-    ) -> Result<Attempt, StepError>
-    where
-        M: Fn(&Record) -> Result<Draft, Error>,
-    {
+    ) -> Result<Attempt, StepError> {
         let key = write.key;
         let mut proposer = Proposer::new(ballot, state.write_sets(key.partition(state.bits)));
         let mut told = BTreeMap::new();
@@ -108,7 +107,11 @@ impl Node {
         let (version, is_own) = match found {
             Some(Candidate::Open(version)) if !read.reflects(&version) => (*version, false),
             _ if !write.condition.holds(&read) => return Ok(Attempt::Refused),
-            _ => (self.sign_after(&key, &read, (write.make)(&read)?).await?, true),
+            _ => {
+                refuse_directory(&self.vault()?.keys, &key, &read, write.path)?;
+                let draft = self.draft(key, &read, write.new.clone(), write.mode).await?;
+                (self.sign_after(&key, &read, draft).await?, true)
+            }
         };
         let is_own = is_own || version.vid == write.vid;
         self.choose(&mut proposer, &key, state, version, is_own).await

@@ -8,7 +8,7 @@ use dfs_core::epoch::{EpochState, Stage};
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{CertId, NodeId, Partition, RecordKey, Vid};
 use dfs_core::quorum::Tally;
-use dfs_core::version::{Kind, Place, Record, Version, merge, place_after};
+use dfs_core::version::{Kind, Place, Record, Retained, Version, merge, place_after};
 use dfs_core::writer::WriterCert;
 use dfs_env::{Bug, bug};
 use dfs_p2p::message::{Origin, Priority, Request, Response};
@@ -50,6 +50,7 @@ pub(crate) struct Draft {
     pub(crate) refs_root: Option<dfs_core::id::BlobId>,
     pub(crate) chunks: u32,
     pub(crate) bytes_stored: u64,
+    pub(crate) retained: Vec<Retained>,
 }
 
 /// A written version.
@@ -469,7 +470,7 @@ impl Node {
             refs_root: draft.refs_root,
             chunks: draft.chunks,
             bytes_stored: draft.bytes_stored,
-            retained: Vec::new(),
+            retained: draft.retained,
             writer: cert,
             signature: [0; 64],
         };

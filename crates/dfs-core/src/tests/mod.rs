@@ -14,6 +14,7 @@ mod member;
 mod names;
 mod paxos;
 mod random;
+mod retention;
 mod samples;
 mod transition;
 mod version_set;

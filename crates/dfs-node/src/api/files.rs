@@ -17,7 +17,7 @@ use tracing::warn;
 use super::Shared;
 use super::errors::Problem;
 use super::upload::Upload;
-use super::views::{ModeName, StoredView};
+use super::views::{ModeName, StoredView, parse};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct FileQuery {
@@ -31,10 +31,6 @@ impl FileQuery {
     fn mode(&self) -> Mode {
         self.mode.map_or(Mode::Default, ModeName::mode)
     }
-}
-
-fn parse(path: &str) -> Result<FilePath, Problem> {
-    FilePath::parse(path).map_err(|error| dfs_server::Error::Name(error).into())
 }
 
 fn refuse_conditions(headers: &HeaderMap) -> Result<(), Problem> {

@@ -1,7 +1,11 @@
 //! Whole nodes in one process, on disks and a network in memory.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clock;
+mod history;
+
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,13 +25,19 @@ struct Cluster {
     net: MemoryNet,
     disks: Vec<MemoryFs>,
     servers: Vec<Option<Server>>,
+    /// What time it is on every node; `None` is the time of this machine.
+    clock: Option<Arc<clock::Ahead>>,
 }
 
 impl Cluster {
     /// Nodes that know only the first, all with the vault's key.
     async fn of(count: usize) -> Self {
-        let mut cluster =
-            Self { net: MemoryNet::default(), disks: Vec::new(), servers: Vec::new() };
+        Self::with_clock(count, None).await
+    }
+
+    async fn with_clock(count: usize, clock: Option<Arc<clock::Ahead>>) -> Self {
+        let (disks, servers) = (Vec::new(), Vec::new());
+        let mut cluster = Self { net: MemoryNet::default(), disks, servers, clock };
         for at in 0..count {
             cluster.disks.push(MemoryFs::default());
             cluster.servers.push(None);
@@ -48,7 +58,11 @@ impl Cluster {
     async fn start_with(&mut self, at: usize, vault: bool) {
         let disk = self.disks[at].clone();
         let seed = 100 + at as u64 * 1000 + disk.files_below(Path::new("/")).len() as u64;
-        let env = Env::with_disk(seed, self.net.clone(), disk);
+        let net = self.net.clone();
+        let env = match self.clock.clone() {
+            None => Env::with_disk(seed, net, disk),
+            Some(clock) => Env::simulated(seed, disk, net, clock),
+        };
         let config = self.config(at, vault);
         self.servers[at] = Some(Server::start(env, config).await.unwrap());
     }
@@ -110,8 +124,17 @@ impl Cluster {
     }
 
     async fn get(&self, at: usize, path: &str) -> Result<Vec<u8>, Error> {
+        self.get_version(at, path, None).await
+    }
+
+    async fn get_version(
+        &self,
+        at: usize,
+        path: &str,
+        version: Option<&str>,
+    ) -> Result<Vec<u8>, Error> {
         let client = self.node(at);
-        let file = client.find(&FilePath::parse(path).unwrap(), None, Mode::Default).await?;
+        let file = client.find(&FilePath::parse(path).unwrap(), version, Mode::Default).await?;
         let download = client.read(&file, 0..u64::MAX).await?;
         let parts: Vec<Bytes> = download.content.try_collect().await?;
         Ok(parts.concat())
