@@ -13,6 +13,7 @@
 //! | [`assign`] | which members should hold each partition |
 //! | [`steward`] | which decision to propose next |
 //! | [`quorum`] | whether enough replicas have answered, or can still answer |
+//! | [`purge`] | when a tombstone may be forgotten |
 //! | [`refs`] | which version uses which blob |
 //! | [`sync`] | whether two replicas hold the same |
 //! | [`member`] | which facts about nodes are newest and genuine |
@@ -42,6 +43,7 @@ pub mod id;
 pub mod member;
 pub mod name;
 pub mod paxos;
+pub mod purge;
 pub mod quorum;
 pub mod refs;
 pub mod steward;

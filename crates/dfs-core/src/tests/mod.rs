@@ -13,6 +13,7 @@ mod growth;
 mod member;
 mod names;
 mod paxos;
+mod purge;
 mod random;
 mod samples;
 mod transition;
