@@ -3,6 +3,7 @@
 mod assign;
 mod bad_inputs;
 mod codec;
+mod conditional;
 mod conn;
 #[path = "../../../../corpus/reader.rs"]
 mod corpus;
