@@ -15,6 +15,7 @@
 //! | [`steward`] | which decision to propose next |
 //! | [`voters`] | who decides, and whose turn it is to propose |
 //! | [`quorum`] | whether enough replicas have answered, or can still answer |
+//! | [`purge`] | when a tombstone may be forgotten |
 //! | [`refs`] | which version uses which blob |
 //! | [`retention`] | which earlier versions a new one keeps |
 //! | [`sync`] | whether two replicas hold the same |
@@ -46,6 +47,7 @@ pub mod id;
 pub mod member;
 pub mod name;
 pub mod paxos;
+pub mod purge;
 pub mod quorum;
 pub mod refs;
 pub mod retention;

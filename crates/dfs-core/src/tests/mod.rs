@@ -3,6 +3,7 @@
 mod assign;
 mod bad_inputs;
 mod codec;
+mod conditional;
 mod conn;
 #[path = "../../../../corpus/reader.rs"]
 mod corpus;
@@ -13,6 +14,7 @@ mod growth;
 mod member;
 mod names;
 mod paxos;
+mod purge;
 mod random;
 mod retention;
 mod samples;

@@ -89,7 +89,7 @@ struct World {
     is_stale: bool,
 }
 
-fn id(of: usize) -> NodeId {
+pub(super) fn id(of: usize) -> NodeId {
     NodeId::new([u8::try_from(of).unwrap(); 32])
 }
 
@@ -97,7 +97,7 @@ fn place(node: &NodeId) -> usize {
     node.as_bytes()[0].into()
 }
 
-fn first_layout(current: Vec<MemberIdx>) -> EpochState {
+pub(super) fn first_layout(current: Vec<MemberIdx>) -> EpochState {
     let member = |idx: usize| Member {
         node_id: id(idx),
         idx: MemberIdx::try_from(idx).unwrap(),
