@@ -14,6 +14,7 @@
 //! | [`refs`] | which version uses which blob |
 //! | [`sync`] | whether two replicas hold the same |
 //! | [`member`] | which facts about nodes are newest and genuine |
+//! | [`forming`] | who founds a cluster when nodes list each other |
 //! | [`conn`] | which of two connections stays, and when to dial again |
 //! | [`hlc`] | the stamp of the next write |
 //!
@@ -31,6 +32,7 @@ pub mod address;
 pub mod codec;
 pub mod conn;
 pub mod epoch;
+pub mod forming;
 #[doc(hidden)]
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

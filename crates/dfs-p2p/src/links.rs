@@ -101,6 +101,7 @@ impl Shared {
             Target::Bulk(node, _) => (ConnClass::Bulk, Some(*node)),
         };
         let mut connected = false;
+        let mut met_myself = false;
         let mut why = None;
         for addr in self.addresses(&target).await {
             if self.shutdown.is_cancelled() {
@@ -129,8 +130,12 @@ impl Shared {
                     connected = true;
                     break;
                 }
+                Err(ConnError::Myself) => met_myself = true,
                 Err(error) => report(&addr.to_string(), &error),
             }
+        }
+        if let (Target::Bootstrap(address), false, true) = (&target, connected, met_myself) {
+            self.registry().bootstrap_ids.insert(address.clone(), self.identity.node);
         }
         if let (Target::Bootstrap(address), false, Some(why)) = (&target, connected, why) {
             self.tell_unanswered(address, &why);

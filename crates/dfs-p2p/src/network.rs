@@ -259,6 +259,21 @@ impl Network {
         self.0.registry().is_connected(node)
     }
 
+    /// The nodes that the bootstrap addresses stand for, and this node itself.
+    ///
+    /// # Errors
+    /// The first address behind which no node is connected.
+    pub fn listed(&self) -> Result<BTreeSet<NodeId>, Address> {
+        let registry = self.0.registry();
+        let mut nodes = BTreeSet::from([self.node_id()]);
+        for address in &self.0.config.bootstrap {
+            let answered = registry.bootstrap_ids.get(address);
+            let here = answered.filter(|n| **n == self.node_id() || registry.is_connected(n));
+            nodes.insert(*here.ok_or_else(|| address.clone())?);
+        }
+        Ok(nodes)
+    }
+
     /// How long the node has been unreachable from here; `None` while connected. A node never
     /// seen counts from the start.
     pub fn down_for(&self, node: &NodeId) -> Option<Duration> {
@@ -377,7 +392,8 @@ impl Registry {
         let mut wanted = Vec::new();
         for address in bootstrap {
             let answered = self.bootstrap_ids.get(address);
-            if !answered.is_some_and(|node| self.is_connected(node)) {
+            // A list that is the same on every node names this one as well.
+            if !answered.is_some_and(|node| node == me || self.is_connected(node)) {
                 wanted.push(Target::Bootstrap(address.clone()));
             }
         }

@@ -109,7 +109,7 @@ pub(crate) fn peers(node: &Node) -> Vec<PeerView> {
 pub(crate) fn not_ready(node: &Node) -> Vec<String> {
     let mut reasons = Vec::new();
     match node.joined() {
-        Err(_) => reasons.push("this node has not joined a cluster yet".to_owned()),
+        Err(_) => reasons.push(not_joined(node)),
         Ok(state) => {
             let (nodes, alive) = (state.active().count(), alive(node, &state));
             let out = out_of_reach(node, &state);
@@ -126,6 +126,11 @@ pub(crate) fn not_ready(node: &Node) -> Vec<String> {
         reasons.push("the disk failed; the node takes no writes".to_owned());
     }
     reasons
+}
+
+/// That this node is in no cluster yet, and why.
+fn not_joined(node: &Node) -> String {
+    format!("this node has not joined a cluster yet: {}", node.joining.why())
 }
 
 /// Partitions that cannot be read and written now, as the default mode asks.
@@ -156,7 +161,7 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
             cluster: String::new(),
             epoch: node.layout.epoch(),
             health: Level::Degraded,
-            message: "this node has not joined a cluster yet".to_owned(),
+            message: not_joined(node),
             nodes: 1,
             alive: 1,
             files: 0,

@@ -8,6 +8,7 @@
 //! | [`server`] | start, shut down, who owns which task |
 //! | [`client`] | store, get, list, delete, status: the face |
 //! | `layout` | the epoch chain: adopt, catch up, decide |
+//! | `form` | founding a cluster together with listed peers |
 //! | `coordinate` | one request to many replicas, counted by quorum |
 //! | `records`, `scan`, `blobs` | reading and writing records; directories; storing and fetching blobs |
 //! | `upload`, `download` | a file as chunks, with bounded memory |
@@ -36,6 +37,7 @@ mod coordinate;
 mod download;
 mod entry;
 mod error;
+mod form;
 mod handler;
 pub mod health;
 mod layout;

@@ -6,6 +6,7 @@ mod conn;
 #[path = "../../../../corpus/reader.rs"]
 mod corpus;
 mod epoch;
+mod forming;
 mod fuzz_inputs;
 mod growth;
 mod member;

@@ -1,6 +1,8 @@
 //! Whole nodes in one process, on disks and a network in memory.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod membership;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -56,6 +58,7 @@ impl Cluster {
         Config {
             data_dir: PathBuf::from("/data"),
             listen: ([127, 0, 0, 1], 4000 + port).into(),
+            init: false,
             bootstrap: if at == 0 { Vec::new() } else { vec![":4000".parse().unwrap()] },
             cluster_key: ClusterKey::from_bytes([1; 32]),
             vault: vault.then(|| VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
