@@ -26,6 +26,7 @@ use crate::hello::ConnClass;
 use crate::message::{Answer, Call, Priority};
 use crate::mux::Budget;
 use crate::peer::{CallError, Conn, Identity};
+use crate::refusals::{KeptApart, Refusals};
 use crate::secure::Tls;
 
 /// How a network is started.
@@ -115,6 +116,8 @@ pub(crate) struct Registry {
     pub(crate) bootstrap_ids: BTreeMap<Address, NodeId>,
     /// Why bootstrap addresses did not answer, as last told.
     pub(crate) unanswered: BTreeMap<Address, String>,
+    /// What keeps this node apart from others.
+    pub(crate) refusals: Refusals,
     /// News that dialling should react to.
     pub(crate) hurry: BTreeSet<NodeId>,
     pub(crate) started: Instant,
@@ -189,6 +192,7 @@ impl Network {
             down_since: BTreeMap::new(),
             bootstrap_ids: BTreeMap::new(),
             unanswered: BTreeMap::new(),
+            refusals: Refusals::default(),
             hurry: BTreeSet::new(),
             started: env.mono(),
             book_is_old: true,
@@ -257,6 +261,11 @@ impl Network {
     /// Whether there is a connection to the node.
     pub fn is_connected(&self, node: &NodeId) -> bool {
         self.0.registry().is_connected(node)
+    }
+
+    /// Nodes that cannot be connected until someone does something.
+    pub fn kept_apart(&self) -> Vec<KeptApart> {
+        self.0.registry().refusals.list()
     }
 
     /// The nodes that the bootstrap addresses stand for, and this node itself.

@@ -7,6 +7,7 @@ use dfs_core::epoch::EpochState;
 use dfs_core::id::{NodeId, Partition, hex};
 use dfs_core::quorum::Tally;
 use dfs_core::sync::Table;
+use dfs_p2p::Direction;
 use serde::Serialize;
 use tokio::time::Instant;
 use tracing::debug;
@@ -130,7 +131,13 @@ pub(crate) fn not_ready(node: &Node) -> Vec<String> {
 
 /// That this node is in no cluster yet, and why.
 fn not_joined(node: &Node) -> String {
-    format!("this node has not joined a cluster yet: {}", node.joining.why())
+    let kept_apart = node.network().kept_apart();
+    let mut dialled = kept_apart.iter().filter(|peer| peer.direction == Direction::Dialled);
+    let why = match dialled.next() {
+        Some(peer) => format!("{}: {}", peer.addr, peer.why),
+        None => node.joining.why(),
+    };
+    format!("this node has not joined a cluster yet: {why}")
 }
 
 /// Partitions that cannot be read and written now, as the default mode asks.

@@ -164,3 +164,17 @@ async fn nodes_with_different_lists_say_so_and_init_founds() {
     machines.start(1, How { init: true, ..listing(&[0, 2]) }).await;
     machines.are_one(&[0, 1, 2]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_another_cluster_key_says_what_to_do() {
+    let mut machines = Machines::new(2);
+    machines.start(0, listing(&[])).await;
+    machines.start(1, How { key: 2, ..listing(&[0]) }).await;
+    let says =
+        |health: &Health| health.message.contains("'dfs key import --cluster --replace' here");
+    assert_eq!(machines.until(1, says).await.cluster, "");
+    assert!(machines.node(1).not_ready()[0].contains("another key"));
+    machines.crash(1);
+    machines.start(1, listing(&[0])).await;
+    machines.are_one(&[0, 1]).await;
+}
