@@ -6,6 +6,7 @@ mod chaos;
 mod check;
 mod cluster;
 mod demo;
+mod form;
 mod netns;
 mod nodes;
 mod sim;
@@ -32,6 +33,8 @@ enum Task {
     Demo(demo::Args),
     /// Faults on real nodes, and a check of everything acknowledged after each
     Chaos(chaos::Args),
+    /// Nodes that name only each other, started at once: one cluster, every time
+    Form(form::Args),
     /// Seeded simulation of whole clusters: many seeds, or one replayed
     Sim(sim::Args),
     /// Everything CI checks
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Cluster(args) => cluster::run(&args),
         Task::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Chaos(args) => chaos::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Form(args) => form::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Sim(args) => sim::run(&args),
         Task::Check => check::run().map(|()| ExitCode::SUCCESS),
         Task::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),

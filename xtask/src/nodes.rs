@@ -34,6 +34,8 @@ pub(crate) struct Cluster {
     dir: PathBuf,
     echo: bool,
     nodes: Vec<Option<Node>>,
+    /// How many nodes name each other; 0 when all name the first.
+    naming: usize,
     /// Nodes whose data is elsewhere than in `dir`.
     data_dirs: BTreeMap<usize, PathBuf>,
 }
@@ -84,7 +86,7 @@ impl Cluster {
         let dir = dir.canonicalize()?;
         let (config_dir, namespaces) = (dir.join("config"), Arc::default());
         let client = Client { bin, config_dir, base_port, namespaces };
-        Ok(Self { client, dir, echo, nodes: Vec::new(), data_dirs: BTreeMap::new() })
+        Ok(Self { client, dir, echo, nodes: Vec::new(), naming: 0, data_dirs: BTreeMap::new() })
     }
 
     /// Nodes that are added from now on live in these networks, one in each.
@@ -95,6 +97,11 @@ impl Cluster {
     /// Keeps a node's data in another place; before it is added.
     pub(crate) fn place_data(&mut self, at: usize, dir: PathBuf) {
         self.data_dirs.insert(at, dir);
+    }
+
+    /// Nodes started from now on name these, themselves included.
+    pub(crate) fn name_each_other(&mut self, count: usize) {
+        self.naming = count;
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -124,9 +131,20 @@ impl Cluster {
         self.start(self.nodes.len() - 1)
     }
 
+    /// Starts the next node without waiting for anything.
+    pub(crate) fn add_spawned(&mut self) -> Result<()> {
+        self.nodes.push(None);
+        self.spawn(self.nodes.len() - 1)
+    }
+
     /// Starts a node that does not run, on the same data as before, and waits until it is ready.
     pub(crate) fn start(&mut self, at: usize) -> Result<()> {
         self.spawn(at)?;
+        self.wait_ready(at)
+    }
+
+    /// Waits until a node that was started is ready.
+    pub(crate) fn wait_ready(&self, at: usize) -> Result<()> {
         let node = self.nodes[at].as_ref().context("it was started")?;
         let line = node.ready.recv_timeout(READY_MAX).unwrap_or_default();
         if !line.starts_with("ready ") {
@@ -148,8 +166,13 @@ impl Cluster {
             .arg(data_dir.unwrap_or_else(|| self.dir.join(format!("node-{port}"))))
             .arg("--config-dir")
             .arg(self.config_dir());
-        if at > 0 {
-            command.arg("--bootstrap").arg(format!("127.0.0.1:{}", self.port(0)?));
+        let named = match self.naming {
+            0 if at == 0 => 0..0,
+            0 => 0..1,
+            count => 0..count,
+        };
+        for other in named {
+            command.arg("--bootstrap").arg(format!("127.0.0.1:{}", self.port(other)?));
         }
         // A group of its own, so that Ctrl-C reaches the nodes through us, in order.
         command.env("NO_COLOR", "1").process_group(0);
@@ -242,6 +265,13 @@ impl Cluster {
 
     pub(crate) fn status(&self, at: usize) -> Result<serde_json::Value> {
         Ok(serde_json::from_slice(&self.run(at, &["status", "--json"])?)?)
+    }
+
+    /// The peers as a node sees them, itself included.
+    pub(crate) fn peers(&self, at: usize) -> Result<Vec<serde_json::Value>> {
+        let lines = self.run(at, &["peers", "--json"])?;
+        let lines = serde_json::Deserializer::from_slice(&lines).into_iter();
+        Ok(lines.collect::<Result<_, _>>()?)
     }
 
     /// Waits until a node says that all is well; gives how long that took.

@@ -20,6 +20,7 @@
 //! | [`retention`] | which earlier versions a new one keeps |
 //! | [`sync`] | whether two replicas hold the same |
 //! | [`member`] | which facts about nodes are newest and genuine |
+//! | [`forming`] | who founds a cluster when nodes list each other |
 //! | [`conn`] | which of two connections stays, and when to dial again |
 //! | [`hlc`] | the stamp of the next write |
 //!
@@ -39,6 +40,7 @@ pub mod codec;
 pub mod conditional;
 pub mod conn;
 pub mod epoch;
+pub mod forming;
 #[doc(hidden)]
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

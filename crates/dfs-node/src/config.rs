@@ -14,7 +14,8 @@ use serde::Deserialize;
 /// Runs one dfs node.
 ///
 /// Nodes on one machine share the keys of the config directory and need no set-up; a node without
-/// --bootstrap founds a cluster, one with --bootstrap joins.
+/// --bootstrap founds a cluster, one with --bootstrap joins; nodes that are in no cluster and name
+/// each other found one together.
 #[derive(Debug, Parser)]
 #[command(name = "dfs-node", version)]
 pub struct Args {
@@ -24,6 +25,10 @@ pub struct Args {
     /// Peers to begin with: `:PORT` is this host; repeat it or separate with commas
     #[arg(long, env = "DFS_BOOTSTRAP", value_name = "ADDR", value_delimiter = ',')]
     pub bootstrap: Vec<Address>,
+    /// Found a cluster at once if this node is in none, whatever --bootstrap names
+    #[arg(long, env = "DFS_INIT", value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    #[arg(num_args = 0..=1, default_missing_value = "true")]
+    pub init: Option<bool>,
     /// Local HTTP API
     #[arg(long, env = "DFS_API", value_name = "ADDR")]
     pub api: Option<Address>,
@@ -84,6 +89,8 @@ pub struct NodeConfig {
     pub listen: SocketAddr,
     /// Peers to begin with.
     pub bootstrap: Vec<Address>,
+    /// Found a cluster at once if in none.
+    pub init: bool,
     /// Local HTTP API.
     pub api: SocketAddr,
     /// Everything this node owns.
@@ -138,6 +145,7 @@ impl Args {
         Ok(NodeConfig {
             listen: bind_addr(&listen, Ipv6Addr::UNSPECIFIED.into())?,
             bootstrap,
+            init: self.init.unwrap_or(false),
             api: match api {
                 Some(api) => bind_addr(&api, Ipv4Addr::LOCALHOST.into())?,
                 None => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use dfs_core::address::Address;
 use dfs_env::{Env, FileLock};
 use dfs_store::keyfile::{self, KeyFileError, KeyKind};
 use dfs_store::keys::{ClusterKey, VaultKey};
@@ -20,8 +19,7 @@ pub struct Keys {
 
 /// Loads the keys; a first start makes them.
 ///
-/// A missing cluster key is made when the node founds a cluster or joins one on this machine, and
-/// a missing vault key only together with it. Nodes started at once agree: one makes both while
+/// A missing cluster key is made if it may be, and a missing vault key only together with it. Nodes started at once agree: one makes both while
 /// the others wait, `vault.key` first and `cluster.key` last.
 ///
 /// # Errors
@@ -29,7 +27,7 @@ pub struct Keys {
 pub fn load_or_create(
     env: &Env,
     dir: &Path,
-    bootstrap: &[Address],
+    may_make: bool,
     storage_only: bool,
 ) -> Result<Keys, Failure> {
     let fs = env.fs();
@@ -37,7 +35,7 @@ pub fn load_or_create(
     let (cluster_path, vault_path) = (dir.join("cluster.key"), dir.join("vault.key"));
     match keyfile::read(fs, &cluster_path, KeyKind::Cluster) {
         Ok(_) => {}
-        Err(KeyFileError::Missing(_)) if bootstrap.iter().all(Address::is_loopback) => {
+        Err(KeyFileError::Missing(_)) if may_make => {
             if matches!(
                 keyfile::read(fs, &vault_path, KeyKind::Vault),
                 Err(KeyFileError::Missing(_))
@@ -49,7 +47,8 @@ pub fn load_or_create(
         Err(error @ KeyFileError::Missing(_)) => {
             return Err(Failure::new(Code::Key, error).hint(
                 "this node joins a cluster elsewhere and needs its key: run 'dfs key export \
-                 --cluster' on a member and 'dfs key import --cluster' here",
+                 --cluster' on a member and 'dfs key import --cluster' here; if there is no \
+                 cluster yet, start this one node with --init",
             ));
         }
         Err(error) => return Err(bad_key(error)),

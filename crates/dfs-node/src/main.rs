@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
+use dfs_core::address::Address;
 use dfs_env::Env;
 use dfs_node::api::{self, Api};
 use dfs_node::config::{Args, NodeConfig};
@@ -67,8 +68,10 @@ async fn run(args: Args) -> Result<(), Failure> {
 async fn start(env: &Env, config: &NodeConfig) -> Result<(TcpListener, Arc<Server>), Failure> {
     let keys = {
         let (keys_env, dir) = (env.clone(), config.config_dir.clone());
-        let (bootstrap, storage_only) = (config.bootstrap.clone(), config.storage_only);
-        env.offload(move || keyring::load_or_create(&keys_env, &dir, &bootstrap, storage_only))
+        let storage_only = config.storage_only;
+        // On this machine all share the keys; elsewhere only who founds may make them.
+        let may_make = config.init || config.bootstrap.iter().all(Address::is_loopback);
+        env.offload(move || keyring::load_or_create(&keys_env, &dir, may_make, storage_only))
             .await?
     };
     if keys.vault.is_none() {
@@ -91,6 +94,7 @@ fn server_config(config: &NodeConfig, keys: keyring::Keys) -> Config {
         data_dir: config.data_dir.clone(),
         listen: config.listen,
         bootstrap: config.bootstrap.clone(),
+        init: config.init,
         cluster_key: keys.cluster,
         vault: keys.vault.map(|key| VaultConfig { key }),
         zone: config.zone.clone(),

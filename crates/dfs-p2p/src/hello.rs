@@ -38,10 +38,7 @@ pub(crate) enum Unwelcome {
     Incompatible { min: u32, max: u32 },
     #[error("its greeting is not valid")]
     Malformed,
-    #[error(
-        "it does not have this cluster's key (copy cluster.key from a member, or use \
-         'dfs key export --cluster' there and 'dfs key import --cluster' here)"
-    )]
+    #[error("it has another cluster key")]
     ClusterKey,
 }
 

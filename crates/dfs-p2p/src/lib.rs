@@ -12,6 +12,7 @@
 //! | `frame`, `mux`, `hello` | pure: frames, streams with credit and priority, greetings |
 //! | `secure`, `peer` | TLS, one connection |
 //! | `links`, `dial` | connections in use, and whom to dial when |
+//! | `refusals` | what keeps nodes apart, said with the remedy |
 //! | `gossip`, `book` | exchanging infos of nodes, and keeping them |
 //! | `wire` | protobuf on one side, types on the other |
 //!
@@ -39,6 +40,7 @@ pub mod message;
 mod mux;
 pub mod network;
 mod peer;
+mod refusals;
 mod secure;
 mod wire;
 
@@ -47,6 +49,7 @@ pub use handler::{Caller, Handler};
 pub use hello::{PROTO_MAX, PROTO_MIN};
 pub use network::{Config, Network, OwnFacts, Peer, StartError};
 pub use peer::CallError;
+pub use refusals::{Direction, KeptApart};
 pub use wire::{KEYS_MAX, WireError};
 
 #[cfg(test)]

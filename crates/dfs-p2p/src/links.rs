@@ -15,10 +15,11 @@ use tracing::{debug, info, warn};
 
 use crate::dial::{Dials, Target};
 use crate::half_open::{HalfOpen, HalfOpenSlot};
-use crate::hello::{ConnClass, Unwelcome};
+use crate::hello::ConnClass;
 use crate::message::Code;
 use crate::network::Shared;
 use crate::peer::{Conn, ConnError, Origin, greet};
+use crate::refusals::{Direction, remedy};
 
 impl Shared {
     pub(crate) async fn accept(self: Arc<Self>, listener: Box<dyn Listener>) {
@@ -52,7 +53,7 @@ impl Shared {
         let origin = Origin::Accepted(from);
         let result = self.run(stream, origin, None, Some(slot)).await;
         if let Err(error) = result {
-            report(&from.to_string(), &error);
+            self.report(from, Direction::Accepted, &error);
         }
     }
 
@@ -101,6 +102,7 @@ impl Shared {
             Target::Bulk(node, _) => (ConnClass::Bulk, Some(*node)),
         };
         let mut connected = false;
+        let mut met_myself = false;
         let mut why = None;
         for addr in self.addresses(&target).await {
             if self.shutdown.is_cancelled() {
@@ -111,6 +113,7 @@ impl Shared {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => {
                     debug!(%addr, %error, "a dial failed");
+                    self.registry().refusals.forget(addr);
                     why = Some(error.to_string());
                     continue;
                 }
@@ -129,13 +132,27 @@ impl Shared {
                     connected = true;
                     break;
                 }
-                Err(error) => report(&addr.to_string(), &error),
+                Err(ConnError::Myself) => met_myself = true,
+                Err(error) => self.report(addr, Direction::Dialled, &error),
             }
+        }
+        if let (Target::Bootstrap(address), false, true) = (&target, connected, met_myself) {
+            self.registry().bootstrap_ids.insert(address.clone(), self.identity.node);
         }
         if let (Target::Bootstrap(address), false, Some(why)) = (&target, connected, why) {
             self.tell_unanswered(address, &why);
         }
         connected
+    }
+
+    /// Says why a connection did not come up, and what to do if it takes someone to do it.
+    fn report(&self, addr: SocketAddr, direction: Direction, error: &ConnError) {
+        debug!(%addr, %error, "a connection did not come up");
+        let Some(why) = remedy(error, self.handler.cluster_id().is_some()) else { return };
+        let now = self.env.mono();
+        if self.registry().refusals.note(now, addr, direction, &why) {
+            warn!(%addr, why, "a node is kept apart");
+        }
     }
 
     fn count_dial(&self) -> u64 {
@@ -199,6 +216,9 @@ impl Shared {
         let conn = Arc::new(Conn::new(&self.identity, &greeting, origin, budget, closing));
         if let Some(seen) = greeting.observed {
             self.observed(seen, conn.dialled.is_none());
+        }
+        if let Some(addr) = conn.dialled {
+            self.registry().refusals.forget(addr);
         }
         self.learn(vec![greeting.info.clone()]);
         let is_new_peer = self.register(&conn);
@@ -302,25 +322,6 @@ impl Drop for OpenSlot {
                 registry.open.remove(&self.peer);
             }
         }
-    }
-}
-
-fn report(addr: &str, error: &ConnError) {
-    match error {
-        ConnError::Unwelcome(Unwelcome::ClusterKey) => {
-            warn!(addr, "refused a node of another cluster: {error}");
-        }
-        ConnError::Refused(Code::ClusterMismatch, _) => {
-            warn!(
-                addr,
-                "this node was refused: the cluster there has another key (use 'dfs key export \
-                 --cluster' there and 'dfs key import --cluster' here)"
-            );
-        }
-        ConnError::OtherCluster { .. } | ConnError::Refused(Code::Incompatible, _) => {
-            warn!(addr, %error, "refused");
-        }
-        _ => debug!(addr, %error, "a connection did not come up"),
     }
 }
 

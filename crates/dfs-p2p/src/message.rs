@@ -50,6 +50,10 @@ pub enum Request {
     Gossip(Gossip),
     /// Asks to become a member.
     Join(Box<NodeInfo>),
+    /// Offers to found a cluster of just these nodes: see [`dfs_core::forming`].
+    GenesisOffer(Vec<NodeId>),
+    /// Asks for the promise made to such an offer back.
+    GenesisWithdraw,
     /// Asks for the epochs after this one.
     ChainGet {
         /// The newest epoch known; 0 for none.

@@ -26,6 +26,7 @@ use crate::hello::ConnClass;
 use crate::message::{Answer, Call, Priority};
 use crate::mux::Budget;
 use crate::peer::{CallError, Conn, Identity};
+use crate::refusals::{KeptApart, Refusals};
 use crate::secure::Tls;
 
 /// How a network is started.
@@ -115,6 +116,8 @@ pub(crate) struct Registry {
     pub(crate) bootstrap_ids: BTreeMap<Address, NodeId>,
     /// Why bootstrap addresses did not answer, as last told.
     pub(crate) unanswered: BTreeMap<Address, String>,
+    /// What keeps this node apart from others.
+    pub(crate) refusals: Refusals,
     /// News that dialling should react to.
     pub(crate) hurry: BTreeSet<NodeId>,
     pub(crate) started: Instant,
@@ -189,6 +192,7 @@ impl Network {
             down_since: BTreeMap::new(),
             bootstrap_ids: BTreeMap::new(),
             unanswered: BTreeMap::new(),
+            refusals: Refusals::default(),
             hurry: BTreeSet::new(),
             started: env.mono(),
             book_is_old: true,
@@ -257,6 +261,26 @@ impl Network {
     /// Whether there is a connection to the node.
     pub fn is_connected(&self, node: &NodeId) -> bool {
         self.0.registry().is_connected(node)
+    }
+
+    /// Nodes that cannot be connected until someone does something.
+    pub fn kept_apart(&self) -> Vec<KeptApart> {
+        self.0.registry().refusals.list()
+    }
+
+    /// The nodes that the bootstrap addresses stand for, and this node itself.
+    ///
+    /// # Errors
+    /// The first address behind which no node is connected.
+    pub fn listed(&self) -> Result<BTreeSet<NodeId>, Address> {
+        let registry = self.0.registry();
+        let mut nodes = BTreeSet::from([self.node_id()]);
+        for address in &self.0.config.bootstrap {
+            let answered = registry.bootstrap_ids.get(address);
+            let here = answered.filter(|n| **n == self.node_id() || registry.is_connected(n));
+            nodes.insert(*here.ok_or_else(|| address.clone())?);
+        }
+        Ok(nodes)
     }
 
     /// How long the node has been unreachable from here; `None` while connected. A node never
@@ -377,7 +401,8 @@ impl Registry {
         let mut wanted = Vec::new();
         for address in bootstrap {
             let answered = self.bootstrap_ids.get(address);
-            if !answered.is_some_and(|node| self.is_connected(node)) {
+            // A list that is the same on every node names this one as well.
+            if !answered.is_some_and(|node| node == me || self.is_connected(node)) {
                 wanted.push(Target::Bootstrap(address.clone()));
             }
         }

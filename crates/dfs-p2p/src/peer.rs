@@ -59,8 +59,13 @@ pub(crate) enum ConnError {
     Myself,
     #[error(transparent)]
     Unwelcome(#[from] Unwelcome),
-    #[error("it refused: {1}")]
-    Refused(Code, String),
+    #[error("it refused: {text}")]
+    Refused {
+        code: Code,
+        text: String,
+        /// Whether it had greeted properly: then it has the cluster key, or is a member.
+        greeted: bool,
+    },
     #[error("it belongs to another cluster ({theirs:?}, this node to {ours:?})")]
     OtherCluster { ours: ClusterId, theirs: ClusterId },
     #[error("it sent something unexpected")]
@@ -155,18 +160,14 @@ async fn exchange(
     };
     let hello = hello::greeting(key, &exporter, &identity.node, identity.instance, class, dial);
     send(&mut out, Kind::Hello(hello)).await?;
-    let Kind::Hello(theirs) = next(&mut frames).await? else {
+    let Kind::Hello(theirs) = next(&mut frames, false).await? else {
         return Err(ConnError::Unexpected);
     };
     let checked = hello::check(&theirs, &peer, handler.is_member(&peer), key, &exporter);
     let mut greeted = match checked {
         Ok(greeted) => greeted,
         Err(why) => {
-            let bye = wire::go_away(why.code(), "the greeting was refused");
-            send(&mut out, Kind::GoAway(bye)).await?;
-            // Let the peer read why before the connection closes.
-            let _ = out.shutdown().await;
-            let _ = frames.next().await;
+            turn_away(&mut out, &mut frames, why.code(), "the greeting was refused").await;
             return Err(why.into());
         }
     };
@@ -176,7 +177,7 @@ async fn exchange(
     frames.decoder_mut().allow_calls();
     let ready = ready(handler.cluster_id(), own_info, origin);
     send(&mut out, Kind::Ready(ready)).await?;
-    let Kind::Ready(theirs) = next(&mut frames).await? else {
+    let Kind::Ready(theirs) = next(&mut frames, true).await? else {
         return Err(ConnError::Unexpected);
     };
     let their_cluster = match theirs.cluster_id.len() {
@@ -186,8 +187,8 @@ async fn exchange(
     if let (Some(ours), Some(theirs)) = (handler.cluster_id(), their_cluster)
         && ours != theirs
     {
-        let bye = wire::go_away(Code::ClusterMismatch, "this node belongs to another cluster");
-        send(&mut out, Kind::GoAway(bye)).await?;
+        let why = "this node belongs to another cluster";
+        turn_away(&mut out, &mut frames, Code::ClusterMismatch, why).await;
         return Err(ConnError::OtherCluster { ours, theirs });
     }
     let info = NodeInfo::from_canonical(theirs.info).map_err(|_| ConnError::Unexpected)?;
@@ -195,6 +196,19 @@ async fn exchange(
         return Err(ConnError::Unexpected);
     }
     Ok(Greeting { peer, greeted, info, observed: theirs.observed_addr.parse().ok(), frames, out })
+}
+
+/// Tells a peer why it is not let in. It may have turned us away first, and be gone.
+async fn turn_away(
+    out: &mut WriteHalf<TlsStream<Stream>>,
+    frames: &mut Frames,
+    code: Code,
+    why: &str,
+) {
+    let _ = send(out, Kind::GoAway(wire::go_away(code, why))).await;
+    // Let the peer read why before the connection closes.
+    let _ = out.shutdown().await;
+    let _ = frames.next().await;
 }
 
 fn ready(cluster: Option<ClusterId>, info: &NodeInfo, origin: Origin) -> proto::Ready {
@@ -220,12 +234,12 @@ async fn send(out: &mut WriteHalf<TlsStream<Stream>>, kind: Kind) -> Result<(), 
     written.await.map_err(|error| FrameError::from(error).into())
 }
 
-async fn next(frames: &mut Frames) -> Result<Kind, ConnError> {
+async fn next(frames: &mut Frames, greeted: bool) -> Result<Kind, ConnError> {
     let (_, kind) = frames.next().await.ok_or(ConnError::Closed)??;
     match kind {
         Kind::GoAway(message) => {
             let (code, text) = wire::parse_go_away(message);
-            Err(ConnError::Refused(code, text))
+            Err(ConnError::Refused { code, text, greeted })
         }
         other => Ok(other),
     }

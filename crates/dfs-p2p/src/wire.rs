@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dfs_core::codec::{Canonical, DecodeError};
 use dfs_core::epoch::{EpochCert, EpochProposal, EpochState};
+use dfs_core::forming::FOUNDERS_MAX;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, CertId, DirId, NodeId, Partition, RecordKey, VaultId};
 use dfs_core::member::{NODES_MAX, NodeInfo};
@@ -125,6 +126,10 @@ fn ask(request: &Request) -> Ask {
     match request {
         Request::Gossip(gossip) => Ask::Gossip(gossip_out(gossip)),
         Request::Join(info) => Ask::Join(proto::JoinRequest { info: canonical(info.as_ref()) }),
+        Request::GenesisOffer(nodes) => {
+            Ask::GenesisOffer(proto::GenesisOffer { node_id: all_canonical(nodes) })
+        }
+        Request::GenesisWithdraw => Ask::GenesisWithdraw(proto::GenesisWithdraw {}),
         Request::ChainGet { from } => Ask::ChainGet(proto::ChainGet { from: *from }),
         Request::EpochPrepare { epoch, ballot } => {
             Ask::EpochPrepare(proto::EpochPrepare { epoch: *epoch, ballot: canonical(ballot) })
@@ -184,6 +189,10 @@ fn parse_ask(ask: Ask) -> Wire<Request> {
     Ok(match ask {
         Ask::Gossip(gossip) => Request::Gossip(parse_gossip(gossip)?),
         Ask::Join(join) => Request::Join(Box::new(NodeInfo::from_canonical(join.info)?)),
+        Ask::GenesisOffer(offer) => {
+            Request::GenesisOffer(parse_all("node_id", FOUNDERS_MAX, offer.node_id)?)
+        }
+        Ask::GenesisWithdraw(_) => Request::GenesisWithdraw,
         Ask::ChainGet(get) => Request::ChainGet { from: get.from },
         Ask::EpochPrepare(ask) => {
             Request::EpochPrepare { epoch: ask.epoch, ballot: Ballot::from_canonical(ask.ballot)? }

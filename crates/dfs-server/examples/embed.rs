@@ -16,6 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         data_dir: dir.path().join("node"),
         listen: "127.0.0.1:0".parse()?,
         bootstrap: Vec::new(), // Nobody to join: this node founds a cluster.
+        init: false,
         cluster_key: ClusterKey::from_bytes(env.random()),
         vault: Some(VaultConfig { key: VaultKey::from_bytes(env.random()) }),
         zone: "default".to_owned(),

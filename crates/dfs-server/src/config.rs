@@ -13,8 +13,11 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where to listen for peers; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// Addresses of peers to begin with. With none, a node without a cluster founds one.
+    /// Addresses of peers to begin with. With none, a node without a cluster founds one; nodes
+    /// that list each other found one together.
     pub bootstrap: Vec<Address>,
+    /// Founds a cluster at once if this node is in none, whatever is listed.
+    pub init: bool,
     /// Lets the node join.
     pub cluster_key: ClusterKey,
     /// Opens files; a node without it stores for others only.

@@ -23,7 +23,7 @@ use crate::node::Node;
 /// A node, as its peers see it. The network does not keep the node alive.
 pub(crate) struct Answering(pub(crate) Weak<Node>);
 
-type Told = Result<(Response, Bytes), Refusal>;
+pub(crate) type Told = Result<(Response, Bytes), Refusal>;
 
 impl Handler for Answering {
     fn handle(&self, from: Caller, call: Call) -> BoxFuture<'_, Answer> {
@@ -52,6 +52,7 @@ impl Handler for Answering {
             this.handoff.notify_one();
             this.repair.retry_all();
         }
+        this.joining.wake.notify_one();
         this.facts_changed.notify_one();
     }
 
@@ -59,12 +60,13 @@ impl Handler for Answering {
         let Some(this) = self.0.upgrade() else { return };
         if info.durable_epoch > this.layout.epoch() {
             this.sync.catch_up_from(info.node_id);
+            this.joining.wake.notify_one();
         }
         this.facts_changed.notify_one();
     }
 }
 
-fn refusal(code: Code, message: impl Into<String>) -> Refusal {
+pub(crate) fn refusal(code: Code, message: impl Into<String>) -> Refusal {
     Refusal::new(code, message)
 }
 
@@ -93,7 +95,7 @@ fn write_refused(error: WriteError) -> Refusal {
     }
 }
 
-fn done(response: Response) -> Told {
+pub(crate) fn done(response: Response) -> Told {
     Ok((response, Bytes::new()))
 }
 
@@ -120,6 +122,8 @@ impl Node {
                 let chain = self.chain_after(*from).await;
                 return done(chain.map_err(|error| refusal(Code::Internal, error.to_string()))?);
             }
+            Request::GenesisOffer(nodes) => return self.on_genesis_offer(from, nodes).await,
+            Request::GenesisWithdraw => return self.on_genesis_withdraw(from).await,
             Request::EpochDecided(cert) => {
                 let adopted = self.adopt(cert.as_ref().clone()).await;
                 adopted.map_err(|error| refusal(Code::Internal, error.to_string()))?;
@@ -256,6 +260,8 @@ impl Node {
             }
             Request::Gossip(_)
             | Request::Join(_)
+            | Request::GenesisOffer(_)
+            | Request::GenesisWithdraw
             | Request::ChainGet { .. }
             | Request::EpochDecided(_) => done(Response::Done),
         }

@@ -8,6 +8,7 @@ use dfs_core::id::{NodeId, Partition, hex};
 use dfs_core::quorum::Tally;
 use dfs_core::sync::Table;
 use dfs_core::voters::limiting_zone;
+use dfs_p2p::Direction;
 use serde::Serialize;
 use tokio::time::Instant;
 use tracing::debug;
@@ -115,7 +116,7 @@ pub(crate) fn peers(node: &Node) -> Vec<PeerView> {
 pub(crate) fn not_ready(node: &Node) -> Vec<String> {
     let mut reasons = Vec::new();
     match node.joined() {
-        Err(_) => reasons.push("this node has not joined a cluster yet".to_owned()),
+        Err(_) => reasons.push(not_joined(node)),
         Ok(state) => {
             let (nodes, alive) = (state.active().count(), alive(node, &state));
             let out = out_of_reach(node, &state);
@@ -132,6 +133,17 @@ pub(crate) fn not_ready(node: &Node) -> Vec<String> {
         reasons.push("the disk failed; the node takes no writes".to_owned());
     }
     reasons
+}
+
+/// That this node is in no cluster yet, and why.
+fn not_joined(node: &Node) -> String {
+    let kept_apart = node.network().kept_apart();
+    let mut dialled = kept_apart.iter().filter(|peer| peer.direction == Direction::Dialled);
+    let why = match dialled.next() {
+        Some(peer) => format!("{}: {}", peer.addr, peer.why),
+        None => node.joining.why(),
+    };
+    format!("this node has not joined a cluster yet: {why}")
 }
 
 /// Partitions that cannot be read and written now, as the default mode asks.
@@ -162,7 +174,7 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
             cluster: String::new(),
             epoch: node.layout.epoch(),
             health: Level::Degraded,
-            message: "this node has not joined a cluster yet".to_owned(),
+            message: not_joined(node),
             nodes: 1,
             alive: 1,
             files: 0,

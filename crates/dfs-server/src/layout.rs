@@ -151,7 +151,29 @@ impl Node {
             warn!(epoch = state.epoch, "a layout snapshot is refused: it is not proven");
             return Ok(());
         }
+        if ours.is_none() && !self.joining.may_join(&state) {
+            debug!(cluster = ?state.cluster_id, "bound to found with others: not joining yet");
+            return Ok(());
+        }
         self.put_in_force(state, cert, &certs).await
+    }
+
+    /// Founds a cluster, unless this node is in one or may not found any more.
+    pub(crate) async fn found_now(&self) -> Result<(), Error> {
+        let _one = self.layout.adopting.lock().await;
+        if self.layout.current().is_some() || !self.joining.begin_founding() {
+            return Ok(());
+        }
+        let zone = self.network().own_info().zone;
+        let founded = found(&self.env, &self.store, &self.data_dir, &zone).await;
+        let (state, cert) = founded.map_err(|error| Error::Store(Box::new(error)))?;
+        self.put_in_force(state, cert, &[]).await
+    }
+
+    /// Held while a promise to a founder is made or taken back, so that it never crosses with
+    /// founding or joining.
+    pub(crate) async fn joining_lock(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.layout.adopting.lock().await
     }
 
     async fn put_in_force(
@@ -170,6 +192,7 @@ impl Node {
         let newest =
             Newest { state: Arc::new(state), cert: Arc::new(cert), since: self.env.mono() };
         *self.layout.newest() = Some(newest);
+        self.joining.done();
         debug!(epoch, "a new layout is in force");
         if !was_member && let Ok(state) = self.joined() {
             info!(cluster = ?state.cluster_id, epoch, "joined");
@@ -247,9 +270,10 @@ impl Node {
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return,
-                () = self.facts_changed.notified() => {}
+                () = self.joining.wake.notified() => {}
                 () = self.env.sleep(JOIN_EVERY) => {}
             }
+            self.form().await;
             let peers = self.network().peers();
             for peer in peers.iter().filter(|peer| peer.down_for.is_none()) {
                 let node = peer.info.node_id;

@@ -8,6 +8,7 @@
 //! | [`server`] | start, shut down, who owns which task |
 //! | [`client`] | store, get, list, delete, status: the face |
 //! | `layout` | the epoch chain: adopt, catch up, decide |
+//! | `form` | founding a cluster together with listed peers |
 //! | `coordinate` | one request to many replicas, counted by quorum |
 //! | `records`, `scan`, `blobs` | reading and writing records; directories; storing and fetching blobs |
 //! | `upload`, `download` | a file as chunks, with bounded memory |
@@ -40,6 +41,7 @@ mod deciding;
 mod download;
 mod entry;
 mod error;
+mod form;
 mod handler;
 mod handoff;
 pub mod health;

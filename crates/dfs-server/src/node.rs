@@ -20,6 +20,7 @@ use tracing::debug;
 
 use crate::config::Mode;
 use crate::error::Error;
+use crate::form::Joining;
 use crate::layout::Layout;
 use crate::namespace::DirCache;
 use crate::repair::Repair;
@@ -32,6 +33,7 @@ pub(crate) struct Node {
     pub(crate) store: Store,
     pub(crate) vault: Option<Vault>,
     pub(crate) layout: Layout,
+    pub(crate) joining: Joining,
     pub(crate) repair: Repair,
     pub(crate) sync: crate::sync::Schedule,
     pub(crate) dirs: DirCache,
@@ -69,6 +71,7 @@ impl Node {
         store: Store,
         vault: Option<Vault>,
         layout: Layout,
+        joining: Joining,
         finishing: mpsc::Sender<Finishing>,
     ) -> Self {
         let id = NodeId::new(data_dir.node_key().verifying_key().to_bytes());
@@ -80,6 +83,7 @@ impl Node {
             store,
             vault,
             layout,
+            joining,
             repair: Repair::default(),
             sync: crate::sync::Schedule::default(),
             dirs: DirCache::default(),

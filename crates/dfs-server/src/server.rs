@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 use crate::client::Client;
 use crate::config::{Config, VaultConfig};
 use crate::error::{Error, StartServerError};
+use crate::form::Joining;
 use crate::handler::Answering;
 use crate::layout::{self, Layout};
 use crate::node::{Finishing, Node, Vault};
@@ -59,8 +60,10 @@ impl Server {
         let listener = Network::bind(&env, config.listen).await?;
         let mut epoch = store.epoch().await?;
         // Only now: a node that cannot listen must not leave a cluster of its own behind.
-        if epoch.is_none() && config.bootstrap.is_empty() {
+        let joining = Joining::open(&env, &store, &data_dir, epoch.is_some()).await?;
+        if epoch.is_none() && (config.init || (config.bootstrap.is_empty() && joining.is_free())) {
             epoch = Some(layout::found(&env, &store, &data_dir, &config.zone).await?);
+            joining.done();
         }
         let durable_epoch = epoch.as_ref().map_or(0, |(state, _)| state.epoch);
         let layout = Layout::new(epoch, env.mono());
@@ -80,7 +83,8 @@ impl Server {
             durable_epoch,
             ..OwnFacts::default()
         };
-        let node = Arc::new(Node::new(env.clone(), data_dir, store, vault, layout, finishing));
+        let node =
+            Arc::new(Node::new(env.clone(), data_dir, store, vault, layout, joining, finishing));
         let handler = Arc::new(Answering(Arc::downgrade(&node)));
         let network =
             Network::start(env.clone(), listener, network_config, facts, handler, |network| {

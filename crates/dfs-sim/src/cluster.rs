@@ -158,6 +158,7 @@ impl Cluster {
             data_dir: PathBuf::from("/data"),
             listen: peer_addr(host),
             // Each knows only the one before it.
+            init: false,
             bootstrap: match host.checked_sub(1) {
                 None => Vec::new(),
                 Some(before) => vec![peer_addr(before).to_string().parse().expect("an address")],

@@ -9,6 +9,7 @@ mod conn;
 mod corpus;
 mod epoch;
 mod epoch_chain;
+mod forming;
 mod fuzz_inputs;
 mod growth;
 mod member;

@@ -24,7 +24,7 @@ pub use args::{Args, Verb};
 use crate::api::{ListPage, PeerLine, StatView};
 use crate::cli::http::Api;
 use crate::cli::output::{Output, print, size};
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, tell};
 use dfs_core::name::FilePath;
 
 /// Runs one verb.
@@ -176,7 +176,17 @@ fn peers(api: &Api, out: &Output) -> Result<(), Failure> {
     if out.json {
         return peers.iter().try_for_each(|peer| out.object(peer));
     }
-    print(|shown| peers.iter().try_for_each(|peer| show_peer(peer, shown)))
+    print(|shown| peers.iter().try_for_each(|peer| show_peer(peer, shown)))?;
+    if let [alone] = &peers[..]
+        && alone.is_self
+    {
+        // It may be alone because it is kept out.
+        let health = api.status()?;
+        if health["cluster"] == "" {
+            tell(health["message"].as_str().unwrap_or_default());
+        }
+    }
+    Ok(())
 }
 
 fn show_peer(peer: &PeerLine, shown: &mut dyn Write) -> io::Result<()> {

@@ -66,6 +66,7 @@ fn requests() {
         "Unknown(\"origin\")",
         "Unknown(\"table\")",
         "Unknown(\"partition\")",
+        "TooMany(\"node_id\")",
         "TooMany(\"digest\")",
         "TooMany(\"infos\")",
         "TooMany(\"keys\")",

@@ -90,6 +90,8 @@ pub(super) fn opens() -> Vec<(&'static str, Vec<u8>)> {
     let requests = [
         ("gossip", Request::Gossip(gossip)),
         ("join", Request::Join(Box::new(info()))),
+        ("genesis_offer", Request::GenesisOffer(vec![NodeId::new([1; 32]); 2])),
+        ("genesis_withdraw", Request::GenesisWithdraw),
         ("chain_get", Request::ChainGet { from: 5 }),
         ("epoch_decided", Request::EpochDecided(Box::new(genesis().1))),
         ("record_get", Request::RecordGet { keys: vec![record_key(); 2], digest_only: true }),

@@ -30,6 +30,8 @@ fn requests() -> Vec<Request> {
             infos: Vec::new(),
             want_reply: true,
         }),
+        Request::GenesisOffer(vec![NodeId::new([1; 32]), NodeId::new([2; 32])]),
+        Request::GenesisWithdraw,
         Request::ChainGet { from: 5 },
         Request::RecordGet { keys: vec![key(), key()], digest_only: true },
         Request::RecordPut { records: vec![(key(), Record::default())], origin: Origin::Repair },

@@ -1,6 +1,8 @@
 //! Networks of nodes in one process: meeting, calling, refusing, closing.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod apart;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -23,6 +25,7 @@ struct Node {
 }
 
 struct Echo {
+    cluster: Option<ClusterId>,
     network: Arc<Mutex<Option<Network>>>,
     connected: watch::Sender<BTreeSet<NodeId>>,
 }
@@ -45,7 +48,7 @@ impl Handler for Echo {
     }
 
     fn cluster_id(&self) -> Option<ClusterId> {
-        None
+        self.cluster
     }
 
     fn peer_changed(&self, node: NodeId, connected: bool) {
@@ -77,6 +80,16 @@ impl World {
 }
 
 async fn start(env: Env, port: u16, bootstrap: &[u16], cluster_key: u8) -> Node {
+    start_in(env, port, bootstrap, cluster_key, None).await
+}
+
+async fn start_in(
+    env: Env,
+    port: u16,
+    bootstrap: &[u16],
+    cluster_key: u8,
+    cluster: Option<ClusterId>,
+) -> Node {
     let config = Config {
         bootstrap: bootstrap.iter().map(|port| format!(":{port}").parse().unwrap()).collect(),
         node_key: SigningKey::from_bytes(&env.random()),
@@ -88,7 +101,7 @@ async fn start(env: Env, port: u16, bootstrap: &[u16], cluster_key: u8) -> Node 
     };
     let (sender, connected) = watch::channel(BTreeSet::new());
     let holder = Arc::new(Mutex::new(None));
-    let handler = Arc::new(Echo { network: holder.clone(), connected: sender });
+    let handler = Arc::new(Echo { cluster, network: holder.clone(), connected: sender });
     let listen = SocketAddr::from(([127, 0, 0, 1], port));
     let listener = Network::bind(&env, listen).await.unwrap();
     let network = Network::start(env, listener, config, OwnFacts::default(), handler, |network| {

@@ -3,6 +3,7 @@
 
 mod clock;
 mod history;
+mod membership;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -72,6 +73,7 @@ impl Cluster {
         Config {
             data_dir: PathBuf::from("/data"),
             listen: ([127, 0, 0, 1], 4000 + port).into(),
+            init: false,
             bootstrap: [":4000", ":4001"][..at.min(2)].iter().map(|a| a.parse().unwrap()).collect(),
             cluster_key: ClusterKey::from_bytes([1; 32]),
             vault: vault.then(|| VaultConfig { key: VaultKey::from_bytes([2; 32]) }),

@@ -1,0 +1,64 @@
+//! Nodes that do not belong together: both ends say why, and what to do.
+
+use dfs_core::id::ClusterId;
+use dfs_env::Env;
+use dfs_p2p::{Direction, KeptApart};
+
+use super::{LIMIT, Node, World, start_in};
+
+/// Waits until a node keeps someone apart.
+async fn apart(node: &Node, direction: Direction) -> KeptApart {
+    let waited = async {
+        loop {
+            let found = node.network.kept_apart().into_iter().find(|a| a.direction == direction);
+            if let Some(found) = found {
+                return found;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, waited).await.expect("nobody is kept apart")
+}
+
+async fn pair(world: &World, keys: [u8; 2], clusters: [Option<u8>; 2]) -> [Node; 2] {
+    let cluster = |at: usize| clusters[at].map(|byte| ClusterId::new([byte; 32]));
+    let env = |seed| Env::in_memory(seed, world.net.clone());
+    let inside = start_in(env(1), 4001, &[], keys[0], cluster(0)).await;
+    let outside = start_in(env(2), 4002, &[4001], keys[1], cluster(1)).await;
+    [inside, outside]
+}
+
+#[tokio::test]
+async fn a_wrong_cluster_key_is_told_at_both_ends_with_the_remedy() {
+    let world = World::new();
+    let [inside, outside] = pair(&world, [1, 2], [Some(9), None]).await;
+    let refused = apart(&outside, Direction::Dialled).await;
+    assert_eq!(refused.addr, ([127, 0, 0, 1], 4001).into());
+    let remedy = "'dfs key export --cluster' there and 'dfs key import --cluster --replace' here";
+    assert!(refused.why.contains(remedy), "{}", refused.why);
+    let refuses = apart(&inside, Direction::Accepted).await;
+    let remedy = "'dfs key export --cluster' here and 'dfs key import --cluster --replace' there";
+    assert!(refuses.why.contains(remedy), "{}", refuses.why);
+}
+
+#[tokio::test]
+async fn another_cluster_with_the_same_key_is_told_at_both_ends() {
+    let world = World::new();
+    let [inside, outside] = pair(&world, [1, 1], [Some(9), Some(8)]).await;
+    for (node, direction) in [(&outside, Direction::Dialled), (&inside, Direction::Accepted)] {
+        let why = apart(node, direction).await.why;
+        assert!(why.contains("another cluster") && why.contains("empty data directory"), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_let_in_after_all_is_not_kept_apart_any_more() {
+    let world = World::new();
+    let [inside, outside] = pair(&world, [1, 2], [None, None]).await;
+    apart(&outside, Direction::Dialled).await;
+    inside.network.shutdown().await;
+    let env = Env::in_memory(3, world.net.clone());
+    let mut inside = start_in(env, 4001, &[], 2, None).await;
+    inside.sees(1).await;
+    assert!(outside.network.kept_apart().is_empty());
+}

@@ -1,0 +1,180 @@
+//! Who belongs to which cluster: founding together, other keys.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dfs_env::{Env, MemoryFs, MemoryNet};
+use dfs_server::health::Health;
+use dfs_server::{Client, Config, PeerState, Server};
+use dfs_store::keys::ClusterKey;
+
+/// Machines on one network; a node of each may run.
+pub(crate) struct Machines {
+    net: MemoryNet,
+    disks: Vec<MemoryFs>,
+    servers: Vec<Option<Server>>,
+    boots: u64,
+}
+
+/// How a node is started, besides its number.
+#[derive(Debug, Clone)]
+pub(crate) struct How {
+    list: Vec<u16>,
+    init: bool,
+    key: u8,
+}
+
+/// The numbers of the nodes it lists.
+pub(crate) fn listing(list: &[u16]) -> How {
+    How { list: list.to_vec(), init: false, key: 1 }
+}
+
+impl Machines {
+    pub(crate) fn new(count: usize) -> Self {
+        Self {
+            net: MemoryNet::default(),
+            disks: (0..count).map(|_| MemoryFs::default()).collect(),
+            servers: (0..count).map(|_| None).collect(),
+            boots: 0,
+        }
+    }
+
+    pub(crate) async fn start(&mut self, at: usize, how: How) {
+        self.boots += 1;
+        let env = Env::with_disk(self.boots, self.net.clone(), self.disks[at].clone());
+        let address = |number: &u16| format!(":{}", 4000 + number).parse().unwrap();
+        let config = Config {
+            data_dir: PathBuf::from("/data"),
+            listen: ([127, 0, 0, 1], 4000 + u16::try_from(at).unwrap()).into(),
+            init: how.init,
+            bootstrap: how.list.iter().map(address).collect(),
+            cluster_key: ClusterKey::from_bytes([how.key; 32]),
+            vault: None,
+            zone: "z".to_owned(),
+            capacity: None,
+            build: "test".to_owned(),
+        };
+        // A node that crashed a moment ago gives its port back when its tasks are gone.
+        while env.net().listen(config.listen).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        self.servers[at] = Some(Server::start(env, config).await.unwrap());
+    }
+
+    pub(crate) fn crash(&mut self, at: usize) {
+        drop(self.servers[at].take());
+        self.disks[at].crash();
+    }
+
+    pub(crate) fn node(&self, at: usize) -> Client {
+        self.servers[at].as_ref().unwrap().client()
+    }
+
+    /// Waits until a node's health is as told; gives it.
+    pub(crate) async fn until(&self, at: usize, is: impl Fn(&Health) -> bool) -> Health {
+        let client = self.node(at);
+        let waited = async {
+            loop {
+                let health = client.health().await.unwrap();
+                if is(&health) {
+                    return health;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        match tokio::time::timeout(LIMIT, waited).await {
+            Ok(health) => health,
+            Err(_) => panic!("node {at} says {:?}", client.health().await),
+        }
+    }
+
+    /// Waits until these nodes are one cluster, each with all of them alive.
+    async fn are_one(&self, nodes: &[usize]) -> String {
+        let mut clusters = Vec::new();
+        for at in nodes {
+            let formed =
+                |health: &Health| (health.nodes, health.alive) == (nodes.len(), nodes.len());
+            clusters
+                .push(self.until(*at, |health| !health.cluster.is_empty() && formed(health)).await);
+            let peers = self.node(*at).peers();
+            assert!(peers.iter().all(|peer| peer.state == PeerState::Alive), "{peers:?}");
+        }
+        assert!(clusters.iter().all(|health| health.cluster == clusters[0].cluster));
+        clusters[0].cluster.clone()
+    }
+}
+
+/// Generous: a busy machine must not fail a test.
+const LIMIT: Duration = Duration::from_secs(120);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_name_only_each_other_form_one_cluster() {
+    for list in [&[0, 1, 2][..], &[0, 1]] {
+        let mut machines = Machines::new(list.len());
+        let all: Vec<usize> = (0..list.len()).collect();
+        for at in &all {
+            machines.start(*at, listing(list)).await;
+        }
+        let cluster = machines.are_one(&all).await;
+        // They find each other again, and found no second one.
+        all.iter().for_each(|at| machines.crash(*at));
+        for at in all.iter().rev() {
+            machines.start(*at, listing(list)).await;
+        }
+        assert_eq!(machines.are_one(&all).await, cluster);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_founded_while_a_listed_peer_is_away() {
+    let mut machines = Machines::new(3);
+    machines.start(0, listing(&[1, 2])).await;
+    machines.start(1, listing(&[0, 2])).await;
+    for at in 0..2 {
+        let waits = |health: &Health| health.message.contains(":4002 does not answer");
+        assert_eq!(machines.until(at, waits).await.cluster, "");
+    }
+    machines.start(2, listing(&[0, 1])).await;
+    machines.are_one(&[0, 1, 2]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_list_a_member_join_its_cluster() {
+    let mut machines = Machines::new(3);
+    machines.start(0, listing(&[])).await;
+    let founded = machines.until(0, |health| !health.cluster.is_empty()).await.cluster;
+    machines.start(1, listing(&[1, 2, 0])).await;
+    machines.start(2, listing(&[1, 2, 0])).await;
+    assert_eq!(machines.are_one(&[0, 1, 2]).await, founded);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_with_different_lists_say_so_and_init_founds() {
+    let mut machines = Machines::new(3);
+    machines.start(0, listing(&[1])).await;
+    machines.start(1, listing(&[0, 2])).await;
+    machines.start(2, listing(&[1])).await;
+    // One of the two at the ends is not the lowest of its pair; the lowest of all asks the others.
+    let differ = |health: &Health| health.message.contains("lists other peers");
+    let asked = futures_util::future::select_all(
+        (0..3).map(|at| Box::pin(machines.until(at, differ))).collect::<Vec<_>>(),
+    );
+    drop(asked.await);
+    machines.crash(1);
+    machines.start(1, How { init: true, ..listing(&[0, 2]) }).await;
+    machines.are_one(&[0, 1, 2]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_another_cluster_key_says_what_to_do() {
+    let mut machines = Machines::new(2);
+    machines.start(0, listing(&[])).await;
+    machines.start(1, How { key: 2, ..listing(&[0]) }).await;
+    let says =
+        |health: &Health| health.message.contains("'dfs key import --cluster --replace' here");
+    assert_eq!(machines.until(1, says).await.cluster, "");
+    assert!(machines.node(1).not_ready()[0].contains("another key"));
+    machines.crash(1);
+    machines.start(1, listing(&[0])).await;
+    machines.are_one(&[0, 1]).await;
+}
