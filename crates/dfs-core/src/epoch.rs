@@ -285,9 +285,12 @@ impl EpochState {
         row.current.iter().chain(&row.next).any(|idx| self.node(*idx) == Some(*node))
     }
 
-    /// How many copies every partition has once the cluster is at rest.
+    /// How many copies every partition has once the cluster is at rest: members that offer no
+    /// space hold none, unless none offers any.
     pub fn copies_at_rest(&self) -> usize {
-        usize::from(self.target_copies).min(self.active().count())
+        let offering = self.active().filter(|member| member.capacity > 0).count();
+        let holders = if offering == 0 { self.active().count() } else { offering };
+        usize::from(self.target_copies).min(holders)
     }
 
     /// Partitions that move, or have fewer copies than the members allow.
