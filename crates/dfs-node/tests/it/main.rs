@@ -236,6 +236,7 @@ fn the_client_refuses_what_cannot_be_a_name_and_reports_what_fails() {
     let version = "00112233445566778899aabbccddeeff";
     check(&home.dfs(&node, &["put", "--if-version", version, "-", "x"], b"y"), 7, "dfs stat");
     assert_eq!(home.dfs(&node, &["cat", "x"], b"").stdout, b"x");
+    check(&home.dfs(&node, &["rm", "x"], b""), 0, "");
     check(&home.dfs(&node, &["put", "-", "d/f"], b"x"), 0, "stored");
     check(&home.dfs(&node, &["ls", "d/f"], b""), 0, "");
     assert_eq!(home.dfs(&node, &["ls", "d/f"], b"").stdout, b"d/f\n");
