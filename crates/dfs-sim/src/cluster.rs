@@ -120,6 +120,11 @@ impl Cluster {
         self.machines[host].damaged = true;
     }
 
+    /// Whether something was done to a machine's disk that may make a blob bad.
+    pub fn is_damaged(&self, host: Host) -> bool {
+        self.machines[host].damaged
+    }
+
     /// Blobs found bad on disks that nothing was done to: the store said it had what it had not.
     pub fn bad_blobs(&self) -> u64 {
         self.bad_blobs

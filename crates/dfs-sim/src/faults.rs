@@ -16,6 +16,7 @@ use crate::rng::Rng;
 #[allow(missing_docs, reason = "each is named by what it does, and described where it is applied")]
 pub enum Fault {
     Latency,
+    Uneven,
     Bandwidth,
     SlowReader,
     Stall,
@@ -56,8 +57,9 @@ pub enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::Latency,
+        Self::Uneven,
         Self::Bandwidth,
         Self::SlowReader,
         Self::Stall,
@@ -95,6 +97,19 @@ impl Fault {
         Self::ClockDrift,
         Self::ClockFrozen,
     ];
+
+    /// Whether it may make a copy of a blob bad.
+    pub fn damages_blobs(self) -> bool {
+        matches!(
+            self,
+            Self::BitRot
+                | Self::Truncated
+                | Self::Misdirected
+                | Self::SyncLies
+                | Self::PhantomWrite
+                | Self::ReadError
+        )
+    }
 }
 
 /// What ends a fault.
@@ -380,6 +395,16 @@ impl Injector {
                 link.delay = delay;
                 link.jitter = delay / 2;
             }),
+            // Each pair of machines has a delay of its own, or none.
+            Fault::Uneven => {
+                for a in 0..hosts {
+                    for b in a + 1..hosts {
+                        let slow = self.rng.flip();
+                        let delay = if slow { self.millis(1, 2000) } else { Duration::ZERO };
+                        both(a, b, &|link| link.delay = delay);
+                    }
+                }
+            }
             Fault::Bandwidth => everyone(&|link| link.rate = rate),
             Fault::SlowReader => net.set_link(other, host, |link| link.rate = rate / 20),
             Fault::Stall | Fault::NonTransitive => both(host, other, &|link| link.cut = true),
@@ -410,6 +435,7 @@ impl Injector {
         }
         match kind {
             Fault::Latency => cluster.trace.fired("net: latency"),
+            Fault::Uneven => cluster.trace.fired("net: uneven latency"),
             Fault::Bandwidth => cluster.trace.fired("net: bandwidth"),
             Fault::SlowReader => cluster.trace.fired("net: slow reader"),
             Fault::Stall => cluster.trace.fired("net: stall"),
