@@ -146,6 +146,7 @@ impl Node {
     ) -> Result<Read, ReadFailure> {
         let needs_quorum = self.is_quorum(mode, state);
         let enough = Tally::<NodeId>::read_majority(set.len());
+        let kept_by = Tally::<NodeId>::write_majority(set.len());
         // A replica compares hashes with the others; who holds nothing must see the records.
         let is_replica = set.contains(&self.id);
         // One of two suffices to see every acknowledged write; both, so that no later read at the
@@ -172,9 +173,12 @@ impl Node {
             })
             .await?;
         let quorum = reached.answers.len() >= enough;
+        // One of two may hold what was never acknowledged: whoever asks the other would not see it.
+        let few = reached.answers.len() < kept_by;
         let (records, mut differ) = self.bring_together(keys, reached, state.epoch).await?;
-        if moving && needs_quorum {
-            // That these replicas agree says nothing of the set that is read after the switch.
+        if (moving || few) && needs_quorum {
+            // That these replicas agree says nothing of the others, or of the set that is read
+            // after the switch.
             differ = records.iter().map(|record| !record.is_empty()).collect();
         }
         let apart = keys.iter().zip(&records).zip(&differ).filter(|(_, differs)| **differs);
