@@ -395,16 +395,7 @@ impl Injector {
                 link.delay = delay;
                 link.jitter = delay / 2;
             }),
-            // Each pair of machines has a delay of its own, or none.
-            Fault::Uneven => {
-                for a in 0..hosts {
-                    for b in a + 1..hosts {
-                        let slow = self.rng.flip();
-                        let delay = if slow { self.millis(1, 2000) } else { Duration::ZERO };
-                        both(a, b, &|link| link.delay = delay);
-                    }
-                }
-            }
+            Fault::Uneven => uneven_links(cluster, &mut self.rng),
             Fault::Bandwidth => everyone(&|link| link.rate = rate),
             Fault::SlowReader => net.set_link(other, host, |link| link.rate = rate / 20),
             Fault::Stall | Fault::NonTransitive => both(host, other, &|link| link.cut = true),
@@ -435,7 +426,6 @@ impl Injector {
         }
         match kind {
             Fault::Latency => cluster.trace.fired("net: latency"),
-            Fault::Uneven => cluster.trace.fired("net: uneven latency"),
             Fault::Bandwidth => cluster.trace.fired("net: bandwidth"),
             Fault::SlowReader => cluster.trace.fired("net: slow reader"),
             Fault::Stall => cluster.trace.fired("net: stall"),
@@ -450,6 +440,19 @@ impl Injector {
         let (from, to) = if kind == Fault::Stall { (500, 6000) } else { (2000, 25_000) };
         self.until(from, to, End::Links);
     }
+}
+
+/// Gives each pair of machines a delay of its own, and some none.
+pub fn uneven_links(cluster: &Cluster, rng: &mut Rng) {
+    for a in 0..cluster.len() {
+        for b in a + 1..cluster.len() {
+            let slow = rng.between(1, 2000) / rng.between(1, 10);
+            let delay = Duration::from_millis(if rng.flip() { slow } else { 0 });
+            cluster.net.set_link(a, b, |link| link.delay = delay);
+            cluster.net.set_link(b, a, |link| link.delay = delay);
+        }
+    }
+    cluster.trace.fired("net: uneven latency");
 }
 
 /// How often nodes are looked after.

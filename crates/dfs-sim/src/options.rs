@@ -63,14 +63,21 @@ impl Options {
     }
 
     /// The same for a cluster that grows: partitions move within seconds, so whatever may go wrong
-    /// meanwhile comes fast, and links differ. At first there is one copy, which no disk may lose.
+    /// meanwhile comes fast, a few kinds of it, and links differ. At first there is one copy, which
+    /// no disk may lose.
     fn growing(mut self, rng: &mut Rng) -> Self {
         self.grows = true;
         self.available = false;
-        self.think = Duration::from_millis(rng.between(20, 500));
-        self.faults.retain(|fault| !fault.damages_blobs() && *fault != Fault::Uneven);
-        self.faults.push(Fault::Uneven);
+        self.think = Duration::from_millis(rng.between(10, 300));
+        self.faults.retain(|fault| !fault.damages_blobs());
+        while self.faults.len() > KINDS_WHILE_GROWING {
+            self.faults.swap_remove(rng.below(self.faults.len()));
+        }
+        self.faults.extend([Fault::Uneven, Fault::Uneven, Fault::Pause]);
         self.between_faults = Duration::from_millis(rng.between(300, 3000));
         self
     }
 }
+
+/// Kinds of faults beside those that a growing cluster always has.
+const KINDS_WHILE_GROWING: usize = 4;

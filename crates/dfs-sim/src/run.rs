@@ -88,7 +88,7 @@ async fn simulate(options: Arc<Options>, keep: bool, log: Log) -> Outcome {
     let rng = Rng::new(options.seed);
     let needle = format!("CANARY{:010x}", rng.fork(5).draw() & 0xff_ffff_ffff).into_bytes();
     let net = SimNet::new(rng.fork(6), trace.clone(), needle.clone());
-    let cluster = Cluster::new(options.seed, options.machines, options.keyless, net, trace.clone());
+    let cluster = Cluster::new(&options, net, trace.clone());
     let cluster = Arc::new(tokio::sync::Mutex::new(cluster));
     let history = History::new(options.seed, needle.clone(), trace.clone());
 
