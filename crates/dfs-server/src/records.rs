@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dfs_core::codec::Canonical;
 use dfs_core::epoch::{EpochState, Stage};
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{CertId, NodeId, Partition, RecordKey, Vid};
+use dfs_core::id::{CertId, NodeId, Partition, RecordKey, Vid, hex};
 use dfs_core::quorum::Tally;
 use dfs_core::version::{Kind, Place, Record, Version, merge, place_after};
 use dfs_core::writer::WriterCert;
@@ -376,8 +376,12 @@ impl Node {
         }
         let cert = self.own_cert().await?;
         let version = self.sign(&key, place, draft, cert.id())?;
+        let vid = version.vid;
+        let name = || hex(&key.to_canonical());
+        let (actor, hlc, context) = (version.actor, version.hlc.0, &version.context);
+        debug!(key = %name(), %vid, actor, hlc, ?context, "a version is made");
         let record = Record::of(version);
-        self.with_layout(|state| {
+        let written = self.with_layout(|state| {
             let record = record.clone();
             async move {
                 let needs_quorum = self.is_quorum(mode, &state);
@@ -398,8 +402,10 @@ impl Node {
                     wanted: sets.iter().map(Vec::len).max().unwrap_or(0),
                 })
             }
-        })
-        .await
+        });
+        let written = written.await?;
+        debug!(key = %name(), %vid, "a version is acknowledged");
+        Ok(written)
     }
 
     fn sign(

@@ -10,6 +10,7 @@
 //! | [`faults`], [`growth`] | what goes wrong, when, and when it is over · nodes that come up under load |
 //! | [`workload`], [`checker`] | clients, and whether what they saw is allowed |
 //! | [`audit`], [`stopped`] | what the disks of all replicas hold at rest · a store whose node does not run |
+//! | [`lineage`] | which version had seen which, and whether any was lost |
 //! | [`crash_states`] | every place where the power can fail in the life of a store |
 //! | [`trace`], [`log`], [`rng`] | what happened, as a hash; what nodes log; the one source of chance |
 #![allow(missing_debug_implementations, reason = "nobody prints a simulation")]
@@ -24,6 +25,7 @@ pub mod disk;
 pub mod faults;
 pub mod fs;
 pub mod growth;
+pub mod lineage;
 pub mod log;
 pub mod machine;
 pub mod net;

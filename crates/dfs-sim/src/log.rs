@@ -4,8 +4,15 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::time::Instant;
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Layer, Registry};
+
+use crate::lineage::{self, Lineage};
 
 /// Everything logged; clones share it.
 #[derive(Debug, Clone, Default)]
@@ -19,18 +26,18 @@ impl Log {
     pub fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
         self.0.lock().expect("no holder of this lock panics")
     }
+}
 
-    /// Keeps everything that this thread logs while what it gives is held.
-    pub fn keep(&self) -> tracing::subscriber::DefaultGuard {
-        let log = self.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::DEBUG)
-            .with_ansi(false)
-            .with_timer(SimTime(Arc::default()))
-            .with_writer(move || log.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
-    }
+/// Follows what this thread logs while the answer is held: for `lineage`, and in `log` if given.
+pub fn follow(lineage: &Lineage, log: Option<&Log>) -> tracing::subscriber::DefaultGuard {
+    let targets = Targets::new().with_target(lineage::TARGET, Level::DEBUG);
+    let lines = log.cloned().map(|log| {
+        let layer = tracing_subscriber::fmt::layer().with_ansi(false);
+        let layer = layer.with_timer(SimTime(Arc::default())).with_writer(move || log.clone());
+        layer.with_filter(LevelFilter::DEBUG)
+    });
+    let lineage = lineage.clone().with_filter(targets);
+    tracing::subscriber::set_default(Registry::default().with(lineage).with(lines))
 }
 
 impl Write for Log {

@@ -15,7 +15,8 @@ use crate::cluster::{Cluster, Handle};
 use crate::faults::Injector;
 use crate::fs::{DiskFaults, contains};
 use crate::growth::Growth;
-use crate::log::Log;
+use crate::lineage::Lineage;
+use crate::log::{Log, follow};
 use crate::net::SimNet;
 use crate::options::Options;
 use crate::rng::Rng;
@@ -62,10 +63,12 @@ pub fn run(options: Options, keep: bool) -> Outcome {
         .build()
         .expect("a runtime of one thread");
     let log = Log::default();
-    let _logging = (options.search_logs || keep).then(|| log.keep());
+    let lineage = Lineage::default();
+    let _logging = follow(&lineage, (options.search_logs || keep).then_some(&log));
     let (seed, machines) = (options.seed, options.machines);
-    let ended =
-        async { tokio::time::timeout(RUN_MAX, simulate(Arc::new(options), keep, log)).await };
+    let ended = async {
+        tokio::time::timeout(RUN_MAX, simulate(Arc::new(options), keep, log, lineage)).await
+    };
     runtime.block_on(ended).unwrap_or_else(|_| Outcome {
         seed,
         violations: vec![format!("the run does not end within {RUN_MAX:?} of its own time")],
@@ -82,7 +85,7 @@ pub fn run(options: Options, keep: bool) -> Outcome {
     })
 }
 
-async fn simulate(options: Arc<Options>, keep: bool, log: Log) -> Outcome {
+async fn simulate(options: Arc<Options>, keep: bool, log: Log, lineage: Lineage) -> Outcome {
     let begin = Instant::now();
     let trace = Trace::new(keep);
     let rng = Rng::new(options.seed);
@@ -116,7 +119,10 @@ async fn simulate(options: Arc<Options>, keep: bool, log: Log) -> Outcome {
             history.violation("blobs that were found bad were not mended".to_owned());
         }
         stop(&mut cluster, &history).await;
-        audit(&cluster, &history, true).await;
+        let records = audit(&cluster, &history, true).await;
+        for lost in lineage.lost(&records) {
+            history.violation(format!("acknowledged and seen by none, yet gone: {lost}"));
+        }
     }
     let checked = if options.available { 0 } else { check_order(&history) };
     let mut cluster = cluster.lock().await;
