@@ -248,14 +248,22 @@ impl Node {
     ///
     /// A peer that lacks it, sends something else or is silent costs a bounded delay.
     pub(crate) async fn fetch_blob(self: &Arc<Self>, id: BlobId) -> Result<Bytes, Error> {
+        let mut here = None;
         match self.store.get_blob(id).await {
             Ok(bytes) => return Ok(bytes),
             Err(ReadError::Corrupt(_)) => self.repair.want_now(id),
             Err(ReadError::NotHeld(_)) => {}
-            Err(error) => debug!(blob = ?id, %error, "a blob could not be read here"),
+            Err(error) => {
+                debug!(blob = ?id, %error, "a blob could not be read here");
+                here = Some(error.to_string());
+            }
         }
         let state = self.joined()?;
-        self.fetch_remote(id, &state, Priority::Chunks).await
+        match (self.fetch_remote(id, &state, Priority::Chunks).await, here) {
+            // This disk may still have it, and only could not be asked.
+            (Err(Error::Lost(_)), Some(why)) => Err(Error::Unavailable(vec![(self.id, why)])),
+            (fetched, _) => fetched,
+        }
     }
 
     /// A verified blob from a peer.

@@ -288,7 +288,8 @@ impl Node {
         epoch: u64,
         partition: Partition,
     ) -> Result<(), Refusal> {
-        if epoch != 0 && state.row(partition).is_newer_than(epoch) && !bug(Bug::StaleLayoutAccepted) {
+        if epoch != 0 && state.row(partition).is_newer_than(epoch) && !bug(Bug::StaleLayoutAccepted)
+        {
             return Err(refusal(Code::StaleEpoch, "the partition has moved"));
         }
         if !state.is_replica(partition, &self.id) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dfs_core::codec::Canonical;
 use dfs_core::epoch::{EpochState, Stage};
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{CertId, NodeId, Partition, RecordKey, Vid};
+use dfs_core::id::{CertId, NodeId, Partition, RecordKey, Vid, hex};
 use dfs_core::quorum::Tally;
 use dfs_core::version::{Kind, Place, Record, Retained, Version, merge, place_after};
 use dfs_core::writer::WriterCert;
@@ -147,6 +147,7 @@ impl Node {
     ) -> Result<Read, ReadFailure> {
         let needs_quorum = self.is_quorum(mode, state);
         let enough = Tally::<NodeId>::read_majority(set.len());
+        let kept_by = Tally::<NodeId>::write_majority(set.len());
         // A replica compares hashes with the others; who holds nothing must see the records.
         let is_replica = set.contains(&self.id);
         // One of two suffices to see every acknowledged write; both, so that no later read at the
@@ -178,6 +179,8 @@ impl Node {
             other => other?,
         };
         let quorum = reached.answers.len() >= enough;
+        // One of two may hold what was never acknowledged: whoever asks the other would not see it.
+        let few = reached.answers.len() < kept_by;
         let (mut records, mut differ) = self.bring_together(keys, reached, state.epoch).await?;
         if !needs_quorum && !is_replica {
             let kept = self.store.records(keys.to_vec()).await.map_err(Error::from);
@@ -185,8 +188,9 @@ impl Node {
                 *record = merge(record, &kept);
             }
         }
-        if moving && needs_quorum {
-            // That these replicas agree says nothing of the set that is read after the switch.
+        if (moving || few) && needs_quorum {
+            // That these replicas agree says nothing of the others, or of the set that is read
+            // after the switch.
             differ = records.iter().map(|record| !record.is_empty()).collect();
         }
         let apart = keys.iter().zip(&records).zip(&differ).filter(|(_, differs)| **differs);
@@ -394,8 +398,12 @@ impl Node {
         }
         let cert = self.own_cert().await?;
         let version = self.sign(&key, place, draft, cert.id())?;
+        let vid = version.vid;
+        let name = || hex(&key.to_canonical());
+        let (actor, hlc, context) = (version.actor, version.hlc.0, &version.context);
+        debug!(key = %name(), %vid, actor, hlc, ?context, "a version is made");
         let record = Record::of(version);
-        self.with_layout(|state| {
+        let written = self.with_layout(|state| {
             let record = record.clone();
             async move {
                 let needs_quorum = self.is_quorum(mode, &state);
@@ -416,8 +424,10 @@ impl Node {
                     wanted: sets.iter().map(Vec::len).max().unwrap_or(0),
                 })
             }
-        })
-        .await
+        });
+        let written = written.await?;
+        debug!(key = %name(), %vid, "a version is acknowledged");
+        Ok(written)
     }
 
     /// A version that supersedes what was read, under an actor of its own.

@@ -278,6 +278,21 @@ async fn without_a_majority_nothing_is_accepted_and_nothing_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_two_does_not_show_by_quorum_what_it_alone_has() {
+    let mut cluster = Cluster::of(2).await;
+    let path = FilePath::parse("alone").unwrap();
+    cluster.crash(1);
+    let stored = cluster.node(0).store(&path, &b"here"[..], Mode::Available).await.unwrap();
+    assert_eq!(stored.copies, 1);
+    // Whoever asks the other one would not see it.
+    let found = cluster.node(0).find(&path, None, Mode::Quorum).await;
+    assert!(matches!(found, Err(Error::Unavailable(_))));
+    cluster.start(1).await;
+    cluster.settled(1, 2).await;
+    assert!(cluster.node(1).find(&path, None, Mode::Quorum).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_one_replica_took_survives_the_writers_next_one() {
     // Node 0 writes twice; each write reaches one replica, and the second has not seen the first.
     let mut cluster = Cluster::of(3).await;
