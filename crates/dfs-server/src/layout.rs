@@ -238,6 +238,9 @@ impl Node {
                 () = self.facts_changed.notified() => {}
                 () = self.env.sleep(STEWARD_EVERY) => {}
             }
+            if self.retired.get().is_some() {
+                return;
+            }
             let newest = self.layout.newest().clone();
             let Some(newest) = newest else { continue };
             if newest.state.voters != [self.id] || newest.since.elapsed() < EPOCHS_APART {
@@ -285,7 +288,7 @@ impl Node {
 
     /// Asks to become a member until this node is one.
     pub(crate) async fn join(self: Arc<Self>) {
-        while self.joined().is_err() {
+        while self.joined().is_err() && self.retired.get().is_none() {
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return,
