@@ -160,6 +160,36 @@ impl Canonical for NodeInfo {
     }
 }
 
+/// One start of a node, compared with the newest known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// Later than any known, or the first.
+    New,
+    /// The one that is known.
+    Same,
+    /// An earlier one, or a copy of it: what it holds may be older than what it once promised.
+    Former,
+}
+
+/// Compares an instance (see [`NodeInfo::instance`]) with the newest known of the same node. Two
+/// with one boot counter and other random bits began from copies of one data directory: the one
+/// that was known first stands.
+pub fn life(known: Option<u64>, said: u64) -> Life {
+    match known {
+        Some(known) if known == said => Life::Same,
+        Some(known) if known >> 32 >= said >> 32 => Life::Former,
+        _ => Life::New,
+    }
+}
+
+impl NodeInfo {
+    /// Whether this start of the node lacks an epoch that an earlier one had on disk: then its disk
+    /// is an older state of what it was, although its boot counter is higher.
+    pub fn lacks_what_was_durable(&self, earlier: &Self) -> bool {
+        self.instance != earlier.instance && self.durable_epoch < earlier.durable_epoch
+    }
+}
+
 /// What became of an info that was offered to a [`Directory`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Learned {
@@ -169,6 +199,8 @@ pub enum Learned {
     NewNode,
     /// News about a known node.
     Newer,
+    /// Nothing: a later life of the node is known.
+    Former,
 }
 
 /// The newest genuine info of every node heard of, at most [`NODES_MAX`].
@@ -189,6 +221,10 @@ impl Directory {
             _ => {}
         }
         info.verify()?;
+        let known = self.nodes.get(&info.node_id).map(|known| known.instance);
+        if life(known, info.instance) == Life::Former {
+            return Ok(Learned::Former);
+        }
         Ok(match self.nodes.insert(info.node_id, info) {
             None => Learned::NewNode,
             Some(_) => Learned::Newer,

@@ -54,6 +54,15 @@ impl MemoryFs {
         disk.durable_names = disk.names.clone();
     }
 
+    /// Another disk with what is durable on this one.
+    pub fn copy(&self) -> Self {
+        let copy = Self::default();
+        copy.disk().durable_names = self.disk().durable_names.clone();
+        // As after a power cut, each file gets a content of its own.
+        copy.crash();
+        copy
+    }
+
     /// From now on at most `bytes` more can be written; then the disk is full.
     pub fn set_room(&self, bytes: Option<u64>) {
         self.disk().room = bytes;

@@ -119,6 +119,10 @@ fn start_failed(error: &StartServerError, config: &NodeConfig) -> Failure {
         }
         StartServerError::Network(_) => Failure::new(Code::Failed, message)
             .hint("another program uses the port: give another --listen, or ':0' for a free one"),
+        StartServerError::Retired(_) => Failure::new(Code::Failed, message).hint(
+            "what it holds may be stale: give --data-dir an empty directory, to join as a new node; \
+             the other nodes have the copies",
+        ),
         _ => Failure::new(Code::Failed, message),
     }
 }

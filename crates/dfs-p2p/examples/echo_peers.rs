@@ -31,6 +31,8 @@ impl Handler for Echo {
     fn peer_changed(&self, _node: NodeId, _connected: bool) {
         self.0.notify_one();
     }
+    fn retired(&self, _why: &str) {}
+
     fn info_changed(&self, _info: &NodeInfo) {}
 }
 

@@ -12,6 +12,7 @@
 //! | `frame`, `mux`, `hello` | pure: frames, streams with credit and priority, greetings |
 //! | `secure`, `peer` | TLS, one connection |
 //! | `links`, `dial` | connections in use, and whom to dial when |
+//! | `lives` | which of several starts of a node may take part |
 //! | `refusals` | what keeps nodes apart, said with the remedy |
 //! | `gossip`, `book` | exchanging infos of nodes, and keeping them |
 //! | `wire` | protobuf on one side, types on the other |
@@ -36,6 +37,7 @@ mod half_open;
 pub mod handler;
 mod hello;
 mod links;
+mod lives;
 pub mod message;
 mod mux;
 pub mod network;

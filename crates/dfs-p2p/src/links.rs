@@ -148,6 +148,9 @@ impl Shared {
     /// Says why a connection did not come up, and what to do if it takes someone to do it.
     fn report(&self, addr: SocketAddr, direction: Direction, error: &ConnError) {
         debug!(%addr, %error, "a connection did not come up");
+        if let ConnError::Refused { code: Code::Retired, greeted: true, text } = error {
+            self.retire(&format!("{addr} says: {text}"));
+        }
         let Some(why) = remedy(error, self.handler.cluster_id().is_some()) else { return };
         let now = self.env.mono();
         if self.registry().refusals.note(now, addr, direction, &why) {
@@ -200,12 +203,11 @@ impl Shared {
         half_open: Option<HalfOpenSlot>,
     ) -> Result<(), ConnError> {
         let own_info = self.own().info.clone();
-        let handler = self.handler.as_ref();
         let (expected, bootstrap) = dialled.unwrap_or_default();
         let greeting = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => return Err(ConnError::Closed),
-            greeting = greet(&self.identity, handler, stream, origin, expected, &own_info) => greeting?,
+            greeting = greet(self, stream, origin, expected, &own_info) => greeting?,
         };
         drop(half_open);
         if let Some(address) = bootstrap {
@@ -228,6 +230,11 @@ impl Shared {
         let end = carried.await;
         drop(greeter);
         debug!(peer = ?conn.peer, class = ?conn.class, %end, "a connection ended");
+        if let ConnError::Refused { .. } = end {
+            // What this node said in its greeting was looked at only after the peer had answered it.
+            let (Origin::Dialled(addr, ..) | Origin::Accepted(addr)) = origin;
+            self.report(addr, Direction::Dialled, &end);
+        }
         self.unregister(&conn);
         Ok(())
     }

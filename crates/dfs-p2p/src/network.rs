@@ -458,19 +458,19 @@ impl Shared {
         let mut own_is_old = None;
         for info in infos {
             let node = info.node_id;
+            if node == self.identity.node {
+                own_is_old = self.hear_of_myself(&info).or(own_is_old);
+            }
             let learned = self.registry().directory.learn(info.clone());
             match learned {
                 Err(error) => debug!(?node, %error, "an info is forged"),
+                Ok(Learned::Former) => debug!(?node, "an info is of a former life"),
                 Ok(Learned::Known) => {}
                 Ok(Learned::NewNode | Learned::Newer) => {
                     let mut registry = self.registry();
                     registry.book_is_old = true;
                     registry.hurry.insert(node);
                     drop(registry);
-                    if node == self.identity.node && info.instance != self.config.instance {
-                        // Said in an earlier life, with a clock that ran ahead.
-                        own_is_old = Some(info.seq);
-                    }
                     self.dial_wake.notify_one();
                     self.handler.info_changed(&info);
                 }

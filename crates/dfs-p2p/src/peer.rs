@@ -28,6 +28,7 @@ use crate::handler::{Caller, Handler};
 use crate::hello::{self, ConnClass, Greeted, Unwelcome};
 use crate::message::{Answer, Call, Code, Priority, Refusal};
 use crate::mux::{Budget, Event, Full, Mux, STREAMS_MAX, StreamId, Violation};
+use crate::network::Shared;
 use crate::secure::{Secured, Tls};
 use crate::wire::{self, proto, proto::frame::Kind};
 
@@ -80,6 +81,8 @@ pub(crate) enum ConnError {
     Closed,
     #[error("it has too many connections open")]
     TooMany,
+    #[error("it runs from a copy or an older state of a data directory that another start knows")]
+    Former,
 }
 
 /// Who we are, for greetings.
@@ -115,13 +118,13 @@ pub(crate) struct Greeting {
 
 /// Secures a raw connection and exchanges greetings.
 pub(crate) async fn greet(
-    identity: &Identity,
-    handler: &dyn Handler,
+    shared: &Shared,
     stream: Stream,
     origin: Origin,
     expected: Option<NodeId>,
     own_info: &NodeInfo,
 ) -> Result<Greeting, ConnError> {
+    let identity = &shared.identity;
     let handshake = async {
         match origin {
             Origin::Dialled(..) => identity.tls.connect(stream).await,
@@ -138,18 +141,18 @@ pub(crate) async fn greet(
     if expected.is_some_and(|expected| expected != secured.peer) {
         return Err(ConnError::OtherNode);
     }
-    let exchange = exchange(identity, handler, secured, origin, own_info);
+    let exchange = exchange(shared, secured, origin, own_info);
     timeout(HELLO_MAX, exchange).await.map_err(silent)?
 }
 
 async fn exchange(
-    identity: &Identity,
-    handler: &dyn Handler,
+    shared: &Shared,
     secured: Secured,
     origin: Origin,
     own_info: &NodeInfo,
 ) -> Result<Greeting, ConnError> {
     let Secured { stream, peer, exporter } = secured;
+    let (identity, handler) = (&shared.identity, shared.handler.as_ref());
     let (reading, mut out) = tokio::io::split(stream);
     let mut frames = FramedRead::new(reading, FrameCodec::greeting());
     let key = &identity.cluster_key;
@@ -171,6 +174,10 @@ async fn exchange(
             return Err(why.into());
         }
     };
+    if !shared.is_welcome(&peer, greeted.instance).await {
+        turn_away(&mut out, &mut frames, Code::Retired, FORMER).await;
+        return Err(ConnError::Former);
+    }
     if let Origin::Dialled(..) = origin {
         (greeted.class, greeted.dial) = (class, dial);
     }
@@ -192,8 +199,13 @@ async fn exchange(
         return Err(ConnError::OtherCluster { ours, theirs });
     }
     let info = NodeInfo::from_canonical(theirs.info).map_err(|_| ConnError::Unexpected)?;
-    if info.node_id != peer || info.verify().is_err() {
+    let genuine = info.node_id == peer && info.instance == greeted.instance;
+    if !genuine || info.verify().is_err() {
         return Err(ConnError::Unexpected);
+    }
+    if shared.went_back(&info) {
+        turn_away(&mut out, &mut frames, Code::Retired, FORMER).await;
+        return Err(ConnError::Former);
     }
     Ok(Greeting { peer, greeted, info, observed: theirs.observed_addr.parse().ok(), frames, out })
 }
@@ -445,6 +457,9 @@ impl Conn {
                         handle.abort();
                     }
                 }
+                Ok(Some(Event::GoAway(code @ Code::Retired, text))) => {
+                    return ConnError::Refused { code, text, greeted: true };
+                }
                 Ok(Some(Event::GoAway(code, why))) => {
                     debug!(peer = ?self.peer, ?code, why, "the peer closes a connection");
                     self.retired.store(true, Ordering::Relaxed);
@@ -518,6 +533,8 @@ impl Drop for CallGuard<'_> {
 
 /// Places for calls of a connection: a few streams are left for gossip and layout.
 const CALLS_MAX: usize = STREAMS_MAX - 8;
+/// Why a peer is retired.
+const FORMER: &str = "a later state of this node is known";
 /// A TLS handshake takes two round trips and little work.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// Greetings follow at once.

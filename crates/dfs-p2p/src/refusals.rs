@@ -107,6 +107,10 @@ pub(crate) fn remedy(error: &ConnError, in_cluster: bool) -> Option<String> {
         | ConnError::Refused { code: Code::Incompatible, .. } => {
             Some(format!("{error}; update the older of the two"))
         }
+        ConnError::Former => Some(format!(
+            "{error}; it takes part in nothing; start it with an empty data directory, to join as \
+             a new node"
+        )),
         _ => None,
     }
 }

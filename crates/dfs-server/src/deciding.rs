@@ -32,6 +32,9 @@ impl Node {
                 () = self.facts_changed.notified() => {}
                 () = self.env.sleep(STEWARD_EVERY) => {}
             }
+            if self.retired.get().is_some() {
+                return;
+            }
             let Some((newest, ops)) = self.to_propose(&mut waiting) else { continue };
             match self.decide(&newest, ops).await {
                 Ok(true) => waiting = None,

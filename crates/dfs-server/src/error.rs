@@ -33,6 +33,9 @@ pub enum Error {
     /// This node is not yet a member of a cluster.
     #[error("this node has not joined a cluster yet")]
     NotJoined,
+    /// This node runs from a copy or an older state of a data directory, and takes part in nothing.
+    #[error("this node is retired: {0}")]
+    Retired(String),
     /// Every replica answered, and none has a good copy.
     #[error("no replica has a good copy of {0}")]
     Lost(String),
@@ -105,6 +108,9 @@ pub enum StartServerError {
     /// The index could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// An earlier start found that the data directory is a copy or an older state of another one.
+    #[error("the node of this data directory is retired: {0}")]
+    Retired(String),
     /// The first epoch could not be made.
     #[error(transparent)]
     Epoch(#[from] EpochError),

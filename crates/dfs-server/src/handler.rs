@@ -56,6 +56,12 @@ impl Handler for Answering {
         this.facts_changed.notify_one();
     }
 
+    fn retired(&self, why: &str) {
+        if let Some(this) = self.0.upgrade() {
+            this.retire(why);
+        }
+    }
+
     fn info_changed(&self, info: &NodeInfo) {
         let Some(this) = self.0.upgrade() else { return };
         if info.durable_epoch > this.layout.epoch() {
@@ -114,6 +120,9 @@ impl Node {
     }
 
     async fn answer(self: &Arc<Self>, from: Caller, call: Call) -> Told {
+        if let Some(why) = self.retired.get() {
+            return Err(refusal(Code::Retired, why));
+        }
         match &call.request {
             // What a node that is not yet a member may ask.
             Request::Gossip(gossip) => return done(self.network().on_gossip(gossip.clone())),

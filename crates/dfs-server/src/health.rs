@@ -137,6 +137,12 @@ pub(crate) fn not_ready(node: &Node) -> Vec<String> {
 
 /// That this node is in no cluster yet, and why.
 fn not_joined(node: &Node) -> String {
+    if let Some(why) = node.retired.get() {
+        return format!(
+            "this node is retired: {why}; it takes part in nothing; start it with an empty data \
+             directory to join as a new node"
+        );
+    }
     let kept_apart = node.network().kept_apart();
     let mut dialled = kept_apart.iter().filter(|peer| peer.direction == Direction::Dialled);
     let why = match dialled.next() {

@@ -266,7 +266,7 @@ impl Node {
 
     /// Asks to become a member until this node is one.
     pub(crate) async fn join(self: Arc<Self>) {
-        while self.joined().is_err() {
+        while self.joined().is_err() && self.retired.get().is_none() {
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return,

@@ -16,7 +16,7 @@ use dfs_store::keys::VaultKeys;
 use ed25519_dalek::SigningKey;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, error};
 
 use crate::config::Mode;
 use crate::error::Error;
@@ -34,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) vault: Option<Vault>,
     pub(crate) layout: Layout,
     pub(crate) joining: Joining,
+    /// Why this node takes part in nothing any more.
+    pub(crate) retired: OnceLock<String>,
     pub(crate) repair: Repair,
     pub(crate) sync: crate::sync::Schedule,
     pub(crate) dirs: DirCache,
@@ -84,6 +86,7 @@ impl Node {
             vault,
             layout,
             joining,
+            retired: OnceLock::new(),
             repair: Repair::default(),
             sync: crate::sync::Schedule::default(),
             dirs: DirCache::default(),
@@ -112,8 +115,27 @@ impl Node {
 
     /// The layout, once this node is a member.
     pub(crate) fn joined(&self) -> Result<Arc<EpochState>, Error> {
+        if let Some(why) = self.retired.get() {
+            return Err(Error::Retired(why.clone()));
+        }
         let state = self.layout.current().ok_or(Error::NotJoined)?;
         if state.is_member(&self.id) { Ok(state) } else { Err(Error::NotJoined) }
+    }
+
+    /// Takes part in nothing from now on: what this node holds may be older than what it once
+    /// promised. The mark on its disk outlives a restart, whose boot counter would be higher.
+    pub(crate) fn retire(self: &Arc<Self>, why: &str) {
+        let why = format!("{RETIRED}: {why}");
+        error!(why, "this node is retired; start it with an empty data directory");
+        if self.retired.set(why.clone()).is_err() {
+            return;
+        }
+        let node = self.clone();
+        self.finish_later(Box::pin(async move {
+            if let Err(error) = node.store.put_state(RETIRED_MARK, why.into_bytes()).await {
+                error!(%error, "that this node is retired could not be noted");
+            }
+        }));
     }
 
     /// What `mode` means with this layout.
@@ -179,6 +201,9 @@ impl Node {
     }
 }
 
+/// The note that this node is retired, and why.
+pub(crate) const RETIRED_MARK: &str = "retired";
+const RETIRED: &str = "its data directory is a copy, or was restored from an older state";
 /// With fewer replicas a majority is all of them, and one dead node would stop every write.
 const QUORUM_BY_DEFAULT_FROM: usize = 3;
 /// Names are spread over this many locks; two that share one only wait for each other.

@@ -27,7 +27,7 @@ use crate::error::{Error, StartServerError};
 use crate::form::Joining;
 use crate::handler::Answering;
 use crate::layout::{self, Layout};
-use crate::node::{Finishing, Node, Vault};
+use crate::node::{Finishing, Node, RETIRED_MARK, Vault};
 
 /// A running node.
 #[derive(Debug)]
@@ -53,6 +53,10 @@ impl Server {
         let store_config =
             dfs_store::Config { root: config.data_dir.clone(), capacity: config.capacity };
         let store = Store::open(env.clone(), store_config).await?;
+        if let Some(why) = store.state(RETIRED_MARK).await? {
+            let why = String::from_utf8_lossy(&why).into_owned();
+            return Err(StartServerError::Retired(why));
+        }
         let vault = match &config.vault {
             None => None,
             Some(vault) => Some(open_vault(&env, vault, &data_dir, &store).await?),

@@ -3,7 +3,7 @@
 use super::epoch::{key, node};
 use crate::codec::Canonical;
 use crate::hlc::Hlc;
-use crate::member::{Directory, Learned, MoveFact, NodeInfo, ranges};
+use crate::member::{Directory, Learned, Life, MoveFact, NodeInfo, life, ranges};
 
 fn info(of: u8, seq: u64) -> NodeInfo {
     let info = NodeInfo {
@@ -34,6 +34,30 @@ fn the_newest_genuine_info_stays() {
     let forged = NodeInfo { capacity: 1 << 60, seq: Hlc(7), ..info(1, 6) };
     assert!(directory.learn(forged).is_err());
     assert_eq!(directory.get(&node(1)).unwrap().seq, Hlc(6));
+}
+
+#[test]
+fn a_lower_boot_or_an_equal_one_with_other_bits_is_a_former_life() {
+    let at = |boot: u64, bits: u64| boot << 32 | bits;
+    assert_eq!(life(None, at(1, 5)), Life::New);
+    assert_eq!(life(Some(at(1, 5)), at(1, 5)), Life::Same);
+    assert_eq!(life(Some(at(1, 5)), at(2, 3)), Life::New);
+    assert_eq!(life(Some(at(2, 3)), at(1, 5)), Life::Former);
+    assert_eq!(life(Some(at(2, 3)), at(2, 4)), Life::Former);
+    assert_eq!(life(Some(at(2, 3)), at(2, 2)), Life::Former);
+}
+
+#[test]
+fn what_a_former_life_says_is_no_news() {
+    let mut directory = Directory::default();
+    let of = |boot: u64, seq| {
+        let info = NodeInfo { instance: boot << 32 | 7, ..info(1, seq) };
+        info.sign(&key(1))
+    };
+    assert_eq!(directory.learn(of(3, 5)), Ok(Learned::NewNode));
+    assert_eq!(directory.learn(of(2, 9)), Ok(Learned::Former));
+    assert_eq!(directory.learn(of(4, 6)), Ok(Learned::Newer));
+    assert_eq!(directory.get(&node(1)).unwrap().instance >> 32, 4);
 }
 
 #[test]

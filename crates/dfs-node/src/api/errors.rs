@@ -62,10 +62,11 @@ impl From<Error> for Problem {
                 5,
                 Some("'dfs peers' shows who is away; try again when they are back"),
             ),
-            Error::NotJoined => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                5,
-                Some("its log says which bootstrap address does not answer"),
+            Error::NotJoined => (StatusCode::SERVICE_UNAVAILABLE, 5, Some("'dfs status' says why")),
+            Error::Retired(_) => (
+                StatusCode::GONE,
+                1,
+                Some("start it with an empty data directory, or ask another node"),
             ),
             Error::Condition => (
                 StatusCode::PRECONDITION_FAILED,

@@ -4,7 +4,7 @@ use dfs_core::id::ClusterId;
 use dfs_env::Env;
 use dfs_p2p::{Direction, KeptApart};
 
-use super::{LIMIT, Node, World, start_in};
+use super::{LIMIT, Node, Setup, World, start_with};
 
 /// Waits until a node keeps someone apart.
 async fn apart(node: &Node, direction: Direction) -> KeptApart {
@@ -22,10 +22,12 @@ async fn apart(node: &Node, direction: Direction) -> KeptApart {
 
 async fn pair(world: &World, keys: [u8; 2], clusters: [Option<u8>; 2]) -> [Node; 2] {
     let cluster = |at: usize| clusters[at].map(|byte| ClusterId::new([byte; 32]));
-    let env = |seed| Env::in_memory(seed, world.net.clone());
-    let inside = start_in(env(1), 4001, &[], keys[0], cluster(0)).await;
-    let outside = start_in(env(2), 4002, &[4001], keys[1], cluster(1)).await;
-    [inside, outside]
+    let start = |at: usize, port, list: &[u16]| {
+        let env = Env::in_memory(port, world.net.clone());
+        let setup = Setup::new(&env, u16::try_from(port).unwrap(), list);
+        start_with(env, Setup { cluster_key: keys[at], cluster: cluster(at), ..setup })
+    };
+    [start(0, 4001, &[]).await, start(1, 4002, &[4001]).await]
 }
 
 #[tokio::test]
@@ -57,8 +59,7 @@ async fn who_is_let_in_after_all_is_not_kept_apart_any_more() {
     let [inside, outside] = pair(&world, [1, 2], [None, None]).await;
     apart(&outside, Direction::Dialled).await;
     inside.network.shutdown().await;
-    let env = Env::in_memory(3, world.net.clone());
-    let mut inside = start_in(env, 4001, &[], 2, None).await;
+    let mut inside = world.start(3, 4001, &[], 2).await;
     inside.sees(1).await;
     assert!(outside.network.kept_apart().is_empty());
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod apart;
+mod lives;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -22,12 +23,14 @@ use zeroize::Zeroizing;
 struct Node {
     network: Network,
     connected: watch::Receiver<BTreeSet<NodeId>>,
+    retired: watch::Receiver<Option<String>>,
 }
 
 struct Echo {
     cluster: Option<ClusterId>,
     network: Arc<Mutex<Option<Network>>>,
     connected: watch::Sender<BTreeSet<NodeId>>,
+    retired: watch::Sender<Option<String>>,
 }
 
 impl Handler for Echo {
@@ -61,6 +64,10 @@ impl Handler for Echo {
         });
     }
 
+    fn retired(&self, why: &str) {
+        self.retired.send_replace(Some(why.to_owned()));
+    }
+
     fn info_changed(&self, _info: &NodeInfo) {}
 }
 
@@ -79,35 +86,63 @@ impl World {
     }
 }
 
-async fn start(env: Env, port: u16, bootstrap: &[u16], cluster_key: u8) -> Node {
-    start_in(env, port, bootstrap, cluster_key, None).await
-}
-
-async fn start_in(
-    env: Env,
+/// How a node is started.
+#[derive(Clone)]
+struct Setup {
     port: u16,
-    bootstrap: &[u16],
+    bootstrap: Vec<u16>,
     cluster_key: u8,
     cluster: Option<ClusterId>,
-) -> Node {
+    node_key: [u8; 32],
+    instance: u64,
+    durable_epoch: u64,
+}
+
+impl Setup {
+    fn new(env: &Env, port: u16, bootstrap: &[u16]) -> Self {
+        Self {
+            port,
+            bootstrap: bootstrap.to_vec(),
+            cluster_key: 1,
+            cluster: None,
+            node_key: env.random(),
+            instance: env.random_u64(),
+            durable_epoch: 0,
+        }
+    }
+}
+
+async fn start(env: Env, port: u16, bootstrap: &[u16], cluster_key: u8) -> Node {
+    let setup = Setup { cluster_key, ..Setup::new(&env, port, bootstrap) };
+    start_with(env, setup).await
+}
+
+async fn start_with(env: Env, setup: Setup) -> Node {
     let config = Config {
-        bootstrap: bootstrap.iter().map(|port| format!(":{port}").parse().unwrap()).collect(),
-        node_key: SigningKey::from_bytes(&env.random()),
-        instance: env.random_u64(),
-        cluster_key: Zeroizing::new([cluster_key; 32]),
+        bootstrap: setup.bootstrap.iter().map(|port| format!(":{port}").parse().unwrap()).collect(),
+        node_key: SigningKey::from_bytes(&setup.node_key),
+        instance: setup.instance,
+        cluster_key: Zeroizing::new([setup.cluster_key; 32]),
         zone: "z".to_owned(),
         build: "test".to_owned(),
         book: None,
     };
     let (sender, connected) = watch::channel(BTreeSet::new());
+    let (retire, retired) = watch::channel(None);
     let holder = Arc::new(Mutex::new(None));
-    let handler = Arc::new(Echo { cluster, network: holder.clone(), connected: sender });
-    let listen = SocketAddr::from(([127, 0, 0, 1], port));
+    let handler = Arc::new(Echo {
+        cluster: setup.cluster,
+        network: holder.clone(),
+        connected: sender,
+        retired: retire,
+    });
+    let listen = SocketAddr::from(([127, 0, 0, 1], setup.port));
     let listener = Network::bind(&env, listen).await.unwrap();
-    let network = Network::start(env, listener, config, OwnFacts::default(), handler, |network| {
+    let facts = OwnFacts { durable_epoch: setup.durable_epoch, ..OwnFacts::default() };
+    let network = Network::start(env, listener, config, facts, handler, |network| {
         *holder.lock().unwrap() = Some(network.clone());
     });
-    Node { network: network.await.unwrap(), connected }
+    Node { network: network.await.unwrap(), connected, retired }
 }
 
 impl Node {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dfs_env::{Env, MemoryFs, MemoryNet};
 use dfs_server::health::Health;
-use dfs_server::{Client, Config, PeerState, Server};
+use dfs_server::{Client, Config, Error, Mode, PeerState, Server, StartServerError};
 use dfs_store::keys::ClusterKey;
 
 /// Machines on one network; a node of each may run.
@@ -42,8 +42,17 @@ impl Machines {
     pub(crate) async fn start(&mut self, at: usize, how: How) {
         self.boots += 1;
         let env = Env::with_disk(self.boots, self.net.clone(), self.disks[at].clone());
+        let config = self.config(at, &how);
+        // A node that crashed a moment ago gives its port back when its tasks are gone.
+        while env.net().listen(config.listen).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        self.servers[at] = Some(Server::start(env, config).await.unwrap());
+    }
+
+    fn config(&self, at: usize, how: &How) -> Config {
         let address = |number: &u16| format!(":{}", 4000 + number).parse().unwrap();
-        let config = Config {
+        Config {
             data_dir: PathBuf::from("/data"),
             listen: ([127, 0, 0, 1], 4000 + u16::try_from(at).unwrap()).into(),
             init: how.init,
@@ -53,12 +62,7 @@ impl Machines {
             zone: "z".to_owned(),
             capacity: None,
             build: "test".to_owned(),
-        };
-        // A node that crashed a moment ago gives its port back when its tasks are gone.
-        while env.net().listen(config.listen).await.is_err() {
-            tokio::task::yield_now().await;
         }
-        self.servers[at] = Some(Server::start(env, config).await.unwrap());
     }
 
     pub(crate) fn crash(&mut self, at: usize) {
@@ -177,4 +181,59 @@ async fn a_node_with_another_cluster_key_says_what_to_do() {
     machines.crash(1);
     machines.start(1, listing(&[0])).await;
     machines.are_one(&[0, 1]).await;
+}
+
+impl Machines {
+    /// Three nodes in one cluster, and a place for another machine.
+    async fn three(&mut self) {
+        for at in 0..3 {
+            self.start(at, listing(&[0, 1, 2])).await;
+        }
+        self.are_one(&[0, 1, 2]).await;
+    }
+
+    /// Waits until a node says that it is retired; then it answers for nothing, now and later.
+    async fn is_retired(&mut self, at: usize) {
+        self.until(at, |health| health.message.contains("this node is retired")).await;
+        let refused = self.node(at).list("", true, "", 10, Mode::Available).await;
+        assert!(matches!(refused, Err(Error::Retired(_) | Error::NoVaultKey)), "{refused:?}");
+        self.servers[at].take().unwrap().shutdown().await;
+        let env = Env::with_disk(99, self.net.clone(), self.disks[at].clone());
+        let again = Server::start(env, self.config(at, &listing(&[0]))).await;
+        assert!(matches!(again, Err(StartServerError::Retired(_))), "{again:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_of_a_running_node_takes_part_in_nothing() {
+    let mut machines = Machines::new(4);
+    machines.three().await;
+    machines.disks[3] = machines.disks[2].copy();
+    machines.start(3, listing(&[0, 1])).await;
+    machines.is_retired(3).await;
+    machines.are_one(&[0, 1, 2]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_restored_from_an_older_state_takes_part_in_nothing() {
+    let mut machines = Machines::new(3);
+    machines.three().await;
+    let older = machines.disks[2].copy();
+    // Two more starts; then the older state comes back, and counts up from where it was.
+    for _ in 0..2 {
+        machines.crash(2);
+        machines.start(2, listing(&[0, 1])).await;
+        machines.are_one(&[0, 1, 2]).await;
+    }
+    machines.crash(2);
+    machines.disks[2] = older;
+    machines.start(2, listing(&[0, 1])).await;
+    machines.is_retired(2).await;
+    for at in 0..2 {
+        machines.until(at, |health| health.alive == 2).await;
+    }
+    // An empty directory is a new node.
+    machines.disks[2] = MemoryFs::default();
+    machines.start(2, listing(&[0, 1])).await;
+    machines.until(2, |health| health.nodes == 4).await;
 }
