@@ -118,6 +118,15 @@ pub enum EpochOp {
     Abort(Partition),
     /// A member's standing changes.
     SetState(NodeId, MemberState),
+    /// A member is in another zone now, or offers another number of bytes.
+    UpdateMember {
+        /// Which.
+        node: NodeId,
+        /// Its failure domain.
+        zone: String,
+        /// Bytes it offers.
+        capacity: u64,
+    },
 }
 
 /// What voters decide: the next epoch.
@@ -386,11 +395,11 @@ impl EpochState {
                 require(known && odd && distinct == voters.len(), "not a valid set of voters")?;
                 self.voters.clone_from(voters);
             }
-            EpochOp::SetState(node, to) => {
-                let member = self.members.iter_mut().find(|member| member.node_id == *node);
-                let member = member.ok_or(EpochError::BadOp("no such member"))?;
-                require(member.state != MemberState::Left, "a member that left stays away")?;
-                member.state = *to;
+            EpochOp::SetState(node, to) => self.present_member(node)?.state = *to,
+            EpochOp::UpdateMember { node, zone, capacity } => {
+                let member = self.present_member(node)?;
+                member.zone.clone_from(zone);
+                member.capacity = *capacity;
             }
             EpochOp::Prepare { partition, next } => self.prepare(*partition, next)?,
             EpochOp::Switch(partition) => {
@@ -410,6 +419,13 @@ impl EpochState {
             }
         }
         Ok(())
+    }
+
+    fn present_member(&mut self, node: &NodeId) -> Result<&mut Member, EpochError> {
+        let member = self.members.iter_mut().find(|member| member.node_id == *node);
+        let member = member.ok_or(EpochError::BadOp("no such member"))?;
+        require(member.state != MemberState::Left, "a member that left stays away")?;
+        Ok(member)
     }
 
     fn prepare(&mut self, partition: Partition, next: &[MemberIdx]) -> Result<(), EpochError> {

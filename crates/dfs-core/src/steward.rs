@@ -16,6 +16,8 @@ pub trait Facts {
     fn down_for(&self, node: &NodeId) -> Option<Duration>;
     /// The newest epoch the node has on disk.
     fn durable_epoch(&self, node: &NodeId) -> u64;
+    /// The zone the node says it is in, and the bytes it offers; `None` when nothing is known.
+    fn offer(&self, node: &NodeId) -> Option<(String, u64)>;
     /// Bytes of blobs on the node.
     fn used(&self, node: &NodeId) -> u64;
     /// Whether the node pulled all rows of a partition for the move prepared by this epoch.
@@ -45,6 +47,7 @@ pub fn plan(
     facts: &impl Facts,
 ) -> Vec<EpochOp> {
     let mut ops = admit(state, joiners);
+    ops.extend(state.active().filter_map(|member| update(member, waited, facts)));
     if ops.is_empty()
         && let Some(voters) = better_voters(state, facts)
     {
@@ -64,6 +67,18 @@ pub fn plan(
         });
     }
     ops
+}
+
+/// Takes over what a reachable member says of itself: its zone at once, what it offers when that
+/// differs by much and nothing else has changed for a while, for it may move data.
+fn update(member: &Member, waited: Duration, facts: &impl Facts) -> Option<EpochOp> {
+    let node = member.node_id;
+    let (zone, offered) = facts.offer(&node).filter(|_| facts.down_for(&node).is_none())?;
+    let differs = offered.abs_diff(member.capacity) > member.capacity / CAPACITY_PART;
+    let follows = differs && waited >= CAPACITY_AFTER;
+    let capacity = if follows { offered } else { member.capacity };
+    let op = || EpochOp::UpdateMember { node, zone: zone.clone(), capacity };
+    (zone != member.zone || follows).then(op)
 }
 
 fn admit(state: &EpochState, joiners: &[Joiner]) -> Vec<EpochOp> {
@@ -159,6 +174,10 @@ fn after_switch(
     .then_some(EpochOp::Done(partition))
 }
 
+/// What a member offers is taken over once it differs by more than this part.
+const CAPACITY_PART: u64 = 8;
+/// How long nothing else has changed before that: a disk that is full for a moment moves nothing.
+const CAPACITY_AFTER: Duration = Duration::from_secs(600);
 /// Bytes that one member is receiving at once: some minutes on a slow line.
 const RECEIVING_BYTES: u64 = 2 << 30;
 /// Partitions that one member may be receiving however much they weigh.

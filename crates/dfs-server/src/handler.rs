@@ -475,7 +475,7 @@ fn page_of_records(records: Vec<(RecordKey, Record)>) -> Response {
 }
 
 /// A zone's name as the layout keeps it: a snapshot of many members must fit a frame.
-const ZONE_BYTES_MAX: usize = 64;
+pub(crate) const ZONE_BYTES_MAX: usize = 64;
 /// Bytes of records in one answer: within a frame, with room for one record of any size.
 const PAGE_BYTES_MAX: usize = 128 * 1024;
 /// Records looked at for one page of a directory.

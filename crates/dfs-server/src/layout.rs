@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::error::{Error, StartServerError};
+use crate::handler::ZONE_BYTES_MAX;
 use crate::node::Node;
 
 /// The newest layout on this node's disk.
@@ -322,6 +323,15 @@ impl Facts for Node {
 
     fn durable_epoch(&self, node: &NodeId) -> u64 {
         self.network().info(node).map_or(0, |info| info.durable_epoch)
+    }
+
+    fn offer(&self, node: &NodeId) -> Option<(String, u64)> {
+        let info = if *node == self.id {
+            Some(self.network().own_info())
+        } else {
+            self.network().info(node)
+        };
+        info.filter(|info| info.zone.len() <= ZONE_BYTES_MAX).map(|info| (info.zone, info.capacity))
     }
 
     fn used(&self, node: &NodeId) -> u64 {

@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use dfs_core::epoch::EpochState;
+use dfs_core::codec::Canonical;
+use dfs_core::epoch::{EpochCert, EpochState};
 use dfs_core::id::{BlobId, NodeId, Partition, PartitionBits, RecordKey, Vid};
 use dfs_core::refs::RefRow;
 use dfs_core::version::Record;
@@ -24,6 +25,8 @@ use crate::workload::History;
 struct Shelf {
     node: NodeId,
     layout: Option<EpochState>,
+    /// The hash of what was decided, for each epoch whose certificate is kept.
+    chain: BTreeMap<u64, [u8; 32]>,
     records: BTreeMap<RecordKey, Record>,
     refs: BTreeSet<(BlobId, Vid, RecordKey)>,
     blobs: BTreeMap<BlobId, Copy>,
@@ -59,6 +62,12 @@ pub async fn audit(cluster: &Cluster, history: &History, mended: bool) -> Record
     let layouts = shelves.iter().filter_map(|shelf| shelf.layout.as_ref());
     let Some(layout) = layouts.max_by_key(|layout| layout.epoch) else { return Records::new() };
     let audit = Audit { cluster, layout, shelves: &shelves };
+    let mut decided = BTreeMap::new();
+    for (epoch, hash) in shelves.iter().flat_map(|shelf| &shelf.chain) {
+        if decided.insert(epoch, hash).is_some_and(|other| other != hash) {
+            history.violation(format!("epoch {epoch} was decided twice"));
+        }
+    }
     for (what, at) in audit.rows().into_iter().chain(audit.blobs(mended)) {
         history.violation(format!("at rest, {} {what}", at.len()));
         at.into_iter().take(SHOWN_MAX).for_each(|one| cluster.trace.say(|| one));
@@ -176,8 +185,20 @@ impl Shelf {
         }
         let refs = rows.iter().map(|row| (row.blob, row.vid, row.key)).collect();
         let layout = store.epoch().await?.map(|(state, _)| state);
-        Ok(Self { node, layout, records, refs, blobs })
+        let chain = chain(store, layout.as_ref().map_or(0, |layout| layout.epoch)).await?;
+        Ok(Self { node, layout, chain, records, refs, blobs })
     }
+}
+
+async fn chain(store: &Store, newest: u64) -> Result<BTreeMap<u64, [u8; 32]>, ReadError> {
+    let mut chain = BTreeMap::new();
+    for epoch in 1..=newest {
+        let cert = store.epoch_cert(epoch).await?.map(EpochCert::from_canonical);
+        if let Some(Ok(cert)) = cert {
+            chain.insert(epoch, cert.proposal.hash());
+        }
+    }
+    Ok(chain)
 }
 
 /// Places told of, when someone wants to read them.

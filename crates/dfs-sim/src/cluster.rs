@@ -31,6 +31,8 @@ pub struct Cluster {
     bad_blobs: u64,
     /// Whether every node knows the first, and not the one before it.
     star: bool,
+    /// How many zones they are spread over.
+    zones: usize,
 }
 
 struct Machine {
@@ -63,7 +65,7 @@ pub struct Handle {
 impl Cluster {
     /// Machines with empty disks.
     pub fn new(options: &Options, net: SimNet, trace: Trace) -> Self {
-        let Options { seed, machines, keyless, grows, .. } = *options;
+        let Options { seed, machines, keyless, grows, zones, .. } = *options;
         let rng = Rng::new(seed).fork(1);
         let machine = |host: Host| Machine {
             disk: SimDisk::new(host as u64, rng.fork(host as u64), trace.clone()),
@@ -74,7 +76,7 @@ impl Cluster {
             running: None,
         };
         let machines = (0..machines).map(machine).collect();
-        Self { net, trace: trace.clone(), machines, seed, bad_blobs: 0, star: grows }
+        Self { net, trace: trace.clone(), machines, seed, bad_blobs: 0, star: grows, zones }
     }
 
     /// How many machines there are.
@@ -177,7 +179,7 @@ impl Cluster {
             },
             cluster_key: ClusterKey::from_bytes([1; 32]),
             vault: machine.vault.then(|| VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
-            zone: "z".to_owned(),
+            zone: format!("zone-{}", host % self.zones),
             capacity: None,
             build: "sim".to_owned(),
         };

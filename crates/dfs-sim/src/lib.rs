@@ -8,7 +8,7 @@
 //! | [`cluster`], [`machine`] | real nodes on machines that die, pause, and have clocks that are off |
 //! | [`net`], [`fs`], [`disk`] | links and disks, with everything that goes wrong with them |
 //! | [`faults`], [`growth`] | what goes wrong, when, and when it is over · nodes that come up under load |
-//! | [`workload`], [`checker`] | clients, and whether what they saw is allowed |
+//! | [`workload`], [`racing`], [`checker`] | clients, some of which race under conditions, and whether what they saw is allowed |
 //! | [`audit`], [`stopped`] | what the disks of all replicas hold at rest · a store whose node does not run |
 //! | [`lineage`] | which version had seen which, and whether any was lost |
 //! | [`crash_states`] | every place where the power can fail in the life of a store |
@@ -30,6 +30,7 @@ pub mod log;
 pub mod machine;
 pub mod net;
 pub mod options;
+pub mod racing;
 pub mod rng;
 pub mod run;
 pub mod stopped;

@@ -20,6 +20,10 @@ pub struct Options {
     pub names: usize,
     /// Whether they ask for available mode.
     pub available: bool,
+    /// Whether others race for names under conditions.
+    pub races: bool,
+    /// How many zones the machines are spread over.
+    pub zones: usize,
     /// Whether they begin when one node runs, and the others come up while they work.
     pub grows: bool,
     /// How long they work.
@@ -44,13 +48,15 @@ impl Options {
         let machines = 3 + rng.below(3) + if rng.per_mille(100) { rng.below(4) } else { 0 };
         let calm = rng.per_mille(50);
         let faults = Fault::ALL.iter().copied().filter(|_| !calm && rng.flip()).collect();
-        let options = Self {
+        let mut options = Self {
             seed,
             machines,
             keyless: usize::from(rng.flip()),
             clients: 2 + rng.below(4),
             names: 3 + rng.below(8),
             available: rng.per_mille(200),
+            races: false,
+            zones: 1,
             grows: false,
             work: Duration::from_secs(rng.between(40, 120)),
             think: Duration::from_millis(rng.between(50, 2000)),
@@ -59,7 +65,12 @@ impl Options {
             fragile: rng.below(3),
             search_logs: rng.per_mille(100),
         };
-        if rng.per_mille(300) { options.growing(&mut rng) } else { options }
+        if rng.per_mille(300) {
+            options = options.growing(&mut rng);
+        }
+        options.races = rng.flip();
+        options.zones = if rng.flip() { 3 } else { 1 };
+        options
     }
 
     /// The same for a cluster that grows: partitions move within seconds, so whatever may go wrong

@@ -19,6 +19,7 @@ use crate::lineage::Lineage;
 use crate::log::{Log, follow};
 use crate::net::SimNet;
 use crate::options::Options;
+use crate::racing::{Claims, RACING_CLIENTS, RACING_NAMES, is_raced, race, racing_name};
 use crate::rng::Rng;
 use crate::trace::Trace;
 use crate::workload::{History, client, get};
@@ -124,7 +125,7 @@ async fn simulate(options: Arc<Options>, keep: bool, log: Log, lineage: Lineage)
             history.violation(format!("acknowledged and seen by none, yet gone: {lost}"));
         }
     }
-    let checked = if options.available { 0 } else { check_order(&history) };
+    let checked = check_order(&history, options.available);
     let mut cluster = cluster.lock().await;
     stop(&mut cluster, &history).await;
     let searched = search(&cluster, &options, &history, &needle, &log);
@@ -173,7 +174,13 @@ async fn work(
         let (options, cluster, history) = (options.clone(), cluster.clone(), history.clone());
         tokio::spawn(client(number, options, cluster, history, end))
     });
-    let clients: Vec<_> = clients.collect();
+    let racers = if options.races { RACING_CLIENTS } else { 0 };
+    let claims = Claims::default();
+    let racers = (0..racers).map(|number| {
+        let (options, cluster, history) = (options.clone(), cluster.clone(), history.clone());
+        tokio::spawn(race(number, options, cluster, history, claims.clone(), end))
+    });
+    let clients: Vec<_> = clients.chain(racers).collect();
     let (mut injector, mut growth) = (Injector::new(options), Growth::new(options));
     while Instant::now() < end {
         let due = injector.due().min(growth.due().unwrap_or(end)).min(end);
@@ -250,8 +257,10 @@ async fn compare(cluster: &Cluster, options: &Options, history: &History) {
         .filter(|host| cluster.has_vault(*host))
         .filter_map(|host| cluster.handle(host))
         .collect();
-    for number in 0..options.names {
-        let name = history.name(number);
+    let names = (0..options.names).map(|number| (history.name(number), mode));
+    let raced = if options.races { RACING_NAMES } else { 0 };
+    let raced = (0..raced).map(|number| (racing_name(history, number), Mode::Quorum));
+    for (number, (name, mode)) in names.chain(raced).enumerate() {
         let mut seen = Vec::new();
         for handle in &handles {
             match get(handle, history, &name, mode).await {
@@ -266,10 +275,14 @@ async fn compare(cluster: &Cluster, options: &Options, history: &History) {
     }
 }
 
-/// Whether each name's history has an order; says how many operations were looked at.
-fn check_order(history: &History) -> u64 {
+/// Whether each name's history has an order; says how many operations were looked at. In available
+/// mode only names that are written under conditions have one.
+fn check_order(history: &History, available: bool) -> u64 {
     let mut checked = 0;
     for (name, operations) in history.operations() {
+        if available && !is_raced(&name) {
+            continue;
+        }
         let zones = zones_agree(&operations);
         let search = is_linearizable(&operations);
         if let (Some(zones), Some(search)) = (zones, search)

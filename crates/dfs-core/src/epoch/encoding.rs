@@ -169,6 +169,12 @@ impl Canonical for EpochOp {
                 node.encode(out);
                 state.encode(out);
             }
+            Self::UpdateMember { node, zone, capacity } => {
+                out.u8(8);
+                node.encode(out);
+                out.bytes(zone.as_bytes());
+                out.u64(*capacity);
+            }
         }
     }
 
@@ -181,6 +187,11 @@ impl Canonical for EpochOp {
             5 => Self::Done(input.u16()?),
             6 => Self::Abort(input.u16()?),
             7 => Self::SetState(NodeId::decode(input)?, MemberState::decode(input)?),
+            8 => Self::UpdateMember {
+                node: NodeId::decode(input)?,
+                zone: input.string("zone", TEXT_BYTES_MAX)?,
+                capacity: input.u64()?,
+            },
             _ => return Err(DecodeError::Invalid("epoch op")),
         })
     }

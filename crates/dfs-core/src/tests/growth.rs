@@ -12,6 +12,7 @@ use crate::steward::{ABORT_AFTER, Facts, Joiner, LAGGARD_MAX, plan};
 #[derive(Default)]
 struct World {
     down: BTreeMap<NodeId, Duration>,
+    offers: BTreeMap<NodeId, (String, u64)>,
     durable: BTreeMap<NodeId, u64>,
     synced: BTreeSet<(NodeId, u64)>,
     bodies: RefCell<BTreeSet<(NodeId, u64)>>,
@@ -24,6 +25,10 @@ impl Facts for World {
 
     fn durable_epoch(&self, node: &NodeId) -> u64 {
         self.durable.get(node).copied().unwrap_or(0)
+    }
+
+    fn offer(&self, node: &NodeId) -> Option<(String, u64)> {
+        self.offers.get(node).cloned()
     }
 
     fn used(&self, _node: &NodeId) -> u64 {
@@ -158,4 +163,21 @@ fn a_fourth_member_takes_its_share() {
         let held = state.rows.iter().filter(|row| row.current.contains(&idx)).count();
         assert!((740..=800).contains(&held), "member {idx} is to hold {held} of 1,024 partitions");
     }
+}
+
+#[test]
+fn a_member_takes_its_new_zone_at_once_and_its_new_capacity_later() {
+    let state = two_members();
+    let mut world = World::default();
+    world.offers.insert(node(2), ("elsewhere".to_owned(), 1000));
+    let update =
+        |capacity| EpochOp::UpdateMember { node: node(2), zone: "elsewhere".to_owned(), capacity };
+    assert!(plan(&state, &[], Duration::ZERO, &world).contains(&update(1)));
+    let moved = apply(&state, vec![update(1)]);
+    assert_eq!(moved.members[1].zone, "elsewhere");
+    let updates = |ops: Vec<EpochOp>| ops.contains(&update(1000));
+    assert!(!updates(plan(&moved, &[], Duration::ZERO, &world)));
+    assert!(updates(plan(&moved, &[], Duration::from_secs(600), &world)));
+    world.down.insert(node(2), Duration::ZERO);
+    assert!(!updates(plan(&moved, &[], Duration::from_secs(600), &world)));
 }

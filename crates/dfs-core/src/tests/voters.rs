@@ -21,6 +21,10 @@ impl Facts for Down {
         0
     }
 
+    fn offer(&self, _: &NodeId) -> Option<(String, u64)> {
+        None
+    }
+
     fn used(&self, _: &NodeId) -> u64 {
         0
     }
