@@ -14,9 +14,10 @@ use dfs_core::codec::Canonical;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, CertId, RecordKey, Vid};
 use dfs_core::retention::{Earlier, kept};
-use dfs_core::version::{Kind, Record, Retained, Version};
+use dfs_core::version::{Kind, RETAINED_MAX, Record, Retained, Version};
 use dfs_store::keys::VaultKeys;
 use dfs_store::seal::Salt;
+use tracing::warn;
 
 use crate::config::Mode;
 use crate::entry::{Entry, EntryNode, INLINE_BYTES_MAX, Past, Payload};
@@ -108,7 +109,12 @@ impl Node {
     ) -> Result<Draft, Error> {
         let keys = self.vault()?.keys.clone();
         let now_ms = self.env.wall_ms();
-        let mut keep = to_keep(known_versions(&keys, &key, read)?, &new.vid, now_ms);
+        let known = known_versions(&keys, &key, read)?;
+        let heads = known.iter().filter(|known| !matches!(known.standing, Standing::Replaced(_)));
+        if heads.count() > RETAINED_MAX {
+            warn!(?key, "more versions lose at once than a record retains: the oldest go");
+        }
+        let mut keep = to_keep(known, &new.vid, now_ms);
         let mut room = INLINE_BYTES_MAX - new.node.as_ref().map_or(0, EntryNode::inline_bytes);
         for known in &mut keep {
             let inline = known.node.as_ref().map_or(0, EntryNode::inline_bytes);

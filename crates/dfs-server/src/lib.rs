@@ -37,6 +37,9 @@ mod coordinate;
 mod download;
 mod entry;
 mod error;
+#[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod handler;
 pub mod health;
 mod history;
@@ -49,6 +52,8 @@ mod reuse;
 mod scan;
 pub mod server;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod upload;
 mod versions;
 mod views;

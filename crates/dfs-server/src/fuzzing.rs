@@ -1,0 +1,22 @@
+//! What the fuzz targets run: bytes in, and a panic when a promise does not hold.
+//!
+//! Not part of the API. The same functions are run by plain tests over `corpus/fuzz`.
+
+use dfs_core::codec::Canonical;
+use dfs_core::version::RETAINED_MAX;
+
+use crate::entry::{EntryNode, Payload};
+
+/// Payloads, as they are inside their seal.
+pub fn payload(bytes: &[u8]) {
+    let Ok(payload) = Payload::from_canonical(bytes.to_vec()) else { return };
+    assert_eq!(payload.to_canonical(), bytes, "two encodings of {payload:?}");
+    assert!(payload.history.len() <= RETAINED_MAX);
+    assert!(payload.node.is_some() || !payload.history.is_empty());
+    let entry = payload.node.clone().map(|node| (node.bytes(), node.dir()));
+    let inline = payload.node.iter().map(EntryNode::inline_bytes).sum::<usize>();
+    assert!(
+        entry.is_none_or(|(bytes, dir)| inline as u64 <= bytes && (dir.is_none() || bytes == 0))
+    );
+    assert_eq!(payload.clone().entry().is_some(), payload.node.is_some());
+}
