@@ -289,3 +289,28 @@ async fn of_writes_at_once_each_is_shown_or_kept_and_can_be_read() {
         assert_eq!(got, content(INLINE_MAX - number), "write {number}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_that_did_not_get_out_of_a_record_is_not_lost() {
+    let mut cluster = Cluster::of(3).await;
+    let old = content(INLINE_MAX);
+    cluster.put(0, "f", &old).await.unwrap();
+    cluster.settled(0, 3).await;
+    // The old content has to move out first: its reference is noted, and nobody takes the blob.
+    cluster.disks[1].set_room(Some(0));
+    cluster.disks[2].set_room(Some(0));
+    assert!(cluster.put(0, "f", &content(INLINE_MAX - 1)).await.is_err());
+    for at in 0..3 {
+        cluster.disks[at].set_room(None);
+        cluster.crash(at);
+    }
+    // A node that starts looks for what its references name.
+    for at in 0..3 {
+        cluster.start(at).await;
+    }
+    for at in 0..3 {
+        cluster.settled(at, 3).await;
+        assert_eq!(cluster.get(at, "f").await.unwrap(), old);
+        assert_eq!(cluster.log(at, "f").await.len(), 1);
+    }
+}
