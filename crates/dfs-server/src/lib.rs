@@ -42,6 +42,9 @@ mod download;
 mod entry;
 mod error;
 mod form;
+#[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod handler;
 mod handoff;
 pub mod health;
@@ -55,6 +58,8 @@ mod reuse;
 mod scan;
 pub mod server;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod upload;
 mod versions;
 mod views;
