@@ -9,6 +9,7 @@ mod epoch;
 mod forming;
 mod fuzz_inputs;
 mod growth;
+mod liveness;
 mod member;
 mod names;
 mod samples;

@@ -1,7 +1,9 @@
 //! Whole nodes in one process, on disks and a network in memory.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod machines;
 mod membership;
+mod reach;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
