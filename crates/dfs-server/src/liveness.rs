@@ -36,14 +36,15 @@ impl Node {
     /// Keeps up with who is reached, until shutdown.
     pub(crate) async fn watch_liveness(self: Arc<Self>) {
         loop {
+            // First of all: before that nobody counts as down.
+            self.look_who_is_alive();
+            self.env.sleep(LOOKS_APART).await;
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return,
                 () = self.liveness.wake.notified() => {}
                 () = self.env.sleep(LOOK_EVERY) => {}
             }
-            self.look_who_is_alive();
-            self.env.sleep(LOOKS_APART).await;
         }
     }
 
