@@ -21,6 +21,7 @@
 //! | [`sync`] | whether two replicas hold the same |
 //! | [`member`] | which facts about nodes are newest and genuine |
 //! | [`forming`] | who founds a cluster when nodes list each other |
+//! | [`liveness`] | since when nobody reaches a member |
 //! | [`conn`] | which of two connections stays, and when to dial again |
 //! | [`hlc`] | the stamp of the next write |
 //!
@@ -46,6 +47,7 @@ pub mod forming;
 pub mod fuzzing;
 pub mod hlc;
 pub mod id;
+pub mod liveness;
 pub mod member;
 pub mod name;
 pub mod paxos;

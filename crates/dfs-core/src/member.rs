@@ -7,6 +7,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use crate::codec::{Canonical, DecodeError, Reader, Writer};
 use crate::hlc::Hlc;
 use crate::id::{NodeId, Partition};
+use crate::liveness::Reach;
 use crate::writer::{ForgedError, verify_signature};
 
 /// What one node says about itself.
@@ -36,6 +37,8 @@ pub struct NodeInfo {
     pub synced: Vec<MoveFact>,
     /// Progress of moves: partitions whose referenced chunks it has on disk.
     pub bodies: Vec<MoveFact>,
+    /// The members it has a connection to.
+    pub reach: Reach,
     /// The node's signature over everything above.
     pub signature: [u8; 64],
 }
@@ -111,6 +114,7 @@ impl NodeInfo {
         out.u64(self.repair_queue);
         out.list(&self.synced);
         out.list(&self.bodies);
+        self.reach.encode(out);
     }
 }
 
@@ -155,6 +159,7 @@ impl Canonical for NodeInfo {
             repair_queue: input.u64()?,
             synced: input.list("synced", FACTS_MAX)?,
             bodies: input.list("bodies", FACTS_MAX)?,
+            reach: Reach::decode(input)?,
             signature: input.array()?,
         })
     }

@@ -76,8 +76,8 @@ impl Env {
         Self::with_disk(seed, net, MemoryFs::default())
     }
 
-    /// As [`Env::in_memory`], on a disk that exists already.
-    pub fn with_disk(seed: u64, net: MemoryNet, disk: MemoryFs) -> Self {
+    /// As [`Env::in_memory`], on a disk that exists already and any network.
+    pub fn with_disk(seed: u64, net: impl Net + 'static, disk: MemoryFs) -> Self {
         Self(Arc::new(Inner {
             fs: Box::new(disk),
             net: Box::new(net),

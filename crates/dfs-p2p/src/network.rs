@@ -10,6 +10,7 @@ use std::time::Duration;
 use dfs_core::address::Address;
 use dfs_core::hlc::Clock;
 use dfs_core::id::NodeId;
+use dfs_core::liveness::Reach;
 use dfs_core::member::{ADDRS_MAX, Directory, Learned, MoveFact, NodeInfo};
 use dfs_env::{Env, Listener, Task};
 use ed25519_dalek::SigningKey;
@@ -63,6 +64,8 @@ pub struct OwnFacts {
     pub synced: Vec<MoveFact>,
     /// See [`NodeInfo::bodies`].
     pub bodies: Vec<MoveFact>,
+    /// See [`NodeInfo::reach`].
+    pub reach: Reach,
 }
 
 /// Why a network could not start.
@@ -289,6 +292,18 @@ impl Network {
         self.0.registry().down_for(node)
     }
 
+    /// Everyone whom the connected peers reach; only of those that `counts` says.
+    pub fn reach_of_peers(&self, counts: impl Fn(&NodeId) -> bool) -> Reach {
+        let registry = self.0.registry();
+        let mut reach = Reach::default();
+        let connected = registry
+            .directory
+            .iter()
+            .filter(|info| registry.is_connected(&info.node_id) && counts(&info.node_id));
+        connected.for_each(|info| reach.add(&info.reach));
+        reach
+    }
+
     /// The newest a node said about itself.
     pub fn info(&self, node: &NodeId) -> Option<NodeInfo> {
         self.0.registry().directory.get(node).cloned()
@@ -371,6 +386,7 @@ fn sign(
         repair_queue: facts.repair_queue,
         synced: facts.synced.clone(),
         bodies: facts.bodies.clone(),
+        reach: facts.reach.clone(),
         signature: [0; 64],
     };
     info.sign(&config.node_key)

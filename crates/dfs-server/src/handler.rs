@@ -53,6 +53,7 @@ impl Handler for Answering {
             this.repair.retry_all();
         }
         this.joining.wake.notify_one();
+        this.liveness.wake.notify_one();
         this.facts_changed.notify_one();
     }
 
@@ -68,6 +69,7 @@ impl Handler for Answering {
             this.sync.catch_up_from(info.node_id);
             this.joining.wake.notify_one();
         }
+        this.liveness.wake.notify_one();
         this.facts_changed.notify_one();
     }
 }

@@ -103,7 +103,8 @@ pub(crate) fn peers(node: &Node) -> Vec<PeerView> {
     let mut peers = vec![own];
     let Some(state) = state else { return peers };
     for peer in node.network().peers() {
-        let shown = peer_state(Some(&state), &peer.info.node_id, peer.down_for);
+        let shown =
+            peer_state(Some(&state), &peer.info.node_id, node.shown_down_for(&peer.info.node_id));
         // Someone who once wanted to join and went away is nobody's concern.
         if shown != PeerState::Joining || peer.down_for.is_none() {
             peers.push(view(&peer.info, shown, false));

@@ -318,7 +318,7 @@ impl Node {
 
 impl Facts for Node {
     fn down_for(&self, node: &NodeId) -> Option<Duration> {
-        if *node == self.id { None } else { self.network().down_for(node) }
+        self.unreached_for(node)
     }
 
     fn durable_epoch(&self, node: &NodeId) -> u64 {

@@ -8,6 +8,7 @@
 //! | [`server`] | start, shut down, who owns which task |
 //! | [`client`] | store, get, list, delete, status: the face |
 //! | `layout` | the epoch chain: adopt, catch up, decide |
+//! | `liveness` | who reaches whom, and who is down since when |
 //! | `form` | founding a cluster together with listed peers |
 //! | `coordinate` | one request to many replicas, counted by quorum |
 //! | `records`, `scan`, `blobs` | reading and writing records; directories; storing and fetching blobs |
@@ -50,6 +51,7 @@ mod handoff;
 pub mod health;
 mod history;
 mod layout;
+mod liveness;
 mod namespace;
 mod node;
 mod records;

@@ -22,6 +22,7 @@ use crate::config::Mode;
 use crate::error::Error;
 use crate::form::Joining;
 use crate::layout::Layout;
+use crate::liveness::Liveness;
 use crate::namespace::DirCache;
 use crate::repair::Repair;
 
@@ -34,6 +35,7 @@ pub(crate) struct Node {
     pub(crate) vault: Option<Vault>,
     pub(crate) layout: Layout,
     pub(crate) joining: Joining,
+    pub(crate) liveness: Liveness,
     /// Why this node takes part in nothing any more.
     pub(crate) retired: OnceLock<String>,
     pub(crate) repair: Repair,
@@ -79,6 +81,7 @@ impl Node {
         let id = NodeId::new(data_dir.node_key().verifying_key().to_bytes());
         let actor = env.random_u64();
         Self {
+            liveness: Liveness::new(env.mono()),
             env,
             id,
             data_dir,

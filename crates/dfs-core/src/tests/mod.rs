@@ -12,6 +12,7 @@ mod epoch_chain;
 mod forming;
 mod fuzz_inputs;
 mod growth;
+mod liveness;
 mod member;
 mod names;
 mod paxos;

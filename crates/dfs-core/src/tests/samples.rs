@@ -11,6 +11,7 @@ use crate::epoch::{
 };
 use crate::hlc::Hlc;
 use crate::id::{BlobId, DirId, NodeId, PartitionBits, RecordKey, Tag, Vid};
+use crate::liveness::Reach;
 use crate::member::{ADDRS_MAX, FACTS_MAX, MoveFact, NodeInfo, TEXT_BYTES_MAX};
 use crate::refs::RefRow;
 use crate::version::{
@@ -138,6 +139,7 @@ fn info() -> NodeInfo {
         repair_queue: 2,
         synced: vec![MoveFact { first: 0, last: 9, prepare_epoch: 7 }],
         bodies: Vec::new(),
+        reach: Reach::of([0]),
         signature: [0; 64],
     };
     info.sign(&key(1))
@@ -152,6 +154,7 @@ fn info_at_limits() -> NodeInfo {
         build: longest,
         synced: facts.clone(),
         bodies: facts,
+        reach: Reach::of(0..u16::try_from(MEMBERS_MAX).unwrap()),
         ..info()
     }
 }

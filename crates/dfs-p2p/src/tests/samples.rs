@@ -8,6 +8,7 @@ use dfs_core::codec::Canonical;
 use dfs_core::epoch::{EpochCert, EpochState, Member, MemberState};
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, CertId, DirId, NodeId, PartitionBits, RecordKey, Tag, VaultId, Vid};
+use dfs_core::liveness::Reach;
 use dfs_core::member::NodeInfo;
 use dfs_core::refs::RefRow;
 use dfs_core::sync::{Root, Table};
@@ -235,6 +236,7 @@ fn info() -> NodeInfo {
         repair_queue: 2,
         synced: Vec::new(),
         bodies: Vec::new(),
+        reach: Reach::default(),
         signature: [0; 64],
     };
     info.sign(&key(1))

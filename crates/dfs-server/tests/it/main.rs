@@ -3,7 +3,9 @@
 
 mod clock;
 mod history;
+mod machines;
 mod membership;
+mod reach;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,115 +1,10 @@
-//! Who belongs to which cluster: founding together, other keys.
+//! Who belongs to which cluster: founding together, other keys, copies of a data directory.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use dfs_env::{Env, MemoryFs, MemoryNet};
+use dfs_env::MemoryFs;
 use dfs_server::health::Health;
-use dfs_server::{Client, Config, Error, Mode, PeerState, Server, StartServerError};
-use dfs_store::keys::ClusterKey;
+use dfs_server::{Error, Mode, Server, StartServerError};
 
-/// Machines on one network; a node of each may run.
-pub(crate) struct Machines {
-    net: MemoryNet,
-    disks: Vec<MemoryFs>,
-    servers: Vec<Option<Server>>,
-    boots: u64,
-}
-
-/// How a node is started, besides its number.
-#[derive(Debug, Clone)]
-pub(crate) struct How {
-    list: Vec<u16>,
-    init: bool,
-    key: u8,
-}
-
-/// The numbers of the nodes it lists.
-pub(crate) fn listing(list: &[u16]) -> How {
-    How { list: list.to_vec(), init: false, key: 1 }
-}
-
-impl Machines {
-    pub(crate) fn new(count: usize) -> Self {
-        Self {
-            net: MemoryNet::default(),
-            disks: (0..count).map(|_| MemoryFs::default()).collect(),
-            servers: (0..count).map(|_| None).collect(),
-            boots: 0,
-        }
-    }
-
-    pub(crate) async fn start(&mut self, at: usize, how: How) {
-        self.boots += 1;
-        let env = Env::with_disk(self.boots, self.net.clone(), self.disks[at].clone());
-        let config = self.config(at, &how);
-        // A node that crashed a moment ago gives its port back when its tasks are gone.
-        while env.net().listen(config.listen).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-        self.servers[at] = Some(Server::start(env, config).await.unwrap());
-    }
-
-    fn config(&self, at: usize, how: &How) -> Config {
-        let address = |number: &u16| format!(":{}", 4000 + number).parse().unwrap();
-        Config {
-            data_dir: PathBuf::from("/data"),
-            listen: ([127, 0, 0, 1], 4000 + u16::try_from(at).unwrap()).into(),
-            init: how.init,
-            bootstrap: how.list.iter().map(address).collect(),
-            cluster_key: ClusterKey::from_bytes([how.key; 32]),
-            vault: None,
-            zone: "z".to_owned(),
-            capacity: None,
-            build: "test".to_owned(),
-        }
-    }
-
-    pub(crate) fn crash(&mut self, at: usize) {
-        drop(self.servers[at].take());
-        self.disks[at].crash();
-    }
-
-    pub(crate) fn node(&self, at: usize) -> Client {
-        self.servers[at].as_ref().unwrap().client()
-    }
-
-    /// Waits until a node's health is as told; gives it.
-    pub(crate) async fn until(&self, at: usize, is: impl Fn(&Health) -> bool) -> Health {
-        let client = self.node(at);
-        let waited = async {
-            loop {
-                let health = client.health().await.unwrap();
-                if is(&health) {
-                    return health;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        match tokio::time::timeout(LIMIT, waited).await {
-            Ok(health) => health,
-            Err(_) => panic!("node {at} says {:?}", client.health().await),
-        }
-    }
-
-    /// Waits until these nodes are one cluster, each with all of them alive.
-    async fn are_one(&self, nodes: &[usize]) -> String {
-        let mut clusters = Vec::new();
-        for at in nodes {
-            let formed =
-                |health: &Health| (health.nodes, health.alive) == (nodes.len(), nodes.len());
-            clusters
-                .push(self.until(*at, |health| !health.cluster.is_empty() && formed(health)).await);
-            let peers = self.node(*at).peers();
-            assert!(peers.iter().all(|peer| peer.state == PeerState::Alive), "{peers:?}");
-        }
-        assert!(clusters.iter().all(|health| health.cluster == clusters[0].cluster));
-        clusters[0].cluster.clone()
-    }
-}
-
-/// Generous: a busy machine must not fail a test.
-const LIMIT: Duration = Duration::from_secs(120);
+use crate::machines::{How, Machines, listing};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_name_only_each_other_form_one_cluster() {
@@ -198,7 +93,7 @@ impl Machines {
         let refused = self.node(at).list("", true, "", 10, Mode::Available).await;
         assert!(matches!(refused, Err(Error::Retired(_) | Error::NoVaultKey)), "{refused:?}");
         self.servers[at].take().unwrap().shutdown().await;
-        let env = Env::with_disk(99, self.net.clone(), self.disks[at].clone());
+        let env = self.env(at);
         let again = Server::start(env, self.config(at, &listing(&[0]))).await;
         assert!(matches!(again, Err(StartServerError::Retired(_))), "{again:?}");
     }
