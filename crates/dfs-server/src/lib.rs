@@ -13,7 +13,7 @@
 //! | `upload`, `download` | a file as chunks, with bounded memory |
 //! | `namespace`, `entry` | directories: paths to records and back |
 //! | `handler` | answering peers |
-//! | `sync`, `repair` | background: rows that differ, blobs that are missing |
+//! | `sync`, `repair`, `upkeep` | background: rows that differ, blobs that are missing, this disk |
 //! | `health` | what `status` says |
 //!
 //! ```no_run
@@ -46,6 +46,7 @@ mod repair;
 mod scan;
 pub mod server;
 mod sync;
+mod upkeep;
 mod upload;
 mod views;
 

@@ -96,6 +96,7 @@ impl Server {
             env.spawn("join", for_ever("join", node.clone(), Node::join)),
             env.spawn("sync", for_ever("sync", node.clone(), Node::sync_loop)),
             env.spawn("repair", for_ever("repair", node.clone(), Node::repair_loop)),
+            env.spawn("upkeep", for_ever("upkeep", node.clone(), Node::upkeep)),
         ];
         Ok(Self { client: Client(node), tasks: Mutex::new(tasks) })
     }

@@ -35,8 +35,8 @@ pub mod seal;
 mod space;
 pub mod store;
 
-pub use error::{OpenStoreError, ReadError, WriteError};
-pub use store::{Config, Store};
+pub use error::{OpenStoreError, ReadError, ReconcileError, WriteError};
+pub use store::{Config, Reconciled, Store};
 
 #[cfg(test)]
 mod tests;

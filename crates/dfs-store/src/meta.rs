@@ -23,7 +23,7 @@ use redb::{
 };
 
 use self::rows::{
-    LOCATION_BITS, decode_key, decode_len, decode_record, decode_ref, decode_root,
+    LOCATION_BITS, corrupt, decode_key, decode_len, decode_record, decode_ref, decode_root,
     partition_of_row, partition_range, record_item, root_key, successor,
 };
 pub use self::rows::{record_row, ref_row};
@@ -368,6 +368,16 @@ impl MetaReader {
 
     pub(crate) fn has_blob(&self, id: &BlobId) -> MetaResult<bool> {
         Ok(self.inner.open_table(BLOBS)?.get(id.as_bytes().as_slice())?.is_some())
+    }
+
+    /// The blobs held that `keep` picks, in order. `O(n)` for all that are held.
+    pub(crate) fn held_where(&self, keep: impl Fn(&BlobId) -> bool) -> MetaResult<Vec<BlobId>> {
+        let mut kept = Vec::new();
+        for row in self.inner.open_table(BLOBS)?.iter()? {
+            let key = row?.0.value().try_into().map_err(|_| corrupt("the id of a blob"))?;
+            kept.extend(Some(BlobId::new(key)).filter(&keep));
+        }
+        Ok(kept)
     }
 
     /// How many blobs are held, and their bytes. `O(n)`.

@@ -25,8 +25,11 @@ use crate::meta::{Meta, MetaReader, MetaResult, MetaTx, Unmergeable, guarded};
 pub use crate::meta::{record_row, ref_row};
 use crate::space::{Purpose, Space};
 
+pub use self::reconcile::Reconciled;
+
 mod blobs;
 mod commit;
+mod reconcile;
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -69,8 +72,11 @@ struct Inner {
 
 impl Inner {
     async fn rename_lock(&self, id: &BlobId) -> OwnedMutexGuard<()> {
-        let at = usize::from(id.as_bytes()[0]) % self.renaming.len();
-        self.renaming[at].clone().lock_owned().await
+        self.renaming[Self::lock_of(id)].clone().lock_owned().await
+    }
+
+    fn lock_of(id: &BlobId) -> usize {
+        usize::from(id.as_bytes()[0]) % RENAME_LOCKS
     }
 }
 

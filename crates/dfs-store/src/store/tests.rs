@@ -14,6 +14,8 @@ use crate::data_dir::DataDir;
 use crate::keys::VaultKey;
 use crate::seal::Salt;
 
+mod reconcile;
+
 struct Disk {
     fs: MemoryFs,
     env: Env,
