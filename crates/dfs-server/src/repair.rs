@@ -297,7 +297,7 @@ impl Node {
         }
         match self.fetch_remote(id, &state, Priority::Background).await {
             Ok(bytes) => {
-                self.store.put_blob(id, bytes).await?;
+                self.store.restore_blob(id, bytes).await?;
                 metrics::counter!("dfs_repaired_blobs_total").increment(1);
                 Ok(Outcome::Settled)
             }

@@ -21,6 +21,19 @@ impl Store {
     /// # Errors
     /// [`WriteError`]; the blob does not count as stored then.
     pub async fn put_blob(&self, id: BlobId, bytes: Bytes) -> Result<(), WriteError> {
+        self.put(id, bytes, Purpose::Blob).await
+    }
+
+    /// Stores a blob that this node should hold already: it may use the room that is kept from new
+    /// ones.
+    ///
+    /// # Errors
+    /// As [`Store::put_blob`].
+    pub async fn restore_blob(&self, id: BlobId, bytes: Bytes) -> Result<(), WriteError> {
+        self.put(id, bytes, Purpose::Restored).await
+    }
+
+    async fn put(&self, id: BlobId, bytes: Bytes, purpose: Purpose) -> Result<(), WriteError> {
         let inner = &self.0;
         if inner.failed.load(Ordering::Relaxed) {
             return Err(WriteError::Closed);
@@ -32,7 +45,7 @@ impl Store {
         let order = inner.rename_lock(&id).await;
         let _slot = inner.writing.acquire().await.map_err(|_| WriteError::Closed)?;
         // Only now: what waited for its turn must not count on room that others used meanwhile.
-        if !inner.space.admits(&inner.env, Purpose::Blob, u64::from(len))? {
+        if !inner.space.admits(&inner.env, purpose, u64::from(len))? {
             return Err(WriteError::NoSpace);
         }
         if bug(Bug::IndexBeforeFile) {
