@@ -7,7 +7,7 @@ use dfs_core::id::NodeId;
 use dfs_core::name::NameError;
 use dfs_p2p::StartError;
 use dfs_store::keyfile::KeyFileError;
-use dfs_store::{OpenStoreError, ReadError, WriteError};
+use dfs_store::{OpenStoreError, ReadError, ReconcileError, WriteError};
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +86,15 @@ impl From<WriteError> for Error {
         match error {
             WriteError::NoSpace => Self::NoSpace,
             other => Self::Store(Box::new(other)),
+        }
+    }
+}
+
+impl From<ReconcileError> for Error {
+    fn from(error: ReconcileError) -> Self {
+        match error {
+            ReconcileError::Read(error) => error.into(),
+            ReconcileError::Write(error) => error.into(),
         }
     }
 }

@@ -16,7 +16,7 @@
 //! | `namespace`, `entry` | directories: paths to records and back |
 //! | `history`, `versions`, `reuse` | what a version keeps of those before it; log, restore, conflicts |
 //! | `handler` | answering peers |
-//! | `sync`, `repair` | background: rows that differ, blobs that are missing |
+//! | `sync`, `repair`, `upkeep` | background: rows that differ, blobs that are missing, this disk |
 //! | `health` | what `status` says |
 //!
 //! ```no_run
@@ -62,6 +62,7 @@ pub mod server;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod upload;
 mod versions;
 mod views;

@@ -291,9 +291,13 @@ impl Node {
         if !is_ours || self.store.has_blob(id).await? {
             return Ok(Outcome::Settled);
         }
+        // It may lie here, unknown to the index, and not yet be come upon.
+        if self.store.adopt(id).await? {
+            return Ok(Outcome::Settled);
+        }
         match self.fetch_remote(id, &state, Priority::Background).await {
             Ok(bytes) => {
-                self.store.put_blob(id, bytes).await?;
+                self.store.restore_blob(id, bytes).await?;
                 metrics::counter!("dfs_repaired_blobs_total").increment(1);
                 Ok(Outcome::Settled)
             }

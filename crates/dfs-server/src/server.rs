@@ -106,6 +106,7 @@ impl Server {
             env.spawn("sync", for_ever("sync", node.clone(), Node::sync_loop)),
             env.spawn("handoff", for_ever("handoff", node.clone(), Node::handoff_loop)),
             env.spawn("repair", for_ever("repair", node.clone(), Node::repair_loop)),
+            env.spawn("upkeep", for_ever("upkeep", node.clone(), Node::upkeep)),
         ];
         Ok(Self { client: Client(node), tasks: Mutex::new(tasks) })
     }

@@ -77,6 +77,17 @@ pub enum WriteError {
     Closed,
 }
 
+/// Why files and index could not be brought together.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The index could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The index could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
 impl From<io::Error> for WriteError {
     fn from(error: io::Error) -> Self {
         match error.kind() {

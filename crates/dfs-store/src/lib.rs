@@ -37,8 +37,8 @@ mod space;
 pub mod store;
 mod strays;
 
-pub use error::{OpenStoreError, ReadError, WriteError};
-pub use store::{Config, Store};
+pub use error::{OpenStoreError, ReadError, ReconcileError, WriteError};
+pub use store::{Config, Reconciled, Store};
 
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,14 @@ use redb::{
     Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
 };
 
+use self::rows::{
+    LOCATION_BITS, corrupt, decode_key, decode_len, decode_record, decode_ref, decode_root,
+    partition_of_row, partition_range, record_item, root_key, successor,
+};
+pub use self::rows::{record_row, ref_row};
 use crate::error::OpenStoreError;
+
+mod rows;
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 const RECORDS: Rows = TableDefinition::new("records");
@@ -411,6 +418,16 @@ impl MetaReader {
         Ok(self.inner.open_table(BLOBS)?.get(id.as_bytes().as_slice())?.is_some())
     }
 
+    /// The blobs held that `keep` picks, in order. `O(n)` for all that are held.
+    pub(crate) fn held_where(&self, keep: impl Fn(&BlobId) -> bool) -> MetaResult<Vec<BlobId>> {
+        let mut kept = Vec::new();
+        for row in self.inner.open_table(BLOBS)?.iter()? {
+            let key = row?.0.value().try_into().map_err(|_| corrupt("the id of a blob"))?;
+            kept.extend(Some(BlobId::new(key)).filter(&keep));
+        }
+        Ok(kept)
+    }
+
     /// How many blobs are held, and their bytes. `O(n)`.
     pub(crate) fn count_blobs(&self) -> MetaResult<(u64, u64)> {
         let mut total = (0, 0);
@@ -447,95 +464,6 @@ fn joined(ours: &Record, theirs: &Record) -> Record {
         return Record::of_all(ours.heads().chain(theirs.heads()).cloned());
     }
     merged
-}
-
-/// The row key of a record: location, vault, directory, tag.
-pub fn record_row(key: &RecordKey) -> Vec<u8> {
-    let mut row = key.partition(LOCATION_BITS).to_be_bytes().to_vec();
-    row.extend_from_slice(&key.to_canonical());
-    row
-}
-
-/// The row key of a reference: location, blob, version.
-pub fn ref_row(blob: &BlobId, vid: &Vid) -> Vec<u8> {
-    let mut row = blob.partition(LOCATION_BITS).to_be_bytes().to_vec();
-    row.extend_from_slice(blob.as_bytes());
-    row.extend_from_slice(vid.as_bytes());
-    row
-}
-
-fn partition_of_row(row: &[u8]) -> Partition {
-    u16::from_be_bytes([row[0], row[1]]) >> (16 - ROOT_BITS.get())
-}
-
-fn partition_range(
-    partition: Partition,
-    bits: PartitionBits,
-    after: &[u8],
-) -> (Vec<u8>, Option<Vec<u8>>) {
-    let shift = 16 - bits.get();
-    let first = partition << shift;
-    let mut from = first.to_be_bytes().to_vec();
-    if after > from.as_slice() {
-        from = after.to_vec();
-        from.push(0);
-    }
-    let end = u32::from(first) + (1 << shift);
-    let end = u16::try_from(end).ok().map(|end| end.to_be_bytes().to_vec());
-    (from, end)
-}
-
-/// The first key that does not begin with `prefix`; `None` when there is none.
-fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
-    let mut next = prefix.to_vec();
-    while let Some(last) = next.pop() {
-        if let Some(higher) = last.checked_add(1) {
-            next.push(higher);
-            return Some(next);
-        }
-    }
-    None
-}
-
-/// What a record adds to its partition's root.
-fn record_item(key: &RecordKey, record: &Record) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&key.to_canonical()).update(&record.state_hash());
-    *hasher.finalize().as_bytes()
-}
-
-fn root_key(table: Table, partition: Partition) -> [u8; 3] {
-    let [high, low] = partition.to_be_bytes();
-    [table as u8, high, low]
-}
-
-fn decode_root(bytes: &[u8]) -> Root {
-    let mut root = Root::default();
-    if let Some((sum, count)) = bytes.split_first_chunk::<32>() {
-        root.sum = *sum;
-        root.count = count.first_chunk().map_or(0, |count| u64::from_le_bytes(*count));
-    }
-    root
-}
-
-fn decode_len(bytes: &[u8]) -> u32 {
-    bytes.first_chunk().map_or(0, |len| u32::from_le_bytes(*len))
-}
-
-fn corrupt(what: &str) -> redb::Error {
-    redb::Error::Corrupted(format!("{what} in the index does not decode"))
-}
-
-fn decode_key(row: &[u8]) -> MetaResult<RecordKey> {
-    RecordKey::from_canonical(row[2..].to_vec()).map_err(|_| corrupt("a record key"))
-}
-
-fn decode_record(bytes: Vec<u8>) -> MetaResult<Record> {
-    Record::from_canonical(bytes).map_err(|_| corrupt("a record"))
-}
-
-fn decode_ref(bytes: Vec<u8>) -> MetaResult<RefRow> {
-    RefRow::from_canonical(bytes).map_err(|_| corrupt("a reference row"))
 }
 
 /// Whether a file holds no database. redb writes its magic number last, so one whose creation was
@@ -577,12 +505,5 @@ impl StorageBackend for Backend {
 /// A write error that many waiters share.
 pub(crate) type SharedError = Arc<redb::Error>;
 
-/// Rows are placed by 16 bits whatever the partition size, so a split moves no row.
-const LOCATION_BITS: PartitionBits = match PartitionBits::new(16) {
-    Ok(bits) => bits,
-    Err(_) => panic!("16 bits are allowed"),
-};
-/// Roots are kept for partitions of this size, the one every cluster starts with.
-const ROOT_BITS: PartitionBits = PartitionBits::GENESIS;
 /// Pages of the index kept in memory: the hot directories of a large vault, little beside 1 GiB.
 const CACHE_BYTES: usize = 32 << 20;

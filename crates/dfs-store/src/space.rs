@@ -2,14 +2,18 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dfs_env::{DiskSpace, Env};
 
 /// What is being stored: data gives way before the records that free it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
+    /// A blob that could as well be stored elsewhere.
     Blob,
+    /// A blob that this node should hold already: repair, and moves.
+    Restored,
+    /// Records, tombstones and reference rows.
     Record,
 }
 
@@ -21,6 +25,8 @@ pub(crate) struct Space {
     wanted: Option<u64>,
     capacity: AtomicU64,
     used: AtomicU64,
+    /// For each purpose, whether it was refused last: it is let in again only with some room to spare.
+    refusing: [AtomicBool; 3],
 }
 
 impl Space {
@@ -33,7 +39,7 @@ impl Space {
     ) -> io::Result<Self> {
         let disk = env.fs().space(&root)?;
         let (capacity, used) = (AtomicU64::new(wanted.unwrap_or(0)), AtomicU64::new(used));
-        let space = Self { root, wanted, capacity, used };
+        let space = Self { root, wanted, capacity, used, refusing: Default::default() };
         space.follow(disk);
         Ok(space)
     }
@@ -69,39 +75,72 @@ impl Space {
     }
 
     /// Whether `len` more bytes may be stored. One system call.
+    ///
+    /// A refusal lasts until there is a margin below the watermark: a node at the edge would
+    /// otherwise take one blob and refuse the next, and every change of mind is told to all peers.
     pub(crate) fn admits(&self, env: &Env, purpose: Purpose, len: u64) -> io::Result<bool> {
         let disk = env.fs().space(&self.root)?;
         self.follow(disk);
-        Ok(admits(self.capacity(), self.used(), disk, purpose, len))
+        let refusing = &self.refusing[purpose as usize];
+        let margin = refusing.load(Ordering::Relaxed);
+        let fits = fits(self.capacity(), self.used(), disk, purpose, len, margin);
+        refusing.store(!fits, Ordering::Relaxed);
+        Ok(fits)
     }
 }
 
-fn admits(capacity: u64, used: u64, disk: DiskSpace, purpose: Purpose, len: u64) -> bool {
-    let (percent, reserve) = match purpose {
-        Purpose::Blob => (SOFT_PERCENT, SOFT_RESERVE_BYTES),
-        Purpose::Record => (HARD_PERCENT, HARD_RESERVE_BYTES),
+/// Whether `len` more bytes stay below the watermark of their purpose; with `margin`, well below.
+fn fits(
+    capacity: u64,
+    used: u64,
+    disk: DiskSpace,
+    purpose: Purpose,
+    len: u64,
+    margin: bool,
+) -> bool {
+    let (percent, kept_free, kept_percent) = match purpose {
+        Purpose::Blob => (SOFT_PERCENT, SOFT_FREE_BYTES, SOFT_FREE_PERCENT),
+        Purpose::Restored => (HARD_PERCENT, HARD_FREE_BYTES, HARD_FREE_PERCENT),
+        // Always small: only the disk itself sets them a limit.
+        Purpose::Record => (u64::MAX, LAST_FREE_BYTES, LAST_FREE_PERCENT),
     };
-    // On a small disk the reserve shrinks with it, or nothing could ever be stored there.
-    let reserve = reserve.min(disk.total / 100 * RESERVE_PERCENT_MAX);
-    let within_offer =
-        purpose == Purpose::Record || used.saturating_add(len) <= capacity / 100 * percent;
-    within_offer && disk.free >= reserve.saturating_add(len)
+    // On a small disk what is kept free shrinks with it, or nothing could ever be stored there.
+    let kept_free = kept_free.min(disk.total / 100 * kept_percent);
+    let (percent, kept_free) = match margin {
+        // The margin of a large offer is no more than what is kept free anyway.
+        true => (
+            percent.saturating_sub(MARGIN_PERCENT),
+            kept_free + kept_free.min(capacity / 100 * MARGIN_PERCENT),
+        ),
+        false => (percent, kept_free),
+    };
+    let within_offer = purpose == Purpose::Record
+        || used.saturating_add(len) <= (capacity / 100).saturating_mul(percent);
+    within_offer && disk.free >= kept_free.saturating_add(len)
 }
 
 /// What a node offers unless told otherwise.
 const OFFERED_PERCENT: u64 = 80;
 /// An offer follows the disk once it is off by more than this part of itself.
 const FOLLOWED_PART: u64 = 8;
-/// Blobs are refused beyond this share of the offer, so that moves and repair have room.
+/// The soft watermark: new blobs are refused beyond this share of the offer, so that moves and
+/// repair have room.
 const SOFT_PERCENT: u64 = 90;
-/// Records are always small; they stop only when the disk itself is nearly full.
+/// The hard watermark: no blob at all beyond this share.
 const HARD_PERCENT: u64 = 98;
-/// Free space on the disk below which no blob is taken.
-const SOFT_RESERVE_BYTES: u64 = 1 << 30;
-/// Free space on the disk below which nothing is taken.
-const HARD_RESERVE_BYTES: u64 = 256 << 20;
-/// The most of a disk that the reserves may take up.
-const RESERVE_PERCENT_MAX: u64 = 5;
+/// A refusal ends this far below the watermark, in percent of the offer.
+const MARGIN_PERCENT: u64 = 2;
+/// Free space on the disk below which no new blob is taken.
+const SOFT_FREE_BYTES: u64 = 1 << 30;
+/// Free space below which no blob is taken; what is left is for records and tombstones.
+const HARD_FREE_BYTES: u64 = 256 << 20;
+/// Free space below which nothing is taken: more than the largest commit of the index writes, for
+/// an index that meets a full disk in a commit accepts nothing more until it is opened anew.
+const LAST_FREE_BYTES: u64 = 64 << 20;
+/// The most of a small disk that each of the three may keep free.
+const SOFT_FREE_PERCENT: u64 = 5;
+const HARD_FREE_PERCENT: u64 = 3;
+const LAST_FREE_PERCENT: u64 = 1;
 
 #[cfg(test)]
 mod tests {
@@ -109,26 +148,72 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
+    const MIB: u64 = 1 << 20;
+
+    fn disk(free: u64) -> DiskSpace {
+        DiskSpace { total: 1000 * GIB, free }
+    }
+
     #[track_caller]
-    fn check(used: u64, free: u64, purpose: Purpose, expected: bool) {
-        let disk = DiskSpace { total: 1000 * GIB, free };
-        assert_eq!(admits(100 * GIB, used, disk, purpose, GIB), expected);
+    fn check(used: u64, free: u64, expected: [bool; 3]) {
+        let purposes = [Purpose::Blob, Purpose::Restored, Purpose::Record];
+        let found = purposes.map(|purpose| fits(100 * GIB, used, disk(free), purpose, MIB, false));
+        assert_eq!(found, expected, "{used} used, {free} free");
     }
 
     #[test]
-    fn blobs_stop_at_the_offer_and_records_at_the_disk() {
-        check(0, 500 * GIB, Purpose::Blob, true);
-        check(89 * GIB, 500 * GIB, Purpose::Blob, true);
-        check(90 * GIB, 500 * GIB, Purpose::Blob, false);
-        check(90 * GIB, 500 * GIB, Purpose::Record, true);
-        check(0, GIB, Purpose::Blob, false);
-        check(0, GIB, Purpose::Record, false);
-        check(0, GIB + HARD_RESERVE_BYTES, Purpose::Record, true);
+    fn new_blobs_stop_first_then_all_blobs_then_records() {
+        check(0, 500 * GIB, [true, true, true]);
+        check(90 * GIB - MIB, 500 * GIB, [true, true, true]);
+        check(90 * GIB, 500 * GIB, [false, true, true]);
+        check(98 * GIB - MIB, 500 * GIB, [false, true, true]);
+        check(98 * GIB, 500 * GIB, [false, false, true]);
+        check(0, GIB + MIB, [true, true, true]);
+        check(0, GIB, [false, true, true]);
+        check(0, 256 * MIB, [false, false, true]);
+        check(0, 65 * MIB, [false, false, true]);
+        check(0, 64 * MIB, [false, false, false]);
+    }
+
+    #[track_caller]
+    fn check_again(purpose: Purpose, used: u64, free: u64, expected: bool) {
+        assert_eq!(fits(100 * GIB, used, disk(free), purpose, MIB, true), expected);
+    }
+
+    #[test]
+    fn a_refusal_ends_only_well_below_the_watermark() {
+        check_again(Purpose::Blob, 90 * GIB - MIB, 500 * GIB, false);
+        check_again(Purpose::Blob, 88 * GIB, 500 * GIB, false);
+        check_again(Purpose::Blob, 88 * GIB - MIB, 500 * GIB, true);
+        check_again(Purpose::Blob, 0, GIB + MIB, false);
+        check_again(Purpose::Blob, 0, 2 * GIB + MIB, true);
+        check_again(Purpose::Restored, 96 * GIB, 500 * GIB, false);
+        check_again(Purpose::Restored, 96 * GIB - MIB, 500 * GIB, true);
+        check_again(Purpose::Record, 100 * GIB, 65 * MIB, false);
+        check_again(Purpose::Record, 100 * GIB, 129 * MIB, true);
+    }
+
+    #[test]
+    fn a_node_at_the_edge_does_not_change_its_mind() {
+        let (fs, root) = (dfs_env::MemoryFs::default(), PathBuf::from("/"));
+        let env = Env::with_disk(1, dfs_env::MemoryNet::default(), fs.clone());
+        let space = Space::new(&env, root, Some(100 * GIB), 89 * GIB).unwrap();
+        let admits = || space.admits(&env, Purpose::Blob, MIB).unwrap();
+        assert!(admits());
+        space.add(GIB);
+        assert!(!admits());
+        space.remove(GIB);
+        assert!(!admits(), "one blob less is no reason");
+        space.remove(2 * GIB);
+        assert!(admits());
+        space.add(2 * GIB);
+        assert!(admits(), "and then up to the watermark again");
     }
 
     #[test]
     fn a_small_disk_can_be_used() {
         let disk = DiskSpace { total: 64 << 20, free: 60 << 20 };
-        assert!(admits(48 << 20, 0, disk, Purpose::Blob, 1 << 20));
+        assert!(fits(48 << 20, 0, disk, Purpose::Blob, 1 << 20, false));
+        assert!(fits(48 << 20, 0, disk, Purpose::Blob, 1 << 20, true));
     }
 }

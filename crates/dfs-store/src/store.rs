@@ -8,23 +8,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use bytes::Bytes;
 use dfs_core::codec::Canonical;
 use dfs_core::id::{BlobId, CertId, DirId, Partition, PartitionBits, RecordKey, VaultId};
 use dfs_core::refs::RefRow;
 use dfs_core::sync::{Root, Table};
 use dfs_core::version::Record;
 use dfs_core::writer::WriterCert;
-use dfs_env::{Bug, Env, Task, bug, write_replacing};
-use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, mpsc, oneshot};
-use tracing::{error, warn};
+use dfs_env::{Env, Task, write_replacing};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, mpsc};
 
-use crate::blob::Header;
-use crate::chunks::{Chunks, Found};
+use self::commit::{Job, commit_all};
+use crate::chunks::Chunks;
 use crate::error::{OpenStoreError, ReadError, WriteError};
-use crate::meta::{Meta, MetaReader, MetaResult, MetaTx, SharedError, Unmergeable, guarded};
+use crate::meta::{Meta, MetaReader, MetaResult, MetaTx, Unmergeable, guarded};
 pub use crate::meta::{record_row, ref_row};
 use crate::space::{Purpose, Space};
+
+pub use self::reconcile::Reconciled;
+
+mod blobs;
+mod commit;
+mod reconcile;
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -65,13 +69,13 @@ struct Inner {
     committer: Mutex<Option<Task<()>>>,
 }
 
-type Completion = Box<dyn FnOnce(Result<(), SharedError>) + Send>;
-type Job = Box<dyn FnOnce(&mut MetaTx) -> MetaResult<Completion> + Send>;
-
 impl Inner {
     async fn rename_lock(&self, id: &BlobId) -> OwnedMutexGuard<()> {
-        let at = usize::from(id.as_bytes()[0]) % self.renaming.len();
-        self.renaming[at].clone().lock_owned().await
+        self.renaming[Self::lock_of(id)].clone().lock_owned().await
+    }
+
+    fn lock_of(id: &BlobId) -> usize {
+        usize::from(id.as_bytes()[0]) % RENAME_LOCKS
     }
 }
 
@@ -135,138 +139,6 @@ impl Store {
     /// Bytes of blobs it holds.
     pub fn used(&self) -> u64 {
         self.0.space.used()
-    }
-
-    /// Stores a blob. Durable on return; storing it again is cheap.
-    ///
-    /// # Errors
-    /// [`WriteError`]; the blob does not count as stored then.
-    pub async fn put_blob(&self, id: BlobId, bytes: Bytes) -> Result<(), WriteError> {
-        let inner = &self.0;
-        if inner.failed.load(Ordering::Relaxed) {
-            return Err(WriteError::Closed);
-        }
-        let len = u32::try_from(bytes.len()).map_err(|_| WriteError::WrongId(id))?;
-        if self.has_blob(id).await.unwrap_or(false) {
-            return Ok(());
-        }
-        let order = inner.rename_lock(&id).await;
-        let _slot = inner.writing.acquire().await.map_err(|_| WriteError::Closed)?;
-        // Only now: what waited for its turn must not count on room that others used meanwhile.
-        if !inner.space.admits(&inner.env, Purpose::Blob, u64::from(len))? {
-            return Err(WriteError::NoSpace);
-        }
-        if bug(Bug::IndexBeforeFile) {
-            self.add_blob(id, len).await?;
-        }
-        let (env, chunks) = (inner.env.clone(), inner.chunks.clone());
-        let write = move || {
-            if BlobId::of(&bytes) != id || Header::parse(&bytes).is_err() {
-                return Err(WriteError::WrongId(id));
-            }
-            chunks.write(&env, &id, &bytes).map_err(WriteError::from)?;
-            Ok(order)
-        };
-        let _order = inner.env.offload(write).await?;
-        self.add_blob(id, len).await
-    }
-
-    async fn add_blob(&self, id: BlobId, len: u32) -> Result<(), WriteError> {
-        let space = self.0.space.clone();
-        let add = move |tx: &mut MetaTx| {
-            if tx.add_blob(&id, len)? {
-                space.add(u64::from(len));
-            }
-            Ok(())
-        };
-        self.commit(add).await
-    }
-
-    /// Reads a blob and checks every byte of it.
-    ///
-    /// # Errors
-    /// [`ReadError`]; after `Corrupt` the blob is set aside and no longer held.
-    pub async fn get_blob(&self, id: BlobId) -> Result<Bytes, ReadError> {
-        if !self.has_blob(id).await? {
-            return Err(ReadError::NotHeld(id));
-        }
-        match self.read_file(id).await? {
-            Found::Good(bytes) => Ok(bytes.into()),
-            Found::Bad => {
-                warn!(blob = ?id, "a blob failed its check and is set aside");
-                self.0.corrupt.fetch_add(1, Ordering::Relaxed);
-                if let Err(error) = self.quarantine(id).await {
-                    error!(blob = ?id, %error, "a bad blob could not be set aside");
-                }
-                Err(ReadError::Corrupt(id))
-            }
-        }
-    }
-
-    async fn read_file(&self, id: BlobId) -> Result<Found, ReadError> {
-        let place = self.0.reading.clone().acquire_owned().await;
-        let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
-        let read = move || {
-            let _place = place;
-            chunks.read(&env, &id)
-        };
-        self.0.env.offload(read).await.map_err(|error| ReadError::Io(id, error))
-    }
-
-    /// Blobs set aside since this was last asked: they are no longer held, and should be fetched
-    /// anew. Tells of every one, also of those whose reader did not wait for the end.
-    ///
-    /// # Panics
-    /// Never: no holder of its locks does.
-    pub fn take_set_aside(&self) -> BTreeSet<BlobId> {
-        std::mem::take(&mut *self.0.set_aside.lock().expect("no holder of this lock panics"))
-    }
-
-    /// Forgets a blob first, so that nothing relies on it, then sets the file aside, unless a good
-    /// copy has arrived in between.
-    async fn quarantine(&self, id: BlobId) -> Result<(), WriteError> {
-        let order = self.0.rename_lock(&id).await;
-        let (space, aside) = (self.0.space.clone(), self.0.set_aside.clone());
-        let forget = move |tx: &mut MetaTx| {
-            if bug(Bug::QuarantineKeepsIndex) {
-                return Ok(());
-            }
-            if let Some(len) = tx.remove_blob(&id)? {
-                space.remove(u64::from(len));
-                aside.lock().expect("no holder of this lock panics").insert(id);
-            }
-            Ok(())
-        };
-        self.commit(forget).await?;
-        let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
-        let set_aside = move || {
-            let good = match chunks.read(&env, &id)? {
-                Found::Good(bytes) => u32::try_from(bytes.len()).ok(),
-                Found::Bad => chunks.quarantine(&env, &id).map(|()| None)?,
-            };
-            Ok::<_, std::io::Error>((good, order))
-        };
-        let (good, _order) = self.0.env.offload(set_aside).await.map_err(WriteError::from)?;
-        match good {
-            Some(len) => self.add_blob(id, len).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Whether a blob is held durably. Its content is checked when it is read.
-    ///
-    /// # Errors
-    /// [`ReadError`] when the index cannot be read.
-    pub async fn has_blob(&self, id: BlobId) -> Result<bool, ReadError> {
-        self.read(move |meta| meta.has_blob(&id)).await
-    }
-
-    /// For each id, whether it is held durably.
-    ///
-    /// # Errors
-    /// [`ReadError`] when the index cannot be read.
-    pub async fn has_blobs(&self, ids: Vec<BlobId>) -> Result<Vec<bool>, ReadError> {
-        self.read(move |meta| ids.iter().map(|id| meta.has_blob(id)).collect()).await
     }
 
     /// Joins records with those held. Durable on return. Says how many changed.
@@ -448,26 +320,6 @@ impl Store {
         let read = move || guarded(|| work(&meta.reader()?));
         self.0.env.offload(read).await.map_err(|error| ReadError::Index(Arc::new(error)))
     }
-
-    pub(crate) async fn commit<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut MetaTx) -> MetaResult<T> + Send + 'static,
-    ) -> Result<T, WriteError> {
-        let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |tx| {
-            let value = work(tx)?;
-            let complete = move |result: Result<(), SharedError>| {
-                // Whoever asked may have gone; the change is made all the same.
-                let _ = answer.send(result.map(|()| value));
-            };
-            Ok(Box::new(complete) as Completion)
-        });
-        let jobs = self.0.jobs.lock().expect("no holder of this lock panics").clone();
-        let jobs = jobs.ok_or(WriteError::Closed)?;
-        jobs.send(job).await.map_err(|_| WriteError::Closed)?;
-        drop(jobs);
-        answered.await.map_err(|_| WriteError::Closed)?.map_err(WriteError::Failed)
-    }
 }
 
 impl From<Unmergeable> for WriteError {
@@ -504,59 +356,10 @@ fn open_parts(
     Ok((Arc::new(meta), Arc::new(chunks), space))
 }
 
-/// Runs what waits, one transaction at a time, until the store is closed or the disk fails.
-async fn commit_all(
-    env: Env,
-    meta: Arc<Meta>,
-    failed: Arc<AtomicBool>,
-    mut waiting: mpsc::Receiver<Job>,
-) {
-    // However this ends, short of being closed, nothing more becomes durable.
-    let mut failing = FailOnDrop(Some(failed));
-    let mut batch = Vec::new();
-    while waiting.recv_many(&mut batch, JOBS_IN_BATCH_MAX).await > 0 {
-        let (meta, jobs) = (meta.clone(), std::mem::take(&mut batch));
-        let (completions, result) = env.offload(move || commit_batch(&meta, jobs)).await;
-        let result = result.map_err(Arc::new);
-        for complete in completions {
-            complete(result.clone());
-        }
-        if let Err(error) = result {
-            error!(%error, "the index could not be made durable; nothing more is accepted");
-            return;
-        }
-    }
-    failing.0 = None;
-}
-
-/// Notes a failure unless it is disarmed: a committer that panics must not look healthy.
-struct FailOnDrop(Option<Arc<AtomicBool>>);
-
-impl Drop for FailOnDrop {
-    fn drop(&mut self) {
-        if let Some(failed) = &self.0 {
-            failed.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-fn commit_batch(meta: &Meta, jobs: Vec<Job>) -> (Vec<Completion>, MetaResult<()>) {
-    let mut completions = Vec::with_capacity(jobs.len());
-    let result = meta.write(|tx| {
-        for job in jobs {
-            completions.push(job(tx)?);
-        }
-        Ok(())
-    });
-    (completions, result)
-}
-
 /// Says that the index was complete once.
 const INDEX_MADE: &str = "index-made";
 /// Changes that wait for a commit; beyond it callers wait to be taken in.
 const JOBS_WAITING_MAX: usize = 1024;
-/// Changes in one commit: enough to share its cost, few enough to answer soon.
-const JOBS_IN_BATCH_MAX: usize = 256;
 /// Blobs are spread over this many locks; two that share one only wait for each other.
 const RENAME_LOCKS: usize = 256;
 /// Files written and synced at once.

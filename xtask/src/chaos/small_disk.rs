@@ -36,10 +36,11 @@ impl SmallDisk {
         &self.0
     }
 
-    /// Leaves space for this many bytes, and what a node keeps in reserve.
+    /// Leaves space for this many bytes, what a node keeps in reserve, and the margin without which
+    /// one that was full stays so.
     pub(super) fn leave(&self, bytes: u64) -> Result<()> {
         let (used, _) = self.used_and_free()?;
-        self.resize((used + bytes) * 100 / (100 - RESERVE_PERCENT))
+        self.resize((used + bytes) * 100 / (100 - RESERVE_PERCENT - MARGIN_PERCENT))
     }
 
     /// Whether a node would refuse another chunk.
@@ -112,6 +113,8 @@ const NAME: &str = "dfs-chaos";
 const BYTES: u64 = 8 << 30;
 /// What a node keeps free of a small disk.
 const RESERVE_PERCENT: u64 = 5;
+/// What more must be free before it takes blobs again.
+const MARGIN_PERCENT: u64 = 2;
 const CHUNK_BYTES: u64 = 1 << 20;
 const RESIZE_TRIES: usize = 50;
 const RESIZE_AGAIN: Duration = Duration::from_millis(20);

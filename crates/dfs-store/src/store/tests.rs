@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{DirId, Tag, Vid};
 use dfs_core::version::{Kind, Place, Version};
@@ -12,6 +13,8 @@ use crate::blob::Blob;
 use crate::data_dir::DataDir;
 use crate::keys::VaultKey;
 use crate::seal::Salt;
+
+mod reconcile;
 
 struct Disk {
     fs: MemoryFs,

@@ -1,0 +1,163 @@
+//! Blobs of a store: written durably, checked on every read, set aside when bad.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use dfs_core::id::BlobId;
+use dfs_env::{Bug, bug};
+use tracing::{error, warn};
+
+use super::Store;
+use crate::blob::Header;
+use crate::chunks::Found;
+use crate::error::{ReadError, WriteError};
+use crate::meta::MetaTx;
+use crate::space::Purpose;
+
+impl Store {
+    /// Stores a blob. Durable on return; storing it again is cheap.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the blob does not count as stored then.
+    pub async fn put_blob(&self, id: BlobId, bytes: Bytes) -> Result<(), WriteError> {
+        self.put(id, bytes, Purpose::Blob).await
+    }
+
+    /// Stores a blob that this node should hold already: it may use the room that is kept from new
+    /// ones.
+    ///
+    /// # Errors
+    /// As [`Store::put_blob`].
+    pub async fn restore_blob(&self, id: BlobId, bytes: Bytes) -> Result<(), WriteError> {
+        self.put(id, bytes, Purpose::Restored).await
+    }
+
+    async fn put(&self, id: BlobId, bytes: Bytes, purpose: Purpose) -> Result<(), WriteError> {
+        let inner = &self.0;
+        if inner.failed.load(Ordering::Relaxed) {
+            return Err(WriteError::Closed);
+        }
+        let len = u32::try_from(bytes.len()).map_err(|_| WriteError::WrongId(id))?;
+        if self.has_blob(id).await.unwrap_or(false) {
+            return Ok(());
+        }
+        let order = inner.rename_lock(&id).await;
+        let _slot = inner.writing.acquire().await.map_err(|_| WriteError::Closed)?;
+        // Only now: what waited for its turn must not count on room that others used meanwhile.
+        if !inner.space.admits(&inner.env, purpose, u64::from(len))? {
+            return Err(WriteError::NoSpace);
+        }
+        if bug(Bug::IndexBeforeFile) {
+            self.add_blob(id, len).await?;
+        }
+        let (env, chunks) = (inner.env.clone(), inner.chunks.clone());
+        let write = move || {
+            if BlobId::of(&bytes) != id || Header::parse(&bytes).is_err() {
+                return Err(WriteError::WrongId(id));
+            }
+            chunks.write(&env, &id, &bytes).map_err(WriteError::from)?;
+            Ok(order)
+        };
+        let _order = inner.env.offload(write).await?;
+        self.add_blob(id, len).await
+    }
+
+    pub(super) async fn add_blob(&self, id: BlobId, len: u32) -> Result<(), WriteError> {
+        let space = self.0.space.clone();
+        let add = move |tx: &mut MetaTx| {
+            if tx.add_blob(&id, len)? {
+                space.add(u64::from(len));
+            }
+            Ok(())
+        };
+        self.commit(add).await
+    }
+
+    /// Reads a blob and checks every byte of it.
+    ///
+    /// # Errors
+    /// [`ReadError`]; after `Corrupt` the blob is set aside and no longer held.
+    pub async fn get_blob(&self, id: BlobId) -> Result<Bytes, ReadError> {
+        if !self.has_blob(id).await? {
+            return Err(ReadError::NotHeld(id));
+        }
+        match self.read_file(id).await? {
+            Found::Good(bytes) => Ok(bytes.into()),
+            Found::Bad => {
+                warn!(blob = ?id, "a blob failed its check and is set aside");
+                self.0.corrupt.fetch_add(1, Ordering::Relaxed);
+                if let Err(error) = self.quarantine(id).await {
+                    error!(blob = ?id, %error, "a bad blob could not be set aside");
+                }
+                Err(ReadError::Corrupt(id))
+            }
+        }
+    }
+
+    async fn read_file(&self, id: BlobId) -> Result<Found, ReadError> {
+        let place = self.0.reading.clone().acquire_owned().await;
+        let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
+        let read = move || {
+            let _place = place;
+            chunks.read(&env, &id)
+        };
+        self.0.env.offload(read).await.map_err(|error| ReadError::Io(id, error))
+    }
+
+    /// Blobs set aside since this was last asked: they are no longer held, and should be fetched
+    /// anew. Tells of every one, also of those whose reader did not wait for the end.
+    ///
+    /// # Panics
+    /// Never: no holder of its locks does.
+    pub fn take_set_aside(&self) -> BTreeSet<BlobId> {
+        std::mem::take(&mut *self.0.set_aside.lock().expect("no holder of this lock panics"))
+    }
+
+    /// Forgets a blob first, so that nothing relies on it, then sets the file aside, unless a good
+    /// copy has arrived in between.
+    async fn quarantine(&self, id: BlobId) -> Result<(), WriteError> {
+        let order = self.0.rename_lock(&id).await;
+        let (space, aside) = (self.0.space.clone(), self.0.set_aside.clone());
+        let forget = move |tx: &mut MetaTx| {
+            if bug(Bug::QuarantineKeepsIndex) {
+                return Ok(());
+            }
+            if let Some(len) = tx.remove_blob(&id)? {
+                space.remove(u64::from(len));
+                aside.lock().expect("no holder of this lock panics").insert(id);
+            }
+            Ok(())
+        };
+        self.commit(forget).await?;
+        let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
+        let set_aside = move || {
+            let good = match chunks.read(&env, &id)? {
+                Found::Good(bytes) => u32::try_from(bytes.len()).ok(),
+                Found::Bad => chunks.quarantine(&env, &id).map(|()| None)?,
+            };
+            Ok::<_, std::io::Error>((good, order))
+        };
+        let (good, _order) = self.0.env.offload(set_aside).await.map_err(WriteError::from)?;
+        match good {
+            Some(len) => self.add_blob(id, len).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a blob is held durably. Its content is checked when it is read.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn has_blob(&self, id: BlobId) -> Result<bool, ReadError> {
+        self.read(move |meta| meta.has_blob(&id)).await
+    }
+
+    /// For each id, whether it is held durably.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn has_blobs(&self, ids: Vec<BlobId>) -> Result<Vec<bool>, ReadError> {
+        self.read(move |meta| ids.iter().map(|id| meta.has_blob(id)).collect()).await
+    }
+}
