@@ -5,12 +5,16 @@
 //! sets, read the old), *switch* (write both, read the new), *done* (the new set alone).
 
 mod encoding;
+mod moving;
+mod proof;
 
-use ed25519_dalek::{Signer, SigningKey};
+pub use proof::voters_after;
 
-use crate::codec::{Canonical, Writer};
+use ed25519_dalek::SigningKey;
+
+use crate::codec::Canonical;
 use crate::id::{ClusterId, NodeId, Partition, PartitionBits};
-use crate::writer::verify_signature;
+use crate::paxos::Ballot;
 
 /// A member's short number inside the table; never given out twice.
 pub type MemberIdx = u16;
@@ -114,6 +118,15 @@ pub enum EpochOp {
     Abort(Partition),
     /// A member's standing changes.
     SetState(NodeId, MemberState),
+    /// A member is in another zone now, or offers another number of bytes.
+    UpdateMember {
+        /// Which.
+        node: NodeId,
+        /// Its failure domain.
+        zone: String,
+        /// Bytes it offers.
+        capacity: u64,
+    },
 }
 
 /// What voters decide: the next epoch.
@@ -131,15 +144,6 @@ pub struct EpochProposal {
     pub state_hash: [u8; 32],
     /// Who proposes.
     pub proposer: NodeId,
-}
-
-/// A Paxos ballot: a round, and the node that opened it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ballot {
-    /// The round.
-    pub round: u32,
-    /// Who opened it.
-    pub node: NodeId,
 }
 
 /// One voter's signature under one ballot.
@@ -290,9 +294,12 @@ impl EpochState {
         row.current.iter().chain(&row.next).any(|idx| self.node(*idx) == Some(*node))
     }
 
-    /// How many copies every partition has once the cluster is at rest.
+    /// How many copies every partition has once the cluster is at rest: members that offer no
+    /// space hold none, unless none offers any.
     pub fn copies_at_rest(&self) -> usize {
-        usize::from(self.target_copies).min(self.active().count())
+        let offering = self.active().filter(|member| member.capacity > 0).count();
+        let holders = if offering == 0 { self.active().count() } else { offering };
+        usize::from(self.target_copies).min(holders)
     }
 
     /// Partitions that move, or have fewer copies than the members allow.
@@ -331,19 +338,33 @@ impl EpochState {
     /// # Errors
     /// [`EpochError`] says what does not hold; `self` stays the newest.
     pub fn follow(&self, previous: [u8; 32], cert: &EpochCert) -> Result<Self, EpochError> {
-        let proposal = &cert.proposal;
-        let is_next = proposal.generation == self.generation
-            && Some(proposal.epoch) == self.epoch.checked_add(1)
-            && proposal.previous == previous;
-        if !is_next {
+        if !self.is_next(previous, &cert.proposal) {
             return Err(EpochError::NotNext);
         }
         cert.verify_votes(self.cluster_id, &self.voters)?;
+        self.check(previous, &cert.proposal)
+    }
+
+    /// The state after a proposal, if it may follow this one: what a voter looks at before it
+    /// accepts. `previous` is the hash of the proposal that led to `self`.
+    ///
+    /// # Errors
+    /// [`EpochError`] says why it may not.
+    pub fn check(&self, previous: [u8; 32], proposal: &EpochProposal) -> Result<Self, EpochError> {
+        if !self.is_next(previous, proposal) {
+            return Err(EpochError::NotNext);
+        }
         let state = self.apply(&proposal.ops)?;
         if state.hash() != proposal.state_hash {
             return Err(EpochError::OtherState);
         }
         Ok(state)
+    }
+
+    fn is_next(&self, previous: [u8; 32], proposal: &EpochProposal) -> bool {
+        proposal.generation == self.generation
+            && Some(proposal.epoch) == self.epoch.checked_add(1)
+            && proposal.previous == previous
     }
 
     fn apply(&self, ops: &[EpochOp]) -> Result<Self, EpochError> {
@@ -374,11 +395,11 @@ impl EpochState {
                 require(known && odd && distinct == voters.len(), "not a valid set of voters")?;
                 self.voters.clone_from(voters);
             }
-            EpochOp::SetState(node, to) => {
-                let member = self.members.iter_mut().find(|member| member.node_id == *node);
-                let member = member.ok_or(EpochError::BadOp("no such member"))?;
-                require(member.state != MemberState::Left, "a member that left stays away")?;
-                member.state = *to;
+            EpochOp::SetState(node, to) => self.present_member(node)?.state = *to,
+            EpochOp::UpdateMember { node, zone, capacity } => {
+                let member = self.present_member(node)?;
+                member.zone.clone_from(zone);
+                member.capacity = *capacity;
             }
             EpochOp::Prepare { partition, next } => self.prepare(*partition, next)?,
             EpochOp::Switch(partition) => {
@@ -398,6 +419,13 @@ impl EpochState {
             }
         }
         Ok(())
+    }
+
+    fn present_member(&mut self, node: &NodeId) -> Result<&mut Member, EpochError> {
+        let member = self.members.iter_mut().find(|member| member.node_id == *node);
+        let member = member.ok_or(EpochError::BadOp("no such member"))?;
+        require(member.state != MemberState::Left, "a member that left stays away")?;
+        Ok(member)
     }
 
     fn prepare(&mut self, partition: Partition, next: &[MemberIdx]) -> Result<(), EpochError> {
@@ -448,44 +476,10 @@ impl EpochProposal {
         *blake3::hash(&self.to_canonical()).as_bytes()
     }
 
-    /// Decides the proposal as the only voter. The voter must have no other proposal for this
-    /// slot on disk, and must have this one there before it shows the result to anyone.
-    pub fn sign_alone(self, cluster: ClusterId, key: &SigningKey) -> EpochCert {
-        let voter = NodeId::new(key.verifying_key().to_bytes());
-        let ballot = Ballot { round: 1, node: voter };
-        let message = vote_bytes(cluster, self.epoch, ballot, &self.hash());
-        let vote = Vote { voter, signature: key.sign(&message).to_bytes() };
-        EpochCert { proposal: self, ballot, votes: vec![vote] }
+    /// Whether it names new voters.
+    pub fn changes_voters(&self) -> bool {
+        self.ops.iter().any(|op| matches!(op, EpochOp::SetVoters(_)))
     }
-}
-
-impl EpochCert {
-    /// Checks that a majority of `voters` signed this very proposal under one ballot.
-    ///
-    /// # Errors
-    /// [`EpochError::NotDecided`] when they did not.
-    pub fn verify_votes(&self, cluster: ClusterId, voters: &[NodeId]) -> Result<(), EpochError> {
-        let hash = self.proposal.hash();
-        let message = vote_bytes(cluster, self.proposal.epoch, self.ballot, &hash);
-        let genuine = |voter: &&NodeId| {
-            self.votes.iter().any(|vote| {
-                vote.voter == **voter
-                    && verify_signature(voter.as_bytes(), &message, &vote.signature).is_ok()
-            })
-        };
-        let count = voters.iter().filter(genuine).count();
-        if count > voters.len() / 2 { Ok(()) } else { Err(EpochError::NotDecided) }
-    }
-}
-
-fn vote_bytes(cluster: ClusterId, slot: u64, ballot: Ballot, hash: &[u8; 32]) -> Vec<u8> {
-    let mut out = Writer::default();
-    out.fixed(b"dfs-epoch-v1\0");
-    cluster.encode(&mut out);
-    out.u64(slot);
-    ballot.encode(&mut out);
-    out.fixed(hash);
-    out.into_vec()
 }
 
 /// Copies a new cluster keeps of everything: any one node may be lost without a gap in service.

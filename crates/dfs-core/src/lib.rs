@@ -9,9 +9,15 @@
 //! | --- | --- |
 //! | [`version`] | what survives when two replicas' records of one name meet, and which version is shown |
 //! | [`epoch`] | who is a member and which nodes hold each partition, as a chain of signed decisions |
+//! | [`conditional`] | what a condition asks, and what replicas remember of a conditional write |
+//! | [`paxos`] | which of several proposed values is the one |
+//! | [`assign`] | which members should hold each partition |
 //! | [`steward`] | which decision to propose next |
+//! | [`voters`] | who decides, and whose turn it is to propose |
 //! | [`quorum`] | whether enough replicas have answered, or can still answer |
+//! | [`purge`] | when a tombstone may be forgotten |
 //! | [`refs`] | which version uses which blob |
+//! | [`retention`] | which earlier versions a new one keeps |
 //! | [`sync`] | whether two replicas hold the same |
 //! | [`member`] | which facts about nodes are newest and genuine |
 //! | [`forming`] | who founds a cluster when nodes list each other |
@@ -30,7 +36,9 @@
 //! ```
 
 pub mod address;
+pub mod assign;
 pub mod codec;
+pub mod conditional;
 pub mod conn;
 pub mod epoch;
 pub mod forming;
@@ -42,11 +50,15 @@ pub mod id;
 pub mod liveness;
 pub mod member;
 pub mod name;
+pub mod paxos;
+pub mod purge;
 pub mod quorum;
 pub mod refs;
+pub mod retention;
 pub mod steward;
 pub mod sync;
 pub mod version;
+pub mod voters;
 pub mod writer;
 
 #[cfg(test)]

@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::codec::{Canonical, DecodeError, Reader, Writer};
+use crate::conditional::Candidate;
 use crate::hlc::Hlc;
 use crate::id::{BlobId, CertId, RecordKey, Vid};
+use crate::paxos::Register;
 
 /// One writing process, or one write made without a quorum read. Stamps of one actor rise.
 pub type Actor = u64;
@@ -50,7 +52,7 @@ pub struct Version {
     pub context: BTreeMap<Actor, Hlc>,
     /// Live, or a tombstone.
     pub kind: Kind,
-    /// The sealed payload, a kind-5 blob; empty in a tombstone.
+    /// The sealed payload, a kind-5 blob; empty in a tombstone that retains nothing.
     pub sealed: Bytes,
     /// The top reference page, when the version has chunks.
     pub refs_root: Option<BlobId>,
@@ -108,6 +110,11 @@ impl Version {
         self.hlc.is_plausible(now_unix_ms) || (seen > Hlc::default() && self.hlc <= seen.next())
     }
 
+    /// Whether the stamp is not ahead of the clock; old ones are fine here.
+    pub fn is_not_ahead(&self, now_unix_ms: u64) -> bool {
+        self.hlc <= Hlc::from_unix_ms(now_unix_ms) || self.is_plausible(now_unix_ms)
+    }
+
     /// Whether users see this version rather than `other`: an edit beats a delete, then the later
     /// stamp wins, then the higher id.
     fn beats(&self, other: &Self) -> bool {
@@ -119,17 +126,20 @@ impl Version {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
     heads: BTreeMap<Vid, Version>,
+    /// What replicas promised and accepted of a conditional write.
+    pub(crate) register: Register<Candidate>,
 }
 
 impl Record {
     /// A record of one version.
     pub fn of(version: Version) -> Self {
-        Self { heads: BTreeMap::from([(version.vid, version)]) }
+        Self::of_all([version])
     }
 
     /// A record of several versions, as they are: whether some supersede others is not looked at.
     pub fn of_all(versions: impl IntoIterator<Item = Version>) -> Self {
-        Self { heads: versions.into_iter().map(|version| (version.vid, version)).collect() }
+        let heads = versions.into_iter().map(|version| (version.vid, version)).collect();
+        Self { heads, register: Register::default() }
     }
 
     /// The versions nobody has superseded.
@@ -142,9 +152,9 @@ impl Record {
         self.heads.get(vid)
     }
 
-    /// Whether the name was never written.
+    /// Whether there is nothing to keep: the name was never written, nor is anyone about to.
     pub fn is_empty(&self) -> bool {
-        self.heads.is_empty()
+        self.heads.is_empty() && self.register == Register::default()
     }
 
     /// For each actor, the highest stamp anyone reflected in this record had seen.
@@ -181,6 +191,11 @@ impl Record {
             || self.heads.values().any(|head| head.retained.iter().any(|old| old.vid == *vid))
     }
 
+    /// Whether the version is a head or was superseded by one.
+    pub fn reflects(&self, version: &Version) -> bool {
+        self.seen().get(&version.actor).is_some_and(|seen| *seen >= version.hlc)
+    }
+
     /// A hash of the whole state: equal exactly when two replicas agree.
     pub fn state_hash(&self) -> [u8; 32] {
         let mut hashes: Vec<_> = self.heads.values().map(Version::hash).collect();
@@ -189,6 +204,9 @@ impl Record {
         hashes.iter().for_each(|hash| {
             hasher.update(hash);
         });
+        if self.register != Register::default() {
+            hasher.update(&self.register.to_canonical());
+        }
         *hasher.finalize().as_bytes()
     }
 
@@ -217,10 +235,12 @@ pub fn merge(ours: &Record, theirs: &Record) -> Record {
         let heads = from.heads.iter().filter(|(vid, head)| {
             other.heads.contains_key(vid) || seen.get(&head.actor).is_none_or(|hlc| *hlc < head.hlc)
         });
-        Record { heads: heads.map(|(vid, head)| (*vid, head.clone())).collect() }
+        let heads = heads.map(|(vid, head)| (*vid, head.clone())).collect();
+        Record { heads, register: from.register.clone() }
     };
     let mut merged = kept(ours, theirs);
     merged.take_heads(&kept(theirs, ours));
+    merged.join_registers(ours, theirs);
     merged
 }
 
@@ -231,8 +251,8 @@ impl Record {
         let bytes = |head: &Version| {
             HEAD_BYTES + head.sealed.len() + 16 * head.context.len() + 64 * head.retained.len()
         };
-        self.heads.len() <= HEADS_MAX
-            && self.heads.values().map(bytes).sum::<usize>() <= RECORD_BYTES_MAX
+        let versions = self.heads.values().chain(self.candidate());
+        self.heads.len() <= HEADS_MAX && versions.map(bytes).sum::<usize>() <= RECORD_BYTES_MAX
     }
 }
 
@@ -255,7 +275,7 @@ pub struct Place {
 /// (`quorum_read` false) takes it too: otherwise a device that writes on both sides of a split
 /// would claim to have superseded its own acknowledged write.
 pub fn place_after(read: &Record, tick: Hlc, own: Actor, fresh: Actor, quorum_read: bool) -> Place {
-    let hlc = if read.is_empty() { tick } else { tick.max(read.hlc_max().next()) };
+    let hlc = if read.heads.is_empty() { tick } else { tick.max(read.hlc_max().next()) };
     let actor = if quorum_read && hlc == tick { own } else { fresh };
     let mut context = read.seen();
     while context.len() > CONTEXT_MAX {
@@ -329,7 +349,12 @@ impl Canonical for Record {
         out.u8(RECORD_FORMAT);
         out.count(self.heads.len());
         self.heads.values().for_each(|head| head.encode(out));
-        out.u8(NO_CONDITIONAL_STATE);
+        if self.register == Register::default() {
+            out.u8(NO_REGISTER);
+        } else {
+            out.u8(REGISTER);
+            self.register.encode(out);
+        }
     }
 
     fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
@@ -345,8 +370,15 @@ impl Canonical for Record {
             heads.insert(head.vid, head);
         }
         match input.u8()? {
-            NO_CONDITIONAL_STATE => Ok(Self { heads }),
-            _ => Err(DecodeError::Invalid("conditional state")),
+            NO_REGISTER => Ok(Self { heads, register: Register::default() }),
+            REGISTER => match Register::decode(input)? {
+                // One value has one encoding.
+                register if register == Register::default() => {
+                    Err(DecodeError::Invalid("register"))
+                }
+                register => Ok(Self { heads, register }),
+            },
+            _ => Err(DecodeError::Invalid("register")),
         }
     }
 }
@@ -363,8 +395,9 @@ fn decode_root(input: &mut Reader) -> Result<Option<BlobId>, DecodeError> {
 /// Stands for "no chunks"; no blob hashes to it.
 const NO_ROOT: BlobId = BlobId::new([0; BlobId::LEN]);
 const RECORD_FORMAT: u8 = 1;
-/// Room for the register of conditional puts; absent until a majority decides those.
-const NO_CONDITIONAL_STATE: u8 = 0;
+/// Whether a register follows: only in records that someone wrote under a condition.
+const NO_REGISTER: u8 = 0;
+const REGISTER: u8 = 1;
 /// Heads one record may hold: far above any honest conflict, far below a frame.
 pub const HEADS_MAX: usize = 256;
 /// A whole record: it must fit a frame together with its key.
@@ -375,5 +408,6 @@ const HEAD_BYTES: usize = 256;
 pub const CONTEXT_MAX: usize = 64;
 /// Earlier versions one head may keep: the default history of ten and room for conflicts.
 pub const RETAINED_MAX: usize = 64;
-/// A sealed payload: 16 KiB of inline content, 1 KiB of name, and metadata.
+/// A sealed payload: 16 KiB of inline content, old and new together, 1 KiB of name, and metadata of
+/// up to [`RETAINED_MAX`] earlier versions.
 pub const SEALED_BYTES_MAX: usize = 64 * 1024;

@@ -35,7 +35,7 @@ pub enum ForgedError {
     /// A signature does not verify.
     #[error("a signature does not verify")]
     Signature,
-    /// A tombstone carries content, or a live version none.
+    /// A live version carries no content, or a tombstone content without history or the reverse.
     #[error("the version's kind and content disagree")]
     Shape,
 }
@@ -98,7 +98,9 @@ impl WriterCert {
         if version.writer != self.id() {
             return Err(ForgedError::OtherCert);
         }
-        if (version.kind == Kind::Live) == version.sealed.is_empty() {
+        // A tombstone has content for its history only.
+        let needs_content = version.kind == Kind::Live || !version.retained.is_empty();
+        if needs_content == version.sealed.is_empty() {
             return Err(ForgedError::Shape);
         }
         verify_signature(&self.writer, &version.signed_bytes(key), &version.signature)

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dfs_core::epoch::{EpochCert, EpochState};
+use dfs_core::epoch::{EpochCert, EpochProposal, EpochState};
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, CertId, DirId, NodeId, Partition, RecordKey, VaultId};
 use dfs_core::member::NodeInfo;
+use dfs_core::paxos::{Ballot, Register};
 use dfs_core::refs::RefRow;
 use dfs_core::sync::{Root, Table};
-use dfs_core::version::Record;
+use dfs_core::version::{Record, Version};
 use dfs_core::writer::WriterCert;
 
 /// Which call goes first when the line is full.
@@ -58,6 +59,20 @@ pub enum Request {
         /// The newest epoch known; 0 for none.
         from: u64,
     },
+    /// Asks a voter to promise, for the epoch after its own.
+    EpochPrepare {
+        /// The epoch to be decided.
+        epoch: u64,
+        /// Nothing below this.
+        ballot: Ballot,
+    },
+    /// Asks a voter to accept an epoch.
+    EpochAccept {
+        /// Under which ballot.
+        ballot: Ballot,
+        /// What to accept.
+        proposal: Box<EpochProposal>,
+    },
     /// Passes on a decided epoch.
     EpochDecided(Box<EpochCert>),
     /// Asks for records, or for their state hashes alone.
@@ -73,6 +88,22 @@ pub enum Request {
         records: Vec<(RecordKey, Record)>,
         /// Where they come from.
         origin: Origin,
+    },
+    /// Asks a replica to promise, for a conditional write; answered by the record.
+    CasPrepare {
+        /// Which record.
+        key: RecordKey,
+        /// Nothing below this.
+        ballot: Ballot,
+    },
+    /// Asks a replica to accept a conditional write; answered by the record.
+    CasAccept {
+        /// Which record.
+        key: RecordKey,
+        /// Under which ballot.
+        ballot: Ballot,
+        /// What to accept.
+        version: Box<Version>,
     },
     /// Asks for a page of a directory's records, in order of tags.
     DirScan {
@@ -157,6 +188,13 @@ pub enum Response {
         snapshot: Option<Box<EpochState>>,
         /// The epochs.
         certs: Vec<EpochCert>,
+    },
+    /// What a voter remembers of the next epoch.
+    EpochRegister {
+        /// The register after the request.
+        register: Box<Register<EpochProposal>>,
+        /// The voter's signature, when it accepted what it was asked to.
+        signature: Option<[u8; 64]>,
     },
     /// Records, with their keys.
     Records {

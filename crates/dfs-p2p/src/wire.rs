@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dfs_core::codec::{Canonical, DecodeError};
-use dfs_core::epoch::{EpochCert, EpochState};
+use dfs_core::epoch::{EpochCert, EpochProposal, EpochState};
 use dfs_core::forming::FOUNDERS_MAX;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, CertId, DirId, NodeId, Partition, RecordKey, VaultId};
 use dfs_core::member::{NODES_MAX, NodeInfo};
+use dfs_core::paxos::{Ballot, Register};
 use dfs_core::sync::{Root, Table};
-use dfs_core::version::Record;
+use dfs_core::version::{Record, Version};
 use dfs_core::writer::WriterCert;
 
 use crate::message::{Answer, Call, Code, Gossip, Origin, Priority, Refusal, Request, Response};
@@ -130,6 +131,13 @@ fn ask(request: &Request) -> Ask {
         }
         Request::GenesisWithdraw => Ask::GenesisWithdraw(proto::GenesisWithdraw {}),
         Request::ChainGet { from } => Ask::ChainGet(proto::ChainGet { from: *from }),
+        Request::EpochPrepare { epoch, ballot } => {
+            Ask::EpochPrepare(proto::EpochPrepare { epoch: *epoch, ballot: canonical(ballot) })
+        }
+        Request::EpochAccept { ballot, proposal } => Ask::EpochAccept(proto::EpochAccept {
+            ballot: canonical(ballot),
+            proposal: canonical(proposal.as_ref()),
+        }),
         Request::EpochDecided(cert) => {
             Ask::EpochDecided(proto::EpochDecided { cert: canonical(cert.as_ref()) })
         }
@@ -143,6 +151,14 @@ fn ask(request: &Request) -> Ask {
                 Origin::Client => proto::Origin::Client as i32,
                 Origin::Repair => proto::Origin::Repair as i32,
             },
+        }),
+        Request::CasPrepare { key, ballot } => {
+            Ask::CasPrepare(proto::CasPrepare { key: canonical(key), ballot: canonical(ballot) })
+        }
+        Request::CasAccept { key, ballot, version } => Ask::CasAccept(proto::CasAccept {
+            key: canonical(key),
+            ballot: canonical(ballot),
+            version: canonical(version.as_ref()),
         }),
         Request::DirScan { vault, dir, after } => Ask::DirScan(proto::DirScan {
             vault: canonical(vault),
@@ -178,6 +194,13 @@ fn parse_ask(ask: Ask) -> Wire<Request> {
         }
         Ask::GenesisWithdraw(_) => Request::GenesisWithdraw,
         Ask::ChainGet(get) => Request::ChainGet { from: get.from },
+        Ask::EpochPrepare(ask) => {
+            Request::EpochPrepare { epoch: ask.epoch, ballot: Ballot::from_canonical(ask.ballot)? }
+        }
+        Ask::EpochAccept(ask) => Request::EpochAccept {
+            ballot: Ballot::from_canonical(ask.ballot)?,
+            proposal: Box::new(EpochProposal::from_canonical(ask.proposal)?),
+        },
         Ask::EpochDecided(decided) => {
             Request::EpochDecided(Box::new(EpochCert::from_canonical(decided.cert)?))
         }
@@ -192,6 +215,15 @@ fn parse_ask(ask: Ask) -> Wire<Request> {
                 Ok(proto::Origin::Repair) => Origin::Repair,
                 _ => return Err(WireError::Unknown("origin")),
             },
+        },
+        Ask::CasPrepare(ask) => Request::CasPrepare {
+            key: RecordKey::from_canonical(ask.key)?,
+            ballot: Ballot::from_canonical(ask.ballot)?,
+        },
+        Ask::CasAccept(ask) => Request::CasAccept {
+            key: RecordKey::from_canonical(ask.key)?,
+            ballot: Ballot::from_canonical(ask.ballot)?,
+            version: Box::new(Version::from_canonical(ask.version)?),
         },
         Ask::DirScan(scan) => Request::DirScan {
             vault: VaultId::from_slice(&scan.vault)?,
@@ -269,6 +301,12 @@ fn told(response: &Response) -> Option<Told> {
             snapshot: snapshot.as_ref().map(|state| canonical(state.as_ref())).unwrap_or_default(),
             certs: all_canonical(certs),
         }),
+        Response::EpochRegister { register, signature } => {
+            Told::EpochRegister(proto::EpochRegister {
+                register: canonical(register.as_ref()),
+                signature: signature.map_or_else(Bytes::new, |s| Bytes::copy_from_slice(&s)),
+            })
+        }
         Response::Records { records, more } => Told::Records(proto::RecordSet {
             records: records_out(records),
             more: *more,
@@ -307,6 +345,16 @@ fn parse_told(told: Told) -> Wire<Response> {
                 _ => Some(Box::new(EpochState::from_canonical(chain.snapshot)?)),
             },
             certs: parse_all("certs", CERTS_MAX, chain.certs)?,
+        },
+        Told::EpochRegister(told) => Response::EpochRegister {
+            register: Box::new(Register::from_canonical(told.register)?),
+            signature: match told.signature.len() {
+                0 => None,
+                _ => Some(
+                    <[u8; 64]>::try_from(told.signature.as_ref())
+                        .map_err(|_| DecodeError::Invalid("signature"))?,
+                ),
+            },
         },
         Told::Records(set) if set.state_hashes.is_empty() => {
             Response::Records { records: parse_records(set.records)?, more: set.more }

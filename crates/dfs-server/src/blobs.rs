@@ -70,7 +70,21 @@ impl Node {
         lag: &Arc<Lag>,
         mode: Mode,
     ) -> Result<Copies, Error> {
-        self.with_layout(|state| self.store_attempt(blob.clone(), row, lag, mode, state)).await
+        let stored =
+            self.with_layout(|state| self.store_attempt(blob.clone(), row, lag, mode, state)).await;
+        match stored {
+            // No replica is in reach. One copy here is better than none; they get it once they are
+            // back.
+            Err(Error::Unavailable(_)) if !self.is_quorum(mode, &*self.joined()?) => {
+                self.store.merge_refs(vec![row]).await?;
+                self.store.put_blob(blob.id, blob.bytes).await?;
+                let state = self.joined()?;
+                let sets = state.write_sets(blob.id.partition(state.bits));
+                let wanted = sets.iter().map(Vec::len).max().unwrap_or(0);
+                Ok(Copies { durable: 1, wanted })
+            }
+            stored => stored,
+        }
     }
 
     async fn store_attempt(
@@ -234,14 +248,22 @@ impl Node {
     ///
     /// A peer that lacks it, sends something else or is silent costs a bounded delay.
     pub(crate) async fn fetch_blob(self: &Arc<Self>, id: BlobId) -> Result<Bytes, Error> {
+        let mut here = None;
         match self.store.get_blob(id).await {
             Ok(bytes) => return Ok(bytes),
             Err(ReadError::Corrupt(_)) => self.repair.want_now(id),
             Err(ReadError::NotHeld(_)) => {}
-            Err(error) => debug!(blob = ?id, %error, "a blob could not be read here"),
+            Err(error) => {
+                debug!(blob = ?id, %error, "a blob could not be read here");
+                here = Some(error.to_string());
+            }
         }
         let state = self.joined()?;
-        self.fetch_remote(id, &state, Priority::Chunks).await
+        match (self.fetch_remote(id, &state, Priority::Chunks).await, here) {
+            // This disk may still have it, and only could not be asked.
+            (Err(Error::Lost(_)), Some(why)) => Err(Error::Unavailable(vec![(self.id, why)])),
+            (fetched, _) => fetched,
+        }
     }
 
     /// A verified blob from a peer.

@@ -3,23 +3,25 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use dfs_core::conditional::Condition;
 use dfs_core::epoch::{EpochState, MemberState};
-use dfs_core::id::{DirId, RecordKey, from_hex, hex};
+use dfs_core::id::{BlobId, DirId, RecordKey, Vid, hex};
 use dfs_core::name::FilePath;
-use dfs_core::version::{Kind, Record, Version};
+use dfs_core::version::{Kind, Record};
 use dfs_env::{Bug, bug};
 use tokio::io::AsyncRead;
 
+use crate::conditional::WriteIf;
 use crate::config::Mode;
 use crate::download::Download;
 use crate::entry::{Entry, EntryNode};
 use crate::error::Error;
 use crate::health::{self, Health};
-use crate::namespace::open_entry;
+use crate::history::{self, NewVersion, open_entry};
 use crate::node::Node;
 use crate::records::Written;
 use crate::scan::Whom;
-use crate::upload::CHUNK_BYTES;
+use crate::upload::{CHUNK_BYTES, Uploaded};
 use crate::views::{Listed, ListedKind, Page, PeerState, PeerView, Stat, Stored};
 
 /// A handle on a running node; cheap to clone.
@@ -29,10 +31,15 @@ pub struct Client(pub(crate) Arc<Node>);
 /// A file or directory, as a quorum knows it.
 #[derive(Debug, Clone)]
 pub struct FileRef {
-    entry: Entry,
-    key: RecordKey,
-    version: Version,
-    conflicts: usize,
+    pub(crate) entry: Entry,
+    pub(crate) key: RecordKey,
+    pub(crate) vid: Vid,
+    /// The top reference page, when there are blobs.
+    pub(crate) refs_root: Option<BlobId>,
+    /// How many blobs the version references, and their size as stored.
+    pub(crate) blobs: u32,
+    pub(crate) bytes_stored: u64,
+    pub(crate) conflicts: usize,
 }
 
 impl FileRef {
@@ -43,7 +50,7 @@ impl FileRef {
 
     /// The version's id.
     pub fn version(&self) -> String {
-        self.version.vid.to_string()
+        self.vid.to_string()
     }
 
     /// When it was written, in milliseconds since 1970.
@@ -53,12 +60,20 @@ impl FileRef {
 
     /// File or directory.
     pub fn kind(&self) -> ListedKind {
-        kind(&self.entry)
+        kind(&self.entry.node)
     }
 }
 
-fn kind(entry: &Entry) -> ListedKind {
-    if entry.dir().is_some() { ListedKind::Dir } else { ListedKind::File }
+/// What a listing says an entry is.
+pub(crate) fn kind(node: &EntryNode) -> ListedKind {
+    if node.dir().is_some() { ListedKind::Dir } else { ListedKind::File }
+}
+
+/// Stored content that has no name yet.
+pub(crate) struct Content {
+    pub(crate) vid: Vid,
+    pub(crate) modified_ms: u64,
+    pub(crate) uploaded: Uploaded,
 }
 
 impl Client {
@@ -73,8 +88,34 @@ impl Client {
         source: impl AsyncRead + Unpin,
         mode: Mode,
     ) -> Result<Stored, Error> {
+        self.store_when(path, source, None, mode).await
+    }
+
+    /// Stores what `source` gives if the condition holds when the write's turn comes: of writers
+    /// that race with conditions on one name, one after the other is looked at. Needs a majority
+    /// of the replicas in every mode.
+    ///
+    /// # Errors
+    /// [`Error::Condition`] when it does not hold. After `Unavailable` the write may or may not
+    /// have taken effect, or may yet.
+    pub async fn store_if(
+        &self,
+        path: &FilePath,
+        source: impl AsyncRead + Unpin,
+        condition: Condition,
+    ) -> Result<Stored, Error> {
+        self.store_when(path, source, Some(condition), Mode::Quorum).await
+    }
+
+    async fn store_when(
+        &self,
+        path: &FilePath,
+        source: impl AsyncRead + Unpin,
+        condition: Option<Condition>,
+        mode: Mode,
+    ) -> Result<Stored, Error> {
         let node = &self.0;
-        let quorum = node.is_quorum(mode, &*node.joined()?);
+        node.joined()?;
         let keys = node.vault()?.keys.clone();
         let names: Vec<&str> = path.components().collect();
         let (name, parents) = names.split_last().ok_or(dfs_core::name::NameError::Empty)?;
@@ -83,35 +124,54 @@ impl Client {
         if bug(Bug::NameInLog) {
             tracing::info!(%path, "storing");
         }
-        let mut dir = match found.dir {
+        let dir = match found.dir {
             Some(dir) => dir,
             None => node.make_dirs(parents, mode).await?,
         };
-        refuse_directory(&keys, &keys.record_key(&dir, name), &found.record, path)?;
-        let modified_ms = node.env.wall_ms();
-        let vid = dfs_core::id::Vid::new(node.env.random());
-        let uploaded = node.upload(keys.record_key(&dir, name), vid, mode, source).await?;
-        let entry = Entry { name: (*name).to_owned(), modified_ms, node: uploaded.node };
+        let key = keys.record_key(&dir, name);
+        refuse_directory(&keys, &key, &found.record, path)?;
+        if condition.is_some_and(|condition| !condition.holds(&found.record)) {
+            return Err(Error::Condition);
+        }
+        let (vid, modified_ms) = (node.new_vid(), node.env.wall_ms());
+        let uploaded = node.upload(key, vid, mode, source).await?;
+        self.publish(path, dir, Content { vid, modified_ms, uploaded }, condition, mode).await
+    }
+
+    /// Gives stored content its name: writes a version in `dir`, where the path led.
+    pub(crate) async fn publish(
+        &self,
+        path: &FilePath,
+        mut dir: DirId,
+        content: Content,
+        condition: Option<Condition>,
+        mode: Mode,
+    ) -> Result<Stored, Error> {
+        let node = &self.0;
+        let Content { vid, modified_ms, uploaded } = content;
+        let quorum = node.is_quorum(mode, &*node.joined()?);
+        let keys = node.vault()?.keys.clone();
+        let names: Vec<&str> = path.components().collect();
+        let (name, parents) = names.split_last().ok_or(dfs_core::name::NameError::Empty)?;
         for _ in 0..MOVED_TRIES {
             let key = keys.record_key(&dir, name);
+            let new = NewVersion::file(vid, name, modified_ms, &uploaded);
             let one = node.write_lock(&key).await;
-            let (read, quorum_read) = node.read_record(key, mode).await?;
-            refuse_directory(&keys, &key, &read, path)?;
-            let mut draft = node.draft(&entry)?;
-            draft.vid = vid;
-            draft.refs_root = uploaded.refs_root;
-            draft.chunks = uploaded.blobs;
-            draft.bytes_stored = uploaded.bytes_stored;
-            let written = node.write_version(key, &read, quorum_read, draft, mode).await?;
+            let written = match condition {
+                Some(condition) => {
+                    node.write_if(&WriteIf { key, path, condition, vid, new, mode }).await?
+                }
+                None => {
+                    let (read, quorum_read) = node.read_record(key, mode).await?;
+                    refuse_directory(&keys, &key, &read, path)?;
+                    let draft = node.draft(key, &read, new, mode).await?;
+                    node.write_version(key, &read, quorum_read, draft, mode).await?
+                }
+            };
             drop(one);
             if parents.is_empty() || node.keep_reachable(parents, dir, mode).await? {
-                return Ok(stored(
-                    vid.to_string(),
-                    uploaded.bytes,
-                    written,
-                    uploaded.copies,
-                    quorum,
-                ));
+                let (bytes, copies) = (uploaded.bytes, uploaded.copies);
+                return Ok(stored(vid.to_string(), bytes, written, copies, quorum));
             }
             // The directory was deleted and made anew meanwhile: the file belongs into the new one.
             dir = node.make_dirs(parents, mode).await?;
@@ -119,7 +179,8 @@ impl Client {
         Err(Error::Moving)
     }
 
-    /// Finds a file or directory. `version` picks another version than the one shown.
+    /// Finds a file or directory. `version` picks another version than the one shown: any that
+    /// waits for a decision or is still kept.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is none.
@@ -129,24 +190,24 @@ impl Client {
         version: Option<&str>,
         mode: Mode,
     ) -> Result<FileRef, Error> {
+        if let Some(version) = version {
+            return self.find_version(path, version, mode).await;
+        }
         let missing = || Error::NotFound(path.to_string());
         let keys = self.0.vault()?.keys.clone();
         let found = self.0.walk(path, mode).await?;
         let (Some(dir), Some(name)) = (found.dir, path.base()) else { return Err(missing()) };
-        let shown = match version {
-            None => found.record.winner(),
-            Some(version) => {
-                let vid = from_hex(version).map(dfs_core::id::Vid::new);
-                vid.and_then(|vid| found.record.head(&vid))
-            }
-        };
-        let version = shown.filter(|version| version.kind == Kind::Live).ok_or_else(missing)?;
+        let live = found.record.winner().filter(|version| version.kind == Kind::Live);
+        let version = live.ok_or_else(missing)?;
         let key = keys.record_key(&dir, name);
         Ok(FileRef {
             entry: open_entry(&keys, &key, version)?,
             key,
-            version: version.clone(),
-            conflicts: found.record.conflicts(),
+            vid: version.vid,
+            refs_root: version.refs_root,
+            blobs: version.chunks,
+            bytes_stored: version.bytes_stored,
+            conflicts: history::count_conflicts(&keys, &key, &found.record)?,
         })
     }
 
@@ -172,7 +233,20 @@ impl Client {
     /// # Errors
     /// [`Error::NotFound`] when there is none.
     pub async fn stat(&self, path: &FilePath, mode: Mode) -> Result<Stat, Error> {
-        let file = self.find(path, None, mode).await?;
+        self.stat_version(path, None, mode).await
+    }
+
+    /// As [`Client::stat`], of a version as [`Client::find`] picks it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none.
+    pub async fn stat_version(
+        &self,
+        path: &FilePath,
+        version: Option<&str>,
+        mode: Mode,
+    ) -> Result<Stat, Error> {
+        let file = self.find(path, version, mode).await?;
         let state = self.0.joined()?;
         let (copies, wanted) = self.count_copies(&file, &state).await?;
         let bytes = file.bytes();
@@ -208,11 +282,11 @@ impl Client {
             }
             let held = self.0.fetch_records(&node, &[file.key], state.epoch).await;
             let has = |records: Vec<Record>| {
-                records.first().is_some_and(|record| record.head(&file.version.vid).is_some())
+                records.first().is_some_and(|record| record.refers_to(&file.vid))
             };
             copies += usize::from(held.is_ok_and(has));
         }
-        if let Some(root) = file.version.refs_root {
+        if let Some(root) = file.refs_root {
             copies = copies.min(self.0.fewest_copies(root, state).await?);
         }
         Ok((copies, wanted))
@@ -236,9 +310,10 @@ impl Client {
         if let Some(dir) = entry.dir() {
             self.need_empty(dir, path, mode).await?;
         }
-        let tombstone = node.tombstone();
-        let tombstone_vid = tombstone.vid;
+        let tombstone_vid = node.new_vid();
         if !bug(Bug::DeleteNotWritten) {
+            let new = NewVersion::tombstone(tombstone_vid, name, node.env.wall_ms());
+            let tombstone = node.draft(key, &record, new, mode).await?;
             node.write_version(key, &record, quorum, tombstone, mode).await?;
         }
         let Some(dir) = entry.dir() else { return Ok(()) };
@@ -247,7 +322,9 @@ impl Client {
             let (read, quorum) = node.read_record(key, mode).await?;
             // Unless it was made anew meanwhile: then whoever stored here stores there again.
             if read.winner().is_some_and(|winner| winner.vid == tombstone_vid) {
-                node.write_version(key, &read, quorum, node.draft(&entry)?, mode).await?;
+                let new = NewVersion::entry(node.new_vid(), entry);
+                let draft = node.draft(key, &read, new, mode).await?;
+                node.write_version(key, &read, quorum, draft, mode).await?;
             }
             return Err(not_empty);
         }
@@ -342,7 +419,7 @@ impl Client {
         while let Some((path, entry, version)) = pending.pop() {
             let listed = Listed {
                 path: path.to_string(),
-                kind: kind(&entry),
+                kind: kind(&entry.node),
                 bytes: entry.bytes(),
                 modified_ms: entry.modified_ms,
                 version,
@@ -432,13 +509,14 @@ impl Client {
                 let live = record.winner().filter(|version| version.kind == Kind::Live);
                 let Some(version) = live else { continue };
                 let entry = open_entry(&keys, &key, version)?;
+                let waiting = history::count_conflicts(&keys, &key, &record)?;
+                conflicts += u64::from(waiting > 0);
                 if let Some(dir) = entry.dir() {
                     dirs.push(dir);
                     continue;
                 }
                 files += 1;
                 bytes = u64::saturating_add(bytes, entry.bytes());
-                conflicts += u64::from(record.conflicts() > 0);
             }
         }
         Ok((files, bytes, conflicts))
@@ -458,7 +536,8 @@ fn order(entry: &Entry) -> String {
     }
 }
 
-fn refuse_directory(
+/// Refuses to put a file in place of a directory.
+pub(crate) fn refuse_directory(
     keys: &dfs_store::keys::VaultKeys,
     key: &RecordKey,
     read: &Record,

@@ -210,7 +210,7 @@ impl Node {
     }
 
     /// Carries on what a step no longer waits for; who fails is brought up to date later.
-    fn let_finish<F>(self: &Arc<Self>, running: FuturesUnordered<F>)
+    pub(crate) fn let_finish<F>(self: &Arc<Self>, running: FuturesUnordered<F>)
     where
         F: Future<Output = Replied> + Send + 'static,
     {

@@ -1,9 +1,12 @@
-//! What a directory entry says: the plaintext inside a record's sealed payload.
+//! What a version says of its name: the plaintext inside its sealed payload, and in it what the
+//! versions before it said.
 
 use bytes::Bytes;
 use dfs_core::codec::{Canonical, DecodeError, Reader, Writer};
-use dfs_core::id::{BlobId, DirId};
+use dfs_core::hlc::Hlc;
+use dfs_core::id::{BlobId, CertId, DirId, Vid};
 use dfs_core::name::PATH_BYTES_MAX;
+use dfs_core::version::RETAINED_MAX;
 
 /// One entry of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,40 +35,75 @@ pub(crate) enum EntryNode {
     },
 }
 
-impl Entry {
+/// Everything in a sealed payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Payload {
+    /// The name.
+    pub(crate) name: String,
+    /// When it was written, in milliseconds since 1970.
+    pub(crate) modified_ms: u64,
+    /// What it is; `None` in a tombstone.
+    pub(crate) node: Option<EntryNode>,
+    /// What the retained versions said, newest first.
+    pub(crate) history: Vec<Past>,
+}
+
+/// An earlier version of a name; its reference page is in clear beside the payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// The version.
+    pub(crate) vid: Vid,
+    /// Its stamp.
+    pub(crate) hlc: Hlc,
+    /// The certificate of whoever wrote it.
+    pub(crate) writer: CertId,
+    /// When it was written, in milliseconds since 1970.
+    pub(crate) modified_ms: u64,
+    /// When another version took its place, in milliseconds since 1970.
+    pub(crate) replaced_ms: u64,
+    /// The size of its blobs as stored.
+    pub(crate) bytes_stored: u64,
+    /// What it was.
+    pub(crate) node: EntryNode,
+}
+
+impl EntryNode {
     /// Bytes of content; 0 for a directory.
     pub(crate) fn bytes(&self) -> u64 {
-        match &self.node {
-            EntryNode::Dir(_) => 0,
-            EntryNode::Inline(content) => content.len() as u64,
-            EntryNode::Chunked { bytes, .. } => *bytes,
+        match self {
+            Self::Dir(_) => 0,
+            Self::Inline(content) => content.len() as u64,
+            Self::Chunked { bytes, .. } => *bytes,
+        }
+    }
+
+    /// Bytes of content that lie in the payload itself.
+    pub(crate) fn inline_bytes(&self) -> usize {
+        match self {
+            Self::Inline(content) => content.len(),
+            Self::Dir(_) | Self::Chunked { .. } => 0,
         }
     }
 
     /// The directory's id, if it is one.
     pub(crate) fn dir(&self) -> Option<DirId> {
-        match self.node {
-            EntryNode::Dir(dir) => Some(dir),
-            _ => None,
+        match self {
+            Self::Dir(dir) => Some(*dir),
+            Self::Inline(_) | Self::Chunked { .. } => None,
         }
     }
-}
 
-impl Canonical for Entry {
     fn encode(&self, out: &mut Writer) {
-        out.u8(ENTRY_FORMAT);
-        out.bytes(self.name.as_bytes());
-        out.u64(self.modified_ms);
-        match &self.node {
-            EntryNode::Dir(dir) => {
+        match self {
+            Self::Dir(dir) => {
                 out.u8(1);
                 dir.encode(out);
             }
-            EntryNode::Inline(content) => {
+            Self::Inline(content) => {
                 out.u8(2);
                 out.bytes(content);
             }
-            EntryNode::Chunked { bytes, manifest } => {
+            Self::Chunked { bytes, manifest } => {
                 out.u8(3);
                 out.u64(*bytes);
                 manifest.encode(out);
@@ -73,25 +111,110 @@ impl Canonical for Entry {
         }
     }
 
+    /// Reads what follows a tag; `None` after that of a tombstone.
+    fn decode(input: &mut Reader) -> Result<Option<Self>, DecodeError> {
+        Ok(Some(match input.u8()? {
+            NOTHING => return Ok(None),
+            1 => Self::Dir(DirId::decode(input)?),
+            2 => Self::Inline(input.bytes("content", INLINE_BYTES_MAX)?),
+            3 => Self::Chunked { bytes: input.u64()?, manifest: BlobId::decode(input)? },
+            _ => return Err(DecodeError::Invalid("entry")),
+        }))
+    }
+}
+
+impl Entry {
+    /// Bytes of content; 0 for a directory.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.node.bytes()
+    }
+
+    /// The directory's id, if it is one.
+    pub(crate) fn dir(&self) -> Option<DirId> {
+        self.node.dir()
+    }
+}
+
+impl Payload {
+    /// The entry it speaks of; `None` in a tombstone.
+    pub(crate) fn entry(self) -> Option<Entry> {
+        let Self { name, modified_ms, node, .. } = self;
+        node.map(|node| Entry { name, modified_ms, node })
+    }
+}
+
+impl Canonical for Past {
+    fn encode(&self, out: &mut Writer) {
+        self.vid.encode(out);
+        out.u64(self.hlc.0);
+        self.writer.encode(out);
+        out.u64(self.modified_ms);
+        out.u64(self.replaced_ms);
+        out.u64(self.bytes_stored);
+        self.node.encode(out);
+    }
+
     fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        match input.u8()? {
-            ENTRY_FORMAT => {}
-            other => return Err(DecodeError::UnknownVersion(other)),
-        }
         Ok(Self {
-            name: input.string("name", PATH_BYTES_MAX)?,
+            vid: Vid::decode(input)?,
+            hlc: Hlc(input.u64()?),
+            writer: CertId::decode(input)?,
             modified_ms: input.u64()?,
-            node: match input.u8()? {
-                1 => EntryNode::Dir(DirId::decode(input)?),
-                2 => EntryNode::Inline(input.bytes("content", INLINE_BYTES_MAX)?),
-                3 => EntryNode::Chunked { bytes: input.u64()?, manifest: BlobId::decode(input)? },
-                _ => return Err(DecodeError::Invalid("entry")),
-            },
+            replaced_ms: input.u64()?,
+            bytes_stored: input.u64()?,
+            // A deletion has nothing that could be had again.
+            node: EntryNode::decode(input)?.ok_or(DecodeError::Invalid("history"))?,
         })
     }
 }
 
-const ENTRY_FORMAT: u8 = 1;
+impl Canonical for Payload {
+    /// Without history in the first format, which has no room for any.
+    fn encode(&self, out: &mut Writer) {
+        let has_history = !self.history.is_empty();
+        out.u8(if has_history { WITH_HISTORY } else { WITHOUT_HISTORY });
+        out.bytes(self.name.as_bytes());
+        out.u64(self.modified_ms);
+        match &self.node {
+            None => out.u8(NOTHING),
+            Some(node) => node.encode(out),
+        }
+        if has_history {
+            out.list(&self.history);
+        }
+    }
+
+    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
+        let has_history = match input.u8()? {
+            WITHOUT_HISTORY => false,
+            WITH_HISTORY => true,
+            other => return Err(DecodeError::UnknownVersion(other)),
+        };
+        let payload = Self {
+            name: input.string("name", PATH_BYTES_MAX)?,
+            modified_ms: input.u64()?,
+            node: EntryNode::decode(input)?,
+            history: match has_history {
+                false => Vec::new(),
+                true => input.list("history", RETAINED_MAX)?,
+            },
+        };
+        let in_order = payload.history.is_sorted_by(|a, b| (a.hlc, a.vid) > (b.hlc, b.vid));
+        if has_history == payload.history.is_empty() || !in_order {
+            return Err(DecodeError::Invalid("history"));
+        }
+        // A tombstone without history has no payload at all.
+        match payload.node {
+            None if !has_history => Err(DecodeError::Invalid("entry")),
+            _ => Ok(payload),
+        }
+    }
+}
+
+const WITHOUT_HISTORY: u8 = 1;
+const WITH_HISTORY: u8 = 2;
+/// The tag of a tombstone.
+const NOTHING: u8 = 0;
 /// Content up to this size lives in the record: one write, no chunk.
 pub(crate) const INLINE_BYTES_MAX: usize = 16 * 1024;
 
@@ -99,20 +222,76 @@ pub(crate) const INLINE_BYTES_MAX: usize = 16 * 1024;
 mod tests {
     use super::*;
 
-    #[test]
-    fn entries_come_back_and_oversized_content_does_not() {
-        let entry = |node| Entry { name: "文件".to_owned(), modified_ms: 7, node };
-        let inline = |len| EntryNode::Inline(vec![1; len].into());
-        for node in [
+    fn payload(node: Option<EntryNode>, history: Vec<Past>) -> Payload {
+        Payload { name: "文件".to_owned(), modified_ms: 7, node, history }
+    }
+
+    fn inline(len: usize) -> EntryNode {
+        EntryNode::Inline(vec![1; len].into())
+    }
+
+    fn past(stamp: u64, node: EntryNode) -> Past {
+        Past {
+            vid: Vid::new([3; 16]),
+            hlc: Hlc(stamp),
+            writer: CertId::new([4; 32]),
+            modified_ms: 5,
+            replaced_ms: 6,
+            bytes_stored: 7,
+            node,
+        }
+    }
+
+    fn nodes() -> [EntryNode; 4] {
+        let manifest = BlobId::new([2; 32]);
+        [
             EntryNode::Dir(DirId::new([1; 16])),
             inline(0),
             inline(INLINE_BYTES_MAX),
-            EntryNode::Chunked { bytes: 1 << 40, manifest: BlobId::new([2; 32]) },
-        ] {
-            let entry = entry(node);
-            assert_eq!(Entry::from_canonical(entry.to_canonical()), Ok(entry));
+            EntryNode::Chunked { bytes: 1 << 40, manifest },
+        ]
+    }
+
+    #[track_caller]
+    fn check(payload: Payload, error: Option<DecodeError>) {
+        let decoded = Payload::from_canonical(payload.to_canonical());
+        assert_eq!(decoded, error.map_or(Ok(payload), Err));
+    }
+
+    #[test]
+    fn payloads_come_back_and_oversized_content_does_not() {
+        for node in nodes() {
+            check(payload(Some(node.clone()), Vec::new()), None);
+            check(payload(None, vec![past(2, node.clone()), past(1, inline(1))]), None);
+            check(payload(Some(inline(3)), vec![past(1, node)]), None);
         }
-        let long = entry(inline(INLINE_BYTES_MAX + 1)).to_canonical();
-        assert_eq!(Entry::from_canonical(long), Err(DecodeError::TooLong("content")));
+        let long = || inline(INLINE_BYTES_MAX + 1);
+        check(payload(Some(long()), Vec::new()), Some(DecodeError::TooLong("content")));
+        check(payload(None, vec![past(1, long())]), Some(DecodeError::TooLong("content")));
+    }
+
+    #[test]
+    fn history_has_one_order_and_a_bound() {
+        let of = |stamps: &[u64]| stamps.iter().map(|stamp| past(*stamp, inline(0))).collect();
+        let disorder = Some(DecodeError::Invalid("history"));
+        check(payload(None, of(&[1, 2])), disorder);
+        check(payload(None, of(&[2, 2])), disorder);
+        let most: Vec<_> = (1..=RETAINED_MAX as u64).rev().collect();
+        check(payload(None, of(&most)), None);
+        let more: Vec<_> = (0..=RETAINED_MAX as u64).rev().collect();
+        check(payload(None, of(&more)), Some(DecodeError::TooLong("history")));
+    }
+
+    #[test]
+    fn the_largest_payload_fits_a_version() {
+        let chunked = EntryNode::Chunked { bytes: 1, manifest: BlobId::new([2; 32]) };
+        let history = (0..RETAINED_MAX as u64).rev().map(|at| past(at, chunked.clone())).collect();
+        let largest = Payload {
+            name: "x".repeat(PATH_BYTES_MAX),
+            ..payload(Some(inline(INLINE_BYTES_MAX)), history)
+        };
+        // With the header, the length and the padding of a sealed payload.
+        let sealed = largest.to_canonical().len() + 80 + 4 + 64;
+        assert!(sealed < dfs_core::version::SEALED_BYTES_MAX / 2, "{sealed} bytes");
     }
 }

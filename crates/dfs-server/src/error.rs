@@ -57,6 +57,9 @@ pub enum Error {
     /// This node's own disk failed.
     #[error("this node's store failed")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The condition of a conditional write does not hold.
+    #[error("the condition does not hold")]
+    Condition,
     /// The layout kept changing.
     #[error("the layout changed during the operation")]
     Moving,

@@ -49,6 +49,7 @@ impl Handler for Answering {
         let Some(this) = self.0.upgrade() else { return };
         if connected {
             this.sync.owe(node);
+            this.handoff.notify_one();
             this.repair.retry_all();
         }
         this.joining.wake.notify_one();
@@ -238,6 +239,36 @@ impl Node {
                 }
                 self.on_sync_scan(table, partition, after.to_vec(), state).await
             }
+            Request::EpochPrepare { epoch, ballot } => {
+                done(self.on_epoch_prepare(epoch, ballot).await?)
+            }
+            Request::EpochAccept { ballot, proposal } => {
+                done(self.on_epoch_accept(ballot, *proposal).await?)
+            }
+            Request::CasPrepare { key, ballot } => {
+                self.need_keys(state, epoch, &[key])?;
+                let promise = move |record: &Record| {
+                    let mut record = record.clone();
+                    record.prepare(ballot);
+                    record
+                };
+                self.on_cas(epoch, key, promise).await
+            }
+            Request::CasAccept { key, ballot, version } => {
+                self.need_keys(state, epoch, &[key])?;
+                let record = Record::of(version.as_ref().clone());
+                self.need_genuine(from, &key, &record).await?;
+                // Whoever completes another's write may come late.
+                if !version.is_not_ahead(self.env.wall_ms()) {
+                    return Err(refusal(Code::ClockSkew, "the stamp is ahead of the clock here"));
+                }
+                let accept = move |record: &Record| {
+                    let mut record = record.clone();
+                    record.accept(ballot, *version);
+                    record
+                };
+                self.on_cas(epoch, key, accept).await
+            }
             Request::Gossip(_)
             | Request::Join(_)
             | Request::GenesisOffer(_)
@@ -268,7 +299,8 @@ impl Node {
         epoch: u64,
         partition: Partition,
     ) -> Result<(), Refusal> {
-        if epoch != 0 && state.row(partition).changed > epoch && !bug(Bug::StaleLayoutAccepted) {
+        if epoch != 0 && state.row(partition).is_newer_than(epoch) && !bug(Bug::StaleLayoutAccepted)
+        {
             return Err(refusal(Code::StaleEpoch, "the partition has moved"));
         }
         if !state.is_replica(partition, &self.id) {
@@ -316,28 +348,56 @@ impl Node {
         records: Vec<(RecordKey, Record)>,
         origin: Origin,
     ) -> Told {
-        let now = self.env.wall_ms();
         for (key, record) in &records {
-            // Our own versions were signed a moment ago, what we repair with was verified.
-            if from.node != self.id {
-                let verified = self.verify_record(&from.node, key, record).await;
-                verified.map_err(|error| refusal(Code::BadSignature, error.to_string()))?;
-            }
-            if origin == Origin::Client && !record.heads().all(|head| head.is_plausible(now)) {
-                warn!(peer = ?from.node, "a version's stamp is far from the clock here");
-                return Err(refusal(Code::ClockSkew, "the stamp is far from the clock here"));
-            }
+            self.need_genuine(from, key, record).await?;
             if origin == Origin::Client {
-                for head in record.heads() {
-                    let cert = self.cert(&from.node, head.writer).await;
-                    if cert.is_ok_and(|cert| cert.not_after_unix_ms < now) {
-                        return Err(refusal(Code::BadSignature, "the certificate has ended"));
-                    }
-                }
+                self.need_current(from, record).await?;
             }
         }
         self.store.merge_records(records).await.map_err(write_refused)?;
         done(Response::Done)
+    }
+
+    /// Refuses forged versions. Our own were signed a moment ago, what we repair with was verified.
+    async fn need_genuine(
+        self: &Arc<Self>,
+        from: Caller,
+        key: &RecordKey,
+        record: &Record,
+    ) -> Result<(), Refusal> {
+        if from.node == self.id {
+            return Ok(());
+        }
+        let verified = self.verify_record(&from.node, key, record).await;
+        verified.map_err(|error| refusal(Code::BadSignature, error.to_string()))
+    }
+
+    /// Refuses new versions whose stamp or certificate does not fit the time here.
+    async fn need_current(self: &Arc<Self>, from: Caller, record: &Record) -> Result<(), Refusal> {
+        let now = self.env.wall_ms();
+        if !record.heads().all(|head| head.is_plausible(now)) {
+            warn!(peer = ?from.node, "a version's stamp is far from the clock here");
+            return Err(refusal(Code::ClockSkew, "the stamp is far from the clock here"));
+        }
+        for head in record.heads() {
+            let cert = self.cert(&from.node, head.writer).await;
+            if cert.is_ok_and(|cert| cert.not_after_unix_ms < now) {
+                return Err(refusal(Code::BadSignature, "the certificate has ended"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the register of a record, and answers what the record is then.
+    async fn on_cas(
+        &self,
+        epoch: u64,
+        key: RecordKey,
+        change: impl FnOnce(&Record) -> Record + Send + 'static,
+    ) -> Told {
+        let record = self.store.change_record(key, change).await.map_err(write_refused)?;
+        self.still(epoch, |state| self.need_keys(state, epoch, &[key]))?;
+        done(Response::Records { records: vec![(key, record)], more: false })
     }
 
     async fn on_ref_add(&self, mut rows: Vec<RefRow>) -> Told {
@@ -417,7 +477,7 @@ fn page_of_records(records: Vec<(RecordKey, Record)>) -> Response {
 }
 
 /// A zone's name as the layout keeps it: a snapshot of many members must fit a frame.
-const ZONE_BYTES_MAX: usize = 64;
+pub(crate) const ZONE_BYTES_MAX: usize = 64;
 /// Bytes of records in one answer: within a frame, with room for one record of any size.
 const PAGE_BYTES_MAX: usize = 128 * 1024;
 /// Records looked at for one page of a directory.

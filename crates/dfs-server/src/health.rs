@@ -7,6 +7,7 @@ use dfs_core::epoch::EpochState;
 use dfs_core::id::{NodeId, Partition, hex};
 use dfs_core::quorum::Tally;
 use dfs_core::sync::Table;
+use dfs_core::voters::limiting_zone;
 use dfs_p2p::Direction;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -59,6 +60,11 @@ pub struct Health {
     pub repair_queue: u64,
     /// Partitions that move or have too few members.
     pub moving: usize,
+    /// Who decides about the layout.
+    pub voters: Vec<String>,
+    /// The zone whose members offer least, where that limits what the cluster can hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limiting_zone: Option<String>,
     /// Names with versions that wait for a decision.
     pub conflicts: u64,
     /// Whether the vault's key was written down and read back.
@@ -184,6 +190,8 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
             unrecoverable: 0,
             repair_queue: 0,
             moving: 0,
+            voters: Vec::new(),
+            limiting_zone: None,
             conflicts: 0,
             key_backup,
         });
@@ -202,7 +210,7 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
         .filter(|peer| state.is_member(&peer.info.node_id))
         .fold(0u64, |sum, peer| sum.saturating_add(peer.info.repair_queue));
     let repair_queue = node.repair.queue_len(node.env.mono()).saturating_add(told_by_peers);
-    let behind = rows_behind(node, &state).await;
+    let behind = rows_behind(node, &state).await.saturating_add(node.strays(&state).await?);
     let pieces_down = pieces_on(node, &state, &down).await?;
     let mut health = Health {
         cluster: hex(&state.cluster_id.as_bytes()[..8]),
@@ -217,6 +225,8 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
         unrecoverable: node.repair.lost_len(),
         repair_queue,
         moving: state.moving(),
+        voters: state.voters.iter().map(short).collect(),
+        limiting_zone: limiting_zone(&state).map(|(zone, _)| zone),
         conflicts: counted.conflicts,
         key_backup,
     };

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dfs_core::codec::Canonical;
-use dfs_core::epoch::{EpochCert, EpochError, EpochOp, EpochState, Member, MemberState};
+use dfs_core::epoch::{EpochCert, EpochError, EpochState, Member, MemberState, voters_after};
 use dfs_core::id::{NodeId, Partition};
-use dfs_core::steward::{Facts, Joiner, plan};
+use dfs_core::paxos::Ballot;
+use dfs_core::steward::{Facts, Joiner};
 use dfs_p2p::message::{Call, Priority, Request, Response};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::error::{Error, StartServerError};
+use crate::handler::ZONE_BYTES_MAX;
 use crate::node::Node;
 
 /// The newest layout on this node's disk.
@@ -21,13 +23,16 @@ pub(crate) struct Layout {
     /// One adoption at a time, so that none overtakes another on its way to the disk.
     adopting: tokio::sync::Mutex<()>,
     joiners: Mutex<Vec<Joiner>>,
+    /// The highest ballot heard of.
+    ballot: Mutex<Option<Ballot>>,
 }
 
+/// A layout, its proof, and since when it is in force here.
 #[derive(Clone)]
-struct Newest {
-    state: Arc<EpochState>,
-    cert: Arc<EpochCert>,
-    since: Instant,
+pub(crate) struct Newest {
+    pub(crate) state: Arc<EpochState>,
+    pub(crate) cert: Arc<EpochCert>,
+    pub(crate) since: Instant,
 }
 
 impl Layout {
@@ -41,10 +46,12 @@ impl Layout {
             newest: Mutex::new(newest),
             adopting: tokio::sync::Mutex::new(()),
             joiners: Mutex::default(),
+            ballot: Mutex::default(),
         }
     }
 
-    fn newest(&self) -> MutexGuard<'_, Option<Newest>> {
+    /// The newest layout with its proof.
+    pub(crate) fn newest(&self) -> MutexGuard<'_, Option<Newest>> {
         self.newest.lock().expect("no holder of this lock panics")
     }
 
@@ -67,7 +74,13 @@ impl Layout {
         }
     }
 
-    fn joiners(&self) -> Vec<Joiner> {
+    /// The highest ballot heard of, to go above.
+    pub(crate) fn ballot(&self) -> MutexGuard<'_, Option<Ballot>> {
+        self.ballot.lock().expect("no holder of this lock panics")
+    }
+
+    /// Who asks to become a member.
+    pub(crate) fn joiners(&self) -> Vec<Joiner> {
         self.joiners.lock().expect("no holder of this lock panics").clone()
     }
 }
@@ -88,7 +101,7 @@ pub(crate) async fn found(
         state: MemberState::Active,
     };
     let (state, cert) = EpochState::genesis(member, env.random(), key);
-    store.put_epoch(&state, &cert).await?;
+    store.put_epoch(&state, &cert, &[]).await?;
     info!(cluster = ?state.cluster_id, "founded a new cluster");
     Ok((state, cert))
 }
@@ -100,7 +113,7 @@ impl Node {
         let newest = self.layout.newest().clone();
         let Some(newest) = newest else { return Ok(()) };
         match newest.state.follow(newest.cert.proposal.hash(), &cert) {
-            Ok(state) => self.put_in_force(state, cert).await,
+            Ok(state) => self.put_in_force(state, cert, &[]).await,
             Err(EpochError::NotNext) => Ok(()),
             Err(error) => {
                 warn!(%error, epoch = cert.proposal.epoch, "an epoch is refused");
@@ -109,29 +122,41 @@ impl Node {
         }
     }
 
-    /// Takes over a whole state, when there is none here or it is far ahead.
-    async fn adopt_snapshot(&self, state: EpochState, cert: EpochCert) -> Result<(), Error> {
+    /// Takes over a whole state, when there is none here or it is far ahead. `certs` are the voter
+    /// changes that lead to it, and last the epoch that made it.
+    async fn adopt_snapshot(
+        &self,
+        state: EpochState,
+        mut certs: Vec<EpochCert>,
+    ) -> Result<(), Error> {
         let _one = self.layout.adopting.lock().await;
-        let newest = self.layout.newest().clone();
-        let ours = newest.map(|newest| newest.state);
-        let voters = ours.as_ref().map_or(&state.voters, |ours| &ours.voters);
+        let ours = self.layout.current();
         let newer = ours
             .as_ref()
             .is_none_or(|ours| ours.cluster_id == state.cluster_id && ours.epoch < state.epoch);
+        let Some(cert) = certs.pop().filter(|_| newer) else { return Ok(()) };
+        let voters = match &ours {
+            Some(ours) => {
+                certs.retain(|cert| cert.proposal.epoch > ours.epoch);
+                voters_after(state.cluster_id, &ours.voters, &certs)
+            }
+            // Whoever joins knows nothing yet but what founded the cluster: its id is the hash of that.
+            None => voters_after(state.cluster_id, &[], &certs),
+        };
+        let decided = |voters: Vec<NodeId>| cert.verify_votes(state.cluster_id, &voters).is_ok();
+        let founds = ours.is_none() && certs.is_empty() && cert.founds(state.cluster_id);
         let proven = cert.proposal.epoch == state.epoch
             && cert.proposal.state_hash == state.hash()
-            && cert.verify_votes(state.cluster_id, voters).is_ok();
-        if !newer || !proven {
-            if newer {
-                warn!(epoch = state.epoch, "a layout snapshot is refused: it is not proven");
-            }
+            && (founds || voters.is_ok_and(decided));
+        if !proven {
+            warn!(epoch = state.epoch, "a layout snapshot is refused: it is not proven");
             return Ok(());
         }
         if ours.is_none() && !self.joining.may_join(&state) {
             debug!(cluster = ?state.cluster_id, "bound to found with others: not joining yet");
             return Ok(());
         }
-        self.put_in_force(state, cert).await
+        self.put_in_force(state, cert, &certs).await
     }
 
     /// Founds a cluster, unless this node is in one or may not found any more.
@@ -143,7 +168,7 @@ impl Node {
         let zone = self.network().own_info().zone;
         let founded = found(&self.env, &self.store, &self.data_dir, &zone).await;
         let (state, cert) = founded.map_err(|error| Error::Store(Box::new(error)))?;
-        self.put_in_force(state, cert).await
+        self.put_in_force(state, cert, &[]).await
     }
 
     /// Held while a promise to a founder is made or taken back, so that it never crosses with
@@ -152,8 +177,13 @@ impl Node {
         self.layout.adopting.lock().await
     }
 
-    async fn put_in_force(&self, state: EpochState, cert: EpochCert) -> Result<(), Error> {
-        self.store.put_epoch(&state, &cert).await?;
+    async fn put_in_force(
+        &self,
+        state: EpochState,
+        cert: EpochCert,
+        led: &[EpochCert],
+    ) -> Result<(), Error> {
+        self.store.put_epoch(&state, &cert, led).await?;
         let epoch = state.epoch;
         let was_member = self.joined().is_ok();
         if self.gains_partitions(&state) {
@@ -170,6 +200,7 @@ impl Node {
         }
         self.network().update(|facts| facts.durable_epoch = epoch);
         self.facts_changed.notify_one();
+        self.handoff.notify_one();
         self.sync.wake();
         Ok(())
     }
@@ -195,8 +226,8 @@ impl Node {
         let Ok(Ok(Response::Chain { snapshot, certs })) = answer.map(|answer| answer.result) else {
             return Ok(());
         };
-        if let (Some(state), Some(cert)) = (snapshot, certs.last()) {
-            return self.adopt_snapshot(*state, cert.clone()).await;
+        if let Some(state) = snapshot {
+            return self.adopt_snapshot(*state, certs).await;
         }
         for cert in certs {
             self.adopt(cert).await?;
@@ -225,65 +256,13 @@ impl Node {
                 return Ok(Response::Chain { snapshot: None, certs });
             }
         }
-        let (state, cert) = (newest.state.as_ref().clone(), newest.cert.as_ref().clone());
-        Ok(Response::Chain { snapshot: Some(Box::new(state)), certs: vec![cert] })
-    }
-
-    /// Decides epochs while this node is the voter, until shutdown.
-    pub(crate) async fn steward(self: Arc<Self>) {
-        loop {
-            tokio::select! {
-                biased;
-                () = self.shutdown.cancelled() => return,
-                () = self.facts_changed.notified() => {}
-                () = self.env.sleep(STEWARD_EVERY) => {}
-            }
-            if self.retired.get().is_some() {
-                return;
-            }
-            let newest = self.layout.newest().clone();
-            let Some(newest) = newest else { continue };
-            if newest.state.voters != [self.id] || newest.since.elapsed() < EPOCHS_APART {
-                continue;
-            }
-            let waited = newest.since.elapsed();
-            let ops = plan(&newest.state, &self.layout.joiners(), waited, self.as_ref());
-            if !ops.is_empty()
-                && let Err(error) = self.decide(&newest, ops).await
-            {
-                warn!(%error, "an epoch could not be decided");
-            }
-        }
-    }
-
-    async fn decide(&self, newest: &Newest, ops: Vec<EpochOp>) -> Result<(), Error> {
-        let proposed = newest.state.propose(newest.cert.proposal.hash(), ops, self.id);
-        let proposal = match proposed {
-            Ok((_, proposal)) => proposal,
-            Err(error) => {
-                warn!(%error, "a planned change is not allowed");
-                return Ok(());
-            }
-        };
-        let cert = proposal.sign_alone(newest.state.cluster_id, self.data_dir.node_key());
-        self.adopt(cert.clone()).await?;
-        for peer in self.network().peers().iter().filter(|peer| peer.down_for.is_none()) {
-            let node = peer.info.node_id;
-            let call = Call {
-                priority: Priority::Layout,
-                deadline: CHAIN_DEADLINE,
-                epoch: 0,
-                request: Request::EpochDecided(Box::new(cert.clone())),
-                body: Bytes::new(),
-                answer_bytes_max: 0,
-            };
-            let network = self.network().clone();
-            // Whoever misses it sees the newer epoch in our info and asks.
-            self.finish_later(Box::pin(async move {
-                let _ = network.call(&node, call).await;
-            }));
-        }
-        Ok(())
+        let changes = self.store.voter_certs(from, VOTER_CHANGES_MAX).await?;
+        let parse = |cert: Vec<u8>| EpochCert::from_canonical(cert).ok();
+        let mut certs: Vec<EpochCert> = changes.into_iter().filter_map(parse).collect();
+        certs.retain(|cert| cert.proposal.epoch < newest.state.epoch);
+        certs.push(newest.cert.as_ref().clone());
+        let snapshot = Some(Box::new(newest.state.as_ref().clone()));
+        Ok(Response::Chain { snapshot, certs })
     }
 
     /// Asks to become a member until this node is one.
@@ -346,6 +325,22 @@ impl Facts for Node {
         self.network().info(node).map_or(0, |info| info.durable_epoch)
     }
 
+    fn offer(&self, node: &NodeId) -> Option<(String, u64)> {
+        let info = if *node == self.id {
+            Some(self.network().own_info())
+        } else {
+            self.network().info(node)
+        };
+        info.filter(|info| info.zone.len() <= ZONE_BYTES_MAX).map(|info| (info.zone, info.capacity))
+    }
+
+    fn used(&self, node: &NodeId) -> u64 {
+        if *node == self.id {
+            return self.store.used();
+        }
+        self.network().info(node).map_or(0, |info| info.used)
+    }
+
     fn synced(&self, node: &NodeId, partition: Partition, prepare_epoch: u64) -> bool {
         let info = self.network().info(node);
         info.is_some_and(|info| info.synced.iter().any(|f| f.covers(partition, prepare_epoch)))
@@ -360,14 +355,12 @@ impl Facts for Node {
 /// Nodes that may wait to be admitted.
 const JOINERS_MAX: usize = 256;
 /// Fetching epochs is small work; a peer that does not manage is not waited for.
-const CHAIN_DEADLINE: Duration = Duration::from_secs(5);
+pub(crate) const CHAIN_DEADLINE: Duration = Duration::from_secs(5);
 /// Certificates in one answer; beyond this a snapshot is shorter.
 const CHAIN_BYTES_MAX: usize = 128 * 1024;
 /// Certificates in one answer, as many as a receiver takes.
 const CHAIN_CERTS_MAX: u64 = 64;
-/// How often the steward looks without being told.
-const STEWARD_EVERY: Duration = Duration::from_millis(500);
-/// Epochs follow each other no faster, so that every node keeps up.
-const EPOCHS_APART: Duration = Duration::from_millis(300);
+/// Voter changes in one answer, beside the newest epoch. There is one for every voter that dies.
+const VOTER_CHANGES_MAX: usize = 63;
 /// How often a node asks to join.
 const JOIN_EVERY: Duration = Duration::from_millis(500);

@@ -14,6 +14,7 @@
 //! | `records`, `scan`, `blobs` | reading and writing records; directories; storing and fetching blobs |
 //! | `upload`, `download` | a file as chunks, with bounded memory |
 //! | `namespace`, `entry` | directories: paths to records and back |
+//! | `history`, `versions`, `reuse` | what a version keeps of those before it; log, restore, conflicts |
 //! | `handler` | answering peers |
 //! | `sync`, `repair` | background: rows that differ, blobs that are missing |
 //! | `health` | what `status` says |
@@ -31,31 +32,42 @@
 //! # }
 //! ```
 
+mod agree;
 mod blobs;
 pub mod client;
+mod conditional;
 mod config;
 mod coordinate;
+mod deciding;
 mod download;
 mod entry;
 mod error;
 mod form;
 mod handler;
+mod handoff;
 pub mod health;
+mod history;
 mod layout;
 mod liveness;
 mod namespace;
 mod node;
 mod records;
 mod repair;
+mod reuse;
 mod scan;
 pub mod server;
 mod sync;
 mod upload;
+mod versions;
 mod views;
 
 pub use client::{Client, FileRef};
 pub use config::{Config, Mode, VaultConfig};
+pub use dfs_core::conditional::Condition;
 pub use download::Download;
 pub use error::{Error, StartServerError};
 pub use server::Server;
-pub use views::{Listed, ListedKind, Page, PeerState, PeerView, Stat, Stored};
+pub use views::{
+    Conflict, ConflictPage, Listed, ListedKind, Logged, Page, PeerState, PeerView, Stat, Stored,
+    VersionState,
+};

@@ -7,18 +7,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use dfs_core::codec::Canonical;
-use dfs_core::id::{BlobId, DirId, RecordKey, Vid};
+use dfs_core::id::{DirId, RecordKey};
 use dfs_core::name::FilePath;
-use dfs_core::version::{Kind, Record, Version};
+use dfs_core::version::{Kind, Record};
 use dfs_store::keys::VaultKeys;
-use dfs_store::seal::Salt;
 
 use crate::config::Mode;
 use crate::entry::{Entry, EntryNode};
 use crate::error::Error;
+use crate::history::{NewVersion, open_entry};
 use crate::node::Node;
-use crate::records::Draft;
 
 /// Directories seen lately.
 #[derive(Debug, Default)]
@@ -176,7 +174,8 @@ impl Node {
             modified_ms: self.env.wall_ms(),
             node: EntryNode::Dir(child),
         };
-        let draft = self.draft(&entry)?;
+        let new = NewVersion::entry(self.new_vid(), entry);
+        let draft = self.draft(key, read, new, mode).await?;
         self.write_version(key, read, quorum, draft, mode).await?;
         Ok(())
     }
@@ -225,49 +224,6 @@ impl Node {
             }
         }
         Ok(true)
-    }
-
-    /// Seals an entry as the content of a new version.
-    pub(crate) fn draft(&self, entry: &Entry) -> Result<Draft, Error> {
-        let keys = &self.vault()?.keys;
-        let salt = Salt::Random(self.env.random());
-        let sealed = keys.payloads.seal(&entry.to_canonical(), salt, true);
-        Ok(Draft {
-            vid: Vid::new(self.env.random()),
-            kind: Kind::Live,
-            sealed: sealed.bytes,
-            refs_root: None,
-            chunks: 0,
-            bytes_stored: 0,
-        })
-    }
-
-    /// A tombstone as the content of a new version.
-    pub(crate) fn tombstone(&self) -> Draft {
-        Draft {
-            vid: Vid::new(self.env.random()),
-            kind: Kind::Dead,
-            sealed: bytes::Bytes::new(),
-            refs_root: None,
-            chunks: 0,
-            bytes_stored: 0,
-        }
-    }
-}
-
-/// Opens the payload of a live version and checks that it is the one of this key.
-pub(crate) fn open_entry(
-    keys: &VaultKeys,
-    key: &RecordKey,
-    version: &Version,
-) -> Result<Entry, Error> {
-    let unverified = || Error::Unverified("a directory entry".to_owned());
-    let plain = keys.payloads.open(&BlobId::of(&version.sealed), &version.sealed);
-    let entry = plain.ok().and_then(|plain| Entry::from_canonical(plain).ok());
-    let entry = entry.ok_or_else(unverified)?;
-    match keys.record_key(&key.dir, &entry.name) == *key {
-        true => Ok(entry),
-        false => Err(unverified()),
     }
 }
 

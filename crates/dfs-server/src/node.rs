@@ -47,6 +47,8 @@ pub(crate) struct Node {
     pub(crate) shutdown: CancellationToken,
     /// Replies that an operation no longer waits for, carried to their end.
     pub(crate) finishing: mpsc::Sender<Finishing>,
+    /// What wakes the handing over of other nodes' rows.
+    pub(crate) handoff: Notify,
     /// What wakes the steward.
     pub(crate) facts_changed: Notify,
     clock: Mutex<Clock>,
@@ -95,6 +97,7 @@ impl Node {
             network: OnceLock::new(),
             shutdown: CancellationToken::new(),
             finishing,
+            handoff: Notify::new(),
             facts_changed: Notify::new(),
             clock: Mutex::new(Clock::default()),
             actor: AtomicU64::new(actor),

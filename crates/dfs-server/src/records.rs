@@ -6,9 +6,9 @@ use std::sync::Arc;
 use dfs_core::codec::Canonical;
 use dfs_core::epoch::{EpochState, Stage};
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{CertId, NodeId, Partition, RecordKey, Vid};
+use dfs_core::id::{CertId, NodeId, Partition, RecordKey, Vid, hex};
 use dfs_core::quorum::Tally;
-use dfs_core::version::{Kind, Place, Record, Version, merge, place_after};
+use dfs_core::version::{Kind, Place, Record, Retained, Version, merge, place_after};
 use dfs_core::writer::WriterCert;
 use dfs_env::{Bug, bug};
 use dfs_p2p::message::{Origin, Priority, Request, Response};
@@ -50,6 +50,7 @@ pub(crate) struct Draft {
     pub(crate) refs_root: Option<dfs_core::id::BlobId>,
     pub(crate) chunks: u32,
     pub(crate) bytes_stored: u64,
+    pub(crate) retained: Vec<Retained>,
 }
 
 /// A written version.
@@ -146,6 +147,7 @@ impl Node {
     ) -> Result<Read, ReadFailure> {
         let needs_quorum = self.is_quorum(mode, state);
         let enough = Tally::<NodeId>::read_majority(set.len());
+        let kept_by = Tally::<NodeId>::write_majority(set.len());
         // A replica compares hashes with the others; who holds nothing must see the records.
         let is_replica = set.contains(&self.id);
         // One of two suffices to see every acknowledged write; both, so that no later read at the
@@ -170,11 +172,25 @@ impl Node {
                 let request = Request::RecordGet { keys: keys.to_vec(), digest_only };
                 Ok(Ask::new(Priority::Records, request))
             })
-            .await?;
+            .await;
+        let reached = match reached {
+            // Nobody is in reach: what is kept here for them is all there is to see.
+            Err(StepError::Failed(Error::Unavailable(_))) if !needs_quorum => Reached::default(),
+            other => other?,
+        };
         let quorum = reached.answers.len() >= enough;
-        let (records, mut differ) = self.bring_together(keys, reached, state.epoch).await?;
-        if moving && needs_quorum {
-            // That these replicas agree says nothing of the set that is read after the switch.
+        // One of two may hold what was never acknowledged: whoever asks the other would not see it.
+        let few = reached.answers.len() < kept_by;
+        let (mut records, mut differ) = self.bring_together(keys, reached, state.epoch).await?;
+        if !needs_quorum && !is_replica {
+            let kept = self.store.records(keys.to_vec()).await.map_err(Error::from);
+            for (record, kept) in records.iter_mut().zip(kept.map_err(StepError::from)?) {
+                *record = merge(record, &kept);
+            }
+        }
+        if (moving || few) && needs_quorum {
+            // That these replicas agree says nothing of the others, or of the set that is read
+            // after the switch.
             differ = records.iter().map(|record| !record.is_empty()).collect();
         }
         let apart = keys.iter().zip(&records).zip(&differ).filter(|(_, differs)| **differs);
@@ -346,8 +362,18 @@ impl Node {
             patient: !needs_quorum,
             without: BTreeSet::new(),
         };
-        let request = Request::RecordPut { records, origin };
-        self.step(step, |_| Ok(Ask::new(Priority::Records, request.clone()))).await
+        let request = Request::RecordPut { records: records.clone(), origin };
+        let done = self.step(step, |_| Ok(Ask::new(Priority::Records, request.clone()))).await;
+        match done {
+            // No replica of some set is in reach. One copy here is better than none; they get it
+            // once they are back.
+            Err(StepError::Failed(Error::Unavailable(_))) if !needs_quorum => {
+                self.store.merge_records(records).await.map_err(Error::from)?;
+                let answers = vec![(self.id, Response::Done, bytes::Bytes::new())];
+                Ok(Reached { answers })
+            }
+            done => done,
+        }
     }
 
     /// Writes a version that supersedes what was read.
@@ -372,8 +398,12 @@ impl Node {
         }
         let cert = self.own_cert().await?;
         let version = self.sign(&key, place, draft, cert.id())?;
+        let vid = version.vid;
+        let name = || hex(&key.to_canonical());
+        let (actor, hlc, context) = (version.actor, version.hlc.0, &version.context);
+        debug!(key = %name(), %vid, actor, hlc, ?context, "a version is made");
         let record = Record::of(version);
-        self.with_layout(|state| {
+        let written = self.with_layout(|state| {
             let record = record.clone();
             async move {
                 let needs_quorum = self.is_quorum(mode, &state);
@@ -394,8 +424,42 @@ impl Node {
                     wanted: sets.iter().map(Vec::len).max().unwrap_or(0),
                 })
             }
+        });
+        let written = written.await?;
+        debug!(key = %name(), %vid, "a version is acknowledged");
+        Ok(written)
+    }
+
+    /// A version that supersedes what was read, under an actor of its own.
+    pub(crate) async fn sign_after(
+        &self,
+        key: &RecordKey,
+        read: &Record,
+        draft: Draft,
+    ) -> Result<Version, Error> {
+        let (now, mut tick, fresh) = (self.env.wall_ms(), self.tick(), self.env.random_u64());
+        if !tick.is_plausible(now) {
+            tick = Hlc::from_unix_ms(now);
+        }
+        let place = place_after(read, tick, fresh, fresh, true);
+        let cert = self.own_cert().await?;
+        self.sign(key, place, draft, cert.id())
+    }
+
+    /// Makes a chosen version a head on a majority of every write set.
+    pub(crate) async fn write_chosen(
+        self: &Arc<Self>,
+        key: &RecordKey,
+        record: Record,
+        state: &Arc<EpochState>,
+    ) -> Result<Written, StepError> {
+        let put = vec![(*key, record)];
+        let reached = self.put_records(key, put, Origin::Repair, true, state).await?;
+        let sets = state.write_sets(key.partition(state.bits));
+        Ok(Written {
+            copies: reached.nodes().len(),
+            wanted: sets.iter().map(Vec::len).max().unwrap_or(0),
         })
-        .await
     }
 
     fn sign(
@@ -416,7 +480,7 @@ impl Node {
             refs_root: draft.refs_root,
             chunks: draft.chunks,
             bytes_stored: draft.bytes_stored,
-            retained: Vec::new(),
+            retained: draft.retained,
             writer: cert,
             signature: [0; 64],
         };
@@ -431,7 +495,7 @@ impl Node {
         key: &RecordKey,
         record: &Record,
     ) -> Result<(), Error> {
-        for head in record.heads() {
+        for head in record.heads().chain(record.candidate()) {
             let cert = self.cert(node, head.writer).await?;
             cert.verify_version(key, head).map_err(|error| {
                 debug!(peer = ?node, %error, "a forged version is refused");

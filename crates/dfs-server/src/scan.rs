@@ -80,6 +80,15 @@ impl Node {
                 Err(StepError::Failed(error)) => failures.push((node, error.to_string())),
             }
         }
+        if !needs_quorum && !state.is_replica(partition, &self.id) {
+            // What is kept here for replicas that were out of reach.
+            answered += 1;
+            for (key, record) in self.own_rows(vault, dir).await? {
+                *copies.entry(key).or_default() += 1;
+                let ours = all.entry(key).or_default();
+                *ours = merge(ours, &record);
+            }
+        }
         if answered < enough {
             return Err(Error::Unavailable(failures).into());
         }
@@ -89,6 +98,20 @@ impl Node {
         let apart = differ.into_iter().map(|key| (key, all[&key].clone())).collect();
         self.write_back(apart, needs_quorum, &state).await?;
         Ok(all)
+    }
+
+    async fn own_rows(
+        self: &Arc<Self>,
+        vault: VaultId,
+        dir: DirId,
+    ) -> Result<Vec<(RecordKey, Record)>, Error> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let rows = self.store.scan_dir(vault, dir, after, ROWS_AT_ONCE).await?;
+            let Some((last, _)) = rows.last() else { return Ok(all) };
+            after = Some(*last.tag.as_bytes());
+            all.extend(rows);
+        }
     }
 
     async fn scan_one(
@@ -136,5 +159,7 @@ impl Node {
     }
 }
 
+/// Rows of this node's own index read at once.
+const ROWS_AT_ONCE: usize = 256;
 /// A page of a large directory, on a busy peer.
 const SCAN_DEADLINE: Duration = Duration::from_secs(5);

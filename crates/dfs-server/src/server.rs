@@ -104,6 +104,7 @@ impl Server {
             env.spawn("join", for_ever("join", node.clone(), Node::join)),
             env.spawn("liveness", for_ever("liveness", node.clone(), Node::watch_liveness)),
             env.spawn("sync", for_ever("sync", node.clone(), Node::sync_loop)),
+            env.spawn("handoff", for_ever("handoff", node.clone(), Node::handoff_loop)),
             env.spawn("repair", for_ever("repair", node.clone(), Node::repair_loop)),
         ];
         Ok(Self { client: Client(node), tasks: Mutex::new(tasks) })

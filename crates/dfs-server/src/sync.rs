@@ -12,7 +12,6 @@ use bytes::Bytes;
 use dfs_core::epoch::{EpochState, Stage};
 use dfs_core::id::{NodeId, Partition, RecordKey};
 use dfs_core::member::ranges;
-use dfs_core::quorum::Tally;
 use dfs_core::refs::RefRow;
 use dfs_core::sync::Table;
 use dfs_env::{Bug, bug};
@@ -351,12 +350,13 @@ impl Node {
                 if row.stage == Stage::Stable || !receives {
                     continue;
                 }
-                let itself = row.current.iter().any(|idx| state.node(*idx) == Some(self.id));
                 let pulled = plans.pulled.get(&(partition, row.prepare_epoch));
-                let sources = pulled.map_or(0, BTreeSet::len) + usize::from(itself);
-                if bug(Bug::SyncedTooEarly)
-                    || sources >= Tally::<NodeId>::read_majority(row.current.len())
-                {
+                let is_source = |idx| {
+                    let node = state.node(idx);
+                    let pulled_from = |node| pulled.is_some_and(|pulled| pulled.contains(&node));
+                    node.is_some_and(|node| node == self.id || pulled_from(node))
+                };
+                if bug(Bug::SyncedTooEarly) || row.has_sources(is_source) {
                     synced.push((partition, row.prepare_epoch));
                 }
             }

@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::node::Node;
 
 /// A file's content, stored and ready to be named.
+#[derive(Debug, Clone)]
 pub(crate) struct Uploaded {
     pub(crate) node: EntryNode,
     pub(crate) bytes: u64,
@@ -77,21 +78,45 @@ impl Node {
                 copies: None,
             });
         }
-        let hold = HOLD.as_millis().try_into().unwrap_or(u64::MAX);
-        let upload = Upload {
+        self.begin_upload(key, vid, mode)?.run(first, source).await
+    }
+
+    /// Stores content of less than a chunk in blobs, however small it is.
+    pub(crate) async fn upload_small(
+        self: &Arc<Self>,
+        key: RecordKey,
+        vid: Vid,
+        mode: Mode,
+        content: Bytes,
+    ) -> Result<Uploaded, Error> {
+        self.begin_upload(key, vid, mode)?.run(content, tokio::io::empty()).await
+    }
+
+    fn begin_upload(
+        self: &Arc<Self>,
+        key: RecordKey,
+        vid: Vid,
+        mode: Mode,
+    ) -> Result<Upload, Error> {
+        Ok(Upload {
             node: self.clone(),
             keys: self.vault()?.keys.clone(),
             key,
             vid,
             mode,
-            hold_until: Hlc::from_unix_ms(self.env.wall_ms() + hold),
+            hold_until: self.hold_until(),
             lag: Arc::default(),
             blobs: 0,
             bytes_stored: 0,
             copies: None,
             references: vec![Vec::new()],
-        };
-        upload.run(first, source).await
+        })
+    }
+
+    /// Until when references count that are made now and that no version names yet.
+    pub(crate) fn hold_until(&self) -> Hlc {
+        let hold = HOLD.as_millis().try_into().unwrap_or(u64::MAX);
+        Hlc::from_unix_ms(self.env.wall_ms().saturating_add(hold))
     }
 }
 

@@ -116,3 +116,51 @@ pub struct PeerView {
     /// Bytes it offers.
     pub capacity: u64,
 }
+
+/// Where a version stands in the history of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VersionState {
+    /// The one that is shown.
+    Current,
+    /// Waits for a decision beside the one shown.
+    Conflict,
+    /// Replaced, and still kept.
+    Old,
+    /// Says that the name was deleted.
+    Deleted,
+}
+
+/// One version in the history of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    /// The version's id.
+    pub version: String,
+    /// Where it stands.
+    pub state: VersionState,
+    /// File or directory; `None` for a deletion.
+    pub kind: Option<ListedKind>,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// When it was written, in milliseconds since 1970.
+    pub modified_ms: u64,
+    /// The certificate it was signed under: which node's key wrote it.
+    pub writer: String,
+}
+
+/// A name with several versions that nobody has chosen between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The whole path.
+    pub path: String,
+    /// The versions, the one that is shown first.
+    pub versions: Vec<Logged>,
+}
+
+/// A page of the names with conflicts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConflictPage {
+    /// In byte order of their paths.
+    pub conflicts: Vec<Conflict>,
+    /// What to go on after, when more may follow.
+    pub next: Option<String>,
+}

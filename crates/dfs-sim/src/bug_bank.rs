@@ -18,17 +18,23 @@ pub struct Finding {
     pub red: (u64, u64),
 }
 
-/// Runs seeds under each bug until one is red, at most `limit`, then `more` to see how often.
+/// Runs seeds under each of `bugs` until one is red, at most `limit`, then `more` to see how often.
 /// `tell` hears of each as soon as it is known.
 ///
 /// # Panics
 /// When a thread panics.
-pub fn explore(limit: u64, more: u64, threads: usize, tell: fn(&Finding)) -> Vec<Finding> {
+pub fn explore(
+    bugs: &[Bug],
+    limit: u64,
+    more: u64,
+    threads: usize,
+    tell: fn(&Finding),
+) -> Vec<Finding> {
     let next = AtomicUsize::new(0);
     let mut findings = std::thread::scope(|scope| {
         let worker = || {
             let mut found = Vec::new();
-            while let Some(bug) = Bug::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+            while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
                 set_bug(Some(*bug));
                 let finding = one(*bug, limit, more);
                 set_bug(None);

@@ -15,6 +15,7 @@ use crate::disk::CrashPolicy;
 use crate::fs::SimDisk;
 use crate::machine::{Process, WallClock};
 use crate::net::{Host, SimNet, peer_addr};
+use crate::options::Options;
 use crate::rng::Rng;
 use crate::trace::Trace;
 
@@ -28,6 +29,10 @@ pub struct Cluster {
     seed: u64,
     /// Blobs that nodes found bad on disks that nothing was done to.
     bad_blobs: u64,
+    /// Whether every node knows the first, and not the one before it.
+    star: bool,
+    /// How many zones they are spread over.
+    zones: usize,
 }
 
 struct Machine {
@@ -58,8 +63,9 @@ pub struct Handle {
 }
 
 impl Cluster {
-    /// Machines with empty disks. The last `keyless` ones have no vault key.
-    pub fn new(seed: u64, machines: usize, keyless: usize, net: SimNet, trace: Trace) -> Self {
+    /// Machines with empty disks.
+    pub fn new(options: &Options, net: SimNet, trace: Trace) -> Self {
+        let Options { seed, machines, keyless, grows, zones, .. } = *options;
         let rng = Rng::new(seed).fork(1);
         let machine = |host: Host| Machine {
             disk: SimDisk::new(host as u64, rng.fork(host as u64), trace.clone()),
@@ -70,7 +76,7 @@ impl Cluster {
             running: None,
         };
         let machines = (0..machines).map(machine).collect();
-        Self { net, trace: trace.clone(), machines, seed, bad_blobs: 0 }
+        Self { net, trace: trace.clone(), machines, seed, bad_blobs: 0, star: grows, zones }
     }
 
     /// How many machines there are.
@@ -120,6 +126,11 @@ impl Cluster {
         self.machines[host].damaged = true;
     }
 
+    /// Whether something was done to a machine's disk that may make a blob bad.
+    pub fn is_damaged(&self, host: Host) -> bool {
+        self.machines[host].damaged
+    }
+
     /// Blobs found bad on disks that nothing was done to: the store said it had what it had not.
     pub fn bad_blobs(&self) -> u64 {
         self.bad_blobs
@@ -157,15 +168,18 @@ impl Cluster {
         let config = Config {
             data_dir: PathBuf::from("/data"),
             listen: peer_addr(host),
-            // Each knows only the one before it.
             init: false,
-            bootstrap: match host.checked_sub(1) {
-                None => Vec::new(),
-                Some(before) => vec![peer_addr(before).to_string().parse().expect("an address")],
+            bootstrap: match host {
+                0 => Vec::new(),
+                // Each knows only the one before it, or all the first.
+                _ => {
+                    let known = if self.star { 0 } else { host - 1 };
+                    vec![peer_addr(known).to_string().parse().expect("an address")]
+                }
             },
             cluster_key: ClusterKey::from_bytes([1; 32]),
             vault: machine.vault.then(|| VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
-            zone: "z".to_owned(),
+            zone: format!("zone-{}", host % self.zones),
             capacity: None,
             build: "sim".to_owned(),
         };

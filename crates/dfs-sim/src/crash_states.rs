@@ -4,8 +4,6 @@
 //! policy the power fails there, once more at a random operation while the store recovers, and
 //! then everything acknowledged must be there. The same for each operation failing once.
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -13,18 +11,14 @@ use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, CertId, DirId, RecordKey, Tag, VaultId, Vid};
 use dfs_core::refs::RefRow;
 use dfs_core::version::{Kind, Record, Version};
-use dfs_env::{Env, MemoryNet};
 use dfs_store::blob::Blob;
-use dfs_store::data_dir::DataDir;
 use dfs_store::keys::VaultKey;
 use dfs_store::seal::Salt;
-use dfs_store::{Config, Store};
 
 use crate::disk::CrashPolicy;
 use crate::fs::{DiskFaults, EIO, EMFILE, ENOSPC, EROFS, SimDisk, SimFs};
-use crate::machine::Process;
-use crate::net::SimNet;
 use crate::rng::Rng;
+use crate::stopped;
 use crate::trace::Trace;
 
 /// How many states were looked at, and what was wrong with them.
@@ -144,7 +138,7 @@ fn trial(at: u64, mishap: Mishap) -> (u64, Result<u64, String>) {
                 let second = disk.ops() + rng.between(1, 80);
                 disk.set_faults(|faults| faults.cut_at = Some(second));
                 let fs = disk.boot();
-                let _ = open(&fs, &trace).await;
+                let _ = stopped::open(&fs, &trace).await;
                 fs.kill();
                 disk.set_faults(|faults| faults.cut_at = None);
                 disk.crash(*rng.pick(&CrashPolicy::ALL));
@@ -152,7 +146,7 @@ fn trial(at: u64, mishap: Mishap) -> (u64, Result<u64, String>) {
             // The process starts anew, and then the power fails: what it believed must be true.
             Mishap::Fail(_) | Mishap::FailSync => {
                 let fs = disk.boot();
-                let opened = open(&fs, &trace).await;
+                let opened = stopped::open(&fs, &trace).await;
                 if let Err(why) = opened {
                     return (operations, Err(format!("it does not start anew: {why}")));
                 }
@@ -173,19 +167,10 @@ fn mishap_label(mishap: Mishap) -> u64 {
     }
 }
 
-async fn open(fs: &SimFs, trace: &Trace) -> Result<Store, String> {
-    let net = SimNet::new(Rng::new(0), trace.clone(), Vec::new());
-    let process = Arc::new(Process::new(0, net, Arc::default(), fs.clone()));
-    let env = Env::simulated(1, fs.clone(), MemoryNet::default(), process);
-    let root = PathBuf::from("/data");
-    DataDir::open(&env, &root).map_err(|error| format!("{error:?}"))?;
-    Store::open(env, Config { root, capacity: None }).await.map_err(|error| format!("{error:?}"))
-}
-
 /// Blobs, records, versions that follow others, references, reads and small state, and what of it
 /// was acknowledged.
 async fn script(fs: &SimFs, trace: &Trace, kept: &mut Vec<Kept>) {
-    let Ok(store) = open(fs, trace).await else { return };
+    let Ok((_, store)) = stopped::open(fs, trace).await else { return };
     for number in 0..STEPS {
         let blob = blob(number);
         if store.put_blob(blob.id, blob.bytes.clone()).await.is_ok() {
@@ -210,7 +195,7 @@ async fn script(fs: &SimFs, trace: &Trace, kept: &mut Vec<Kept>) {
 }
 
 async fn verify(disk: &SimDisk, trace: &Trace, kept: &[Kept]) -> Result<(), String> {
-    let store = open(&disk.boot(), trace).await?;
+    let (_, store) = stopped::open(&disk.boot(), trace).await?;
     let state = store.state("step").await.map_err(|error| error.to_string())?;
     for kept in kept {
         match kept {

@@ -16,6 +16,7 @@ use crate::rng::Rng;
 #[allow(missing_docs, reason = "each is named by what it does, and described where it is applied")]
 pub enum Fault {
     Latency,
+    Uneven,
     Bandwidth,
     SlowReader,
     Stall,
@@ -56,8 +57,9 @@ pub enum Fault {
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::Latency,
+        Self::Uneven,
         Self::Bandwidth,
         Self::SlowReader,
         Self::Stall,
@@ -95,6 +97,19 @@ impl Fault {
         Self::ClockDrift,
         Self::ClockFrozen,
     ];
+
+    /// Whether it may make a copy of a blob bad.
+    pub fn damages_blobs(self) -> bool {
+        matches!(
+            self,
+            Self::BitRot
+                | Self::Truncated
+                | Self::Misdirected
+                | Self::SyncLies
+                | Self::PhantomWrite
+                | Self::ReadError
+        )
+    }
 }
 
 /// What ends a fault.
@@ -380,6 +395,7 @@ impl Injector {
                 link.delay = delay;
                 link.jitter = delay / 2;
             }),
+            Fault::Uneven => uneven_links(cluster, &mut self.rng),
             Fault::Bandwidth => everyone(&|link| link.rate = rate),
             Fault::SlowReader => net.set_link(other, host, |link| link.rate = rate / 20),
             Fault::Stall | Fault::NonTransitive => both(host, other, &|link| link.cut = true),
@@ -424,6 +440,19 @@ impl Injector {
         let (from, to) = if kind == Fault::Stall { (500, 6000) } else { (2000, 25_000) };
         self.until(from, to, End::Links);
     }
+}
+
+/// Gives each pair of machines a delay of its own, and some none.
+pub fn uneven_links(cluster: &Cluster, rng: &mut Rng) {
+    for a in 0..cluster.len() {
+        for b in a + 1..cluster.len() {
+            let slow = rng.between(1, 2000) / rng.between(1, 10);
+            let delay = Duration::from_millis(if rng.flip() { slow } else { 0 });
+            cluster.net.set_link(a, b, |link| link.delay = delay);
+            cluster.net.set_link(b, a, |link| link.delay = delay);
+        }
+    }
+    cluster.trace.fired("net: uneven latency");
 }
 
 /// How often nodes are looked after.

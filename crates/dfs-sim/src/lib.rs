@@ -7,12 +7,15 @@
 //! | [`options`] | what a seed stands for |
 //! | [`cluster`], [`machine`] | real nodes on machines that die, pause, and have clocks that are off |
 //! | [`net`], [`fs`], [`disk`] | links and disks, with everything that goes wrong with them |
-//! | [`faults`] | what goes wrong, when, and when it is over |
-//! | [`workload`], [`checker`] | clients, and whether what they saw is allowed |
+//! | [`faults`], [`growth`] | what goes wrong, when, and when it is over · nodes that come up under load |
+//! | [`workload`], [`racing`], [`checker`] | clients, some of which race under conditions, and whether what they saw is allowed |
+//! | [`audit`], [`stopped`] | what the disks of all replicas hold at rest · a store whose node does not run |
+//! | [`lineage`] | which version had seen which, and whether any was lost |
 //! | [`crash_states`] | every place where the power can fail in the life of a store |
-//! | [`trace`], [`rng`] | what happened, as a hash; the one source of chance |
+//! | [`trace`], [`log`], [`rng`] | what happened, as a hash; what nodes log; the one source of chance |
 #![allow(missing_debug_implementations, reason = "nobody prints a simulation")]
 
+pub mod audit;
 #[cfg(feature = "bug-bank")]
 pub mod bug_bank;
 pub mod checker;
@@ -21,10 +24,15 @@ pub mod crash_states;
 pub mod disk;
 pub mod faults;
 pub mod fs;
+pub mod growth;
+pub mod lineage;
+pub mod log;
 pub mod machine;
 pub mod net;
 pub mod options;
+pub mod racing;
 pub mod rng;
 pub mod run;
+pub mod stopped;
 pub mod trace;
 pub mod workload;

@@ -34,6 +34,10 @@ struct Args {
     #[cfg(feature = "bug-bank")]
     #[arg(long)]
     bug_bank: bool,
+    /// Of the seeded bugs, only the one with this name
+    #[cfg(feature = "bug-bank")]
+    #[arg(long, value_name = "NAME")]
+    bug: Option<String>,
     /// Seeds at once
     #[arg(long)]
     threads: Option<usize>,
@@ -43,7 +47,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     #[cfg(feature = "bug-bank")]
     if args.bug_bank {
-        return bug_bank(args.seeds, threads(&args));
+        return bug_bank(args.seeds, args.bug.as_deref(), threads(&args));
     }
     match (args.crash_states, args.seed) {
         (Some(stride), _) => crash_states(stride.max(1), threads(&args)),
@@ -76,12 +80,14 @@ const MORE: u64 = 5;
 
 /// One bug in the bank may go unnoticed for each ten.
 #[cfg(feature = "bug-bank")]
-fn bug_bank(limit: u64, threads: usize) -> ExitCode {
+fn bug_bank(limit: u64, name: Option<&str>, threads: usize) -> ExitCode {
     // A bug's panics are findings, not news.
     std::panic::set_hook(Box::new(|_| ()));
     println!("| bug | first red seed | red of the next {MORE} | what it said |");
     println!("| --- | --- | --- | --- |");
-    let findings = dfs_sim::bug_bank::explore(limit, MORE, threads, |finding| {
+    let named = |bug: &dfs_env::Bug| name.is_none_or(|name| format!("{bug:?}") == name);
+    let bugs: Vec<_> = dfs_env::Bug::ALL.into_iter().filter(named).collect();
+    let findings = dfs_sim::bug_bank::explore(&bugs, limit, MORE, threads, |finding| {
         let (seed, said) = match &finding.caught {
             Some((seed, said)) => (seed.to_string(), said.chars().take(60).collect()),
             None => ("none".to_owned(), String::new()),

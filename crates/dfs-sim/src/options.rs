@@ -20,6 +20,12 @@ pub struct Options {
     pub names: usize,
     /// Whether they ask for available mode.
     pub available: bool,
+    /// Whether others race for names under conditions.
+    pub races: bool,
+    /// How many zones the machines are spread over.
+    pub zones: usize,
+    /// Whether they begin when one node runs, and the others come up while they work.
+    pub grows: bool,
     /// How long they work.
     pub work: Duration,
     /// The longest pause between two operations of one client.
@@ -42,19 +48,47 @@ impl Options {
         let machines = 3 + rng.below(3) + if rng.per_mille(100) { rng.below(4) } else { 0 };
         let calm = rng.per_mille(50);
         let faults = Fault::ALL.iter().copied().filter(|_| !calm && rng.flip()).collect();
-        Self {
+        let mut options = Self {
             seed,
             machines,
             keyless: usize::from(rng.flip()),
             clients: 2 + rng.below(4),
             names: 3 + rng.below(8),
             available: rng.per_mille(200),
+            races: false,
+            zones: 1,
+            grows: false,
             work: Duration::from_secs(rng.between(40, 120)),
             think: Duration::from_millis(rng.between(50, 2000)),
             faults,
             between_faults: Duration::from_millis(rng.between(1500, 10_000)),
             fragile: rng.below(3),
             search_logs: rng.per_mille(100),
+        };
+        if rng.per_mille(300) {
+            options = options.growing(&mut rng);
         }
+        options.races = rng.flip();
+        options.zones = if rng.flip() { 3 } else { 1 };
+        options
+    }
+
+    /// The same for a cluster that grows: partitions move within seconds, so whatever may go wrong
+    /// meanwhile comes fast, a few kinds of it, and links differ. At first there is one copy, which
+    /// no disk may lose.
+    fn growing(mut self, rng: &mut Rng) -> Self {
+        self.grows = true;
+        self.available = false;
+        self.think = Duration::from_millis(rng.between(10, 300));
+        self.faults.retain(|fault| !fault.damages_blobs());
+        while self.faults.len() > KINDS_WHILE_GROWING {
+            self.faults.swap_remove(rng.below(self.faults.len()));
+        }
+        self.faults.extend([Fault::Uneven, Fault::Uneven, Fault::Pause]);
+        self.between_faults = Duration::from_millis(rng.between(300, 3000));
+        self
     }
 }
+
+/// Kinds of faults beside those that a growing cluster always has.
+const KINDS_WHILE_GROWING: usize = 4;

@@ -2,22 +2,24 @@
 //! compare again.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_server::Mode;
 use futures_util::future::join_all;
 use tokio::time::Instant;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::FormatTime;
 
+use crate::audit::audit;
 use crate::checker::{is_linearizable, zones_agree};
 use crate::cluster::{Cluster, Handle};
 use crate::faults::Injector;
 use crate::fs::{DiskFaults, contains};
+use crate::growth::Growth;
+use crate::lineage::Lineage;
+use crate::log::{Log, follow};
 use crate::net::SimNet;
 use crate::options::Options;
+use crate::racing::{Claims, RACING_CLIENTS, RACING_NAMES, is_raced, race, racing_name};
 use crate::rng::Rng;
 use crate::trace::Trace;
 use crate::workload::{History, client, get};
@@ -62,20 +64,12 @@ pub fn run(options: Options, keep: bool) -> Outcome {
         .build()
         .expect("a runtime of one thread");
     let log = Log::default();
-    let searched_log = log.clone();
-    let start = Arc::new(Mutex::new(None));
-    let _logging = (options.search_logs || keep).then(|| {
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::DEBUG)
-            .with_ansi(false)
-            .with_timer(SimTime(start))
-            .with_writer(move || searched_log.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
-    });
+    let lineage = Lineage::default();
+    let _logging = follow(&lineage, (options.search_logs || keep).then_some(&log));
     let (seed, machines) = (options.seed, options.machines);
-    let ended =
-        async { tokio::time::timeout(RUN_MAX, simulate(Arc::new(options), keep, log)).await };
+    let ended = async {
+        tokio::time::timeout(RUN_MAX, simulate(Arc::new(options), keep, log, lineage)).await
+    };
     runtime.block_on(ended).unwrap_or_else(|_| Outcome {
         seed,
         violations: vec![format!("the run does not end within {RUN_MAX:?} of its own time")],
@@ -92,13 +86,13 @@ pub fn run(options: Options, keep: bool) -> Outcome {
     })
 }
 
-async fn simulate(options: Arc<Options>, keep: bool, log: Log) -> Outcome {
+async fn simulate(options: Arc<Options>, keep: bool, log: Log, lineage: Lineage) -> Outcome {
     let begin = Instant::now();
     let trace = Trace::new(keep);
     let rng = Rng::new(options.seed);
     let needle = format!("CANARY{:010x}", rng.fork(5).draw() & 0xff_ffff_ffff).into_bytes();
     let net = SimNet::new(rng.fork(6), trace.clone(), needle.clone());
-    let cluster = Cluster::new(options.seed, options.machines, options.keyless, net, trace.clone());
+    let cluster = Cluster::new(&options, net, trace.clone());
     let cluster = Arc::new(tokio::sync::Mutex::new(cluster));
     let history = History::new(options.seed, needle.clone(), trace.clone());
 
@@ -110,11 +104,11 @@ async fn simulate(options: Arc<Options>, keep: bool, log: Log) -> Outcome {
         let mut cluster = cluster.lock().await;
         settle(&cluster, &options, &history, "after the faults").await;
         compare(&cluster, &options, &history).await;
-        for host in 0..options.machines {
-            if !cluster.stop(host, Duration::from_secs(10)).await {
-                history.violation(format!("node {host} does not stop within 10 s"));
-            }
-        }
+        // What that found bad is mended, and what uploads under way left behind comes to rest.
+        tokio::time::sleep(REST).await;
+        settle(&cluster, &options, &history, "after a rest").await;
+        stop(&mut cluster, &history).await;
+        audit(&cluster, &history, false).await;
         heal(&mut cluster, &history).await;
         settle(&cluster, &options, &history, "after a restart").await;
         compare(&cluster, &options, &history).await;
@@ -125,13 +119,16 @@ async fn simulate(options: Arc<Options>, keep: bool, log: Log) -> Outcome {
         if cluster.found_bad() > found_bad {
             history.violation("blobs that were found bad were not mended".to_owned());
         }
+        stop(&mut cluster, &history).await;
+        let records = audit(&cluster, &history, true).await;
+        for lost in lineage.lost(&records) {
+            history.violation(format!("acknowledged and seen by none, yet gone: {lost}"));
+        }
     }
-    let checked = if options.available { 0 } else { check_order(&history) };
+    let checked = check_order(&history, options.available);
     let mut cluster = cluster.lock().await;
+    stop(&mut cluster, &history).await;
     let searched = search(&cluster, &options, &history, &needle, &log);
-    for host in 0..options.machines {
-        cluster.stop(host, Duration::from_secs(10)).await;
-    }
     if cluster.bad_blobs() > 0 {
         let bad = cluster.bad_blobs();
         history.violation(format!("{bad} blobs were bad on disks that nothing was done to"));
@@ -152,18 +149,19 @@ async fn simulate(options: Arc<Options>, keep: bool, log: Log) -> Outcome {
     }
 }
 
-/// Starts the nodes in a random order.
+/// Starts the nodes in a random order; of a cluster that is to grow, the first alone.
 async fn form(cluster: &tokio::sync::Mutex<Cluster>, options: &Options) -> Result<(), String> {
     let mut rng = Rng::new(options.seed).fork(7);
-    let mut left: Vec<usize> = (0..options.machines).collect();
+    let machines = if options.grows { 1 } else { options.machines };
+    let all: Vec<usize> = (0..machines).collect();
+    let mut left = all.clone();
     let mut cluster = cluster.lock().await;
     while !left.is_empty() {
         let host = left.remove(rng.below(left.len()));
         cluster.start(host).await.map_err(|error| format!("node {host}: {error}"))?;
         tokio::time::sleep(Duration::from_millis(rng.between(1, 2000))).await;
     }
-    let all: Vec<usize> = (0..options.machines).collect();
-    cluster.settled(&all, options.machines, FORM_MAX).await
+    cluster.settled(&all, machines, FORM_MAX).await
 }
 
 async fn work(
@@ -176,11 +174,19 @@ async fn work(
         let (options, cluster, history) = (options.clone(), cluster.clone(), history.clone());
         tokio::spawn(client(number, options, cluster, history, end))
     });
-    let clients: Vec<_> = clients.collect();
-    let mut injector = Injector::new(options);
+    let racers = if options.races { RACING_CLIENTS } else { 0 };
+    let claims = Claims::default();
+    let racers = (0..racers).map(|number| {
+        let (options, cluster, history) = (options.clone(), cluster.clone(), history.clone());
+        tokio::spawn(race(number, options, cluster, history, claims.clone(), end))
+    });
+    let clients: Vec<_> = clients.chain(racers).collect();
+    let (mut injector, mut growth) = (Injector::new(options), Growth::new(options));
     while Instant::now() < end {
-        tokio::time::sleep_until(injector.due().min(end)).await;
+        let due = injector.due().min(growth.due().unwrap_or(end)).min(end);
+        tokio::time::sleep_until(due).await;
         let mut cluster = cluster.lock().await;
+        growth.act(&mut cluster).await;
         injector.act(&mut cluster).await;
         watch(&cluster, history);
     }
@@ -215,7 +221,7 @@ async fn heal(cluster: &mut Cluster, history: &History) {
         cluster.disk(host).set_faults(|faults| *faults = DiskFaults::default());
         cluster.clock(host).heal();
         if cluster.has_failed(host) {
-            cluster.stop(host, Duration::from_secs(10)).await;
+            cluster.stop(host, STOP_MAX).await;
         }
     }
     for host in 0..cluster.len() {
@@ -224,6 +230,15 @@ async fn heal(cluster: &mut Cluster, history: &History) {
         }
         if let Err(error) = cluster.start(host).await {
             history.violation(format!("node {host} does not come back: {error} ({error:?})"));
+        }
+    }
+}
+
+/// Stops every node that runs.
+async fn stop(cluster: &mut Cluster, history: &History) {
+    for host in 0..cluster.len() {
+        if !cluster.stop(host, STOP_MAX).await {
+            history.violation(format!("node {host} does not stop within {STOP_MAX:?}"));
         }
     }
 }
@@ -242,8 +257,10 @@ async fn compare(cluster: &Cluster, options: &Options, history: &History) {
         .filter(|host| cluster.has_vault(*host))
         .filter_map(|host| cluster.handle(host))
         .collect();
-    for number in 0..options.names {
-        let name = history.name(number);
+    let names = (0..options.names).map(|number| (history.name(number), mode));
+    let raced = if options.races { RACING_NAMES } else { 0 };
+    let raced = (0..raced).map(|number| (racing_name(history, number), Mode::Quorum));
+    for (number, (name, mode)) in names.chain(raced).enumerate() {
         let mut seen = Vec::new();
         for handle in &handles {
             match get(handle, history, &name, mode).await {
@@ -258,10 +275,14 @@ async fn compare(cluster: &Cluster, options: &Options, history: &History) {
     }
 }
 
-/// Whether each name's history has an order; says how many operations were looked at.
-fn check_order(history: &History) -> u64 {
+/// Whether each name's history has an order; says how many operations were looked at. In available
+/// mode only names that are written under conditions have one.
+fn check_order(history: &History, available: bool) -> u64 {
     let mut checked = 0;
     for (name, operations) in history.operations() {
+        if available && !is_raced(&name) {
+            continue;
+        }
         let zones = zones_agree(&operations);
         let search = is_linearizable(&operations);
         if let (Some(zones), Some(search)) = (zones, search)
@@ -310,42 +331,15 @@ fn search(
     looked
 }
 
-/// The simulator's clock, for logs: seconds since the first line.
-struct SimTime(Arc<Mutex<Option<Instant>>>);
-
-impl FormatTime for SimTime {
-    fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
-        let mut start = self.0.lock().map_err(|_| std::fmt::Error)?;
-        let start = *start.get_or_insert_with(Instant::now);
-        write!(out, "{:9.3}", start.elapsed().as_secs_f64())
-    }
-}
-
-/// Everything logged.
-#[derive(Debug, Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.0.lock().expect("no holder of this lock panics")
-    }
-}
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// A cluster forms in seconds.
 const FORM_MAX: Duration = Duration::from_secs(120);
 /// Redial, comparison and repair wait at most a minute or so between attempts.
 const SETTLE_MAX: Duration = Duration::from_secs(400);
+/// An upload ends within two minutes, and a missing blob is looked for after twice as long at most
+/// by then.
+const REST: Duration = Duration::from_secs(150);
+/// A node finishes what is under way, or gives it up.
+const STOP_MAX: Duration = Duration::from_secs(10);
 /// A run takes some minutes of its own time, and some more when it does not settle.
 const RUN_MAX: Duration = Duration::from_secs(7200);
 /// More tasks than any node needs for a few clients.

@@ -54,7 +54,8 @@ impl History {
         self.0.lock().expect("no holder of this lock panics")
     }
 
-    fn now(&self) -> u64 {
+    /// The time of the simulator, in nanoseconds since the beginning.
+    pub fn now(&self) -> u64 {
         let inner = self.inner();
         u64::try_from(inner.start.elapsed().as_nanos()).unwrap_or(u64::MAX) + 1
     }
@@ -74,6 +75,11 @@ impl History {
     /// Writes and deletes that were acknowledged.
     pub fn acknowledged(&self) -> u64 {
         self.inner().acknowledged
+    }
+
+    /// Counts a write that was acknowledged.
+    pub fn acknowledge(&self) {
+        self.inner().acknowledged += 1;
     }
 
     /// How often each kind of error was answered.
@@ -96,7 +102,7 @@ impl History {
     }
 
     /// A new content: the needle, the number of the write, and bytes that follow from both.
-    fn new_content(&self, len: usize) -> (u64, Vec<u8>) {
+    pub fn new_content(&self, len: usize) -> (u64, Vec<u8>) {
         let mut inner = self.inner();
         inner.written.push(len);
         let id = inner.written.len() as u64;
@@ -112,7 +118,8 @@ impl History {
         (inner.content(id, len) == bytes).then_some(id)
     }
 
-    fn note(&self, name: &str, operation: Operation) {
+    /// Notes an operation.
+    pub fn note(&self, name: &str, operation: Operation) {
         let mut inner = self.inner();
         let numbers = match operation.action {
             Action::Write(value) => [1, value.unwrap_or(0), u64::from(operation.end.is_some())],
@@ -123,7 +130,8 @@ impl History {
         inner.operations.entry(name.to_owned()).or_default().push(operation);
     }
 
-    fn note_error(&self, error: &Error) {
+    /// Counts what a client was told.
+    pub fn note_error(&self, error: &Error) {
         let kind = format!("{error:?}");
         let kind = kind.split(['(', ' ']).next().unwrap_or_default().to_owned();
         let mut inner = self.inner();
@@ -190,7 +198,7 @@ fn size(rng: &mut Rng) -> usize {
 }
 
 /// Waits for an operation, unless its node dies or it takes for ever: then nobody knows.
-async fn outcome<T>(
+pub async fn outcome<T>(
     handle: &Handle,
     history: &History,
     operation: impl Future<Output = Result<T, Error>>,
@@ -214,7 +222,7 @@ async fn put(handle: &Handle, history: &History, name: &str, len: usize, mode: M
     let done = outcome(handle, history, handle.client.store(&path, &content[..], mode)).await;
     let end = match done {
         Some(Ok(_)) => {
-            history.inner().acknowledged += 1;
+            history.acknowledge();
             Some(history.now())
         }
         Some(Err(error)) => {
@@ -232,7 +240,7 @@ async fn remove(handle: &Handle, history: &History, name: &str, mode: Mode) {
     let done = outcome(handle, history, handle.client.remove(&path, mode)).await;
     let (end, action) = match done {
         Some(Ok(())) => {
-            history.inner().acknowledged += 1;
+            history.acknowledge();
             (Some(history.now()), Action::Write(None))
         }
         Some(Err(Error::NotFound(_))) => (Some(history.now()), Action::Read(None)),

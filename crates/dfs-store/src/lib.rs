@@ -28,12 +28,14 @@ pub mod error;
 pub mod fuzzing;
 pub mod keyfile;
 pub mod keys;
+mod layout;
 pub mod manifest;
 mod meta;
 pub mod path;
 pub mod seal;
 mod space;
 pub mod store;
+mod strays;
 
 pub use error::{OpenStoreError, ReadError, WriteError};
 pub use store::{Config, Store};

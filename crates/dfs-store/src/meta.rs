@@ -157,32 +157,33 @@ impl MetaTx {
         key: &RecordKey,
         theirs: &Record,
     ) -> MetaResult<Result<bool, Unmergeable>> {
+        let changed = self.change_record(key, |ours| joined(ours, theirs))?;
+        Ok(changed.map(|(_, changed)| changed))
+    }
+
+    /// Puts what `change` makes of a record in its place; gives it, and whether it is another.
+    pub(crate) fn change_record(
+        &mut self,
+        key: &RecordKey,
+        change: impl FnOnce(&Record) -> Record,
+    ) -> MetaResult<Result<(Record, bool), Unmergeable>> {
         let row = record_row(key);
         let ours = match self.get(RECORDS, &row)?.map(decode_record) {
             Some(Ok(ours)) => ours,
             Some(Err(_)) => return Ok(Err(Unmergeable::Damaged)),
             None => Record::default(),
         };
-        let mut merged = merge(&ours, theirs);
-        if bug(Bug::MergeKeepsNewestOnly)
-            && let Some(winner) = merged.winner()
-        {
-            merged = Record::of(winner.clone());
+        let changed = change(&ours);
+        if changed == ours {
+            return Ok(Ok((ours, false)));
         }
-        if bug(Bug::MergeKeepsEverything) {
-            let all = ours.heads().chain(theirs.heads());
-            merged = Record::of_all(all.cloned());
-        }
-        if merged == ours {
-            return Ok(Ok(false));
-        }
-        if !merged.is_bounded() {
+        if !changed.is_bounded() {
             return Ok(Err(Unmergeable::TooLarge));
         }
-        self.set(RECORDS, &row, &merged.to_canonical())?;
+        self.set(RECORDS, &row, &changed.to_canonical())?;
         let old = (!ours.is_empty()).then(|| record_item(key, &ours));
-        self.change_root(Table::Records, &row, old, record_item(key, &merged))?;
-        Ok(Ok(true))
+        self.change_root(Table::Records, &row, old, record_item(key, &changed))?;
+        Ok(Ok((changed, true)))
     }
 
     /// Joins a row with what is held; says whether anything changed.
@@ -202,7 +203,7 @@ impl MetaTx {
     }
 
     fn change_root(
-        &self,
+        &mut self,
         table: Table,
         row: &[u8],
         old: Option<[u8; 32]>,
@@ -217,9 +218,47 @@ impl MetaTx {
             root.subtract(&old);
         }
         root.add(&new);
+        self.set_root(&key, &root)
+    }
+
+    fn set_root(&mut self, key: &[u8], root: &Root) -> MetaResult<()> {
         let mut value = root.sum.to_vec();
         value.extend_from_slice(&root.count.to_le_bytes());
-        self.set(SUMS, &key, &value)
+        self.set(SUMS, key, &value)
+    }
+
+    /// Takes a record out if its state has this hash; says whether it had.
+    pub(crate) fn remove_record(&mut self, key: &RecordKey, hash: &[u8; 32]) -> MetaResult<bool> {
+        let row = record_row(key);
+        let Some(Ok(held)) = self.get(RECORDS, &row)?.map(decode_record) else { return Ok(false) };
+        if held.state_hash() != *hash {
+            return Ok(false);
+        }
+        self.remove(Table::Records, &row, &record_item(key, &held))?;
+        Ok(true)
+    }
+
+    /// Takes a reference row out if it is still this one; says whether it was.
+    pub(crate) fn remove_ref(&mut self, row: &RefRow) -> MetaResult<bool> {
+        let key = ref_row(&row.blob, &row.vid);
+        let Some(Ok(held)) = self.get(REFS, &key)?.map(decode_ref) else { return Ok(false) };
+        if held != *row {
+            return Ok(false);
+        }
+        self.remove(Table::Refs, &key, &held.state_hash())?;
+        Ok(true)
+    }
+
+    fn remove(&mut self, table: Table, row: &[u8], hash: &[u8; 32]) -> MetaResult<()> {
+        let rows = match table {
+            Table::Records => RECORDS,
+            Table::Refs => REFS,
+        };
+        self.inner.open_table(rows)?.remove(row)?;
+        let key = root_key(table, partition_of_row(row));
+        let mut root = self.get(SUMS, &key)?.map(|bytes| decode_root(&bytes)).unwrap_or_default();
+        root.subtract(hash);
+        self.set_root(&key, &root)
     }
 
     /// Puts bytes that are no record where one should be.
@@ -251,6 +290,15 @@ impl MetaTx {
 
     pub(crate) fn set_state(&mut self, key: &str, value: &[u8]) -> MetaResult<()> {
         self.set(STATE, key.as_bytes(), value)
+    }
+
+    pub(crate) fn state(&self, key: &str) -> MetaResult<Option<Vec<u8>>> {
+        self.get(STATE, key.as_bytes())
+    }
+
+    pub(crate) fn remove_state(&mut self, key: &str) -> MetaResult<()> {
+        self.inner.open_table(STATE)?.remove(key.as_bytes())?;
+        Ok(())
     }
 }
 
@@ -377,9 +425,28 @@ impl MetaReader {
         self.get(CERTS, id)
     }
 
+    /// Small values whose keys are from `from`, included, to `to`, left out.
+    pub(crate) fn states(&self, from: &str, to: &str, limit: usize) -> MetaResult<Vec<Vec<u8>>> {
+        let (from, to) = (from.as_bytes(), Some(to.as_bytes()));
+        self.range(STATE, from, to, limit, |_, value| Ok(value))
+    }
+
     pub(crate) fn state(&self, key: &str) -> MetaResult<Option<Vec<u8>>> {
         self.get(STATE, key.as_bytes())
     }
+}
+
+fn joined(ours: &Record, theirs: &Record) -> Record {
+    let merged = merge(ours, theirs);
+    if bug(Bug::MergeKeepsNewestOnly)
+        && let Some(winner) = merged.winner()
+    {
+        return Record::of(winner.clone());
+    }
+    if bug(Bug::MergeKeepsEverything) {
+        return Record::of_all(ours.heads().chain(theirs.heads()).cloned());
+    }
+    merged
 }
 
 /// The row key of a record: location, vault, directory, tag.

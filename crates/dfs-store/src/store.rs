@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use dfs_core::codec::Canonical;
-use dfs_core::epoch::{EpochCert, EpochState};
 use dfs_core::id::{BlobId, CertId, DirId, Partition, PartitionBits, RecordKey, VaultId};
 use dfs_core::refs::RefRow;
 use dfs_core::sync::{Root, Table};
@@ -292,6 +291,20 @@ impl Store {
         }
     }
 
+    /// Puts what `change` makes of a record in its place, and gives it. Durable on return.
+    ///
+    /// # Errors
+    /// [`WriteError`]; it is as it was then.
+    pub async fn change_record(
+        &self,
+        key: RecordKey,
+        change: impl FnOnce(&Record) -> Record + Send + 'static,
+    ) -> Result<Record, WriteError> {
+        self.admit_record()?;
+        let changed = self.commit(move |tx| tx.change_record(&key, change)).await?;
+        Ok(changed.map(|(record, _)| record)?)
+    }
+
     /// Joins reference rows with those held, and says for each whether its blob is held. Durable
     /// on return: from then on the blob will not be collected.
     ///
@@ -411,45 +424,6 @@ impl Store {
         self.commit(move |tx| tx.set_cert(id.as_bytes(), &bytes)).await
     }
 
-    /// The newest epoch known here, with the proof that it was decided.
-    ///
-    /// # Errors
-    /// [`ReadError`] when the index cannot be read or holds something else.
-    pub async fn epoch(&self) -> Result<Option<(EpochState, EpochCert)>, ReadError> {
-        let read = |meta: &MetaReader| {
-            let (Some(state), Some(cert)) = (meta.state(EPOCH_STATE)?, meta.state(EPOCH_CERT)?)
-            else {
-                return Ok(None);
-            };
-            let damaged = |_| redb::Error::Corrupted("the epoch does not decode".to_owned());
-            let state = EpochState::from_canonical(state).map_err(damaged)?;
-            Ok(Some((state, EpochCert::from_canonical(cert).map_err(damaged)?)))
-        };
-        self.read(read).await
-    }
-
-    /// The certificate of one epoch, if kept here.
-    ///
-    /// # Errors
-    /// [`ReadError`] when the index cannot be read.
-    pub async fn epoch_cert(&self, epoch: u64) -> Result<Option<Vec<u8>>, ReadError> {
-        self.read(move |meta| meta.state(&epoch_key(epoch))).await
-    }
-
-    /// Makes an epoch durable. From then on this node speaks for no older one.
-    ///
-    /// # Errors
-    /// [`WriteError`] when it could not be stored.
-    pub async fn put_epoch(&self, state: &EpochState, cert: &EpochCert) -> Result<(), WriteError> {
-        let (epoch, state, cert) = (state.epoch, state.to_canonical(), cert.to_canonical());
-        let work = move |tx: &mut MetaTx| {
-            tx.set_state(&epoch_key(epoch), &cert)?;
-            tx.set_state(EPOCH_CERT, &cert)?;
-            tx.set_state(EPOCH_STATE, &state)
-        };
-        self.commit(work).await
-    }
-
     /// A small value kept under a name.
     ///
     /// # Errors
@@ -466,7 +440,7 @@ impl Store {
         self.commit(move |tx| tx.set_state(key, &value)).await
     }
 
-    async fn read<T: Send + 'static>(
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&MetaReader) -> MetaResult<T> + Send + 'static,
     ) -> Result<T, ReadError> {
@@ -475,7 +449,7 @@ impl Store {
         self.0.env.offload(read).await.map_err(|error| ReadError::Index(Arc::new(error)))
     }
 
-    async fn commit<T: Send + 'static>(
+    pub(crate) async fn commit<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut MetaTx) -> MetaResult<T> + Send + 'static,
     ) -> Result<T, WriteError> {
@@ -577,12 +551,6 @@ fn commit_batch(meta: &Meta, jobs: Vec<Job>) -> (Vec<Completion>, MetaResult<()>
     (completions, result)
 }
 
-fn epoch_key(epoch: u64) -> String {
-    format!("epoch/{epoch:020}")
-}
-
-const EPOCH_STATE: &str = "epoch-state";
-const EPOCH_CERT: &str = "epoch-cert";
 /// Says that the index was complete once.
 const INDEX_MADE: &str = "index-made";
 /// Changes that wait for a commit; beyond it callers wait to be taken in.

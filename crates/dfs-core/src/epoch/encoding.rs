@@ -1,12 +1,13 @@
 //! The canonical encoding of the types above.
 
 use super::{
-    Ballot, EpochCert, EpochOp, EpochProposal, EpochState, FORMER_MAX, MEMBERS_MAX, Member,
-    MemberIdx, MemberState, Row, Stage, VOTERS_MAX, Vote,
+    EpochCert, EpochOp, EpochProposal, EpochState, FORMER_MAX, MEMBERS_MAX, Member, MemberIdx,
+    MemberState, Row, Stage, VOTERS_MAX, Vote,
 };
 use crate::codec::{Canonical, DecodeError, Reader, Writer};
 use crate::id::{ClusterId, NodeId, PartitionBits};
 use crate::member::TEXT_BYTES_MAX;
+use crate::paxos::Ballot;
 
 const STATE_FORMAT: u8 = 1;
 const CERT_FORMAT: u8 = 1;
@@ -168,6 +169,12 @@ impl Canonical for EpochOp {
                 node.encode(out);
                 state.encode(out);
             }
+            Self::UpdateMember { node, zone, capacity } => {
+                out.u8(8);
+                node.encode(out);
+                out.bytes(zone.as_bytes());
+                out.u64(*capacity);
+            }
         }
     }
 
@@ -180,19 +187,13 @@ impl Canonical for EpochOp {
             5 => Self::Done(input.u16()?),
             6 => Self::Abort(input.u16()?),
             7 => Self::SetState(NodeId::decode(input)?, MemberState::decode(input)?),
+            8 => Self::UpdateMember {
+                node: NodeId::decode(input)?,
+                zone: input.string("zone", TEXT_BYTES_MAX)?,
+                capacity: input.u64()?,
+            },
             _ => return Err(DecodeError::Invalid("epoch op")),
         })
-    }
-}
-
-impl Canonical for Ballot {
-    fn encode(&self, out: &mut Writer) {
-        out.u32(self.round);
-        self.node.encode(out);
-    }
-
-    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(Self { round: input.u32()?, node: NodeId::decode(input)? })
     }
 }
 

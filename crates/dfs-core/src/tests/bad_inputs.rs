@@ -48,12 +48,8 @@ fn versions() {
 
 #[test]
 fn records() {
-    let covers = [
-        "UnknownVersion(0)",
-        "Invalid(\"heads\")",
-        "Invalid(\"conditional state\")",
-        "TooLong(\"heads\")",
-    ];
+    let covers =
+        ["UnknownVersion(0)", "Invalid(\"heads\")", "Invalid(\"register\")", "TooLong(\"heads\")"];
     check(corpus!("record"), &covers, valid, decodes::<Record>);
 }
 

@@ -12,6 +12,7 @@ use crate::steward::{ABORT_AFTER, Facts, Joiner, LAGGARD_MAX, plan};
 #[derive(Default)]
 struct World {
     down: BTreeMap<NodeId, Duration>,
+    offers: BTreeMap<NodeId, (String, u64)>,
     durable: BTreeMap<NodeId, u64>,
     synced: BTreeSet<(NodeId, u64)>,
     bodies: RefCell<BTreeSet<(NodeId, u64)>>,
@@ -24,6 +25,14 @@ impl Facts for World {
 
     fn durable_epoch(&self, node: &NodeId) -> u64 {
         self.durable.get(node).copied().unwrap_or(0)
+    }
+
+    fn offer(&self, node: &NodeId) -> Option<(String, u64)> {
+        self.offers.get(node).cloned()
+    }
+
+    fn used(&self, _node: &NodeId) -> u64 {
+        0
     }
 
     fn synced(&self, node: &NodeId, _partition: Partition, prepare_epoch: u64) -> bool {
@@ -113,21 +122,62 @@ fn a_newcomer_that_dies_early_is_given_up_and_taken_again() {
 
 #[test]
 fn a_reachable_laggard_holds_up_a_switch_only_so_long() {
-    let state = apply(&two_members(), vec![EpochOp::AddMember(member(3, 2))]);
+    let state = with_voters(&apply(&two_members(), vec![EpochOp::AddMember(member(3, 2))]));
     let state = apply(&state, plan(&state, &[], Duration::ZERO, &World::default()));
-    assert_eq!(state.rows[0].next, [0, 1, 2]);
+    assert_eq!(state.rows[0].next.len(), 3);
     let synced = [(node(1), state.epoch), (node(2), state.epoch)].into();
     let world = World { synced, ..World::default() };
     assert!(plan(&state, &[], Duration::ZERO, &world).is_empty());
     assert!(!plan(&state, &[], LAGGARD_MAX, &world).is_empty());
 }
 
+/// The state after the epoch that names the voters.
+fn with_voters(state: &EpochState) -> EpochState {
+    let ops = plan(state, &[], Duration::ZERO, &World::default());
+    assert!(matches!(ops[..], [EpochOp::SetVoters(_)]));
+    apply(state, ops)
+}
+
+/// The state after all moves under way have been carried through.
+fn moved(state: &EpochState) -> EpochState {
+    let moving = (0..=Partition::MAX).zip(&state.rows).filter(|(_, row)| !row.next.is_empty());
+    let moving: Vec<_> = moving.map(|(partition, _)| partition).collect();
+    let switched = apply(state, moving.iter().map(|p| EpochOp::Switch(*p)).collect());
+    apply(&switched, moving.iter().map(|p| EpochOp::Done(*p)).collect())
+}
+
 #[test]
-fn a_fourth_member_holds_nothing_yet() {
+fn a_fourth_member_takes_its_share() {
     let mut state = genesis().0;
     for (of, idx) in [(2, 1), (3, 2), (4, 3)] {
         state = apply(&state, vec![EpochOp::AddMember(member(of, idx))]);
     }
-    let state = apply(&state, plan(&state, &[], Duration::ZERO, &World::default()));
-    assert!(state.rows.iter().all(|row| row.next == [0, 1, 2]));
+    let state = with_voters(&state);
+    assert_eq!(state.voters.len(), 3);
+    let world = World::default();
+    let state = moved(&apply(&state, plan(&state, &[], Duration::ZERO, &world)));
+    assert!(state.rows.iter().all(|row| row.current.len() == 3), "copies come first");
+    let state = moved(&apply(&state, plan(&state, &[], Duration::ZERO, &world)));
+    assert_eq!(plan(&state, &[], Duration::ZERO, &world), []);
+    for idx in 0..4 {
+        let held = state.rows.iter().filter(|row| row.current.contains(&idx)).count();
+        assert!((740..=800).contains(&held), "member {idx} is to hold {held} of 1,024 partitions");
+    }
+}
+
+#[test]
+fn a_member_takes_its_new_zone_at_once_and_its_new_capacity_later() {
+    let state = two_members();
+    let mut world = World::default();
+    world.offers.insert(node(2), ("elsewhere".to_owned(), 1000));
+    let update =
+        |capacity| EpochOp::UpdateMember { node: node(2), zone: "elsewhere".to_owned(), capacity };
+    assert!(plan(&state, &[], Duration::ZERO, &world).contains(&update(1)));
+    let moved = apply(&state, vec![update(1)]);
+    assert_eq!(moved.members[1].zone, "elsewhere");
+    let updates = |ops: Vec<EpochOp>| ops.contains(&update(1000));
+    assert!(!updates(plan(&moved, &[], Duration::ZERO, &world)));
+    assert!(updates(plan(&moved, &[], Duration::from_secs(600), &world)));
+    world.down.insert(node(2), Duration::ZERO);
+    assert!(!updates(plan(&moved, &[], Duration::from_secs(600), &world)));
 }

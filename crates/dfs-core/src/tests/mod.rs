@@ -1,18 +1,27 @@
 //! Tables and properties, by subject.
 
+mod assign;
 mod bad_inputs;
 mod codec;
+mod conditional;
 mod conn;
 #[path = "../../../../corpus/reader.rs"]
 mod corpus;
 mod epoch;
+mod epoch_chain;
 mod forming;
 mod fuzz_inputs;
 mod growth;
 mod liveness;
 mod member;
 mod names;
+mod paxos;
+mod purge;
+mod random;
+mod retention;
 mod samples;
+mod transition;
 mod version_set;
 mod versions;
+mod voters;
 mod writer;

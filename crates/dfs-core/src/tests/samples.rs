@@ -23,7 +23,8 @@ use crate::writer::WriterCert;
 pub(super) fn valid(name: &str) -> Vec<u8> {
     match name {
         "version" => signed(Kind::Live).to_canonical(),
-        "dead" => signed(Kind::Dead).to_canonical(),
+        "dead" => dead().to_canonical(),
+        "dead-kept" => signed(Kind::Dead).to_canonical(),
         "version-at-limits" => version_at_limits().to_canonical(),
         "record" => record(2).to_canonical(),
         "record-at-limits" => record(HEADS_MAX).to_canonical(),
@@ -67,20 +68,28 @@ fn retained() -> Retained {
 
 /// Two actors in the context, one earlier version, six sealed bytes; 283 bytes in all.
 fn signed(kind: Kind) -> Version {
-    let mut version = Version {
+    sign(Version {
         vid: Vid::new([9; 16]),
         actor: 7,
         hlc: Hlc(8),
         context: BTreeMap::from([(5, Hlc(6)), (7, Hlc(7))]),
         kind,
-        sealed: if kind == Kind::Live { b"sealed".to_vec().into() } else { Vec::new().into() },
+        sealed: b"sealed".to_vec().into(),
         refs_root: Some(BlobId::new([0xcc; 32])),
         chunks: 2,
         bytes_stored: 3,
         retained: vec![retained()],
         writer: cert().id(),
         signature: [0; 64],
-    };
+    })
+}
+
+/// A tombstone of a name that had no version worth keeping.
+fn dead() -> Version {
+    sign(Version { sealed: Vec::new().into(), retained: Vec::new(), ..signed(Kind::Dead) })
+}
+
+fn sign(mut version: Version) -> Version {
     version.signature = key(2).sign(&version.signed_bytes(&record_key())).to_bytes();
     version
 }

@@ -1,13 +1,15 @@
 //! Random schedules of reads, writes, merges, restarts and clock jumps on three replicas: no
-//! acknowledged version is lost unless someone read it and went on; merging is a lattice. The
-//! weakened rules at the end must fail, or the schedules would prove nothing.
+//! acknowledged version is lost unless someone read it and went on; what a record has seen can be
+//! told from its heads; merging is a lattice. The weakened rules at the end must fail, or the
+//! schedules would prove nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::random::Random;
 use super::versions::version;
 use crate::hlc::Hlc;
 use crate::id::Vid;
-use crate::version::{Kind, Place, Record, merge, place_after};
+use crate::version::{Actor, Kind, Place, Record, merge, place_after};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Rule {
@@ -16,47 +18,42 @@ enum Rule {
     SameActorInAvailable,
     /// A lifted stamp keeps the actor of its process.
     LiftedSameActor,
+    /// A process keeps its actor after a write that fewer than a majority took.
+    ActorNotRenewed,
     /// Replicas take a write instead of merging it.
     Overwrite,
 }
 
-/// SplitMix64 (Steele et al. 2014): the same schedule for the same seed, for ever.
-struct Random(u64);
+/// A replica's record, and everything that it or any record merged into it had ever seen.
+#[derive(Clone, Default)]
+struct State {
+    record: Record,
+    seen: BTreeMap<Actor, Hlc>,
+}
 
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % n
-    }
-
-    fn index(&mut self, n: usize) -> usize {
-        usize::try_from(self.below(n as u64)).unwrap()
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
+impl State {
+    fn merge(&self, other: &Self) -> Self {
+        let mut seen = self.seen.clone();
+        for (actor, hlc) in &other.seen {
+            let known = seen.entry(*actor).or_default();
+            *known = (*known).max(*hlc);
+        }
+        Self { record: merge(&self.record, &other.record), seen }
     }
 }
 
 struct World {
     random: Random,
     rule: Rule,
-    replicas: Vec<Record>,
-    actors: Vec<u64>,
+    replicas: Vec<State>,
+    actors: Vec<Actor>,
     clocks: Vec<u64>,
-    next_actor: u64,
+    next_actor: Actor,
     next_vid: u8,
     /// What each version's writer had seen, and what those had seen.
     truth: BTreeMap<Vid, BTreeSet<Vid>>,
     acked: BTreeSet<Vid>,
-    states: Vec<Record>,
+    states: Vec<State>,
 }
 
 impl World {
@@ -66,7 +63,7 @@ impl World {
         Self {
             random,
             rule,
-            replicas: vec![Record::default(); 3],
+            replicas: vec![State::default(); 3],
             actors: vec![1, 2, 3],
             clocks,
             next_actor: 100,
@@ -77,7 +74,7 @@ impl World {
         }
     }
 
-    fn fresh(&mut self) -> u64 {
+    fn fresh(&mut self) -> Actor {
         self.next_actor += 1;
         self.next_actor
     }
@@ -87,7 +84,7 @@ impl World {
             0..55 => self.write(),
             55..70 => {
                 let (a, b) = (self.random.index(3), self.random.index(3));
-                let both = merge(&self.replicas[a], &self.replicas[b]);
+                let both = self.replicas[a].merge(&self.replicas[b]);
                 self.replicas[a] = both.clone();
                 self.replicas[b] = both;
             }
@@ -105,55 +102,72 @@ impl World {
 
     fn write(&mut self) {
         let k = self.random.index(3);
-        let mut reach: Vec<usize> = (0..3).filter(|_| self.random.chance(70)).collect();
+        let reach: Vec<usize> = (0..3).filter(|_| self.random.chance(70)).collect();
         let quorum = reach.len() >= 2;
         if reach.is_empty() || (!quorum && self.random.chance(30)) {
             return;
         }
-        let read_from: Vec<usize> =
-            reach.iter().copied().take(if quorum { 2 } else { 1 }).collect();
-        let read = read_from.iter().fold(Record::default(), |r, at| merge(&r, &self.replicas[*at]));
+        // Available mode is content with one copy, also where a quorum could be read.
+        let available = !quorum || self.random.chance(30);
+        let read_from = self.random.sample(&reach, if quorum { 2 } else { 1 });
+        let read = read_from.iter().fold(State::default(), |r, at| r.merge(&self.replicas[*at]));
         if quorum {
             for at in read_from {
-                self.replicas[at] = merge(&self.replicas[at], &read);
+                self.replicas[at] = self.replicas[at].merge(&read);
             }
         }
+        let place = self.place(k, &read.record, quorum);
+        let (vid, written) = self.version(&read, place);
+        let took: Vec<usize> = reach.into_iter().filter(|_| self.random.chance(90)).collect();
+        for at in &took {
+            self.replicas[*at] = match self.rule {
+                Rule::Overwrite => written.clone(),
+                _ => self.replicas[*at].merge(&written),
+            };
+        }
+        if took.len() >= 2 || (available && !took.is_empty()) {
+            self.acked.insert(vid);
+            if took.len() < 2 && self.rule != Rule::ActorNotRenewed {
+                self.actors[k] = self.fresh();
+            }
+        }
+        self.states.push(written);
+    }
+
+    fn place(&mut self, k: usize, read: &Record, quorum: bool) -> Place {
         self.clocks[k] += 1;
         let tick = Hlc(self.clocks[k]);
         if self.random.chance(10) {
             self.clocks[k] += self.random.below(40);
         }
         let fresh = self.fresh();
-        let mut place = place_after(&read, tick, self.actors[k], fresh, quorum);
+        let mut place = place_after(read, tick, self.actors[k], fresh, quorum);
         let lifted = place.hlc != tick;
         match self.rule {
             Rule::SameActorInAvailable if !quorum => place.actor = self.actors[k],
             Rule::LiftedSameActor if lifted && quorum => place.actor = self.actors[k],
             _ => {}
         }
+        place
+    }
+
+    /// A version at this place, and what its writer has seen.
+    fn version(&mut self, read: &State, place: Place) -> (Vid, State) {
         self.next_vid += 1;
-        let written = Record::of(version(self.next_vid, place, Kind::Live));
         let vid = Vid::new([self.next_vid; 16]);
-        let mut seen: BTreeSet<Vid> = read.heads().map(|head| head.vid).collect();
-        for head in read.heads() {
-            seen.extend(self.truth[&head.vid].clone());
+        let mut covered: BTreeSet<Vid> = read.record.heads().map(|head| head.vid).collect();
+        for head in read.record.heads() {
+            covered.extend(self.truth[&head.vid].clone());
         }
-        self.truth.insert(vid, seen);
-        reach.retain(|_| self.random.chance(90));
-        for at in &reach {
-            self.replicas[*at] = match self.rule {
-                Rule::Overwrite => written.clone(),
-                _ => merge(&self.replicas[*at], &written),
-            };
-        }
-        if (quorum && reach.len() >= 2) || (!quorum && !reach.is_empty()) {
-            self.acked.insert(vid);
-        }
-        self.states.push(written);
+        self.truth.insert(vid, covered);
+        let mut seen = read.seen.clone();
+        let own = seen.entry(place.actor).or_default();
+        *own = (*own).max(place.hlc);
+        (vid, State { record: Record::of(version(self.next_vid, place, Kind::Live)), seen })
     }
 
     fn lost(&self) -> usize {
-        let all = self.replicas.iter().fold(Record::default(), |all, one| merge(&all, one));
+        let all = self.replicas.iter().fold(State::default(), |all, one| all.merge(one)).record;
         let mut covered: BTreeSet<Vid> = all.heads().map(|head| head.vid).collect();
         for head in all.heads() {
             covered.extend(self.truth[&head.vid].clone());
@@ -161,10 +175,16 @@ impl World {
         self.acked.difference(&covered).count()
     }
 
+    fn check_seen(&self) {
+        for state in self.states.iter().chain(&self.replicas) {
+            assert_eq!(state.record.seen(), state.seen);
+        }
+    }
+
     fn check_lattice(&mut self) {
         for _ in 0..3 {
             let n = self.states.len();
-            let [x, y, z] = [0; 3].map(|_| self.states[self.random.index(n)].clone());
+            let [x, y, z] = [0; 3].map(|_| self.states[self.random.index(n)].record.clone());
             assert_eq!(merge(&x, &y), merge(&y, &x));
             assert_eq!(merge(&x, &x), x);
             assert_eq!(merge(&merge(&x, &y), &z), merge(&x, &merge(&y, &z)));
@@ -183,6 +203,7 @@ fn losses(rule: Rule, seeds: u64) -> usize {
         }
         if rule == Rule::AsBuilt {
             assert_eq!(world.lost(), 0, "seed {seed} loses an acknowledged version");
+            world.check_seen();
             world.check_lattice();
         }
     }
@@ -202,6 +223,11 @@ fn one_actor_for_offline_writes_would_lose_versions() {
 #[test]
 fn one_actor_for_lifted_stamps_would_lose_versions() {
     assert!(losses(Rule::LiftedSameActor, 20_000) > 0);
+}
+
+#[test]
+fn one_actor_after_a_write_to_a_minority_would_lose_versions() {
+    assert!(losses(Rule::ActorNotRenewed, 2000) > 0);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::versions::version;
 use crate::codec::Canonical;
 use crate::hlc::Hlc;
 use crate::id::{DirId, RecordKey, Tag};
-use crate::version::{Kind, Place, Version};
+use crate::version::{Kind, Place, Retained, Version};
 use crate::writer::{ForgedError, WriterCert};
 
 fn signed(cert: &WriterCert, key_of: &RecordKey, kind: Kind) -> Version {
@@ -45,7 +45,7 @@ fn every_changed_field_of_a_version_is_noticed() {
     let cert = cert();
     let key = record_key(&cert);
     let good = signed(&cert, &key, Kind::Live);
-    let changes: [fn(&mut Version); 8] = [
+    let changes: [fn(&mut Version); 9] = [
         |v| v.vid = crate::id::Vid::new([9; 16]),
         |v| v.actor = 9,
         |v| v.hlc = Hlc(9),
@@ -54,6 +54,7 @@ fn every_changed_field_of_a_version_is_noticed() {
         |v| v.refs_root = Some(crate::id::BlobId::new([9; 32])),
         |v| v.chunks = 9,
         |v| v.bytes_stored = 9,
+        |v| v.retained.push(Retained { vid: v.vid, refs_root: None, chunks: 0, hlc: v.hlc }),
     ];
     for change in changes {
         let mut version = good.clone();

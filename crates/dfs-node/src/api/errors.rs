@@ -68,6 +68,11 @@ impl From<Error> for Problem {
                 1,
                 Some("start it with an empty data directory, or ask another node"),
             ),
+            Error::Condition => (
+                StatusCode::PRECONDITION_FAILED,
+                7,
+                Some("'dfs stat' shows the version that is current"),
+            ),
             Error::Moving => (StatusCode::SERVICE_UNAVAILABLE, 5, Some("try again")),
             Error::Lost(_) | Error::Unverified(_) => (
                 StatusCode::BAD_GATEWAY,

@@ -8,15 +8,16 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use dfs_core::id::{Vid, from_hex};
 use dfs_core::name::FilePath;
-use dfs_server::{ListedKind, Mode};
+use dfs_server::{Condition, Error, ListedKind, Mode};
 use serde::Deserialize;
 use tracing::warn;
 
 use super::Shared;
 use super::errors::Problem;
 use super::upload::Upload;
-use super::views::{ModeName, StoredView};
+use super::views::{ModeName, StoredView, parse};
 
 #[derive(Debug, Deserialize)]
 pub(super) struct FileQuery {
@@ -32,17 +33,41 @@ impl FileQuery {
     }
 }
 
-fn parse(path: &str) -> Result<FilePath, Problem> {
-    FilePath::parse(path).map_err(|error| dfs_server::Error::Name(error).into())
-}
-
 fn refuse_conditions(headers: &HeaderMap) -> Result<(), Problem> {
     let conditional = [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE];
     if conditional.iter().any(|name| headers.contains_key(name)) {
-        let why = "conditional writes are not supported by this version";
-        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, 1, why));
+        return Err(unsupported());
     }
     Ok(())
+}
+
+fn unsupported() -> Problem {
+    let why =
+        "a put may have 'If-None-Match: *' or 'If-Match: \"VERSION\"', and no other condition";
+    Problem::new(StatusCode::NOT_IMPLEMENTED, 1, why)
+}
+
+/// The condition of a put: `If-None-Match: *`, or `If-Match` with one version, as an entity tag.
+fn condition(headers: &HeaderMap) -> Result<Option<Condition>, Problem> {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default().trim());
+    if headers.contains_key(header::IF_UNMODIFIED_SINCE) {
+        return Err(unsupported());
+    }
+    match (text(header::IF_NONE_MATCH), text(header::IF_MATCH)) {
+        (None, None) => Ok(None),
+        (Some("*"), None) => Ok(Some(Condition::Absent)),
+        (None, Some(tag)) => {
+            let version = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+            let vid = version.and_then(from_hex).map(Vid::new);
+            // What is no version of ours is not the current one; a list or '*' asks for more.
+            match vid {
+                Some(vid) => Ok(Some(Condition::Version(vid))),
+                None if tag.contains(['*', ',']) => Err(unsupported()),
+                None => Err(Error::Condition.into()),
+            }
+        }
+        _ => Err(unsupported()),
+    }
 }
 
 pub(super) async fn put(
@@ -70,9 +95,12 @@ async fn store(
     headers: &HeaderMap,
     content: &mut Upload,
 ) -> Result<StoredView, Problem> {
-    refuse_conditions(headers)?;
+    let condition = condition(headers)?;
     let path = parse(path)?;
-    let stored = shared.client.store(&path, content, query.mode()).await;
+    let stored = match condition {
+        Some(condition) => shared.client.store_if(&path, content, condition).await,
+        None => shared.client.store(&path, content, query.mode()).await,
+    };
     count("put", stored.is_ok());
     Ok(StoredView::new(&path, stored?))
 }

@@ -5,6 +5,7 @@
 
 mod errors;
 mod files;
+mod history;
 mod serve;
 mod upload;
 mod views;
@@ -31,6 +32,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use errors::ErrorBody;
+pub use history::{ConflictList, ConflictView, LogLine};
 pub use views::{FileView, ListPage, PeerLine, StatView, StoredView};
 
 use errors::Problem;
@@ -82,6 +84,9 @@ impl Api {
             .route("/v1/files/{*path}", files)
             .route("/v1/list", get(views::list))
             .route("/v1/stat/{*path}", get(views::stat))
+            .route("/v1/log/{*path}", get(history::log))
+            .route("/v1/restore/{*path}", post(history::restore))
+            .route("/v1/conflicts", get(history::conflicts))
             .route("/v1/status", get(views::status))
             .route("/v1/peers", get(views::peers))
             .route("/v1/key-backup", post(views::key_backup))

@@ -90,7 +90,7 @@ impl From<Listed> for FileView {
     }
 }
 
-fn kind_name(kind: ListedKind) -> &'static str {
+pub(super) fn kind_name(kind: ListedKind) -> &'static str {
     match kind {
         ListedKind::File => "file",
         ListedKind::Dir => "dir",
@@ -191,7 +191,7 @@ impl From<PeerView> for PeerLine {
 }
 
 /// A moment as RFC 3339 in UTC, to the second.
-fn rfc3339(unix_ms: u64) -> String {
+pub(super) fn rfc3339(unix_ms: u64) -> String {
     let moment = UNIX_EPOCH + Duration::from_millis(unix_ms.min(LAST_MOMENT_MS));
     humantime::format_rfc3339_seconds(moment).to_string()
 }
@@ -231,14 +231,32 @@ pub(super) struct ModeQuery {
     mode: Option<ModeName>,
 }
 
+impl ModeQuery {
+    pub(super) fn mode(&self) -> Mode {
+        self.mode.map_or(Mode::Default, ModeName::mode)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct StatQuery {
+    mode: Option<ModeName>,
+    version: Option<String>,
+}
+
+/// A path as it is in a URL.
+pub(super) fn parse(path: &str) -> Result<FilePath, Problem> {
+    FilePath::parse(path).map_err(|error| dfs_server::Error::Name(error).into())
+}
+
 pub(super) async fn stat(
     State(shared): State<Arc<Shared>>,
     Path(path): Path<String>,
-    Query(query): Query<ModeQuery>,
+    Query(query): Query<StatQuery>,
 ) -> Result<Json<StatView>, Problem> {
-    let path = FilePath::parse(&path).map_err(dfs_server::Error::Name)?;
+    let path = parse(&path)?;
     let mode = query.mode.map_or(Mode::Default, ModeName::mode);
-    Ok(Json(StatView::new(&path, shared.client.stat(&path, mode).await?)))
+    let stat = shared.client.stat_version(&path, query.version.as_deref(), mode).await?;
+    Ok(Json(StatView::new(&path, stat)))
 }
 
 pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<Health>, Problem> {
@@ -301,6 +319,6 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<String,
 /// The end of the year 9999, the last that RFC 3339 can write.
 const LAST_MOMENT_MS: u64 = 253_402_300_799_000;
 /// Entries of a page unless the caller says otherwise.
-const LIST_DEFAULT: usize = 1000;
+pub(super) const LIST_DEFAULT: usize = 1000;
 /// Entries of a page at most: a few MiB of JSON.
-const LIST_MAX: usize = 10_000;
+pub(super) const LIST_MAX: usize = 10_000;

@@ -60,12 +60,18 @@ pub enum Verb {
     /// List a directory
     Ls(Ls),
     /// Everything about a file; its copies are counted now
-    Stat {
-        /// Remote path
-        path: String,
-    },
+    Stat(Stat),
     /// Delete files
     Rm(Rm),
+    /// The versions of a name that can still be had, newest first
+    Log {
+        /// Remote path, also of a deleted file
+        path: String,
+    },
+    /// Bring an earlier version back, as a new one; settles a conflict
+    Restore(Restore),
+    /// Names with several versions that nobody has chosen between
+    Conflicts(Conflicts),
     /// How the cluster is
     Status,
     /// The nodes, and how each is doing
@@ -113,7 +119,7 @@ pub struct Get {
     /// Fetch a directory
     #[arg(long, short)]
     pub recursive: bool,
-    /// This version instead of the newest
+    /// This version instead of the one shown
     #[arg(long, value_name = "V", conflicts_with = "recursive")]
     pub version: Option<String>,
 }
@@ -123,7 +129,17 @@ pub struct Get {
 pub struct Cat {
     /// Remote path
     pub path: String,
-    /// This version instead of the newest
+    /// This version instead of the one shown
+    #[arg(long, value_name = "V")]
+    pub version: Option<String>,
+}
+
+/// Arguments of `stat`.
+#[derive(Debug, ClapArgs)]
+pub struct Stat {
+    /// Remote path
+    pub path: String,
+    /// This version instead of the one shown
     #[arg(long, value_name = "V")]
     pub version: Option<String>,
 }
@@ -151,6 +167,24 @@ pub struct Rm {
     /// Directories with everything below
     #[arg(long, short)]
     pub recursive: bool,
+}
+
+/// Arguments of `restore`.
+#[derive(Debug, ClapArgs)]
+pub struct Restore {
+    /// Remote path, also of a deleted file
+    pub path: String,
+    /// The version to bring back, as `dfs log` shows it
+    #[arg(long, value_name = "V")]
+    pub version: String,
+}
+
+/// Arguments of `conflicts`.
+#[derive(Debug, ClapArgs)]
+pub struct Conflicts {
+    /// Remote directory [default: everything]
+    #[arg(default_value = "")]
+    pub dir: String,
 }
 
 /// What to do with a key.

@@ -124,7 +124,7 @@ fn get_tree(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {
     })?;
     if names.is_empty() && !top.is_empty() {
         // A file is no directory, and nothing is nothing.
-        let stat = api.stat(&remote(top)?)?;
+        let stat = api.stat(&remote(top)?, None)?;
         if stat.kind != "dir" {
             return Err(Failure::new(Code::Usage, format!("{top:?} is a file: get it without -r")));
         }

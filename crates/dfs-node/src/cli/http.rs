@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body, RequestBuilder, SendBody};
 
-use crate::api::{ErrorBody, ListPage, PeerLine, StatView, StoredView};
+use crate::api::{ConflictList, ErrorBody, ListPage, LogLine, PeerLine, StatView, StoredView};
 use crate::cli::args::{Args, ModeArg};
 use crate::config::default_config_dir;
 use crate::exit::{Code, Failure, chain, tell};
@@ -134,8 +134,39 @@ impl Api {
         self.get(&self.url("peers", None, &[]))
     }
 
-    pub(super) fn stat(&self, path: &FilePath) -> Result<StatView, Failure> {
-        self.get(&self.url("stat", Some(path), &[]))
+    pub(super) fn stat(&self, path: &FilePath, version: Option<&str>) -> Result<StatView, Failure> {
+        let query: Vec<_> = version.map(|version| ("version", version)).into_iter().collect();
+        self.get(&self.url("stat", Some(path), &query))
+    }
+
+    pub(super) fn log(&self, path: &FilePath) -> Result<Vec<LogLine>, Failure> {
+        self.get(&self.url("log", Some(path), &[]))
+    }
+
+    pub(super) fn restore(&self, path: &FilePath, version: &str) -> Result<StoredView, Failure> {
+        let url = self.url("restore", Some(path), &[("version", version)]);
+        let mut response = self.check(self.authorized(self.agent.post(url)).send_empty())?;
+        let text = response.body_mut().read_to_string().map_err(|error| self.no_node(&error))?;
+        serde_json::from_str(&text).map_err(|error| Failure::new(Code::Failed, error))
+    }
+
+    /// Names with conflicts, page by page.
+    pub(super) fn conflicts(
+        &self,
+        dir: Option<&FilePath>,
+        each: &mut dyn FnMut(&ConflictList) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let dir = dir.map_or("", FilePath::as_str);
+        let mut after = String::new();
+        loop {
+            let query = [("dir", dir), ("after", &after)];
+            let page: ConflictList = self.get(&self.url("conflicts", None, &query))?;
+            each(&page)?;
+            match page.next {
+                Some(next) => after = next,
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Lists page by page.

@@ -5,6 +5,7 @@
 
 mod args;
 mod fetch;
+mod history;
 mod http;
 mod keys;
 mod output;
@@ -41,8 +42,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Get(get) => fetch::get(&api()?, get, &out),
         Verb::Cat(cat) => fetch::cat(&api()?, cat),
         Verb::Ls(ls) => list(&api()?, ls, &out),
-        Verb::Stat { path } => stat(&api()?, path, &out),
+        Verb::Stat(args) => stat(&api()?, args, &out),
         Verb::Rm(rm) => remove(&api()?, rm, &out),
+        Verb::Log { path } => history::log(&api()?, path, &out),
+        Verb::Restore(restore) => history::restore(&api()?, restore, &out),
+        Verb::Conflicts(conflicts) => history::conflicts(&api()?, conflicts, &out),
         Verb::Status => status(&api()?, &out),
         Verb::Peers => peers(&api()?, &out),
         Verb::Key(key) => keys::run(&args, key, &out),
@@ -86,15 +90,15 @@ fn list(api: &Api, ls: &args::Ls, out: &Output) -> Result<(), Failure> {
         return Ok(());
     }
     // Not a directory with entries: a file, an empty directory, or nothing.
-    let stat: StatView = api.stat(&remote(shown)?)?;
+    let stat: StatView = api.stat(&remote(shown)?, None)?;
     match stat.kind.as_str() {
         "dir" => Ok(()),
         _ => out.listed(&stat.into(), ls.long),
     }
 }
 
-fn stat(api: &Api, path: &str, out: &Output) -> Result<(), Failure> {
-    let stat: StatView = api.stat(&remote(path)?)?;
+fn stat(api: &Api, args: &args::Stat, out: &Output) -> Result<(), Failure> {
+    let stat: StatView = api.stat(&remote(&args.path)?, args.version.as_deref())?;
     if out.json {
         return out.object(&stat);
     }
@@ -155,7 +159,12 @@ fn show_status(status: &serde_json::Value, shown: &mut dyn Write) -> io::Result<
     )?;
     writeln!(shown, "lost       {} pieces", text("unrecoverable"))?;
     writeln!(shown, "conflicts  {}", text("conflicts"))?;
-    writeln!(shown, "layout     epoch {}, {} partitions moving", text("epoch"), text("moving"))?;
+    let (epoch, moving) = (text("epoch"), text("moving"));
+    let voters = status["voters"].as_array().map_or(0, Vec::len);
+    writeln!(shown, "layout     epoch {epoch}, {moving} partitions moving, {voters} voters")?;
+    if let Some(zone) = status["limiting_zone"].as_str() {
+        writeln!(shown, "space      zone {zone} offers least, and every zone holds a copy of all")?;
+    }
     if status["key_backup"] == false {
         writeln!(shown, "key        not backed up: run 'dfs key export', then 'dfs key verify'")?;
     }

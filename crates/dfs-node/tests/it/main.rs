@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod client;
+mod history;
 mod lifecycle;
 
 use std::fs;
@@ -9,6 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -49,8 +51,12 @@ impl Home {
     }
 
     fn node(&self, data: &str, args: &[&str]) -> Command {
+        self.node_on("127.0.0.1:0", data, args)
+    }
+
+    fn node_on(&self, listen: &str, data: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dfs-node"));
-        command.args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(self.path(data));
+        command.args(["--listen", listen, "--data-dir"]).arg(self.path(data));
         command.arg("--config-dir").arg(self.path("config")).args(args);
         self.clean(&mut command);
         command
@@ -65,7 +71,11 @@ impl Home {
     }
 
     fn start(&self, data: &str, args: &[&str]) -> Running {
-        Self::run(self.node(data, args).stderr(Stdio::null()))
+        self.start_on("127.0.0.1:0", data, args)
+    }
+
+    fn start_on(&self, listen: &str, data: &str, args: &[&str]) -> Running {
+        Self::run(self.node_on(listen, data, args).stderr(Stdio::null()))
     }
 
     fn run(node: &mut Command) -> Running {
@@ -77,6 +87,19 @@ impl Home {
             field.unwrap_or_else(|| panic!("no {name} in {line:?}")).to_owned()
         };
         Running { api: fact("api="), listen: fact("listen="), child }
+    }
+
+    /// Waits until a node's status is as wanted.
+    fn wait(&self, node: &Running, wanted: impl Fn(&serde_json::Value) -> bool) {
+        let until = Instant::now() + SETTLED_MAX;
+        loop {
+            let status = self.dfs(node, &["--json", "status"], b"").stdout;
+            if serde_json::from_slice(&status).is_ok_and(|status| wanted(&status)) {
+                return;
+            }
+            let status = String::from_utf8_lossy(&status);
+            assert!(Instant::now() < until, "not in time: {status}");
+        }
     }
 
     fn client(&self, api: &str, args: &[&str]) -> Command {
@@ -95,6 +118,9 @@ impl Home {
         child.wait_with_output().unwrap()
     }
 }
+
+/// Generous: a busy machine must not fail a test.
+const SETTLED_MAX: Duration = Duration::from_secs(120);
 
 #[track_caller]
 fn check(output: &Output, code: i32, says: &str) {
@@ -205,7 +231,12 @@ fn the_client_refuses_what_cannot_be_a_name_and_reports_what_fails() {
     check(&home.dfs(&node, &["ls", "nothing"], b""), 4, "does not exist");
     check(&home.dfs(&node, &["put", "/nonexistent/source", "x"], b""), 1, "cannot read");
     check(&home.dfs(&node, &["put", "-"], b"x"), 2, "stdin has no name");
-    check(&home.dfs(&node, &["put", "--if-absent", "-", "x"], b"x"), 1, "not supported");
+    check(&home.dfs(&node, &["put", "--if-absent", "-", "x"], b"x"), 0, "stored");
+    check(&home.dfs(&node, &["put", "--if-absent", "-", "x"], b"y"), 7, "condition does not hold");
+    let version = "00112233445566778899aabbccddeeff";
+    check(&home.dfs(&node, &["put", "--if-version", version, "-", "x"], b"y"), 7, "dfs stat");
+    assert_eq!(home.dfs(&node, &["cat", "x"], b"").stdout, b"x");
+    check(&home.dfs(&node, &["rm", "x"], b""), 0, "");
     check(&home.dfs(&node, &["put", "-", "d/f"], b"x"), 0, "stored");
     check(&home.dfs(&node, &["ls", "d/f"], b""), 0, "");
     assert_eq!(home.dfs(&node, &["ls", "d/f"], b"").stdout, b"d/f\n");

@@ -1,0 +1,192 @@
+//! Conditional puts under random schedules: each replaces exactly the version it found, in one
+//! order, whoever stops half-way. This is how a coordinator uses a proposer more than once on one
+//! register. The weakened rules must let two puts replace the same version.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::random::Random;
+use crate::id::NodeId;
+use crate::paxos::{Ballot, Next, Proposer, Register};
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Rule {
+    AsBuilt,
+    /// What somebody else left unfinished is not finished first.
+    LeaveUnfinished,
+    /// A replica that takes over the record gets the versions and not the register.
+    RegisterNotMoved,
+}
+
+/// A version: its number, and the one it replaces.
+type Version = (u32, u32);
+
+#[derive(Clone, Default)]
+struct Replica {
+    register: Register<Version>,
+    /// Versions that took effect here.
+    known: BTreeSet<Version>,
+}
+
+struct Put {
+    proposer: Proposer<Version>,
+    /// What is sent in the second phase.
+    value: Option<Version>,
+    known: BTreeSet<Version>,
+    unasked: Vec<usize>,
+}
+
+struct World {
+    random: Random,
+    rule: Rule,
+    replicas: Vec<Replica>,
+    puts: Vec<Option<Put>>,
+    seen: Option<Ballot>,
+    numbers: u32,
+    /// For each version, what replaced it.
+    replaced: BTreeMap<u32, u32>,
+    is_split: bool,
+}
+
+fn id(of: usize) -> NodeId {
+    NodeId::new([u8::try_from(of).unwrap(); 32])
+}
+
+/// The newest version: nothing replaces it.
+fn head(known: &BTreeSet<Version>) -> u32 {
+    let is_head = |number: &u32| known.iter().all(|(_, base)| base != number);
+    known.iter().map(|(number, _)| *number).filter(is_head).max().unwrap_or(0)
+}
+
+impl World {
+    fn new(seed: u64, rule: Rule) -> Self {
+        Self {
+            random: Random::new(seed),
+            rule,
+            replicas: vec![Replica::default(); 3],
+            puts: (0..3).map(|_| None).collect(),
+            seen: None,
+            numbers: 0,
+            replaced: BTreeMap::new(),
+            is_split: false,
+        }
+    }
+
+    fn step(&mut self) {
+        let at = self.random.index(self.puts.len());
+        match self.puts[at].take() {
+            // A coordinator that stops: what it left behind stays.
+            Some(_) if self.random.chance(3) => {}
+            Some(put) => self.puts[at] = self.carry_on(put),
+            None => self.puts[at] = Some(self.begin(at)),
+        }
+        if self.random.chance(2) {
+            self.move_a_replica();
+        }
+    }
+
+    fn begin(&mut self, at: usize) -> Put {
+        let ballot = Ballot::above(self.seen, id(at));
+        self.seen = Some(ballot);
+        let proposer = Proposer::new(ballot, vec![(0..3).map(id).collect()]);
+        Put { proposer, value: None, known: BTreeSet::new(), unasked: vec![0, 1, 2] }
+    }
+
+    /// Asks one more replica; some requests are lost.
+    fn carry_on(&mut self, mut put: Put) -> Option<Put> {
+        if put.unasked.is_empty() {
+            return None;
+        }
+        let to = put.unasked.swap_remove(self.random.index(put.unasked.len()));
+        let (replica, ballot) = (&mut self.replicas[to], put.proposer.ballot());
+        let next = match put.value {
+            _ if self.random.chance(20) => put.proposer.failed(id(to)),
+            None => match replica.register.prepare(ballot) {
+                Ok(accepted) => {
+                    put.known.extend(&replica.known);
+                    put.proposer.promised(id(to), accepted)
+                }
+                Err(higher) => put.proposer.refused(id(to), higher),
+            },
+            Some(value) => match replica.register.accept(ballot, value) {
+                Ok(()) => put.proposer.accepted(id(to)),
+                Err(higher) => put.proposer.refused(id(to), higher),
+            },
+        };
+        match next {
+            Next::Wait => {}
+            Next::Choose(found) => {
+                // One that took effect already is finished.
+                let unfinished = found.filter(|value| !put.known.contains(value));
+                let unfinished = unfinished.filter(|_| self.rule != Rule::LeaveUnfinished);
+                self.numbers += 1;
+                let value = unfinished.unwrap_or((self.numbers, head(&put.known)));
+                put.proposer.choose(value);
+                (put.value, put.unasked) = (Some(value), vec![0, 1, 2]);
+            }
+            Next::Chosen(value) => {
+                self.take_effect(value, &put.known);
+                return None;
+            }
+            Next::Lost { .. } => return None,
+        }
+        Some(put)
+    }
+
+    fn take_effect(&mut self, value: Version, known: &BTreeSet<Version>) {
+        let (number, base) = value;
+        self.is_split |= *self.replaced.entry(base).or_insert(number) != number;
+        for replica in &mut self.replicas {
+            if self.random.chance(50) {
+                replica.known.extend(known);
+                replica.known.insert(value);
+            }
+        }
+    }
+
+    /// A new disk takes the place of one replica, with what the two others have.
+    fn move_a_replica(&mut self) {
+        let to = self.random.index(3);
+        let mut new = Replica::default();
+        for other in (0..3).filter(|other| *other != to) {
+            new.known.extend(&self.replicas[other].known);
+            if self.rule != Rule::RegisterNotMoved {
+                new.register.merge(&self.replicas[other].register);
+            }
+        }
+        self.replicas[to] = new;
+        // Attempts under the old layout are refused from now on.
+        self.puts.iter_mut().for_each(|put| *put = None);
+    }
+}
+
+/// How many schedules replaced one version twice, until one did; and the puts in all.
+fn splits(rule: Rule, seeds: u64) -> (usize, usize) {
+    let (mut split, mut puts) = (0, 0);
+    for seed in 0..seeds {
+        let mut world = World::new(seed, rule);
+        (0..300).for_each(|_| world.step());
+        split += usize::from(world.is_split);
+        puts += world.replaced.len();
+        if split > 0 {
+            break;
+        }
+    }
+    (split, puts)
+}
+
+#[test]
+fn no_version_is_replaced_twice() {
+    let (split, puts) = splits(Rule::AsBuilt, 3000);
+    assert_eq!(split, 0);
+    assert!(puts > 20_000, "{puts} puts");
+}
+
+#[test]
+fn leaving_an_unfinished_put_would_replace_a_version_twice() {
+    assert_eq!(splits(Rule::LeaveUnfinished, 1000).0, 1);
+}
+
+#[test]
+fn moving_a_record_without_its_register_would_replace_a_version_twice() {
+    assert_eq!(splits(Rule::RegisterNotMoved, 3000).0, 1);
+}

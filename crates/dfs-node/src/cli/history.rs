@@ -1,0 +1,65 @@
+//! `dfs log`, `dfs restore` and `dfs conflicts`.
+
+use std::io::{self, Write};
+
+use crate::api::{ConflictList, LogLine};
+use crate::cli::args::{Conflicts, Restore};
+use crate::cli::http::Api;
+use crate::cli::output::{Output, print, size};
+use crate::cli::remote;
+use crate::exit::{Failure, tell};
+
+pub(super) fn log(api: &Api, path: &str, out: &Output) -> Result<(), Failure> {
+    let log = api.log(&remote(path)?)?;
+    if out.json {
+        return log.iter().try_for_each(|line| out.object(line));
+    }
+    print(|text| log.iter().try_for_each(|line| show_version(line, text)))
+}
+
+pub(super) fn restore(api: &Api, restore: &Restore, out: &Output) -> Result<(), Failure> {
+    let stored = api.restore(&remote(&restore.path)?, &restore.version)?;
+    if out.json {
+        return out.object(&stored);
+    }
+    tell(format_args!(
+        "restored {} ({}), {} of {} copies so far",
+        stored.path,
+        size(stored.bytes),
+        stored.copies,
+        stored.wanted
+    ));
+    Ok(())
+}
+
+pub(super) fn conflicts(api: &Api, conflicts: &Conflicts, out: &Output) -> Result<(), Failure> {
+    let dir = conflicts.dir.trim_start_matches('/').trim_end_matches('/');
+    let dir = if dir.is_empty() { None } else { Some(remote(dir)?) };
+    let mut count = 0;
+    api.conflicts(dir.as_ref(), &mut |page| {
+        count += page.conflicts.len();
+        show_page(page, out)
+    })?;
+    if count > 0 && !out.json {
+        tell("hint: 'dfs restore PATH --version V' or a new 'dfs put' settles one");
+    }
+    Ok(())
+}
+
+fn show_page(page: &ConflictList, out: &Output) -> Result<(), Failure> {
+    if out.json {
+        return page.conflicts.iter().try_for_each(|conflict| out.object(conflict));
+    }
+    print(|text| {
+        page.conflicts.iter().try_for_each(|conflict| {
+            writeln!(text, "{}", conflict.path)?;
+            conflict.versions.iter().try_for_each(|line| show_version(line, text))
+        })
+    })
+}
+
+fn show_version(line: &LogLine, text: &mut dyn Write) -> io::Result<()> {
+    // A deletion has no size.
+    let bytes = if line.kind.is_some() { size(line.bytes) } else { String::new() };
+    writeln!(text, "{bytes:>10}  {}  {}  {}", line.modified, line.version, line.state)
+}

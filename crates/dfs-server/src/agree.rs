@@ -1,0 +1,100 @@
+//! One phase of a Paxos attempt over the network: ask every acceptor, and feed what they say to
+//! the proposer until it knows how to go on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfs_core::id::NodeId;
+use dfs_core::paxos::{Ballot, Next, Proposer, Register};
+use dfs_p2p::message::{Code, Response};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tracing::debug;
+
+use crate::coordinate::{Ask, StepError};
+use crate::node::Node;
+
+/// What an acceptor's answer means to a proposer.
+pub(crate) enum Heard<V> {
+    /// It promised, and had accepted this before.
+    Promised(Option<(Ballot, V)>),
+    /// It accepted.
+    Accepted,
+    /// It promised a higher ballot.
+    Refused(Ballot),
+    /// It said something else.
+    Failed,
+}
+
+/// An acceptor's answer to a prepare, from what its register says then.
+pub(crate) fn promise_of<V: Clone + Eq>(register: &Register<V>, ballot: Ballot) -> Heard<V> {
+    match register.promised() {
+        // Ballots are unique, so this one was promised to this attempt, maybe to a call repeated.
+        Some(promised) if promised == ballot => Heard::Promised(register.accepted().cloned()),
+        Some(promised) if promised > ballot => Heard::Refused(promised),
+        _ => Heard::Failed,
+    }
+}
+
+/// An acceptor's answer to an accept, from what its register says then.
+pub(crate) fn acceptance_of<V: Clone + Eq>(register: &Register<V>, ballot: Ballot) -> Heard<V> {
+    match (register.accepted(), register.promised()) {
+        (Some((accepted, _)), _) if *accepted == ballot => Heard::Accepted,
+        (_, Some(promised)) if promised > ballot => Heard::Refused(promised),
+        _ => Heard::Failed,
+    }
+}
+
+impl Node {
+    /// A ballot above what was seen, and unlike any other: a node that restarts must not bring a
+    /// second value under a ballot it has forgotten, so each attempt draws its own id.
+    pub(crate) fn new_ballot(&self, seen: Option<Ballot>) -> Ballot {
+        Ballot::above(seen, NodeId::new(self.env.random()))
+    }
+
+    /// A random part of `longest`, for attempts that got into each other's way.
+    pub(crate) fn share_of(&self, longest: Duration) -> Duration {
+        let share = u16::from_le_bytes(self.env.random());
+        longest.mul_f64(f64::from(share) / f64::from(u16::MAX))
+    }
+
+    /// Asks all acceptors of `proposer` the same, until it is clear how to go on.
+    pub(crate) async fn phase<V: Clone + Eq>(
+        self: &Arc<Self>,
+        proposer: &mut Proposer<V>,
+        epoch: u64,
+        ask: &Ask,
+        mut hear: impl FnMut(NodeId, Response) -> Heard<V>,
+    ) -> Result<Next<V>, StepError> {
+        let mut running = FuturesUnordered::new();
+        for node in proposer.acceptors() {
+            let (this, ask) = (self.clone(), ask.clone());
+            running.push(async move {
+                let result = this.ask(&node, epoch, ask).await;
+                (node, result)
+            });
+        }
+        while let Some((node, result)) = running.next().await {
+            let next = match result {
+                Ok((response, _)) => match hear(node, response) {
+                    Heard::Promised(accepted) => proposer.promised(node, accepted),
+                    Heard::Accepted => proposer.accepted(node),
+                    Heard::Refused(higher) => proposer.refused(node, higher),
+                    Heard::Failed => proposer.failed(node),
+                },
+                Err(error) if error.code() == Some(Code::StaleEpoch) => {
+                    return Err(StepError::Stale);
+                }
+                Err(error) => {
+                    debug!(peer = ?node, %error, "an acceptor did not do its part");
+                    proposer.failed(node)
+                }
+            };
+            if next != Next::Wait {
+                self.let_finish(running);
+                return Ok(next);
+            }
+        }
+        Ok(Next::Lost { higher: None })
+    }
+}

@@ -1,0 +1,269 @@
+//! Deciding epochs: proposing them as a steward, promising and accepting them as a voter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dfs_core::epoch::{EpochCert, EpochError, EpochOp, EpochProposal, EpochState, Vote};
+use dfs_core::paxos::{Ballot, Next, Proposer};
+use dfs_core::steward::plan;
+use dfs_core::voters::turn;
+use dfs_p2p::message::{Call, Code, Priority, Refusal, Request, Response};
+use tracing::{debug, warn};
+
+use crate::agree::{Heard, acceptance_of, promise_of};
+use crate::coordinate::{Ask, StepError};
+use crate::error::Error;
+use crate::layout::{CHAIN_DEADLINE, Newest};
+use crate::node::Node;
+
+/// Something to propose that waits for its turn.
+type Waiting = Option<(u64, tokio::time::Instant)>;
+
+impl Node {
+    /// Proposes epochs while this node is a voter, until shutdown. The first live voter proposes at
+    /// once, the others only what stays undone.
+    pub(crate) async fn steward(self: Arc<Self>) {
+        let mut waiting: Waiting = None;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return,
+                () = self.facts_changed.notified() => {}
+                () = self.env.sleep(STEWARD_EVERY) => {}
+            }
+            if self.retired.get().is_some() {
+                return;
+            }
+            let Some((newest, ops)) = self.to_propose(&mut waiting) else { continue };
+            match self.decide(&newest, ops).await {
+                Ok(true) => waiting = None,
+                Ok(false) => self.env.sleep(self.backoff()).await,
+                Err(error) => {
+                    warn!(%error, "an epoch could not be decided");
+                    self.env.sleep(self.backoff()).await;
+                }
+            }
+        }
+    }
+
+    /// What this node should propose now, if anything.
+    fn to_propose(&self, waiting: &mut Waiting) -> Option<(Newest, Vec<EpochOp>)> {
+        let newest = self.layout.newest().clone()?;
+        let waited = newest.since.elapsed();
+        let turn = turn(&newest.state, &self.id, self)?;
+        // Before its turn a voter only looks now and then whether something stays undone.
+        let looks = waited.as_millis() / LOOK_EVERY.as_millis();
+        let now = self.env.mono();
+        if waited < EPOCHS_APART || (!turn.is_zero() && waiting.is_none() && looks == 0) {
+            return None;
+        }
+        let ops = plan(&newest.state, &self.layout.joiners(), waited, self);
+        if ops.is_empty() {
+            *waiting = None;
+            return None;
+        }
+        let since = match *waiting {
+            Some((epoch, since)) if epoch == newest.state.epoch => since,
+            _ => now,
+        };
+        *waiting = Some((newest.state.epoch, since));
+        (now - since >= turn).then_some((newest, ops))
+    }
+
+    fn backoff(&self) -> Duration {
+        BACKOFF_MIN + self.share_of(BACKOFF_MAX - BACKOFF_MIN)
+    }
+
+    /// One attempt to have an epoch decided; says whether one was, this or another.
+    async fn decide(self: &Arc<Self>, newest: &Newest, ops: Vec<EpochOp>) -> Result<bool, Error> {
+        let proposed = newest.state.propose(newest.cert.proposal.hash(), ops, self.id);
+        let proposal = match proposed {
+            Ok((_, proposal)) => proposal,
+            Err(error) => {
+                warn!(%error, "a planned change is not allowed");
+                return Ok(false);
+            }
+        };
+        let ballot = self.new_ballot(*self.layout.ballot());
+        let decided = match self.attempt_epoch(&newest.state, ballot, proposal).await {
+            Ok(decided) => decided,
+            // Someone knows a newer layout, and it is here by now.
+            Err(StepError::Stale) => return Ok(true),
+            Err(StepError::Failed(error)) => return Err(error),
+        };
+        match decided {
+            Ok(cert) => {
+                self.adopt(cert.clone()).await?;
+                self.spread(cert);
+                Ok(true)
+            }
+            Err(higher) => {
+                debug!(epoch = newest.state.epoch + 1, "an attempt to decide an epoch failed");
+                let mut seen = self.layout.ballot();
+                *seen = (*seen).max(higher).max(Some(ballot));
+                Ok(false)
+            }
+        }
+    }
+
+    /// Both phases; `Err` with the highest ballot heard of when they did not succeed.
+    async fn attempt_epoch(
+        self: &Arc<Self>,
+        state: &EpochState,
+        ballot: Ballot,
+        own: EpochProposal,
+    ) -> Result<Result<EpochCert, Option<Ballot>>, StepError> {
+        let mut proposer = Proposer::new(ballot, vec![state.voters.clone()]);
+        let prepare = Request::EpochPrepare { epoch: own.epoch, ballot };
+        let next = self
+            .phase(&mut proposer, state.epoch, &ask(prepare), |_, response| match response {
+                Response::EpochRegister { register, .. } => promise_of(&register, ballot),
+                _ => Heard::Failed,
+            })
+            .await?;
+        let proposal = match next {
+            // What may have been decided already must be what is decided.
+            Next::Choose(found) => found.unwrap_or(own),
+            Next::Lost { higher } => return Ok(Err(higher)),
+            Next::Wait | Next::Chosen(_) => return Ok(Err(None)),
+        };
+        proposer.choose(proposal.clone());
+        let mut votes = Vec::new();
+        let accept = Request::EpochAccept { ballot, proposal: Box::new(proposal.clone()) };
+        let next = self
+            .phase(&mut proposer, state.epoch, &ask(accept), |voter, response| match response {
+                Response::EpochRegister { register, signature: Some(signature) } => {
+                    let vote = Vote { voter, signature };
+                    if !vote.is_genuine(state.cluster_id, ballot, &proposal) {
+                        return Heard::Failed;
+                    }
+                    votes.push(vote);
+                    acceptance_of(&register, ballot)
+                }
+                Response::EpochRegister { register, signature: None } => {
+                    acceptance_of(&register, ballot)
+                }
+                _ => Heard::Failed,
+            })
+            .await?;
+        match next {
+            Next::Chosen(proposal) => Ok(Ok(EpochCert { proposal, ballot, votes })),
+            Next::Lost { higher } => Ok(Err(higher)),
+            Next::Wait | Next::Choose(_) => Ok(Err(None)),
+        }
+    }
+
+    /// Tells everyone in reach of a decided epoch. Whoever misses it sees the newer epoch in our
+    /// info and asks.
+    fn spread(self: &Arc<Self>, cert: EpochCert) {
+        for peer in self.network().peers().iter().filter(|peer| peer.down_for.is_none()) {
+            let node = peer.info.node_id;
+            let call = Call {
+                priority: Priority::Layout,
+                deadline: CHAIN_DEADLINE,
+                epoch: 0,
+                request: Request::EpochDecided(Box::new(cert.clone())),
+                body: Bytes::new(),
+                answer_bytes_max: 0,
+            };
+            let network = self.network().clone();
+            self.finish_later(Box::pin(async move {
+                let _ = network.call(&node, call).await;
+            }));
+        }
+    }
+
+    /// Answers phase one.
+    pub(crate) async fn on_epoch_prepare(
+        &self,
+        epoch: u64,
+        ballot: Ballot,
+    ) -> Result<Response, Refusal> {
+        self.need_next(epoch)?;
+        self.change_vote(epoch, move |register| {
+            // Refused or not: the caller sees it in the register.
+            let _ = register.prepare(ballot);
+        })
+        .await
+    }
+
+    /// Answers phase two. What may not follow this node's layout is not accepted, so that a broken
+    /// proposer cannot break the table.
+    pub(crate) async fn on_epoch_accept(
+        &self,
+        ballot: Ballot,
+        proposal: EpochProposal,
+    ) -> Result<Response, Refusal> {
+        self.need_next(proposal.epoch)?;
+        let newest = self.layout.newest().clone();
+        let newest = newest.ok_or_else(not_yet)?;
+        match newest.state.check(newest.cert.proposal.hash(), &proposal) {
+            Ok(_) => {}
+            Err(EpochError::NotNext) => return Err(stale()),
+            Err(error) => {
+                warn!(%error, "a proposed epoch is refused");
+                return Err(Refusal::new(Code::Malformed, error.to_string()));
+            }
+        }
+        let vote = proposal.vote(newest.state.cluster_id, ballot, self.data_dir.node_key());
+        let accepted = self.change_vote(proposal.epoch, move |register| {
+            let _ = register.accept(ballot, proposal);
+        });
+        match accepted.await? {
+            Response::EpochRegister { register, .. } => {
+                let accepted = register.accepted().is_some_and(|(at, _)| *at == ballot);
+                let signature = accepted.then_some(vote.signature);
+                Ok(Response::EpochRegister { register, signature })
+            }
+            other => Ok(other),
+        }
+    }
+
+    fn need_next(&self, epoch: u64) -> Result<(), Refusal> {
+        let state = self.layout.current().ok_or_else(not_yet)?;
+        if !state.voters.contains(&self.id) {
+            return Err(Refusal::new(Code::NotMember, "this node is no voter"));
+        }
+        match state.epoch.checked_add(1) {
+            Some(next) if next == epoch => Ok(()),
+            Some(next) if next > epoch => Err(stale()),
+            _ => Err(not_yet()),
+        }
+    }
+
+    async fn change_vote(
+        &self,
+        epoch: u64,
+        change: impl FnOnce(&mut dfs_core::paxos::Register<EpochProposal>) + Send + 'static,
+    ) -> Result<Response, Refusal> {
+        let register = self.store.vote(epoch, change).await.map_err(|error| {
+            tracing::error!(%error, "a vote could not be stored");
+            Refusal::new(Code::Internal, "the vote could not be stored")
+        })?;
+        let register = Box::new(register.ok_or_else(stale)?);
+        Ok(Response::EpochRegister { register, signature: None })
+    }
+}
+
+fn ask(request: Request) -> Ask {
+    Ask { deadline: CHAIN_DEADLINE, ..Ask::new(Priority::Layout, request) }
+}
+
+fn stale() -> Refusal {
+    Refusal::new(Code::StaleEpoch, "that epoch is decided")
+}
+
+fn not_yet() -> Refusal {
+    Refusal::new(Code::Internal, "this node does not know the epoch before that one yet")
+}
+
+/// How often the steward looks without being told.
+const STEWARD_EVERY: Duration = Duration::from_millis(500);
+/// Epochs follow each other no faster, so that every node keeps up.
+const EPOCHS_APART: Duration = Duration::from_millis(300);
+/// How old a layout is before voters other than the first look whether something stays undone.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Two stewards that got into each other's way wait for different times.
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);

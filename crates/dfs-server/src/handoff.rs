@@ -1,0 +1,174 @@
+//! Rows that other nodes should hold: kept here while none of those was in reach, or left over from
+//! a move. They are given to their replicas, and forgotten here once a majority has them.
+//!
+//! Until then they protect what only this node may have: a write in available mode on the smaller
+//! side of a split, or a row that a move did not carry over.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfs_core::epoch::{EpochState, Stage};
+use dfs_core::id::{NodeId, Partition};
+use dfs_core::quorum::Tally;
+use dfs_core::refs::RefRow;
+use dfs_core::sync::Table;
+use dfs_p2p::message::{Priority, Request};
+use tracing::{debug, info};
+
+use crate::blobs::Lag;
+use crate::config::Mode;
+use crate::coordinate::{Ask, Step, StepError};
+use crate::error::Error;
+use crate::node::Node;
+
+impl Node {
+    /// Gives rows to their replicas until shutdown.
+    pub(crate) async fn handoff_loop(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return,
+                () = self.handoff.notified() => {}
+                () = self.env.sleep(LOOK_EVERY) => {}
+            }
+            match self.hand_over().await {
+                Ok(0) => {}
+                Ok(rows) => info!(rows, "rows of other nodes were handed over"),
+                Err(error) => debug!(%error, "rows of other nodes could not be handed over yet"),
+            }
+        }
+    }
+
+    /// How many rows here are other nodes'.
+    pub(crate) async fn strays(&self, state: &EpochState) -> Result<u64, Error> {
+        let mut count = 0u64;
+        for table in [Table::Records, Table::Refs] {
+            for (partition, root) in (0..=Partition::MAX).zip(self.roots(table, state).await?) {
+                if !state.is_replica(partition, &self.id) {
+                    count = count.saturating_add(root.count);
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    async fn roots(
+        &self,
+        table: Table,
+        state: &EpochState,
+    ) -> Result<Vec<dfs_core::sync::Root>, Error> {
+        Ok(self.store.roots(table, state.bits).await?)
+    }
+
+    async fn hand_over(self: &Arc<Self>) -> Result<usize, Error> {
+        let state = self.joined()?;
+        let mut handed = 0;
+        // References first, so that no record names blobs that nobody protects.
+        for table in [Table::Refs, Table::Records] {
+            for (partition, root) in (0..=Partition::MAX).zip(self.roots(table, &state).await?) {
+                let is_ours = state.is_replica(partition, &self.id);
+                if root.count == 0 || is_ours || state.row(partition).stage != Stage::Stable {
+                    continue;
+                }
+                let known = self.is_known(table, partition, &state).await?;
+                if self.layout.epoch() != state.epoch {
+                    return Ok(handed); // Whose rows these are may be another question now.
+                }
+                handed += match table {
+                    Table::Refs => self.hand_refs(partition, known, &state).await?,
+                    Table::Records => self.hand_records(partition, known, &state).await?,
+                };
+            }
+        }
+        Ok(handed)
+    }
+
+    /// Whether a majority of the partition's replicas holds exactly the same rows.
+    async fn is_known(
+        self: &Arc<Self>,
+        table: Table,
+        partition: Partition,
+        state: &Arc<EpochState>,
+    ) -> Result<bool, Error> {
+        let replicas = state.read_set(partition);
+        let mut same = 0;
+        for node in replicas.iter().filter(|node| self.is_reachable(node)) {
+            let differ = self.differing_with(node, table, &[partition], state).await?;
+            same += usize::from(differ.is_empty());
+        }
+        Ok(same >= Tally::<NodeId>::write_majority(replicas.len()))
+    }
+
+    async fn hand_refs(
+        self: &Arc<Self>,
+        partition: Partition,
+        known: bool,
+        state: &Arc<EpochState>,
+    ) -> Result<usize, Error> {
+        let (mut after, mut handed) = (Vec::new(), 0);
+        loop {
+            let rows = self.store.scan_refs(partition, state.bits, after, ROWS_AT_ONCE).await?;
+            let Some(last) = rows.last() else { return Ok(handed) };
+            after = dfs_store::store::ref_row(&last.blob, &last.vid);
+            if !known {
+                for row in &rows {
+                    self.hand_ref(*row, state).await?;
+                }
+            }
+            handed += self.store.forget_refs(rows).await?;
+        }
+    }
+
+    /// Gives a reference row to its replicas, with the blob when it is here.
+    async fn hand_ref(self: &Arc<Self>, row: RefRow, state: &Arc<EpochState>) -> Result<(), Error> {
+        if !row.dropped
+            && let Ok(bytes) = self.store.get_blob(row.blob).await
+        {
+            let blob = dfs_store::blob::Blob { id: row.blob, bytes };
+            self.store_blob(blob, row, &Arc::new(Lag::default()), Mode::Quorum).await?;
+            return Ok(());
+        }
+        let add = Ask::new(Priority::Background, Request::RefAdd(vec![row]));
+        let step = Step {
+            sets: state.write_sets(row.blob.partition(state.bits)),
+            needed: Tally::<NodeId>::write_majority,
+            epoch: state.epoch,
+            patient: false,
+            without: BTreeSet::new(),
+        };
+        match self.step(step, |_| Ok(add.clone())).await {
+            Ok(_) => Ok(()),
+            Err(StepError::Stale) => Err(Error::Moving),
+            Err(StepError::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn hand_records(
+        self: &Arc<Self>,
+        partition: Partition,
+        known: bool,
+        state: &Arc<EpochState>,
+    ) -> Result<usize, Error> {
+        let (mut after, mut handed) = (Vec::new(), 0);
+        loop {
+            let rows = self.store.scan_records(partition, state.bits, after, ROWS_AT_ONCE).await?;
+            let Some((last, _)) = rows.last() else { return Ok(handed) };
+            after = dfs_store::store::record_row(last);
+            let hashes = rows.iter().map(|(key, record)| (*key, record.state_hash())).collect();
+            if !known {
+                match self.write_back(rows, true, state).await {
+                    Ok(()) => {}
+                    Err(StepError::Stale) => return Err(Error::Moving),
+                    Err(StepError::Failed(error)) => return Err(error),
+                }
+            }
+            handed += self.store.forget_records(hashes).await?;
+        }
+    }
+}
+
+/// How often a node looks for rows of others without being told.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Rows read at once.
+const ROWS_AT_ONCE: usize = 256;

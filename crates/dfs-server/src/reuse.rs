@@ -1,0 +1,159 @@
+//! A new version with the blobs of another: references are noted, contents stay where they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dfs_core::epoch::EpochState;
+use dfs_core::hlc::Hlc;
+use dfs_core::id::{BlobId, NodeId, RecordKey, Vid};
+use dfs_core::quorum::{Tally, Verdict};
+use dfs_core::refs::RefRow;
+use dfs_p2p::message::{Priority, Request, Response};
+use dfs_store::blob::Blob;
+use dfs_store::manifest::ReferencePage;
+
+use crate::blobs::{Copies, Lag};
+use crate::client::FileRef;
+use crate::config::Mode;
+use crate::coordinate::{Ask, Step, StepError};
+use crate::entry::EntryNode;
+use crate::error::Error;
+use crate::node::Node;
+use crate::upload::Uploaded;
+
+/// One version taking over the blobs of another.
+struct Reuse {
+    node: Arc<Node>,
+    key: RecordKey,
+    vid: Vid,
+    mode: Mode,
+    hlc: Hlc,
+    hold_until: Hlc,
+    lag: Arc<Lag>,
+    /// Of the least replicated blob so far.
+    copies: Option<Copies>,
+}
+
+/// Where one blob is held, and whether that is enough.
+type Holding = (Copies, Verdict);
+
+impl Node {
+    /// Makes the content of `old` content of the version `vid`: a row for every blob, on as many
+    /// replicas that hold it as an upload would need. From then on the old version may go.
+    pub(crate) async fn reuse(
+        self: &Arc<Self>,
+        key: RecordKey,
+        vid: Vid,
+        old: &FileRef,
+        mode: Mode,
+    ) -> Result<Uploaded, Error> {
+        let mut reused = Uploaded {
+            node: old.entry.node.clone(),
+            bytes: old.bytes(),
+            refs_root: None,
+            blobs: old.blobs,
+            bytes_stored: old.bytes_stored,
+            copies: None,
+        };
+        if let EntryNode::Chunked { .. } = old.entry.node {
+            let unlisted = || Error::Unverified("a version without a reference page".to_owned());
+            let root = old.refs_root.ok_or_else(unlisted)?;
+            let (hlc, hold_until) = (self.tick(), self.hold_until());
+            let node = self.clone();
+            let lag = Arc::default();
+            let mut reuse = Reuse { node, key, vid, mode, hlc, hold_until, lag, copies: None };
+            reuse.refer_tree(root).await?;
+            (reused.refs_root, reused.copies) = (Some(root), reuse.copies);
+        }
+        Ok(reused)
+    }
+
+    /// Notes rows and asks who holds their blobs; the answers are in the order of the rows.
+    async fn note_rows(
+        self: &Arc<Self>,
+        rows: &[RefRow],
+        mode: Mode,
+        state: Arc<EpochState>,
+    ) -> Result<Vec<Holding>, StepError> {
+        let needs_quorum = self.is_quorum(mode, &state);
+        let needed =
+            if needs_quorum { Tally::<NodeId>::write_majority } else { Tally::<NodeId>::any };
+        // Rows on the same replicas travel together.
+        let mut groups: BTreeMap<Vec<Vec<NodeId>>, Vec<usize>> = BTreeMap::new();
+        for (at, row) in rows.iter().enumerate() {
+            let sets = state.write_sets(row.blob.partition(state.bits));
+            groups.entry(sets).or_default().push(at);
+        }
+        let nobody = Copies { durable: 0, wanted: 0 };
+        let mut holding = vec![(nobody, Verdict::Pending); rows.len()];
+        for (sets, places) in groups {
+            let together: Vec<_> = places.iter().map(|at| rows[*at]).collect();
+            let add = Ask::new(Priority::Records, Request::RefAdd(together));
+            let step = Step {
+                sets: sets.clone(),
+                needed,
+                epoch: state.epoch,
+                patient: !needs_quorum,
+                without: BTreeSet::new(),
+            };
+            let noted = self.step(step, |_| Ok(add.clone())).await?;
+            for (nth, at) in places.into_iter().enumerate() {
+                let mut tally = Tally::new(sets.clone(), needed);
+                for (node, response, _) in &noted.answers {
+                    if matches!(response, Response::Held(held) if held.get(nth) == Some(&true)) {
+                        tally.ack(node);
+                    }
+                }
+                let copies = Copies { durable: tally.acked().len(), wanted: tally.wanted() };
+                holding[at] = (copies, tally.verdict());
+            }
+        }
+        Ok(holding)
+    }
+}
+
+impl Reuse {
+    /// Takes over everything below a reference page, and the page itself.
+    async fn refer_tree(&mut self, root: BlobId) -> Result<(), Error> {
+        self.refer(vec![root]).await?;
+        let mut pages = vec![(root, None)];
+        while let Some((id, expected)) = pages.pop() {
+            let page = ReferencePage::from_blob(&self.node.fetch_blob(id).await?).ok();
+            // Levels fall, so that the walk ends.
+            let page = page.filter(|page| expected.is_none_or(|level| page.level == level));
+            let page = page.ok_or_else(|| Error::Unverified("a reference page".to_owned()))?;
+            // Pages list a blob as often as it occurs.
+            let ids: BTreeSet<BlobId> = page.ids.into_iter().collect();
+            if let Some(below) = page.level.checked_sub(1) {
+                pages.extend(ids.iter().map(|id| (*id, Some(below))));
+            }
+            self.refer(ids.into_iter().collect()).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes a row for each blob. A blob that too few of those replicas hold is brought to them.
+    async fn refer(&mut self, ids: Vec<BlobId>) -> Result<(), Error> {
+        let rows: Vec<_> = ids.iter().map(|id| self.row(*id)).collect();
+        let (node, mode) = (self.node.clone(), self.mode);
+        let holding = node.with_layout(|state| node.note_rows(&rows, mode, state)).await?;
+        for (row, (copies, verdict)) in rows.iter().zip(holding) {
+            let copies = match verdict {
+                Verdict::Reached => copies,
+                Verdict::Pending | Verdict::Impossible => {
+                    let blob = Blob { id: row.blob, bytes: node.fetch_blob(row.blob).await? };
+                    node.store_blob(blob, *row, &self.lag, mode).await?
+                }
+            };
+            if self.copies.is_none_or(|fewest| copies.durable < fewest.durable) {
+                self.copies = Some(copies);
+            }
+        }
+        Ok(())
+    }
+
+    fn row(&self, blob: BlobId) -> RefRow {
+        let Self { vid, key, hlc, hold_until, .. } = *self;
+        RefRow { blob, vid, key, hlc, dropped: false, hold_until }
+    }
+}

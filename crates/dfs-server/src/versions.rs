@@ -1,0 +1,255 @@
+//! The face of history: the versions of a name, those that wait for a decision, and old ones
+//! brought back.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use dfs_core::id::{DirId, RecordKey, Vid, from_hex, hex};
+use dfs_core::name::{FilePath, NameError};
+use dfs_core::version::{Kind, Record};
+use dfs_store::keys::VaultKeys;
+
+use crate::client::{Client, Content, FileRef, kind, refuse_directory};
+use crate::config::Mode;
+use crate::entry::{Entry, EntryNode};
+use crate::error::Error;
+use crate::history::{Known, Standing, known_versions, live_heads, open_entry};
+use crate::node::Node;
+use crate::scan::Whom;
+use crate::views::{Conflict, ConflictPage, ListedKind, Logged, Stored, VersionState};
+
+/// A record that a path leads to, or led to.
+struct Place {
+    key: RecordKey,
+    known: Vec<Known>,
+    /// Whether the path leads here now.
+    is_current: bool,
+}
+
+/// A name met on a walk through a tree.
+struct Met {
+    path: FilePath,
+    /// What listings are ordered by.
+    order: String,
+    dir: Option<DirId>,
+    /// The versions that wait for a decision; empty when there is nothing to decide.
+    conflict: Vec<Logged>,
+}
+
+impl Node {
+    /// Every record that a path leads to: the one it leads to now first, then those in directories
+    /// that were there before, so that a file can be found after its directory was deleted.
+    async fn places(self: &Arc<Self>, path: &FilePath, mode: Mode) -> Result<Vec<Place>, Error> {
+        let keys = self.vault()?.keys.clone();
+        let mut dirs = vec![(keys.root_dir(), true)];
+        let mut places = Vec::new();
+        for name in path.components() {
+            let asked: Vec<_> = dirs.iter().map(|(dir, _)| keys.record_key(dir, name)).collect();
+            let read = self.read_records(&asked, mode).await?;
+            places.clear();
+            for ((key, record), (_, is_current)) in asked.into_iter().zip(read.records).zip(dirs) {
+                let known = known_versions(&keys, &key, &record)?;
+                places.push(Place { key, known, is_current });
+            }
+            dirs = directories(&places);
+        }
+        Ok(places)
+    }
+}
+
+/// The directories that records speak of, each once, the newest places first.
+fn directories(places: &[Place]) -> Vec<(DirId, bool)> {
+    let mut dirs: Vec<(DirId, bool)> = Vec::new();
+    for place in places {
+        for known in &place.known {
+            let Some(dir) = known.node.as_ref().and_then(EntryNode::dir) else { continue };
+            if dirs.iter().all(|(other, _)| *other != dir) {
+                dirs.push((dir, place.is_current && known.standing == Standing::Shown));
+            }
+        }
+    }
+    dirs.truncate(DIRS_SEARCHED_MAX);
+    dirs
+}
+
+impl Client {
+    /// The versions of a name that can still be had, and its deletions, newest first. Finds those
+    /// of a deleted name too, also below a directory that was deleted or made anew.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when nothing is known of the name.
+    pub async fn log(&self, path: &FilePath, mode: Mode) -> Result<Vec<Logged>, Error> {
+        let mut seen = BTreeSet::new();
+        let mut logged = Vec::new();
+        for place in self.0.places(path, mode).await? {
+            let waiting: Vec<Vid> = live_heads(&place.known).iter().map(|head| head.vid).collect();
+            for known in place.known.iter().filter(|known| seen.insert(known.vid)) {
+                let is_waiting = place.is_current && waiting.contains(&known.vid);
+                logged.push((Reverse((known.hlc, known.vid)), log_line(known, is_waiting)));
+            }
+        }
+        if logged.is_empty() {
+            return Err(Error::NotFound(path.to_string()));
+        }
+        logged.sort_by_key(|(newest_first, _)| *newest_first);
+        Ok(logged.into_iter().map(|(_, line)| line).collect())
+    }
+
+    /// The version of a name with this id, if it can still be had.
+    pub(crate) async fn find_version(
+        &self,
+        path: &FilePath,
+        version: &str,
+        mode: Mode,
+    ) -> Result<FileRef, Error> {
+        let missing = || Error::NotFound(format!("{path} in version {version}"));
+        let vid = from_hex(version).map(Vid::new).ok_or_else(missing)?;
+        let name = path.base().ok_or(NameError::Empty)?;
+        for place in self.0.places(path, mode).await? {
+            let known = place.known.iter().find(|known| known.vid == vid);
+            let Some((known, entry)) = known.and_then(|known| Some((known, known.entry(name)?)))
+            else {
+                continue;
+            };
+            let waiting = if place.is_current { live_heads(&place.known).len() } else { 0 };
+            return Ok(FileRef {
+                entry,
+                key: place.key,
+                vid,
+                refs_root: known.refs_root,
+                blobs: known.blobs,
+                bytes_stored: known.bytes_stored,
+                conflicts: waiting.saturating_sub(1),
+            });
+        }
+        Err(missing())
+    }
+
+    /// Writes a new version with the content of an earlier one, which replaces what is there and
+    /// settles a conflict, as [`Client::store`] does. The content is not sent again.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the version is not kept any more, [`Error::IsDirectory`] when it
+    /// or what is there now is a directory, [`Error::Lost`] when no replica has its content.
+    pub async fn restore(
+        &self,
+        path: &FilePath,
+        version: &str,
+        mode: Mode,
+    ) -> Result<Stored, Error> {
+        let node = &self.0;
+        let keys = node.vault()?.keys.clone();
+        let old = self.find_version(path, version, mode).await?;
+        if old.kind() == ListedKind::Dir {
+            return Err(Error::IsDirectory(path.to_string()));
+        }
+        let names: Vec<&str> = path.components().collect();
+        let (name, parents) = names.split_last().ok_or(NameError::Empty)?;
+        let found = node.walk(path, mode).await?;
+        let dir = match found.dir {
+            Some(dir) => dir,
+            None => node.make_dirs(parents, mode).await?,
+        };
+        let key = keys.record_key(&dir, name);
+        refuse_directory(&keys, &key, &found.record, path)?;
+        let (vid, modified_ms) = (node.new_vid(), node.env.wall_ms());
+        let uploaded = node.reuse(key, vid, &old, mode).await?;
+        self.publish(path, dir, Content { vid, modified_ms, uploaded }, None, mode).await
+    }
+
+    /// The names below a directory with several versions that nobody has chosen between, in byte
+    /// order, after `after`, at most `limit`. Walks the whole tree.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such directory.
+    pub async fn conflicts(
+        &self,
+        dir: &FilePath,
+        after: &str,
+        limit: usize,
+        mode: Mode,
+    ) -> Result<ConflictPage, Error> {
+        let top = self.0.find_dir(dir, mode).await?;
+        let top = top.ok_or_else(|| Error::NotFound(dir.to_string()))?;
+        let mut page = ConflictPage::default();
+        let mut last = String::new();
+        let mut pending = self.meet(top, dir, mode).await?;
+        // Depth first, as listings go, so that the order stays that of the bytes.
+        while let Some(met) = pending.pop() {
+            if !met.conflict.is_empty() && met.order.as_str() > after {
+                if page.conflicts.len() == limit {
+                    page.next = Some(last);
+                    break;
+                }
+                last.clone_from(&met.order);
+                let path = met.path.to_string();
+                page.conflicts.push(Conflict { path, versions: met.conflict });
+            }
+            let is_ahead = met.order.as_str() > after || after.starts_with(&met.order);
+            if let Some(dir) = met.dir.filter(|_| is_ahead) {
+                pending.extend(self.meet(dir, &met.path, mode).await?);
+            }
+        }
+        Ok(page)
+    }
+
+    /// What is in a directory, the last first.
+    async fn meet(&self, dir: DirId, path: &FilePath, mode: Mode) -> Result<Vec<Met>, Error> {
+        let keys = self.0.vault()?.keys.clone();
+        let records = self.0.scan_dir(keys.vault, dir, mode, Whom::Enough).await?;
+        let path = path.clone();
+        let open = move || {
+            let live = records.iter().filter(|(_, record)| {
+                record.winner().is_some_and(|version| version.kind == Kind::Live)
+            });
+            let met = live.filter_map(|(key, record)| met(&keys, key, record, &path).transpose());
+            let mut met = met.collect::<Result<Vec<_>, Error>>()?;
+            met.sort_by(|a, b| b.order.cmp(&a.order));
+            Ok(met)
+        };
+        self.0.env.offload(open).await
+    }
+}
+
+fn met(
+    keys: &VaultKeys,
+    key: &RecordKey,
+    record: &Record,
+    parent: &FilePath,
+) -> Result<Option<Met>, Error> {
+    let Some(winner) = record.winner() else { return Ok(None) };
+    let entry: Entry = open_entry(keys, key, winner)?;
+    let mut conflict = Vec::new();
+    if record.conflicts() > 0 {
+        let known = known_versions(keys, key, record)?;
+        let heads = live_heads(&known);
+        if heads.len() > 1 {
+            conflict = heads.into_iter().map(|head| log_line(head, true)).collect();
+        }
+    }
+    let (path, dir) = (parent.join(&entry.name)?, entry.dir());
+    let order = if dir.is_some() { format!("{path}/") } else { path.to_string() };
+    Ok(Some(Met { path, order, dir, conflict }))
+}
+
+fn log_line(known: &Known, is_waiting: bool) -> Logged {
+    let state = match (&known.node, known.standing) {
+        (None, _) => VersionState::Deleted,
+        (Some(_), Standing::Shown) if is_waiting => VersionState::Current,
+        (Some(_), Standing::Beside) if is_waiting => VersionState::Conflict,
+        (Some(_), _) => VersionState::Old,
+    };
+    Logged {
+        version: known.vid.to_string(),
+        state,
+        kind: known.node.as_ref().map(kind),
+        bytes: known.node.as_ref().map_or(0, EntryNode::bytes),
+        modified_ms: known.modified_ms,
+        writer: hex(known.writer.as_bytes()),
+    }
+}
+
+/// Directories of one path that are searched: those it led to lately. Each costs a record to read
+/// at every level below.
+const DIRS_SEARCHED_MAX: usize = 16;

@@ -1,0 +1,205 @@
+//! What the disks of all replicas hold at rest, while no node runs: the same rows everywhere, and
+//! every blob that any replica has on all of them.
+//!
+//! Reads cannot notice a copy that is missing, for the other two hide it. A blob that no replica
+//! has is no fault here: uploads that were given up leave references to such, and what a file
+//! needs is noticed by whoever reads it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use dfs_core::codec::Canonical;
+use dfs_core::epoch::{EpochCert, EpochState};
+use dfs_core::id::{BlobId, NodeId, Partition, PartitionBits, RecordKey, Vid};
+use dfs_core::refs::RefRow;
+use dfs_core::version::Record;
+use dfs_store::path::PathTransform;
+use dfs_store::{ReadError, Store};
+
+use crate::cluster::Cluster;
+use crate::net::Host;
+use crate::stopped;
+use crate::workload::History;
+
+/// What one node has on its disk.
+struct Shelf {
+    node: NodeId,
+    layout: Option<EpochState>,
+    /// The hash of what was decided, for each epoch whose certificate is kept.
+    chain: BTreeMap<u64, [u8; 32]>,
+    records: BTreeMap<RecordKey, Record>,
+    refs: BTreeSet<(BlobId, Vid, RecordKey)>,
+    blobs: BTreeMap<BlobId, Copy>,
+}
+
+/// What a node has of a blob that a row of its refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copy {
+    Good,
+    /// The index names it, and the file holds something else.
+    Bad,
+    /// The index names it, and there is no file. No fault of a disk does that.
+    NoFile,
+    NotHeld,
+}
+
+/// Every record, as all replicas have it at rest.
+pub type Records = BTreeMap<RecordKey, Record>;
+
+/// Looks at every disk, and reads every blob: what is bad is set aside by that, and its node will
+/// fetch it anew once it runs. Where a disk was damaged that is allowed; after it was `mended` not.
+pub async fn audit(cluster: &Cluster, history: &History, mended: bool) -> Records {
+    let mut shelves = Vec::new();
+    for host in 0..cluster.len() {
+        match Shelf::read(cluster, host).await {
+            Ok(shelf) => shelves.push(shelf),
+            Err(why) => {
+                history.violation(format!("the disk of node {host} cannot be looked at: {why}"));
+                return Records::new();
+            }
+        }
+    }
+    let layouts = shelves.iter().filter_map(|shelf| shelf.layout.as_ref());
+    let Some(layout) = layouts.max_by_key(|layout| layout.epoch) else { return Records::new() };
+    let audit = Audit { cluster, layout, shelves: &shelves };
+    let mut decided = BTreeMap::new();
+    for (epoch, hash) in shelves.iter().flat_map(|shelf| &shelf.chain) {
+        if decided.insert(epoch, hash).is_some_and(|other| other != hash) {
+            history.violation(format!("epoch {epoch} was decided twice"));
+        }
+    }
+    for (what, at) in audit.rows().into_iter().chain(audit.blobs(mended)) {
+        history.violation(format!("at rest, {} {what}", at.len()));
+        at.into_iter().take(SHOWN_MAX).for_each(|one| cluster.trace.say(|| one));
+    }
+    shelves.iter().flat_map(|shelf| shelf.records.clone()).collect()
+}
+
+/// Each kind of fault, with where it was found.
+type Faults = BTreeMap<&'static str, Vec<String>>;
+
+struct Audit<'a> {
+    cluster: &'a Cluster,
+    layout: &'a EpochState,
+    shelves: &'a [Shelf],
+}
+
+impl Audit<'_> {
+    fn replicas(&self, partition: Partition) -> impl Iterator<Item = (Host, &Shelf)> {
+        let all = self.shelves.iter().enumerate();
+        all.filter(move |(_, shelf)| self.layout.is_replica(partition, &shelf.node))
+    }
+
+    fn rows(&self) -> Faults {
+        let mut faults = Faults::new();
+        let keys: BTreeSet<_> = self.shelves.iter().flat_map(|s| s.records.keys()).collect();
+        for key in keys {
+            let held = self.replicas(key.partition(self.layout.bits));
+            let mut hashes: Vec<_> =
+                held.map(|(_, s)| s.records.get(key).map(Record::state_hash)).collect();
+            hashes.dedup();
+            if hashes.len() > 1 {
+                let at = format!("replicas differ about record {key:?}");
+                faults.entry("records are not the same on all replicas").or_default().push(at);
+            }
+        }
+        let rows: BTreeSet<_> = self.shelves.iter().flat_map(|s| &s.refs).collect();
+        for row in rows {
+            let mut held = self.replicas(row.0.partition(self.layout.bits));
+            if let Some((host, _)) = held.find(|(_, shelf)| !shelf.refs.contains(row)) {
+                let at = format!("node {host} lacks reference {row:?}");
+                faults.entry("references are not on all replicas").or_default().push(at);
+            }
+        }
+        faults
+    }
+
+    fn blobs(&self, mended: bool) -> Faults {
+        let mut faults = Faults::new();
+        let ids: BTreeSet<_> = self.shelves.iter().flat_map(|shelf| shelf.blobs.keys()).collect();
+        for id in ids {
+            let copies = self.replicas(id.partition(self.layout.bits));
+            let copies: Vec<(Host, Copy)> = copies
+                .map(|(host, shelf)| (host, *shelf.blobs.get(id).unwrap_or(&Copy::NotHeld)))
+                .collect();
+            let some_good = copies.iter().any(|(_, copy)| *copy == Copy::Good);
+            for (host, copy) in &copies {
+                let what = match copy {
+                    Copy::NoFile => "blobs are said to be held and have no file",
+                    Copy::Bad if mended => "blobs are bad though their disk was mended",
+                    Copy::Bad if !self.cluster.is_damaged(*host) => {
+                        "blobs are bad on disks that nothing was done to"
+                    }
+                    Copy::NotHeld if some_good => "blobs are missing that another replica has",
+                    Copy::Good | Copy::Bad | Copy::NotHeld => continue,
+                };
+                let at = format!("node {host}: {what}: {id}: {copies:?}");
+                faults.entry(what).or_default().push(at);
+            }
+        }
+        faults
+    }
+}
+
+impl Shelf {
+    async fn read(cluster: &Cluster, host: Host) -> Result<Self, String> {
+        let fs = cluster.disk(host).boot();
+        let (node, store) = stopped::open(&fs, &cluster.trace).await?;
+        let shelf = Self::of(cluster, host, node, &store).await;
+        store.close().await;
+        fs.kill();
+        shelf.map_err(|error| error.to_string())
+    }
+
+    async fn of(
+        cluster: &Cluster,
+        host: Host,
+        node: NodeId,
+        store: &Store,
+    ) -> Result<Self, ReadError> {
+        let halves = PartitionBits::new(1).expect("one bit is allowed");
+        let mut records = BTreeMap::new();
+        let mut rows: Vec<RefRow> = Vec::new();
+        for half in 0..=1 {
+            records.extend(store.scan_records(half, halves, Vec::new(), usize::MAX).await?);
+            rows.extend(store.scan_refs(half, halves, Vec::new(), usize::MAX).await?);
+        }
+        let wanted = rows.iter().filter(|row| !row.dropped).map(|row| row.blob);
+        let wanted: Vec<BlobId> = wanted.collect::<BTreeSet<_>>().into_iter().collect();
+        let held = store.has_blobs(wanted.clone()).await?;
+        let files = cluster.disk(host).blob_files();
+        let files: BTreeSet<PathBuf> = files.into_iter().map(|(path, _)| path).collect();
+        let mut blobs = BTreeMap::new();
+        for (id, held) in wanted.into_iter().zip(held) {
+            let path = Path::new("/data/blobs").join(PathTransform::default().blob_path(&id));
+            let copy = match held {
+                false => Copy::NotHeld,
+                true if !files.contains(&path) => Copy::NoFile,
+                true => match store.get_blob(id).await {
+                    Ok(_) => Copy::Good,
+                    Err(ReadError::Corrupt(_)) => Copy::Bad,
+                    Err(error) => return Err(error),
+                },
+            };
+            blobs.insert(id, copy);
+        }
+        let refs = rows.iter().map(|row| (row.blob, row.vid, row.key)).collect();
+        let layout = store.epoch().await?.map(|(state, _)| state);
+        let chain = chain(store, layout.as_ref().map_or(0, |layout| layout.epoch)).await?;
+        Ok(Self { node, layout, chain, records, refs, blobs })
+    }
+}
+
+async fn chain(store: &Store, newest: u64) -> Result<BTreeMap<u64, [u8; 32]>, ReadError> {
+    let mut chain = BTreeMap::new();
+    for epoch in 1..=newest {
+        let cert = store.epoch_cert(epoch).await?.map(EpochCert::from_canonical);
+        if let Some(Ok(cert)) = cert {
+            chain.insert(epoch, cert.proposal.hash());
+        }
+    }
+    Ok(chain)
+}
+
+/// Places told of, when someone wants to read them.
+const SHOWN_MAX: usize = 10;

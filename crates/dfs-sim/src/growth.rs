@@ -1,0 +1,90 @@
+//! A cluster that grows while clients work: the first node runs, the others come up one by one or
+//! all at once, so that every partition moves under reads and writes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::cluster::Cluster;
+use crate::faults::uneven_links;
+use crate::net::Host;
+use crate::options::Options;
+use crate::rng::Rng;
+
+/// What still has to happen, and when.
+pub struct Growth {
+    rng: Rng,
+    plan: Vec<(Instant, Step)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// The first node hears nothing.
+    Hold,
+    /// It goes on: whoever came up meanwhile asks to join in the same moment.
+    Release,
+    Start(Host),
+    /// Every pair of machines gets a delay of its own.
+    Links,
+}
+
+impl Growth {
+    /// Plans how the cluster grows; nothing when it is whole already.
+    pub fn new(options: &Options) -> Self {
+        let mut rng = Rng::new(options.seed).fork(8);
+        let mut plan = Vec::new();
+        if options.grows {
+            let work = u64::try_from(options.work.as_millis()).unwrap_or(u64::MAX);
+            let late = 1..options.machines;
+            if rng.per_mille(600) {
+                let at = rng.between(1000, work / 2);
+                let release = at + rng.between(200, 2000);
+                plan.extend([(at, Step::Hold), (release, Step::Release)]);
+                plan.extend(late.map(|host| (at + 1, Step::Start(host))));
+                plan.push((release + rng.between(0, 1000), Step::Links));
+            } else {
+                for host in late {
+                    let at = rng.between(500, work * 2 / 3);
+                    plan.extend([
+                        (at, Step::Start(host)),
+                        (at + rng.between(0, 1000), Step::Links),
+                    ]);
+                }
+            }
+        }
+        let now = Instant::now();
+        let at = |(ms, step)| (now + Duration::from_millis(ms), step);
+        Self { rng, plan: plan.into_iter().map(at).collect() }
+    }
+
+    /// When to call [`Growth::act`] next, if ever.
+    pub fn due(&self) -> Option<Instant> {
+        self.plan.iter().map(|(at, _)| *at).min()
+    }
+
+    /// Does what is due; a node that does not start tries again.
+    pub async fn act(&mut self, cluster: &mut Cluster) {
+        let now = Instant::now();
+        let (due, rest): (Vec<_>, Vec<_>) = self.plan.drain(..).partition(|(at, _)| *at <= now);
+        self.plan = rest;
+        for (_, step) in due {
+            match step {
+                Step::Hold => cluster.net.set_paused(FIRST, true),
+                Step::Release => cluster.net.set_paused(FIRST, false),
+                Step::Links => uneven_links(cluster, &mut self.rng),
+                Step::Start(host) => match cluster.start(host).await {
+                    Ok(()) => cluster.trace.fired("growth: a node comes up under load"),
+                    Err(error) => {
+                        cluster.trace.say(|| format!("node {host} does not start: {error:?}"));
+                        self.plan.push((now + AGAIN_AFTER, step));
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// The node that founds the cluster and decides who joins.
+const FIRST: Host = 0;
+/// When a node that did not start tries again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);

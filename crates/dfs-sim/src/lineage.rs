@@ -1,0 +1,133 @@
+//! Which version had seen which, as the nodes log it when they make and acknowledge one.
+//!
+//! Concurrent versions of a name are all kept: an acknowledged one may go only when some later one
+//! had seen it. Clients cannot notice when that goes wrong, for they see one version at a time.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use dfs_core::codec::Canonical;
+use dfs_core::id::hex;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+use crate::audit::Records;
+
+/// Every version ever made, by the name it is of; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Lineage(Arc<Mutex<BTreeMap<String, BTreeMap<String, Made>>>>);
+
+/// One version.
+#[derive(Debug, Default)]
+struct Made {
+    actor: u64,
+    hlc: u64,
+    /// What its writer had seen: for each actor, its highest stamp.
+    context: BTreeMap<u64, u64>,
+    acknowledged: bool,
+}
+
+impl Lineage {
+    fn made(&self) -> MutexGuard<'_, BTreeMap<String, BTreeMap<String, Made>>> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+
+    /// Versions that were acknowledged, are not among the records, and that no version ever had
+    /// seen.
+    pub fn lost(&self, records: &Records) -> Vec<String> {
+        let heads: BTreeMap<String, Vec<String>> = records
+            .iter()
+            .map(|(key, record)| {
+                let vids = record.heads().map(|head| head.vid.to_string());
+                (hex(&key.to_canonical()), vids.collect())
+            })
+            .collect();
+        let mut lost = Vec::new();
+        for (key, versions) in self.made().iter() {
+            for (vid, version) in versions.iter().filter(|(_, version)| version.acknowledged) {
+                let sees = |later: &Made| {
+                    later.context.get(&version.actor).is_some_and(|hlc| *hlc >= version.hlc)
+                };
+                let is_head = heads.get(key).is_some_and(|vids| vids.contains(vid));
+                if !is_head && !versions.values().any(sees) {
+                    lost.push(format!("version {vid} of record {key}"));
+                }
+            }
+        }
+        lost
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Lineage {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        // The place logs other things as well.
+        let Some(vid) = fields.texts.remove("vid") else { return };
+        let key = fields.texts.remove("key").unwrap_or_default();
+        let mut made = self.made();
+        let version = made.entry(key).or_default().entry(vid).or_default();
+        match fields.texts.get("context") {
+            None => version.acknowledged = true,
+            Some(context) => {
+                version.actor = fields.numbers.get("actor").copied().unwrap_or_default();
+                version.hlc = fields.numbers.get("hlc").copied().unwrap_or_default();
+                version.context = numbers(context);
+            }
+        }
+    }
+}
+
+/// The pairs of numbers in a map as it is printed.
+fn numbers(printed: &str) -> BTreeMap<u64, u64> {
+    let digits = printed.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
+    let numbers: Vec<u64> = digits.filter_map(|part| part.parse().ok()).collect();
+    numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect()
+}
+
+#[derive(Debug, Default)]
+struct Fields {
+    texts: BTreeMap<&'static str, String>,
+    numbers: BTreeMap<&'static str, u64>,
+}
+
+impl Visit for Fields {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.numbers.insert(field.name(), value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.texts.insert(field.name(), format!("{value:?}"));
+    }
+}
+
+/// Where versions are made.
+pub const TARGET: &str = "dfs_server::records";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(hlc: u64, context: &str, acknowledged: bool) -> Made {
+        Made { actor: 1, hlc, context: numbers(context), acknowledged }
+    }
+
+    #[track_caller]
+    fn check(versions: [Made; 2], expected: usize) {
+        let versions = versions.into_iter().enumerate();
+        let versions = versions.map(|(at, version)| (at.to_string(), version)).collect();
+        let lineage = Lineage(Arc::new(Mutex::new([("name".to_owned(), versions)].into())));
+        assert_eq!(lineage.lost(&Records::new()).len(), expected);
+    }
+
+    #[test]
+    fn a_version_is_lost_unless_a_later_one_had_seen_it() {
+        check([made(5, "{}", true), made(9, "{1: Hlc(5)}", false)], 0);
+        check([made(5, "{}", true), made(9, "{1: Hlc(4)}", false)], 1);
+        check([made(5, "{}", true), made(9, "{2: Hlc(5)}", false)], 1);
+        check([made(5, "{}", false), made(9, "{}", false)], 0);
+    }
+}
