@@ -29,7 +29,8 @@ pub enum Kind {
 /// An earlier version that its successor keeps reachable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retained {
-    /// The earlier version.
+    /// The id its blobs are referenced under: the version's own, or one that its content got when
+    /// it came into blobs later.
     pub vid: Vid,
     /// Its top reference page, when it has chunks.
     pub refs_root: Option<BlobId>,
@@ -185,7 +186,7 @@ impl Record {
         self.heads.values().filter(|head| head.kind == Kind::Live).count().saturating_sub(1)
     }
 
-    /// Whether `vid` is a head, or kept reachable by one.
+    /// Whether blobs referenced under `vid` are needed: it is a head, or kept reachable by one.
     pub fn refers_to(&self, vid: &Vid) -> bool {
         self.heads.contains_key(vid)
             || self.heads.values().any(|head| head.retained.iter().any(|old| old.vid == *vid))

@@ -34,6 +34,8 @@ pub struct FileRef {
     pub(crate) entry: Entry,
     pub(crate) key: RecordKey,
     pub(crate) vid: Vid,
+    /// The id its blobs are referenced under.
+    pub(crate) held_as: Vid,
     /// The top reference page, when there are blobs.
     pub(crate) refs_root: Option<BlobId>,
     /// How many blobs the version references, and their size as stored.
@@ -204,6 +206,7 @@ impl Client {
             entry: open_entry(&keys, &key, version)?,
             key,
             vid: version.vid,
+            held_as: version.vid,
             refs_root: version.refs_root,
             blobs: version.chunks,
             bytes_stored: version.bytes_stored,
@@ -282,7 +285,7 @@ impl Client {
             }
             let held = self.0.fetch_records(&node, &[file.key], state.epoch).await;
             let has = |records: Vec<Record>| {
-                records.first().is_some_and(|record| record.refers_to(&file.vid))
+                records.first().is_some_and(|record| record.refers_to(&file.held_as))
             };
             copies += usize::from(held.is_ok_and(has));
         }

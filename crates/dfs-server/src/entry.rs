@@ -63,6 +63,9 @@ pub(crate) struct Past {
     pub(crate) replaced_ms: u64,
     /// The size of its blobs as stored.
     pub(crate) bytes_stored: u64,
+    /// The id its blobs are referenced under, which is the one in clear: its own, or another when
+    /// its content came into blobs later.
+    pub(crate) held_as: Vid,
     /// What it was.
     pub(crate) node: EntryNode,
 }
@@ -151,6 +154,7 @@ impl Canonical for Past {
         out.u64(self.modified_ms);
         out.u64(self.replaced_ms);
         out.u64(self.bytes_stored);
+        self.held_as.encode(out);
         self.node.encode(out);
     }
 
@@ -162,6 +166,7 @@ impl Canonical for Past {
             modified_ms: input.u64()?,
             replaced_ms: input.u64()?,
             bytes_stored: input.u64()?,
+            held_as: Vid::decode(input)?,
             // A deletion has nothing that could be had again.
             node: EntryNode::decode(input)?.ok_or(DecodeError::Invalid("history"))?,
         })
@@ -238,6 +243,7 @@ mod tests {
             modified_ms: 5,
             replaced_ms: 6,
             bytes_stored: 7,
+            held_as: Vid::new([8; 16]),
             node,
         }
     }

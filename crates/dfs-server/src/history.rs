@@ -3,7 +3,8 @@
 //! A head names in clear the versions it retains, so that peers keep their blobs, and says in its
 //! sealed payload what each was. Content that lies in payloads shares one bound, old and new
 //! together: a record with history is no larger than one without. What does not fit moves into
-//! blobs of the version it belongs to.
+//! blobs under an id of their own: were it that of the version, which is referred to already, an
+//! upload cut short would look like a loss.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -14,9 +15,10 @@ use dfs_core::codec::Canonical;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, CertId, RecordKey, Vid};
 use dfs_core::retention::{Earlier, kept};
-use dfs_core::version::{Kind, Record, Retained, Version};
+use dfs_core::version::{Kind, RETAINED_MAX, Record, Retained, Version};
 use dfs_store::keys::VaultKeys;
 use dfs_store::seal::Salt;
+use tracing::warn;
 
 use crate::config::Mode;
 use crate::entry::{Entry, EntryNode, INLINE_BYTES_MAX, Past, Payload};
@@ -48,6 +50,8 @@ pub(crate) struct Known {
     pub(crate) modified_ms: u64,
     /// What it is; `None` says that the name was deleted.
     pub(crate) node: Option<EntryNode>,
+    /// The id its blobs are referenced under.
+    pub(crate) held_as: Vid,
     /// Its top reference page, when it has blobs.
     pub(crate) refs_root: Option<BlobId>,
     /// How many blobs it references.
@@ -109,7 +113,12 @@ impl Node {
     ) -> Result<Draft, Error> {
         let keys = self.vault()?.keys.clone();
         let now_ms = self.env.wall_ms();
-        let mut keep = to_keep(known_versions(&keys, &key, read)?, &new.vid, now_ms);
+        let known = known_versions(&keys, &key, read)?;
+        let heads = known.iter().filter(|known| !matches!(known.standing, Standing::Replaced(_)));
+        if heads.count() > RETAINED_MAX {
+            warn!(?key, "more versions lose at once than a record retains: the oldest go");
+        }
+        let mut keep = to_keep(known, &new.vid, now_ms);
         let mut room = INLINE_BYTES_MAX - new.node.as_ref().map_or(0, EntryNode::inline_bytes);
         for known in &mut keep {
             let inline = known.node.as_ref().map_or(0, EntryNode::inline_bytes);
@@ -139,7 +148,7 @@ impl Node {
         })
     }
 
-    /// Moves content out of the payload into blobs, under the version's own id.
+    /// Moves content out of the payload into blobs, under a new id.
     async fn move_out(
         self: &Arc<Self>,
         key: RecordKey,
@@ -147,7 +156,9 @@ impl Node {
         mode: Mode,
     ) -> Result<(), Error> {
         let Some(EntryNode::Inline(content)) = &known.node else { return Ok(()) };
-        let moved = self.upload_small(key, known.vid, mode, content.clone()).await?;
+        let held_as = self.new_vid();
+        let moved = self.upload_small(key, held_as, mode, content.clone()).await?;
+        known.held_as = held_as;
         known.node = Some(moved.node);
         known.refs_root = moved.refs_root;
         known.blobs = moved.blobs;
@@ -169,7 +180,7 @@ impl Known {
     }
 
     fn retained(&self) -> Retained {
-        Retained { vid: self.vid, refs_root: self.refs_root, chunks: self.blobs, hlc: self.hlc }
+        Retained { vid: self.held_as, refs_root: self.refs_root, chunks: self.blobs, hlc: self.hlc }
     }
 
     fn past(self, now_ms: u64) -> Option<Past> {
@@ -183,6 +194,7 @@ impl Known {
                 Standing::Shown | Standing::Beside => now_ms,
             },
             bytes_stored: self.bytes_stored,
+            held_as: self.held_as,
             node: self.node?,
         })
     }
@@ -195,6 +207,7 @@ impl Known {
             writer: version.writer,
             modified_ms: payload.map_or(version.hlc.unix_ms(), |payload| payload.modified_ms),
             node: payload.and_then(|payload| payload.node.clone()),
+            held_as: version.vid,
             refs_root: version.refs_root,
             blobs: version.chunks,
             bytes_stored: version.bytes_stored,
@@ -209,6 +222,7 @@ impl Known {
             writer: past.writer,
             modified_ms: past.modified_ms,
             node: Some(past.node),
+            held_as: past.held_as,
             refs_root: retained.refs_root,
             blobs: retained.chunks,
             bytes_stored: past.bytes_stored,
@@ -327,7 +341,7 @@ fn open_payload(
     let plain = keys.payloads.open(&BlobId::of(&version.sealed), &version.sealed);
     let payload = plain.ok().and_then(|plain| Payload::from_canonical(plain).ok());
     let is_genuine = |payload: &Payload| {
-        let said = payload.history.iter().map(|past| (past.vid, past.hlc));
+        let said = payload.history.iter().map(|past| (past.held_as, past.hlc));
         let is_live = payload.node.is_some();
         keys.record_key(&key.dir, &payload.name) == *key
             && is_live == (version.kind == Kind::Live)

@@ -43,6 +43,9 @@ mod download;
 mod entry;
 mod error;
 mod form;
+#[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod handler;
 mod handoff;
 pub mod health;
@@ -57,6 +60,8 @@ mod reuse;
 mod scan;
 pub mod server;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod upload;
 mod versions;
 mod views;

@@ -117,6 +117,7 @@ impl Client {
                 entry,
                 key: place.key,
                 vid,
+                held_as: known.held_as,
                 refs_root: known.refs_root,
                 blobs: known.blobs,
                 bytes_stored: known.bytes_stored,

@@ -404,7 +404,9 @@ impl Injector {
                     .filter(|at| *at != host)
                     .for_each(|at| net.set_link(host, at, |link| link.cut = true));
             }
+            // In place of the one before: who could be written to then may be away now.
             Fault::Partition => {
+                net.heal();
                 let side: Vec<bool> = (0..hosts).map(|_| self.rng.flip()).collect();
                 for a in 0..hosts {
                     for b in (a + 1..hosts).filter(|b| side[a] != side[*b]) {

@@ -24,6 +24,8 @@ enum Step {
     /// It goes on: whoever came up meanwhile asks to join in the same moment.
     Release,
     Start(Host),
+    /// The first node is far from all others.
+    Distance,
     /// Every pair of machines gets a delay of its own.
     Links,
 }
@@ -41,7 +43,7 @@ impl Growth {
                 let release = at + rng.between(200, 2000);
                 plan.extend([(at, Step::Hold), (release, Step::Release)]);
                 plan.extend(late.map(|host| (at + 1, Step::Start(host))));
-                plan.push((release + rng.between(0, 1000), Step::Links));
+                plan.push((release + rng.between(1, 600), Step::Distance));
             } else {
                 for host in late {
                     let at = rng.between(500, work * 2 / 3);
@@ -71,6 +73,13 @@ impl Growth {
             match step {
                 Step::Hold => cluster.net.set_paused(FIRST, true),
                 Step::Release => cluster.net.set_paused(FIRST, false),
+                Step::Distance => {
+                    let delay = Duration::from_millis(self.rng.between(50, 1000));
+                    for other in 1..cluster.len() {
+                        cluster.net.set_link(FIRST, other, |link| link.delay = delay);
+                        cluster.net.set_link(other, FIRST, |link| link.delay = delay);
+                    }
+                }
                 Step::Links => uneven_links(cluster, &mut self.rng),
                 Step::Start(host) => match cluster.start(host).await {
                     Ok(()) => cluster.trace.fired("growth: a node comes up under load"),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use dfs_core::codec::Canonical;
 use dfs_core::id::hex;
+use dfs_core::version::CONTEXT_MAX;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
@@ -47,17 +48,37 @@ impl Lineage {
             .collect();
         let mut lost = Vec::new();
         for (key, versions) in self.made().iter() {
+            let dots = versions.values().map(|made| ((made.actor, made.hlc), made)).collect();
             for (vid, version) in versions.iter().filter(|(_, version)| version.acknowledged) {
-                let sees = |later: &Made| {
-                    later.context.get(&version.actor).is_some_and(|hlc| *hlc >= version.hlc)
-                };
                 let is_head = heads.get(key).is_some_and(|vids| vids.contains(vid));
-                if !is_head && !versions.values().any(sees) {
+                if !is_head && !versions.values().any(|later| later.has_seen(version, &dots)) {
                     lost.push(format!("version {vid} of record {key}"));
                 }
             }
         }
         lost
+    }
+}
+
+impl Made {
+    /// Whether the writer of this version had seen `earlier`. A context names the last version it
+    /// knew of an actor: whether the ones before that were seen is for that one to say.
+    fn has_seen(&self, earlier: &Self, dots: &BTreeMap<(u64, u64), &Self>) -> bool {
+        let mut at = self;
+        loop {
+            let known = at.context.get(&earlier.actor).copied();
+            match known {
+                // A full context has let go of the oldest.
+                _ if at.context.len() >= CONTEXT_MAX => return true,
+                None => return false,
+                Some(hlc) if hlc <= earlier.hlc => return hlc == earlier.hlc,
+                Some(hlc) => match dots.get(&(earlier.actor, hlc)) {
+                    Some(next) if next.hlc < at.hlc => at = next,
+                    // Never, as far as nodes log what they do.
+                    _ => return true,
+                },
+            }
+        }
     }
 }
 
@@ -116,7 +137,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(versions: [Made; 2], expected: usize) {
+    fn check(versions: impl IntoIterator<Item = Made>, expected: usize) {
         let versions = versions.into_iter().enumerate();
         let versions = versions.map(|(at, version)| (at.to_string(), version)).collect();
         let lineage = Lineage(Arc::new(Mutex::new([("name".to_owned(), versions)].into())));
@@ -129,5 +150,12 @@ mod tests {
         check([made(5, "{}", true), made(9, "{1: Hlc(4)}", false)], 1);
         check([made(5, "{}", true), made(9, "{2: Hlc(5)}", false)], 1);
         check([made(5, "{}", false), made(9, "{}", false)], 0);
+    }
+
+    #[test]
+    fn who_saw_an_actors_later_version_need_not_have_seen_the_earlier() {
+        let last = || Made { actor: 2, ..made(9, "{1: Hlc(7)}", false) };
+        check([made(5, "{}", true), made(7, "{1: Hlc(5)}", false), last()], 0);
+        check([made(5, "{}", true), made(7, "{1: Hlc(4)}", false), last()], 1);
     }
 }

@@ -65,12 +65,25 @@ impl Options {
             fragile: rng.below(3),
             search_logs: rng.per_mille(100),
         };
-        if rng.per_mille(300) {
-            options = options.growing(&mut rng);
-        }
+        options = match rng.below(10) {
+            0..3 => options.growing(&mut rng),
+            3..6 if options.available && !calm => options.torn(&mut rng),
+            _ => options,
+        };
         options.races = rng.flip();
         options.zones = if rng.flip() { 3 } else { 1 };
         options
+    }
+
+    /// The same for a cluster in available mode that is torn apart here, then there, so that one
+    /// node writes a name to other replicas each time.
+    fn torn(mut self, rng: &mut Rng) -> Self {
+        self.machines = self.machines.max(4 + self.keyless);
+        self.names = self.names.min(4);
+        self.faults.truncate(2);
+        self.faults.extend([Fault::Partition; 8]);
+        self.between_faults = Duration::from_millis(rng.between(3000, 8000));
+        self
     }
 
     /// The same for a cluster that grows: partitions move within seconds, so whatever may go wrong

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use dfs_core::name::FilePath;
 use dfs_core::retention::{KEPT_FOR_MS, VERSIONS_KEPT};
+use dfs_server::health::Level;
 use dfs_server::{Error, ListedKind, Logged, Mode, VersionState};
 
 use crate::clock::Ahead;
-use crate::{Cluster, content};
+use crate::{Cluster, LIMIT, content};
 
 const INLINE_MAX: usize = 16 * 1024;
 
@@ -147,6 +148,13 @@ async fn a_version_whose_content_is_gone_is_not_brought_back() {
     let refused = cluster.restore(0, "f", &old).await;
     assert!(matches!(refused, Err(Error::Lost(_))), "{refused:?}");
     assert_eq!(cluster.get(0, "f").await.unwrap(), b"new");
+    // An old version is needed as much as the one shown.
+    let told = async {
+        while cluster.node(0).health().await.unwrap().health != Level::Lost {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, told).await.expect("the loss is not told of");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -254,4 +262,55 @@ async fn ten_versions_of_the_largest_inline_content_are_kept_and_mended() {
     cluster.settled(0, 3).await;
     let stat = cluster.node(0).stat(&path("f"), Mode::Default).await.unwrap();
     assert_eq!((stat.version, stat.copies), (restored, 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_writes_at_once_each_is_shown_or_kept_and_can_be_read() {
+    let cluster = Cluster::of(3).await;
+    let client = |number: usize| cluster.node(number % 3);
+    let writes = (0..VERSIONS_KEPT).map(|number| {
+        let client = client(number);
+        async move {
+            // Two do not fit one record: writers move the same ones out at the same time.
+            let content = content(INLINE_MAX - number);
+            client.store(&path("f"), &content[..], Mode::Default).await.unwrap().version
+        }
+    });
+    let versions = futures_util::future::join_all(writes).await;
+    let log = cluster.log(0, "f").await;
+    assert_eq!(log.len(), VERSIONS_KEPT);
+    cluster.version(1, "f", b"settled", Mode::Default).await;
+    let log = cluster.log(2, "f").await;
+    assert_eq!(log.len(), VERSIONS_KEPT + 1);
+    assert!(log[1..].iter().all(|line| line.state == VersionState::Old));
+    for (number, version) in versions.iter().enumerate() {
+        assert!(log.iter().any(|line| line.version == *version));
+        let got = cluster.get_version(0, "f", Some(version)).await.unwrap();
+        assert_eq!(got, content(INLINE_MAX - number), "write {number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_that_did_not_get_out_of_a_record_is_not_lost() {
+    let mut cluster = Cluster::of(3).await;
+    let old = content(INLINE_MAX);
+    cluster.put(0, "f", &old).await.unwrap();
+    cluster.settled(0, 3).await;
+    // The old content has to move out first: its reference is noted, and nobody takes the blob.
+    cluster.disks[1].set_room(Some(0));
+    cluster.disks[2].set_room(Some(0));
+    assert!(cluster.put(0, "f", &content(INLINE_MAX - 1)).await.is_err());
+    for at in 0..3 {
+        cluster.disks[at].set_room(None);
+        cluster.crash(at);
+    }
+    // A node that starts looks for what its references name.
+    for at in 0..3 {
+        cluster.start(at).await;
+    }
+    for at in 0..3 {
+        cluster.settled(at, 3).await;
+        assert_eq!(cluster.get(at, "f").await.unwrap(), old);
+        assert_eq!(cluster.log(at, "f").await.len(), 1);
+    }
 }
