@@ -10,7 +10,7 @@
 //! | [`message`] | what nodes ask each other |
 //! | [`handler`] | what the layer above provides |
 //! | `frame`, `mux`, `hello` | pure: frames, streams with credit and priority, greetings |
-//! | `secure`, `peer` | TLS, one connection |
+//! | `secure`, `greet`, `peer` | TLS, who is there, one connection |
 //! | `links`, `dial` | connections in use, and whom to dial when |
 //! | `lives` | which of several starts of a node may take part |
 //! | `refusals` | what keeps nodes apart, said with the remedy |
@@ -33,6 +33,7 @@ mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod gossip;
+mod greet;
 mod half_open;
 pub mod handler;
 mod hello;

@@ -14,11 +14,12 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::dial::{Dials, Target};
+use crate::greet::{Origin, greet};
 use crate::half_open::{HalfOpen, HalfOpenSlot};
 use crate::hello::ConnClass;
 use crate::message::Code;
 use crate::network::Shared;
-use crate::peer::{Conn, ConnError, Origin, greet};
+use crate::peer::{Conn, ConnError};
 use crate::refusals::{Direction, remedy};
 
 impl Shared {

@@ -22,11 +22,12 @@ use zeroize::Zeroizing;
 
 use crate::book;
 use crate::dial::Target;
+use crate::greet::Identity;
 use crate::handler::Handler;
 use crate::hello::ConnClass;
 use crate::message::{Answer, Call, Priority};
 use crate::mux::Budget;
-use crate::peer::{CallError, Conn, Identity};
+use crate::peer::{CallError, Conn};
 use crate::refusals::{KeptApart, Refusals};
 use crate::secure::Tls;
 

@@ -1,0 +1,203 @@
+//! Greetings: a raw connection is secured, and both ends say and check who they are.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use dfs_core::codec::Canonical;
+use dfs_core::id::{ClusterId, NodeId};
+use dfs_core::member::NodeInfo;
+use dfs_env::Stream;
+use futures_util::StreamExt;
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::time::timeout;
+use tokio_rustls::TlsStream;
+use tokio_util::codec::{Encoder, FramedRead};
+use zeroize::Zeroizing;
+
+use crate::frame::{FrameCodec, FrameError};
+use crate::hello::{self, ConnClass, Greeted};
+use crate::message::Code;
+use crate::network::Shared;
+use crate::peer::ConnError;
+use crate::secure::{Secured, Tls};
+use crate::wire::{self, proto, proto::frame::Kind};
+
+/// Who we are, for greetings.
+pub(crate) struct Identity {
+    pub(crate) node: NodeId,
+    pub(crate) instance: u64,
+    pub(crate) cluster_key: Zeroizing<[u8; 32]>,
+    pub(crate) tls: Tls,
+}
+
+/// How a connection began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin {
+    /// We dialled this address, for this purpose; the last is the number of the dial.
+    Dialled(SocketAddr, ConnClass, u64),
+    /// The peer dialled, from this address.
+    Accepted(SocketAddr),
+}
+
+pub(crate) type Frames = FramedRead<ReadHalf<TlsStream<Stream>>, FrameCodec>;
+
+/// A greeted connection that is not yet in use.
+pub(crate) struct Greeting {
+    pub(crate) peer: NodeId,
+    pub(crate) greeted: Greeted,
+    /// What the peer says about itself.
+    pub(crate) info: NodeInfo,
+    /// Where the peer sees us: our own listening address, or our source address.
+    pub(crate) observed: Option<SocketAddr>,
+    pub(crate) frames: Frames,
+    pub(crate) out: WriteHalf<TlsStream<Stream>>,
+}
+
+/// Secures a raw connection and exchanges greetings.
+pub(crate) async fn greet(
+    shared: &Shared,
+    stream: Stream,
+    origin: Origin,
+    expected: Option<NodeId>,
+    own_info: &NodeInfo,
+) -> Result<Greeting, ConnError> {
+    let identity = &shared.identity;
+    let handshake = async {
+        match origin {
+            Origin::Dialled(..) => identity.tls.connect(stream).await,
+            Origin::Accepted(_) => identity.tls.accept(stream).await,
+        }
+    };
+    let silent = |_| ConnError::Silent;
+    let secured = timeout(HANDSHAKE_MAX, handshake).await.map_err(silent)?;
+    let secured = secured.map_err(ConnError::Tls)?;
+    if secured.peer == identity.node {
+        return Err(ConnError::Myself);
+    }
+    // Before the greeting: whoever has that address now must not take this for a wanted connection.
+    if expected.is_some_and(|expected| expected != secured.peer) {
+        return Err(ConnError::OtherNode);
+    }
+    let exchange = exchange(shared, secured, origin, own_info);
+    timeout(HELLO_MAX, exchange).await.map_err(silent)?
+}
+
+async fn exchange(
+    shared: &Shared,
+    secured: Secured,
+    origin: Origin,
+    own_info: &NodeInfo,
+) -> Result<Greeting, ConnError> {
+    let Secured { stream, peer, exporter } = secured;
+    let (identity, handler) = (&shared.identity, shared.handler.as_ref());
+    let (reading, mut out) = tokio::io::split(stream);
+    let mut frames = FramedRead::new(reading, FrameCodec::greeting());
+    let key = &identity.cluster_key;
+    // The acceptor's class is a placeholder: the dialler's counts.
+    let (class, dial) = match origin {
+        Origin::Dialled(_, class, dial) => (class, dial),
+        Origin::Accepted(_) => (ConnClass::Control, 0),
+    };
+    let hello = hello::greeting(key, &exporter, &identity.node, identity.instance, class, dial);
+    send(&mut out, Kind::Hello(hello)).await?;
+    let Kind::Hello(theirs) = next(&mut frames, false).await? else {
+        return Err(ConnError::Unexpected);
+    };
+    let checked = hello::check(&theirs, &peer, handler.is_member(&peer), key, &exporter);
+    let mut greeted = match checked {
+        Ok(greeted) => greeted,
+        Err(why) => {
+            turn_away(&mut out, &mut frames, why.code(), "the greeting was refused").await;
+            return Err(why.into());
+        }
+    };
+    if !shared.is_welcome(&peer, greeted.instance).await {
+        turn_away(&mut out, &mut frames, Code::Retired, FORMER).await;
+        return Err(ConnError::Former);
+    }
+    if let Origin::Dialled(..) = origin {
+        (greeted.class, greeted.dial) = (class, dial);
+    }
+    frames.decoder_mut().allow_calls();
+    let ready = ready(handler.cluster_id(), own_info, origin);
+    send(&mut out, Kind::Ready(ready)).await?;
+    let Kind::Ready(theirs) = next(&mut frames, true).await? else {
+        return Err(ConnError::Unexpected);
+    };
+    let their_cluster = match theirs.cluster_id.len() {
+        0 => None,
+        _ => Some(ClusterId::from_slice(&theirs.cluster_id).map_err(|_| ConnError::Unexpected)?),
+    };
+    if let (Some(ours), Some(theirs)) = (handler.cluster_id(), their_cluster)
+        && ours != theirs
+    {
+        let why = "this node belongs to another cluster";
+        turn_away(&mut out, &mut frames, Code::ClusterMismatch, why).await;
+        return Err(ConnError::OtherCluster { ours, theirs });
+    }
+    let info = NodeInfo::from_canonical(theirs.info).map_err(|_| ConnError::Unexpected)?;
+    let genuine = info.node_id == peer && info.instance == greeted.instance;
+    if !genuine || info.verify().is_err() {
+        return Err(ConnError::Unexpected);
+    }
+    if shared.went_back(&info) {
+        turn_away(&mut out, &mut frames, Code::Retired, FORMER).await;
+        return Err(ConnError::Former);
+    }
+    Ok(Greeting { peer, greeted, info, observed: theirs.observed_addr.parse().ok(), frames, out })
+}
+
+/// Tells a peer why it is not let in. It may have turned us away first, and be gone.
+async fn turn_away(
+    out: &mut WriteHalf<TlsStream<Stream>>,
+    frames: &mut Frames,
+    code: Code,
+    why: &str,
+) {
+    let _ = send(out, Kind::GoAway(wire::go_away(code, why))).await;
+    // Let the peer read why before the connection closes.
+    let _ = out.shutdown().await;
+    let _ = frames.next().await;
+}
+
+fn ready(cluster: Option<ClusterId>, info: &NodeInfo, origin: Origin) -> proto::Ready {
+    let observed = match origin {
+        Origin::Dialled(addr, ..) | Origin::Accepted(addr) => addr,
+    };
+    proto::Ready {
+        cluster_id: cluster.map(|id| id.as_bytes().to_vec()).unwrap_or_default().into(),
+        info: info.to_canonical().into(),
+        observed_addr: observed.to_string(),
+    }
+}
+
+async fn send(out: &mut WriteHalf<TlsStream<Stream>>, kind: Kind) -> Result<(), ConnError> {
+    let mut bytes = BytesMut::new();
+    let mut codec = FrameCodec::greeting();
+    codec.allow_calls();
+    codec.encode((0, kind), &mut bytes)?;
+    let written = async {
+        out.write_all(&bytes).await?;
+        out.flush().await
+    };
+    written.await.map_err(|error| FrameError::from(error).into())
+}
+
+async fn next(frames: &mut Frames, greeted: bool) -> Result<Kind, ConnError> {
+    let (_, kind) = frames.next().await.ok_or(ConnError::Closed)??;
+    match kind {
+        Kind::GoAway(message) => {
+            let (code, text) = wire::parse_go_away(message);
+            Err(ConnError::Refused { code, text, greeted })
+        }
+        other => Ok(other),
+    }
+}
+
+/// Why a peer is retired.
+const FORMER: &str = "a later state of this node is known";
+/// A TLS handshake takes two round trips and little work.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// Greetings follow at once.
+const HELLO_MAX: Duration = Duration::from_secs(5);
