@@ -34,7 +34,7 @@ struct Args {
     #[cfg(feature = "bug-bank")]
     #[arg(long)]
     bug_bank: bool,
-    /// Of the seeded bugs, only the one with this name
+    /// Of the seeded bugs, only the one with this name; a seed that is replayed has it as well
     #[cfg(feature = "bug-bank")]
     #[arg(long, value_name = "NAME")]
     bug: Option<String>,
@@ -49,6 +49,8 @@ fn main() -> ExitCode {
     if args.bug_bank {
         return bug_bank(args.seeds, args.bug.as_deref(), threads(&args));
     }
+    #[cfg(feature = "bug-bank")]
+    dfs_env::set_bug(args.bug.as_deref().and_then(|name| named(name).next()));
     match (args.crash_states, args.seed) {
         (Some(stride), _) => crash_states(stride.max(1), threads(&args)),
         (None, Some(seed)) => replay(seed),
@@ -85,8 +87,10 @@ fn bug_bank(limit: u64, name: Option<&str>, threads: usize) -> ExitCode {
     std::panic::set_hook(Box::new(|_| ()));
     println!("| bug | first red seed | red of the next {MORE} | what it said |");
     println!("| --- | --- | --- | --- |");
-    let named = |bug: &dfs_env::Bug| name.is_none_or(|name| format!("{bug:?}") == name);
-    let bugs: Vec<_> = dfs_env::Bug::ALL.into_iter().filter(named).collect();
+    let bugs: Vec<_> = match name {
+        Some(name) => named(name).collect(),
+        None => dfs_env::Bug::ALL.into(),
+    };
     let findings = dfs_sim::bug_bank::explore(&bugs, limit, MORE, threads, |finding| {
         let (seed, said) = match &finding.caught {
             Some((seed, said)) => (seed.to_string(), said.chars().take(60).collect()),
@@ -97,6 +101,11 @@ fn bug_bank(limit: u64, name: Option<&str>, threads: usize) -> ExitCode {
     let caught = findings.iter().filter(|finding| finding.caught.is_some()).count();
     println!("{caught} of {} bugs were found", findings.len());
     if caught * 10 >= findings.len() * 9 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(feature = "bug-bank")]
+fn named(name: &str) -> impl Iterator<Item = dfs_env::Bug> {
+    dfs_env::Bug::ALL.into_iter().filter(move |bug| format!("{bug:?}") == name)
 }
 
 fn replay(seed: u64) -> ExitCode {
