@@ -242,7 +242,7 @@ async fn verify(disk: &SimDisk, trace: &Trace, kept: &[Kept]) -> Result<(), Stri
 }
 
 /// Reads every blob that is said to be held, and says how many.
-async fn check_held(store: &Store) -> Result<usize, String> {
+async fn check_held(store: &dfs_store::Store) -> Result<usize, String> {
     let (mut count, mut held) = (0, 0);
     for number in 0..STEPS {
         let blob = blob(number);
