@@ -36,9 +36,16 @@ impl Condition {
 pub enum Candidate {
     /// It may or may not be chosen.
     Open(Box<Version>),
-    /// It has become a head, or was superseded since. That it was accepted under its ballot must
-    /// be remembered, for one accepted under a lower one was not chosen.
+    /// It has become a head, or was superseded since; or there is none. That this was accepted
+    /// under its ballot must be remembered, for what has a lower one was not chosen.
     Settled,
+}
+
+impl Candidate {
+    /// A version to decide on, or that none is.
+    pub fn of(version: Option<Version>) -> Self {
+        version.map_or(Self::Settled, |version| Self::Open(Box::new(version)))
+    }
 }
 
 impl Record {
@@ -61,9 +68,10 @@ impl Record {
         let _ = self.register.prepare(ballot);
     }
 
-    /// Phase two at a replica: accepts, unless a higher ballot was promised.
-    pub fn accept(&mut self, ballot: Ballot, version: Version) {
-        let _ = self.register.accept(ballot, Candidate::Open(Box::new(version)));
+    /// Phase two at a replica: accepts a version, or that there is none, unless a higher ballot was
+    /// promised.
+    pub fn accept(&mut self, ballot: Ballot, version: Option<Version>) {
+        let _ = self.register.accept(ballot, Candidate::of(version));
         self.settle();
     }
 

@@ -102,8 +102,8 @@ pub enum Request {
         key: RecordKey,
         /// Under which ballot.
         ballot: Ballot,
-        /// What to accept.
-        version: Box<Version>,
+        /// What to accept; `None` ends what may be open under lower ballots.
+        version: Option<Box<Version>>,
     },
     /// Asks for a page of a directory's records, in order of tags.
     DirScan {

@@ -158,7 +158,7 @@ fn ask(request: &Request) -> Ask {
         Request::CasAccept { key, ballot, version } => Ask::CasAccept(proto::CasAccept {
             key: canonical(key),
             ballot: canonical(ballot),
-            version: canonical(version.as_ref()),
+            version: version.as_ref().map(|v| canonical(v.as_ref())).unwrap_or_default(),
         }),
         Request::DirScan { vault, dir, after } => Ask::DirScan(proto::DirScan {
             vault: canonical(vault),
@@ -223,7 +223,10 @@ fn parse_ask(ask: Ask) -> Wire<Request> {
         Ask::CasAccept(ask) => Request::CasAccept {
             key: RecordKey::from_canonical(ask.key)?,
             ballot: Ballot::from_canonical(ask.ballot)?,
-            version: Box::new(Version::from_canonical(ask.version)?),
+            version: match ask.version.len() {
+                0 => None,
+                _ => Some(Box::new(Version::from_canonical(ask.version)?)),
+            },
         },
         Ask::DirScan(scan) => Request::DirScan {
             vault: VaultId::from_slice(&scan.vault)?,

@@ -54,10 +54,11 @@ impl Node {
     pub(crate) async fn write_if(self: &Arc<Self>, write: &WriteIf<'_>) -> Result<Written, Error> {
         let end = self.env.mono() + ATTEMPTS_MAX;
         let mut seen = None;
+        let mut sent = Vec::new();
         let mut wait = WAIT_FIRST;
         while self.env.mono() < end {
             let state = self.joined()?;
-            match self.attempt_write(write, &state, self.new_ballot(seen)).await {
+            match self.attempt_write(write, &mut sent, &state, self.new_ballot(seen)).await {
                 Ok(Attempt::Written(written)) => return Ok(written),
                 Ok(Attempt::Refused) => return Err(Error::Condition),
                 Ok(Attempt::Again(higher)) => seen = seen.max(higher),
@@ -74,6 +75,7 @@ impl Node {
     async fn attempt_write(
         self: &Arc<Self>,
         write: &WriteIf<'_>,
+        sent: &mut Vec<Version>,
         state: &Arc<EpochState>,
         ballot: Ballot,
     ) -> Result<Attempt, StepError> {
@@ -98,37 +100,45 @@ impl Node {
             Next::Wait | Next::Chosen(_) => return Ok(Attempt::Again(None)),
         };
         let read = self.bring_heads_together(&key, told, state).await?;
-        if read.head(&write.vid).is_some() {
+        if sent.iter().any(|version| read.reflects(version)) {
             // An earlier attempt of this write was completed by someone else.
-            let copies = state.write_sets(key.partition(state.bits));
-            let wanted = copies.iter().map(Vec::len).max().unwrap_or(0);
+            let sets = state.write_sets(key.partition(state.bits));
+            let wanted = sets.iter().map(Vec::len).max().unwrap_or(0);
             return Ok(Attempt::Written(Written { copies: wanted / 2 + 1, wanted }));
         }
-        let (version, is_own) = match found {
-            Some(Candidate::Open(version)) if !read.reflects(&version) => (*version, false),
-            _ if !write.condition.holds(&read) => return Ok(Attempt::Refused),
+        let version = match found {
+            Some(Candidate::Open(version)) if !read.reflects(&version) => Some(*version),
+            _ if !write.condition.holds(&read) => {
+                if sent.is_empty() {
+                    return Ok(Attempt::Refused);
+                }
+                // Some replica may hold what an earlier attempt sent. Once a majority has accepted
+                // nothing, under a higher ballot, nobody can complete that any more.
+                None
+            }
             _ => {
                 refuse_directory(&self.vault()?.keys, &key, &read, write.path)?;
                 let draft = self.draft(key, &read, write.new.clone(), write.mode).await?;
-                (self.sign_after(&key, &read, draft).await?, true)
+                let version = self.sign_after(&key, &read, draft).await?;
+                sent.push(version.clone());
+                Some(version)
             }
         };
-        let is_own = is_own || version.vid == write.vid;
-        self.choose(&mut proposer, &key, state, version, is_own).await
+        self.choose(&mut proposer, write, state, version).await
     }
 
     /// Phase two, and the write that makes the chosen version a head.
     async fn choose(
         self: &Arc<Self>,
         proposer: &mut Proposer<Candidate>,
-        key: &RecordKey,
+        write: &WriteIf<'_>,
         state: &Arc<EpochState>,
-        version: Version,
-        is_own: bool,
+        version: Option<Version>,
     ) -> Result<Attempt, StepError> {
-        let ballot = proposer.ballot();
-        proposer.choose(Candidate::Open(Box::new(version.clone())));
-        let accept = Request::CasAccept { key: *key, ballot, version: Box::new(version.clone()) };
+        let (ballot, key) = (proposer.ballot(), &write.key);
+        proposer.choose(Candidate::of(version.clone()));
+        let accept =
+            Request::CasAccept { key: *key, ballot, version: version.clone().map(Box::new) };
         let next = self
             .phase(proposer, state.epoch, &ask(accept), |_, response| {
                 let Some(record) = record_of(response, key) else { return Heard::Failed };
@@ -140,6 +150,8 @@ impl Node {
             Next::Lost { higher } => return Ok(Attempt::Again(higher.max(Some(ballot)))),
             Next::Wait | Next::Choose(_) => return Ok(Attempt::Again(Some(ballot))),
         }
+        let Some(version) = version else { return Ok(Attempt::Refused) };
+        let is_own = version.vid == write.vid;
         let written = self.write_chosen(key, Record::of(version), state).await?;
         debug!(?key, is_own, "a conditional write was decided");
         Ok(if is_own { Attempt::Written(written) } else { Attempt::Again(Some(ballot)) })

@@ -256,15 +256,18 @@ impl Node {
             }
             Request::CasAccept { key, ballot, version } => {
                 self.need_keys(state, epoch, &[key])?;
-                let record = Record::of(version.as_ref().clone());
-                self.need_genuine(from, &key, &record).await?;
-                // Whoever completes another's write may come late.
-                if !version.is_not_ahead(self.env.wall_ms()) {
-                    return Err(refusal(Code::ClockSkew, "the stamp is ahead of the clock here"));
+                if let Some(version) = &version {
+                    let record = Record::of(version.as_ref().clone());
+                    self.need_genuine(from, &key, &record).await?;
+                    // Whoever completes another's write may come late.
+                    if !version.is_not_ahead(self.env.wall_ms()) {
+                        let why = "the stamp is ahead of the clock here";
+                        return Err(refusal(Code::ClockSkew, why));
+                    }
                 }
                 let accept = move |record: &Record| {
                     let mut record = record.clone();
-                    record.accept(ballot, *version);
+                    record.accept(ballot, version.map(|version| *version));
                     record
                 };
                 self.on_cas(epoch, key, accept).await
