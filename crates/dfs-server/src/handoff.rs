@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dfs_core::epoch::{EpochState, Stage};
@@ -36,6 +37,12 @@ impl Node {
                 Ok(0) => {}
                 Ok(rows) => info!(rows, "rows of other nodes were handed over"),
                 Err(error) => debug!(%error, "rows of other nodes could not be handed over yet"),
+            }
+            if let Ok(state) = self.joined()
+                && let Ok(rows) = self.strays(&state).await
+                && self.strays_seen.swap(rows, Ordering::Relaxed) != rows
+            {
+                self.sync.wake(); // Its peers are told.
             }
         }
     }

@@ -47,6 +47,8 @@ pub(crate) struct Node {
     pub(crate) shutdown: CancellationToken,
     /// Replies that an operation no longer waits for, carried to their end.
     pub(crate) finishing: mpsc::Sender<Finishing>,
+    /// How many rows here were other nodes' when it was last looked.
+    pub(crate) strays_seen: AtomicU64,
     /// What wakes the handing over of other nodes' rows.
     pub(crate) handoff: Notify,
     /// What wakes the steward.
@@ -97,6 +99,7 @@ impl Node {
             network: OnceLock::new(),
             shutdown: CancellationToken::new(),
             finishing,
+            strays_seen: AtomicU64::new(0),
             handoff: Notify::new(),
             facts_changed: Notify::new(),
             clock: Mutex::new(Clock::default()),

@@ -369,6 +369,7 @@ impl Node {
             // once they are back.
             Err(StepError::Failed(Error::Unavailable(_))) if !needs_quorum => {
                 self.store.merge_records(records).await.map_err(Error::from)?;
+                self.handoff.notify_one();
                 let answers = vec![(self.id, Response::Done, bytes::Bytes::new())];
                 Ok(Reached { answers })
             }

@@ -5,6 +5,7 @@
 //! fills a node that a partition moves to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -366,7 +367,8 @@ impl Node {
         });
         let bodies = ranges(bodies.collect::<Vec<_>>());
         let synced = ranges(synced);
-        let queue = self.repair.queue_len(self.env.mono());
+        let strays = self.strays_seen.load(Ordering::Relaxed);
+        let queue = self.repair.queue_len(self.env.mono()).saturating_add(strays);
         let (used, capacity) = (self.store.used(), self.store.capacity());
         self.network().update(|facts| {
             facts.used = used;

@@ -136,7 +136,7 @@ async fn a_node_cut_off_from_every_replica_accepts_writes_and_hands_them_over() 
     for at in 0..4 {
         cluster.start(at).await;
     }
-    for at in 0..5 {
+    for at in (0..5).rev() {
         cluster.settled(at, 5).await;
         assert_eq!(cluster.list(at, "d/", true).await.len(), 21);
         for number in 0..20u8 {
