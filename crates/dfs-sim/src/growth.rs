@@ -46,10 +46,8 @@ impl Growth {
                 let release = at + rng.between(200, 2000);
                 plan.extend([(at, Step::Hold), (release, Step::Release)]);
                 plan.extend(late.map(|host| (at + 1, Step::Start(host))));
-                if rng.per_mille(700) {
-                    plan.push((release + rng.between(5, 300), Step::Strike));
-                }
-                plan.push((release + rng.between(1, 1000), Step::Distance));
+                let next = if rng.per_mille(700) { Step::Strike } else { Step::Distance };
+                plan.push((release + rng.between(5, 300), next));
             } else {
                 for host in late {
                     let at = rng.between(500, work * 2 / 3);
@@ -78,7 +76,10 @@ impl Growth {
         for (_, step) in due {
             match step {
                 Step::Hold => cluster.net.set_paused(FIRST, true),
-                Step::Release => cluster.net.set_paused(FIRST, false),
+                Step::Release => {
+                    cluster.net.heal();
+                    cluster.net.set_paused(FIRST, false);
+                }
                 Step::Strike => self.strike(cluster).await,
                 Step::Distance => {
                     let delay = Duration::from_millis(self.rng.between(50, 1000));
@@ -106,11 +107,19 @@ impl Growth {
             let handle = cluster.handle(*host);
             handle.is_some_and(|handle| handle.client.peers().len() > 1)
         };
-        let Some(host) = (FIRST + 1..cluster.len()).find(joined) else { return };
+        let Some(host) = (FIRST + 1..cluster.len()).find(joined) else {
+            self.later(5, 10, Step::Strike);
+            return;
+        };
         cluster.trace.fired("growth: the node that joined first dies");
         cluster.kill(host, CrashPolicy::KeepAll, false).await;
-        let back = Duration::from_millis(self.rng.between(1000, 5000));
-        self.plan.push((Instant::now() + back, Step::Start(host)));
+        self.later(1000, 5000, Step::Start(host));
+        self.later(100, 900, Step::Distance);
+    }
+
+    fn later(&mut self, from_ms: u64, to_ms: u64, step: Step) {
+        let delay = Duration::from_millis(self.rng.between(from_ms, to_ms));
+        self.plan.push((Instant::now() + delay, step));
     }
 }
 
