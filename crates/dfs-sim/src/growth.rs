@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
+use crate::disk::CrashPolicy;
 use crate::faults::uneven_links;
 use crate::net::Host;
 use crate::options::Options;
@@ -24,6 +25,8 @@ enum Step {
     /// It goes on: whoever came up meanwhile asks to join in the same moment.
     Release,
     Start(Host),
+    /// The one that joined first dies, so that partitions move to several others at once.
+    Strike,
     /// The first node is far from all others.
     Distance,
     /// Every pair of machines gets a delay of its own.
@@ -43,7 +46,8 @@ impl Growth {
                 let release = at + rng.between(200, 2000);
                 plan.extend([(at, Step::Hold), (release, Step::Release)]);
                 plan.extend(late.map(|host| (at + 1, Step::Start(host))));
-                plan.push((release + rng.between(1, 600), Step::Distance));
+                let next = if rng.per_mille(700) { Step::Strike } else { Step::Distance };
+                plan.push((release + rng.between(5, 300), next));
             } else {
                 for host in late {
                     let at = rng.between(500, work * 2 / 3);
@@ -72,7 +76,11 @@ impl Growth {
         for (_, step) in due {
             match step {
                 Step::Hold => cluster.net.set_paused(FIRST, true),
-                Step::Release => cluster.net.set_paused(FIRST, false),
+                Step::Release => {
+                    cluster.net.heal();
+                    cluster.net.set_paused(FIRST, false);
+                }
+                Step::Strike => self.strike(cluster).await,
                 Step::Distance => {
                     let delay = Duration::from_millis(self.rng.between(50, 1000));
                     for other in 1..cluster.len() {
@@ -81,6 +89,8 @@ impl Growth {
                     }
                 }
                 Step::Links => uneven_links(cluster, &mut self.rng),
+                // A fault may have brought it back.
+                Step::Start(host) if cluster.is_running(host) => {}
                 Step::Start(host) => match cluster.start(host).await {
                     Ok(()) => cluster.trace.fired("growth: a node comes up under load"),
                     Err(error) => {
@@ -90,6 +100,26 @@ impl Growth {
                 },
             }
         }
+    }
+
+    async fn strike(&mut self, cluster: &mut Cluster) {
+        let joined = |host: &Host| {
+            let handle = cluster.handle(*host);
+            handle.is_some_and(|handle| handle.client.peers().len() > 1)
+        };
+        let Some(host) = (FIRST + 1..cluster.len()).find(joined) else {
+            self.later(5, 10, Step::Strike);
+            return;
+        };
+        cluster.trace.fired("growth: the node that joined first dies");
+        cluster.kill(host, CrashPolicy::KeepAll, false).await;
+        self.later(1000, 5000, Step::Start(host));
+        self.later(100, 900, Step::Distance);
+    }
+
+    fn later(&mut self, from_ms: u64, to_ms: u64, step: Step) {
+        let delay = Duration::from_millis(self.rng.between(from_ms, to_ms));
+        self.plan.push((Instant::now() + delay, step));
     }
 }
 
