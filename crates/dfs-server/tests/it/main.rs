@@ -67,6 +67,10 @@ impl Cluster {
             Some(clock) => Env::simulated(seed, disk, net, clock),
         };
         let config = self.config(at, vault);
+        // A node that crashed a moment ago gives its port back when its tasks are gone.
+        while env.net().listen(config.listen).await.is_err() {
+            tokio::task::yield_now().await;
+        }
         self.servers[at] = Some(Server::start(env, config).await.unwrap());
     }
 
