@@ -8,14 +8,14 @@
 
 mod faults;
 mod ledger;
-mod mesh;
+pub(crate) mod mesh;
 mod proxy;
-mod random;
+pub(crate) mod random;
 mod reading;
-mod requests;
+pub(crate) mod requests;
 mod settle;
 mod small_disk;
-mod world;
+pub(crate) mod world;
 mod writers;
 
 use std::collections::BTreeMap;
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// Keeps a second run away from the place of this one, until it is dropped.
-fn lock(dir: &Path) -> Result<File> {
+pub(crate) fn lock(dir: &Path) -> Result<File> {
     fs::create_dir_all(target_dir())?;
     let file = File::create(dir.with_extension("lock"))?;
     file.try_lock().with_context(|| format!("another run uses {}", dir.display()))?;
@@ -89,7 +89,7 @@ fn lock(dir: &Path) -> Result<File> {
 }
 
 /// Makes an empty place with the programs in it: a build during the run changes nothing.
-fn prepare(dir: &Path) -> Result<PathBuf> {
+pub(crate) fn prepare(dir: &Path) -> Result<PathBuf> {
     let built = build()?;
     SmallDisk::clear(&dir.join("small"))?;
     if dir.exists() {
@@ -111,7 +111,13 @@ fn run_in(
     interrupted: Arc<AtomicBool>,
 ) -> Result<()> {
     let mut cluster = Cluster::new(bin, dir.to_owned(), args.base_port, false)?;
-    let mesh = make_mesh(&mut cluster, args);
+    let mesh = match make_mesh(&mut cluster, args.nodes) {
+        Ok(mesh) => Some(mesh),
+        Err(error) => {
+            say(&format!("network faults are left out; they need root, unshare and ip: {error:#}"));
+            None
+        }
+    };
     let disk = make_disk(&mut cluster, dir);
     let mut faults = Fault::ALL.to_vec();
     faults.retain(|fault| args.only.as_ref().is_none_or(|only| fault.name().contains(only)));
@@ -144,23 +150,13 @@ fn run_in(
     Ok(())
 }
 
-/// A network for each node and proxies between them, where that is possible.
-fn make_mesh(cluster: &mut Cluster, args: &Args) -> Option<Mesh> {
-    let make = || -> Result<(Arc<Vec<Namespace>>, Mesh)> {
-        let namespaces = (0..args.nodes).map(|_| Namespace::new()).collect::<Result<_>>()?;
-        let namespaces: Arc<Vec<Namespace>> = Arc::new(namespaces);
-        Ok((namespaces.clone(), Mesh::new(namespaces, args.base_port)?))
-    };
-    match make() {
-        Ok((namespaces, mesh)) => {
-            cluster.use_namespaces(namespaces);
-            Some(mesh)
-        }
-        Err(error) => {
-            say(&format!("network faults are left out; they need root, unshare and ip: {error:#}"));
-            None
-        }
-    }
+/// A network for each node and proxies between them. Needs root, `unshare` and `ip`.
+pub(crate) fn make_mesh(cluster: &mut Cluster, nodes: usize) -> Result<Mesh> {
+    let namespaces = (0..nodes).map(|_| Namespace::new()).collect::<Result<_>>()?;
+    let namespaces: Arc<Vec<Namespace>> = Arc::new(namespaces);
+    let mesh = Mesh::new(namespaces.clone(), cluster.port(0)?)?;
+    cluster.use_namespaces(namespaces);
+    Ok(mesh)
 }
 
 fn make_disk(cluster: &mut Cluster, dir: &Path) -> Option<SmallDisk> {
@@ -187,7 +183,7 @@ fn sum_up(fired: &BTreeMap<Fault, usize>, writers: &[Writer], read: usize) {
     ));
 }
 
-fn draw_seed() -> u64 {
+pub(crate) fn draw_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     // A short number is easier to type again.
     Random::new(u64::from(now.subsec_nanos()) ^ now.as_secs()).next() % 1_000_000_000

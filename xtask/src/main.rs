@@ -10,6 +10,7 @@ mod form;
 mod netns;
 mod nodes;
 mod sim;
+mod split;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ enum Task {
     Demo(demo::Args),
     /// Faults on real nodes, and a check of everything acknowledged after each
     Chaos(chaos::Args),
+    /// Real nodes cut in two, killed and moved: what both sides may say, and what is there after
+    Split(split::Args),
     /// Nodes that name only each other, started at once: one cluster, every time
     Form(form::Args),
     /// Seeded simulation of whole clusters: many seeds, or one replayed
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Cluster(args) => cluster::run(&args),
         Task::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Chaos(args) => chaos::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Split(args) => split::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Form(args) => form::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Sim(args) => sim::run(&args),
         Task::Check => check::run().map(|()| ExitCode::SUCCESS),

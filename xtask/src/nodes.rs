@@ -6,8 +6,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,10 @@ pub(crate) struct Cluster {
     naming: usize,
     /// Nodes whose data is elsewhere than in `dir`.
     data_dirs: BTreeMap<usize, PathBuf>,
+    /// The zones of nodes that are told one.
+    zones: BTreeMap<usize, String>,
+    /// Nodes that begin with another node than the others do.
+    begins_with: BTreeMap<usize, usize>,
 }
 
 /// What it takes to run client commands against the nodes; cheap to clone.
@@ -46,6 +50,8 @@ pub(crate) struct Client {
     bin: PathBuf,
     config_dir: PathBuf,
     base_port: u16,
+    /// Ports of nodes that listen elsewhere by now.
+    moved: Arc<Mutex<BTreeMap<usize, u16>>>,
     /// The network of each node; empty when all are on the machine's own loopback.
     namespaces: Arc<Vec<Namespace>>,
 }
@@ -58,7 +64,14 @@ struct Node {
 }
 
 impl Client {
+    /// Where a node listens.
     pub(crate) fn port(&self, at: usize) -> Result<u16> {
+        let moved = self.moved.lock().expect("no holder of this lock panics").get(&at).copied();
+        moved.map_or_else(|| self.first_port(at), Ok)
+    }
+
+    /// Where a node listened first, which names what it owns.
+    fn first_port(&self, at: usize) -> Result<u16> {
         Ok(self.base_port + u16::try_from(at)?)
     }
 
@@ -85,8 +98,17 @@ impl Cluster {
         fs::create_dir_all(&dir)?;
         let dir = dir.canonicalize()?;
         let (config_dir, namespaces) = (dir.join("config"), Arc::default());
-        let client = Client { bin, config_dir, base_port, namespaces };
-        Ok(Self { client, dir, echo, nodes: Vec::new(), naming: 0, data_dirs: BTreeMap::new() })
+        let client = Client { bin, config_dir, base_port, moved: Arc::default(), namespaces };
+        Ok(Self {
+            client,
+            dir,
+            echo,
+            nodes: Vec::new(),
+            naming: 0,
+            data_dirs: BTreeMap::new(),
+            zones: BTreeMap::new(),
+            begins_with: BTreeMap::new(),
+        })
     }
 
     /// Nodes that are added from now on live in these networks, one in each.
@@ -97,6 +119,22 @@ impl Cluster {
     /// Keeps a node's data in another place; before it is added.
     pub(crate) fn place_data(&mut self, at: usize, dir: PathBuf) {
         self.data_dirs.insert(at, dir);
+    }
+
+    /// Puts a node into a zone; before it is added.
+    pub(crate) fn place_in_zone(&mut self, at: usize, zone: &str) {
+        self.zones.insert(at, zone.to_owned());
+    }
+
+    /// Has a node begin with another one than the first; before it is added.
+    pub(crate) fn begin_with(&mut self, at: usize, other: usize) {
+        self.begins_with.insert(at, other);
+    }
+
+    /// Has a node listen on another port from its next start on. Its data stays where it is.
+    pub(crate) fn move_to_port(&mut self, at: usize, port: u16) {
+        let mut moved = self.client.moved.lock().expect("no holder of this lock panics");
+        moved.insert(at, port);
     }
 
     /// Nodes started from now on name these, themselves included.
@@ -122,7 +160,7 @@ impl Cluster {
 
     /// Where a node's log is.
     pub(crate) fn log(&self, at: usize) -> Result<PathBuf> {
-        Ok(self.dir.join(format!("node-{}.log", self.port(at)?)))
+        Ok(self.dir.join(format!("node-{}.log", self.client.first_port(at)?)))
     }
 
     /// Starts the next node; every node but the first begins with the first.
@@ -156,17 +194,24 @@ impl Cluster {
 
     /// Starts a node that does not run, without waiting for anything.
     pub(crate) fn spawn(&mut self, at: usize) -> Result<()> {
-        let port = self.port(at)?;
+        let (port, first_port) = (self.port(at)?, self.client.first_port(at)?);
         let data_dir = self.data_dirs.get(&at).cloned();
         let mut command = Command::new(self.bin().join("dfs-node"));
         command
             .arg("--listen")
             .arg(format!("127.0.0.1:{port}"))
             .arg("--data-dir")
-            .arg(data_dir.unwrap_or_else(|| self.dir.join(format!("node-{port}"))))
+            .arg(data_dir.unwrap_or_else(|| self.dir.join(format!("node-{first_port}"))))
             .arg("--config-dir")
             .arg(self.config_dir());
+        if let Some(zone) = self.zones.get(&at) {
+            command.arg("--zone").arg(zone);
+        }
         let named = match self.naming {
+            0 if self.begins_with.contains_key(&at) => {
+                let other = self.begins_with[&at];
+                other..other + 1
+            }
             0 if at == 0 => 0..0,
             0 => 0..1,
             count => 0..count,

@@ -17,7 +17,7 @@ use super::proxy::{Link, Way, carry, reset};
 use crate::netns::Namespace;
 
 /// All proxies of a cluster; they end when it is dropped.
-pub(super) struct Mesh {
+pub(crate) struct Mesh {
     shared: Arc<Shared>,
     doors: Vec<JoinHandle<()>>,
 }
@@ -33,7 +33,7 @@ struct Shared {
 impl Mesh {
     /// Opens a door for each ordered pair. The nodes must live in these namespaces, each on its
     /// own port.
-    pub(super) fn new(namespaces: Arc<Vec<Namespace>>, base_port: u16) -> Result<Self> {
+    pub(crate) fn new(namespaces: Arc<Vec<Namespace>>, base_port: u16) -> Result<Self> {
         let nodes = namespaces.len();
         let links = (0..nodes * nodes).map(|_| Link::default()).collect();
         let shared = Shared { namespaces, base_port, links, ended: AtomicBool::new(false) };
@@ -50,18 +50,18 @@ impl Mesh {
     }
 
     /// Every ordered pair of two nodes.
-    pub(super) fn pairs(&self) -> Vec<(usize, usize)> {
+    pub(crate) fn pairs(&self) -> Vec<(usize, usize)> {
         let nodes = self.shared.namespaces.len();
         let all = (0..nodes).flat_map(|from| (0..nodes).map(move |to| (from, to)));
         all.filter(|(from, to)| from != to).collect()
     }
 
-    pub(super) fn link(&self, from: usize, to: usize) -> &Link {
+    pub(crate) fn link(&self, from: usize, to: usize) -> &Link {
         self.shared.link(from, to)
     }
 
     /// Opens every link and takes every delay away.
-    pub(super) fn heal(&self) {
+    pub(crate) fn heal(&self) {
         for link in &self.shared.links {
             link.heal();
         }

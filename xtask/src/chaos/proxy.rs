@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// One direction between two nodes, for all of their connections.
 #[derive(Debug, Default)]
-pub(super) struct Link {
+pub(crate) struct Link {
     cut: AtomicBool,
     refusing: AtomicBool,
     delay_ms: AtomicU64,
@@ -21,34 +21,34 @@ pub(super) struct Link {
 
 impl Link {
     /// Lets nothing through any more. New connections wait in silence.
-    pub(super) fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.cut.store(true, Ordering::Relaxed);
     }
 
     /// Breaks off what there is and turns new connections away.
-    pub(super) fn refuse(&self) {
+    pub(crate) fn refuse(&self) {
         self.refusing.store(true, Ordering::Relaxed);
         self.reset();
     }
 
     /// Makes every byte late by this much.
-    pub(super) fn slow(&self, delay: Duration) {
+    pub(crate) fn slow(&self, delay: Duration) {
         let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         self.delay_ms.store(delay, Ordering::Relaxed);
     }
 
     /// Breaks off the connections there are.
-    pub(super) fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.resets.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.cut.store(false, Ordering::Relaxed);
         self.refusing.store(false, Ordering::Relaxed);
         self.delay_ms.store(0, Ordering::Relaxed);
     }
 
-    pub(super) fn is_refusing(&self) -> bool {
+    pub(crate) fn is_refusing(&self) -> bool {
         self.refusing.load(Ordering::Relaxed)
     }
 
@@ -62,7 +62,7 @@ impl Link {
 }
 
 /// Both directions of one connection, and whether it is over.
-pub(super) struct Way<'a> {
+pub(crate) struct Way<'a> {
     there: &'a Link,
     back: &'a Link,
     /// How often the links had been reset when the connection began.
@@ -72,7 +72,7 @@ pub(super) struct Way<'a> {
 }
 
 impl<'a> Way<'a> {
-    pub(super) fn new(there: &'a Link, back: &'a Link, ended: &'a AtomicBool) -> Self {
+    pub(crate) fn new(there: &'a Link, back: &'a Link, ended: &'a AtomicBool) -> Self {
         let mut way = Self { there, back, resets: (0, 0), broken: AtomicBool::new(false), ended };
         way.resets = way.resets_now();
         way
@@ -94,7 +94,7 @@ impl<'a> Way<'a> {
     }
 
     /// Waits while a direction is cut; `false` when the connection is over.
-    pub(super) fn wait_open(&self, link: &Link) -> bool {
+    pub(crate) fn wait_open(&self, link: &Link) -> bool {
         while link.is_cut() && !self.is_over() {
             std::thread::sleep(TICK);
         }
@@ -114,7 +114,7 @@ impl<'a> Way<'a> {
 }
 
 /// Carries a connection until both sides have closed it or it is over.
-pub(super) fn carry(client: TcpStream, server: TcpStream, way: &Way<'_>) {
+pub(crate) fn carry(client: TcpStream, server: TcpStream, way: &Way<'_>) {
     for stream in [&client, &server] {
         let ready = stream
             .set_nodelay(true)
@@ -135,7 +135,7 @@ pub(super) fn carry(client: TcpStream, server: TcpStream, way: &Way<'_>) {
 }
 
 /// Closes a connection so that the other side sees an error, as after a crash of what is between.
-pub(super) fn reset(stream: TcpStream) {
+pub(crate) fn reset(stream: TcpStream) {
     // Without it the other side sees an orderly end, which is a fault too.
     let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
     drop(stream);

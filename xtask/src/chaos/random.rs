@@ -8,19 +8,19 @@ use std::time::Duration;
 /// Source: `SplitMix64`, Steele, Lea and Flood (2014), "Fast splittable pseudorandom number
 /// generators".
 #[derive(Debug, Clone)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// The generator of one part of a run, so that what one part does leaves the others alone.
-    pub(super) fn of(seed: u64, part: &str) -> Self {
+    pub(crate) fn of(seed: u64, part: &str) -> Self {
         Self(seed ^ hash(part))
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -28,24 +28,24 @@ impl Random {
     }
 
     /// A number below `end`, which is not 0. The bias is of no matter here.
-    pub(super) fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % end as u64).expect("it is below a usize")
     }
 
-    pub(super) fn within(&mut self, range: RangeInclusive<usize>) -> usize {
+    pub(crate) fn within(&mut self, range: RangeInclusive<usize>) -> usize {
         range.start() + self.below(range.end() - range.start() + 1)
     }
 
-    pub(super) fn millis(&mut self, range: RangeInclusive<usize>) -> Duration {
+    pub(crate) fn millis(&mut self, range: RangeInclusive<usize>) -> Duration {
         Duration::from_millis(self.within(range) as u64)
     }
 
-    pub(super) fn coin(&mut self) -> bool {
+    pub(crate) fn coin(&mut self) -> bool {
         self.below(2) == 0
     }
 
     /// Puts a list in another order. Source: Fisher and Yates, as in Knuth, volume 2.
-    pub(super) fn shuffle<T>(&mut self, list: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, list: &mut [T]) {
         for end in (1..list.len()).rev() {
             list.swap(end, self.below(end + 1));
         }
@@ -54,7 +54,7 @@ impl Random {
 
 /// The content that a name has in one of its generations: made again for a comparison, so that
 /// nothing but its length need be remembered.
-pub(super) fn content(seed: u64, name: &str, generation: u32, bytes: usize) -> Vec<u8> {
+pub(crate) fn content(seed: u64, name: &str, generation: u32, bytes: usize) -> Vec<u8> {
     let mut random = Random::of(seed, &format!("{name}#{generation}"));
     let mut content = Vec::with_capacity(bytes + 8);
     while content.len() < bytes {

@@ -12,7 +12,7 @@ use crate::nodes::Client;
 
 /// Runs client commands; shared by all threads.
 #[derive(Debug)]
-pub(super) struct Requests {
+pub(crate) struct Requests {
     client: Client,
     /// Input and output go through files here, so that neither side can block on a pipe.
     dir: PathBuf,
@@ -22,34 +22,34 @@ pub(super) struct Requests {
 
 /// How a command ended.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// Its exit code; as a shell has it after a signal.
-    pub(super) code: i32,
-    pub(super) stdout: Vec<u8>,
-    pub(super) stderr: String,
+    pub(crate) code: i32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
 }
 
 impl Answer {
-    pub(super) fn is_ok(&self) -> bool {
+    pub(crate) fn is_ok(&self) -> bool {
         self.code == 0
     }
 
     /// Whether it says neither yes nor no, as a command may while nodes are away: try again, no
     /// node, or interrupted.
-    pub(super) fn is_undecided(&self) -> bool {
+    pub(crate) fn is_undecided(&self) -> bool {
         [5, 10, 130, 143].contains(&self.code)
     }
 }
 
 impl Requests {
-    pub(super) fn new(client: Client, dir: PathBuf) -> Result<Self> {
+    pub(crate) fn new(client: Client, dir: PathBuf) -> Result<Self> {
         fs::create_dir_all(&dir)?;
         let (count, slowest_ms) = (AtomicU64::new(0), AtomicU64::new(0));
         Ok(Self { client, dir, count, slowest_ms })
     }
 
     /// Runs `dfs` against one node and waits for its end, at most [`REQUEST_MAX`].
-    pub(super) fn ask(&self, at: usize, args: &[&str], input: Option<&[u8]>) -> Result<Answer> {
+    pub(crate) fn ask(&self, at: usize, args: &[&str], input: Option<&[u8]>) -> Result<Answer> {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let path = |what: &str| self.dir.join(format!("{number}.{what}"));
         let (stdin, stdout, stderr) = (path("in"), path("out"), path("err"));
@@ -80,7 +80,7 @@ impl Requests {
     }
 
     /// What the slowest command took since the last call.
-    pub(super) fn take_slowest(&self) -> Duration {
+    pub(crate) fn take_slowest(&self) -> Duration {
         Duration::from_millis(self.slowest_ms.swap(0, Ordering::Relaxed))
     }
 }

@@ -12,7 +12,7 @@ impl World<'_> {
     ///
     /// # Errors
     /// A node ended or panicked, or is not well in time.
-    pub(super) fn settle(&mut self, limit: Duration) -> Result<Duration> {
+    pub(crate) fn settle(&mut self, limit: Duration) -> Result<Duration> {
         let started = Instant::now();
         for at in 0..self.nodes {
             loop {

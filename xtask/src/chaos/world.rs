@@ -17,16 +17,31 @@ use super::{WRITERS, reading, say};
 use crate::nodes::Cluster;
 
 /// The cluster and what is done to it. Dropped in this order: nodes, what is between them, disk.
-pub(super) struct World<'a> {
-    pub(super) cluster: Cluster,
+pub(crate) struct World<'a> {
+    pub(crate) cluster: Cluster,
     pub(super) mesh: Option<Mesh>,
     pub(super) disk: Option<SmallDisk>,
-    pub(super) requests: &'a Requests,
-    pub(super) nodes: usize,
+    pub(crate) requests: &'a Requests,
+    pub(crate) nodes: usize,
     /// Writes acknowledged so far, by the node that was asked.
     pub(super) acknowledged: &'a [AtomicU64],
     pub(super) undecided: &'a AtomicU64,
     pub(super) interrupted: Arc<AtomicBool>,
+}
+
+impl<'a> World<'a> {
+    /// One with all its disks, in which nobody counts what is acknowledged.
+    pub(crate) fn uncounted(
+        cluster: Cluster,
+        mesh: Option<Mesh>,
+        requests: &'a Requests,
+        nodes: usize,
+        interrupted: Arc<AtomicBool>,
+    ) -> Self {
+        static UNDECIDED: AtomicU64 = AtomicU64::new(0);
+        let (disk, acknowledged, undecided) = (None, &[], &UNDECIDED);
+        Self { cluster, mesh, disk, requests, nodes, acknowledged, undecided, interrupted }
+    }
 }
 
 impl World<'_> {
@@ -139,7 +154,7 @@ impl World<'_> {
         Ok(read)
     }
 
-    pub(super) fn mesh(&self) -> Result<&Mesh> {
+    pub(crate) fn mesh(&self) -> Result<&Mesh> {
         self.mesh.as_ref().context("a fault of the network needs one between the nodes")
     }
 
@@ -159,7 +174,7 @@ impl World<'_> {
     ///
     /// # Errors
     /// Somebody wants us to stop.
-    pub(super) fn pause(&self, length: Duration) -> Result<()> {
+    pub(crate) fn pause(&self, length: Duration) -> Result<()> {
         let until = Instant::now() + length;
         loop {
             ensure!(!self.interrupted.load(Ordering::Relaxed), "interrupted");
