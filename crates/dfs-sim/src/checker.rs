@@ -124,6 +124,16 @@ pub fn zones_agree(history: &[Operation]) -> Option<bool> {
     Some(true)
 }
 
+/// Whether the values of a history of any length can have an order: deletes are left out, and reads
+/// that saw nothing. What this denies has none; what it allows may have none all the same.
+pub fn values_agree(history: &[Operation]) -> bool {
+    let has_value = |op: &&Operation| match op.action {
+        Action::Write(value) | Action::Read(value) => value.is_some(),
+    };
+    let values: Vec<Operation> = history.iter().filter(has_value).copied().collect();
+    zones_agree(&values).unwrap_or(true)
+}
+
 /// The operations of one value: the write, and the reads that saw it.
 #[derive(Debug, Clone, Copy)]
 struct Zone {
@@ -221,29 +231,59 @@ mod tests {
         assert_eq!(is_linearizable(&history[..2]), Some(true));
     }
 
+    #[test]
+    fn values_are_in_order_also_where_there_are_deletes() {
+        let mut history = vec![
+            op(1, 2, Action::Write(Some(1))),
+            op(3, 4, Action::Write(None)),
+            op(5, 6, Action::Write(Some(2))),
+            op(7, 8, Action::Read(Some(2))),
+        ];
+        assert!(values_agree(&history));
+        history.push(op(9, 10, Action::Read(Some(1))));
+        assert!(!values_agree(&history));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(3000))]
 
         #[test]
-        fn the_two_checkers_agree(
-            ops in prop::collection::vec((0u64..40, 1u64..12, 0u64..6, any::<bool>(), 0u8..8), 1..9)
-        ) {
-            let mut times = 0;
-            let mut history = Vec::new();
-            let mut written = BTreeSet::new();
-            for (start, len, value, is_write, fate) in ops {
-                times += 1;
-                // Distinct instants, as in a run.
-                let (start, end) = (start * 100 + times, (start + len) * 100 + times + 50);
-                let value = (value > 0).then_some(value);
-                let action = match value {
-                    Some(_) if is_write && written.insert(value) => Action::Write(value),
-                    _ => Action::Read(value),
-                };
-                let unknown = fate == 0 && matches!(action, Action::Write(_));
-                history.push(Operation { start, end: (!unknown).then_some(end), action });
-            }
+        fn the_two_checkers_agree(ops in drawn()) {
+            let history = history(ops, false);
             prop_assert_eq!(is_linearizable(&history), zones_agree(&history));
         }
+
+        #[test]
+        fn what_has_an_order_has_one_without_its_deletes(ops in drawn()) {
+            let history = history(ops, true);
+            prop_assert!(is_linearizable(&history) != Some(true) || values_agree(&history));
+        }
+    }
+
+    /// Start, length, value, whether it writes, and whether the outcome is known.
+    type Drawn = (u64, u64, u64, bool, u8);
+
+    fn drawn() -> impl Strategy<Value = Vec<Drawn>> {
+        prop::collection::vec((0u64..40, 1u64..12, 0u64..6, any::<bool>(), 0u8..8), 1..9)
+    }
+
+    fn history(ops: Vec<Drawn>, deletes: bool) -> Vec<Operation> {
+        let mut times = 0;
+        let mut history = Vec::new();
+        let mut written = BTreeSet::new();
+        for (start, len, value, is_write, fate) in ops {
+            times += 1;
+            // Distinct instants, as in a run.
+            let (start, end) = (start * 100 + times, (start + len) * 100 + times + 50);
+            let value = (value > 0).then_some(value);
+            let action = match value {
+                Some(_) if is_write && written.insert(value) => Action::Write(value),
+                None if is_write && deletes => Action::Write(None),
+                _ => Action::Read(value),
+            };
+            let unknown = fate == 0 && matches!(action, Action::Write(_));
+            history.push(Operation { start, end: (!unknown).then_some(end), action });
+        }
+        history
     }
 }
