@@ -117,6 +117,12 @@ fn start_failed(error: &StartServerError, config: &NodeConfig) -> Failure {
             Failure::new(Code::Key, message)
                 .hint("restore the file from a backup; a node with a new key is a new node")
         }
+        StartServerError::Store(OpenStoreError::Index(..)) => Failure::new(Code::Failed, message)
+            .hint(
+                "this node cannot go on: its copies are on other nodes. Move 'format' and 'blobs' of \
+                 this directory into an empty one and start a new node there with --bootstrap: it \
+                 takes over what verifies and fetches the rest",
+            ),
         StartServerError::Network(_) => Failure::new(Code::Failed, message)
             .hint("another program uses the port: give another --listen, or ':0' for a free one"),
         StartServerError::Retired(_) => Failure::new(Code::Failed, message).hint(

@@ -97,7 +97,8 @@ fn refuse_foreign(fs: &dyn Vfs, root: &Path) -> Result<(), OpenStoreError> {
     let names = fs.list(root).map_err(|error| OpenStoreError::Io(root.to_owned(), error))?;
     // The top of a file system of its own has a directory for what its check finds.
     let empty = names.iter().all(|entry| entry.name == "lost+found");
-    let ours = empty || names.iter().any(|entry| entry.name == "lock");
+    // With the format alone, someone moved the blobs of a lost node here for a new one.
+    let ours = empty || names.iter().any(|entry| ["lock", "format"].contains(&&*entry.name));
     if ours { Ok(()) } else { Err(OpenStoreError::Foreign(root.to_owned())) }
 }
 

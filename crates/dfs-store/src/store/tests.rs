@@ -353,3 +353,23 @@ async fn an_index_that_is_no_index_is_an_error() {
     disk.fs.damage(Path::new("/data/index.redb"), |bytes| bytes[..64].fill(0xff));
     assert!(matches!(disk.try_open().await, Err(OpenStoreError::Index(..))));
 }
+
+#[tokio::test]
+async fn a_new_node_takes_over_the_blobs_of_a_lost_one() {
+    let disk = Disk::new();
+    let root = Path::new("/data");
+    let blob = blob(b"kept");
+    let store = disk.open().await;
+    store.put_blob(blob.id, blob.bytes.clone()).await.unwrap();
+    store.close().await;
+    let fs = disk.env.fs();
+    for entry in fs.list(root).unwrap().iter().filter(|entry| !entry.is_dir) {
+        if entry.name != "format" {
+            fs.remove_file(&root.join(&entry.name)).unwrap();
+        }
+    }
+    let store = disk.open().await;
+    assert!(!store.has_blob(blob.id).await.unwrap());
+    store.reconcile().await.unwrap();
+    assert_eq!(store.get_blob(blob.id).await.unwrap(), blob.bytes);
+}
