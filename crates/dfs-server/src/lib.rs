@@ -29,6 +29,7 @@
 //! # }
 //! ```
 
+mod actors;
 mod blobs;
 pub mod client;
 mod config;

@@ -364,13 +364,16 @@ impl Node {
         mode: Mode,
     ) -> Result<Written, Error> {
         let fresh = self.env.random_u64();
-        let (now, mut tick, mut own) = (self.env.wall_ms(), self.tick(), self.actor());
+        let (now, mut tick, mut own) = (self.env.wall_ms(), self.tick(), self.actors().own());
         if !tick.is_plausible(now) {
-            // The clock was set back by more than peers accept. Stamps of one actor must rise, so
-            // until it has caught up every write is its own.
+            // The clock was set back by more than peers accept: until it has caught up, its stamps
+            // do not rise by themselves.
             (tick, own) = (Hlc::from_unix_ms(now), fresh);
         }
         let mut place = place_after(read, tick, own, fresh, quorum_read);
+        if quorum_read && place.actor == fresh {
+            place.actor = self.actors().lifted(&key, place.hlc, fresh);
+        }
         if bug(Bug::StampsGoBack) {
             place.hlc = Hlc::from_unix_ms(now);
         }
@@ -395,7 +398,7 @@ impl Node {
                     have >= Tally::<NodeId>::write_majority(set.len())
                 };
                 if !sets.iter().all(by_majority) && !bug(Bug::ActorNeverRenewed) {
-                    self.renew_actor();
+                    self.renew_actors();
                 }
                 Ok(Written {
                     copies: nodes.len(),
