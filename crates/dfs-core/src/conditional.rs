@@ -94,7 +94,8 @@ impl Record {
     /// Forgets the content of an accepted version once the heads reflect it.
     pub(crate) fn settle(&mut self) {
         let Some((ballot, Candidate::Open(version))) = self.register.accepted() else { return };
-        // Its actor is its own, so its stamp was seen only if the version itself was.
+        // Conditional writes of one actor and name come one after the other, each after the one
+        // before was completed or can no longer be: a stamp that was seen settles it.
         if self.reflects(version) {
             let settled = Some((*ballot, Candidate::Settled));
             self.register = Register::of(self.register.promised(), settled);

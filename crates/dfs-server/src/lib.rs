@@ -32,6 +32,7 @@
 //! # }
 //! ```
 
+mod actors;
 mod agree;
 mod blobs;
 pub mod client;

@@ -1,8 +1,8 @@
 //! What every part of a running node shares.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use dfs_core::epoch::EpochState;
 use dfs_core::hlc::{Clock, Hlc};
@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
+use crate::actors::Actors;
 use crate::config::Mode;
 use crate::error::Error;
 use crate::form::Joining;
@@ -54,7 +55,7 @@ pub(crate) struct Node {
     /// What wakes the steward.
     pub(crate) facts_changed: Notify,
     clock: Mutex<Clock>,
-    actor: AtomicU64,
+    actors: Mutex<Actors>,
     certs: Mutex<BTreeMap<CertId, Arc<WriterCert>>>,
     writing: Vec<tokio::sync::Mutex<()>>,
 }
@@ -81,7 +82,7 @@ impl Node {
         finishing: mpsc::Sender<Finishing>,
     ) -> Self {
         let id = NodeId::new(data_dir.node_key().verifying_key().to_bytes());
-        let actor = env.random_u64();
+        let actors = Mutex::new(Actors::new([0; 3].map(|_| env.random_u64())));
         Self {
             liveness: Liveness::new(env.mono()),
             env,
@@ -103,7 +104,7 @@ impl Node {
             handoff: Notify::new(),
             facts_changed: Notify::new(),
             clock: Mutex::new(Clock::default()),
-            actor: AtomicU64::new(actor),
+            actors,
             certs: Mutex::default(),
             writing: (0..WRITE_LOCKS).map(|_| tokio::sync::Mutex::new(())).collect(),
         }
@@ -168,15 +169,15 @@ impl Node {
         self.writing[at].lock().await
     }
 
-    /// The actor this process writes under.
-    pub(crate) fn actor(&self) -> u64 {
-        self.actor.load(Ordering::Relaxed)
+    /// The actors this process writes under.
+    pub(crate) fn actors(&self) -> MutexGuard<'_, Actors> {
+        self.actors.lock().expect("no holder of this lock panics")
     }
 
-    /// Takes a new actor: a write that a majority does not have may not be seen by the next read,
+    /// Takes new actors: a write that a majority does not have may not be seen by the next read,
     /// and the same actor's next write would seem to have superseded it.
-    pub(crate) fn renew_actor(&self) {
-        self.actor.store(self.env.random_u64(), Ordering::Relaxed);
+    pub(crate) fn renew_actors(&self) {
+        *self.actors() = Actors::new([0; 3].map(|_| self.env.random_u64()));
     }
 
     /// Whether the node can be called now.

@@ -387,13 +387,16 @@ impl Node {
         mode: Mode,
     ) -> Result<Written, Error> {
         let fresh = self.env.random_u64();
-        let (now, mut tick, mut own) = (self.env.wall_ms(), self.tick(), self.actor());
+        let (now, mut tick, mut own) = (self.env.wall_ms(), self.tick(), self.actors().own());
         if !tick.is_plausible(now) {
-            // The clock was set back by more than peers accept. Stamps of one actor must rise, so
-            // until it has caught up every write is its own.
+            // The clock was set back by more than peers accept: until it has caught up, its stamps
+            // do not rise by themselves.
             (tick, own) = (Hlc::from_unix_ms(now), fresh);
         }
         let mut place = place_after(read, tick, own, fresh, quorum_read);
+        if quorum_read && place.actor == fresh {
+            place.actor = self.actors().lifted(&key, place.hlc, fresh);
+        }
         if bug(Bug::StampsGoBack) {
             place.hlc = Hlc::from_unix_ms(now);
         }
@@ -418,7 +421,7 @@ impl Node {
                     have >= Tally::<NodeId>::write_majority(set.len())
                 };
                 if !sets.iter().all(by_majority) && !bug(Bug::ActorNeverRenewed) {
-                    self.renew_actor();
+                    self.renew_actors();
                 }
                 Ok(Written {
                     copies: nodes.len(),
@@ -431,7 +434,8 @@ impl Node {
         Ok(written)
     }
 
-    /// A version that supersedes what was read, under an actor of its own.
+    /// A version that supersedes what was read, for a conditional write. The name's write lock is
+    /// held, and whoever accepted an earlier one tells of it before this is made.
     pub(crate) async fn sign_after(
         &self,
         key: &RecordKey,
@@ -442,7 +446,8 @@ impl Node {
         if !tick.is_plausible(now) {
             tick = Hlc::from_unix_ms(now);
         }
-        let place = place_after(read, tick, fresh, fresh, true);
+        let mut place = place_after(read, tick, fresh, fresh, true);
+        place.actor = self.actors().conditional(key, place.hlc, fresh);
         let cert = self.own_cert().await?;
         self.sign(key, place, draft, cert.id())
     }

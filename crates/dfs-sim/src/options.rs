@@ -67,7 +67,7 @@ impl Options {
         };
         options = match rng.below(10) {
             0..3 => options.growing(&mut rng),
-            3..6 if options.available && !calm => options.torn(&mut rng),
+            3..8 if options.available && !calm => options.torn(&mut rng),
             _ => options,
         };
         options.races = rng.flip();
@@ -75,14 +75,14 @@ impl Options {
         options
     }
 
-    /// The same for a cluster in available mode that is torn apart here, then there, so that one
-    /// node writes a name to other replicas each time.
+    /// The same for a cluster in available mode that is torn apart here, then there, with full disks
+    /// that are read and not written: one node writes a name to other replicas each time.
     fn torn(mut self, rng: &mut Rng) -> Self {
         self.machines = self.machines.max(4 + self.keyless);
         self.names = self.names.min(4);
         self.faults.truncate(2);
-        self.faults.extend([Fault::Partition; 8]);
-        self.between_faults = Duration::from_millis(rng.between(3000, 8000));
+        self.faults.extend([Fault::Partition, Fault::DiskFull].repeat(4));
+        self.between_faults = Duration::from_millis(rng.between(1500, 4000));
         self
     }
 
