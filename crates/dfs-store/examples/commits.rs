@@ -11,6 +11,7 @@ use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, DirId, RecordKey, Tag, VaultId, Vid};
 use dfs_core::refs::RefRow;
 use dfs_env::{Env, OpenMode};
+use dfs_store::data_dir::DataDir;
 use dfs_store::{Config, Store};
 
 #[tokio::main]
@@ -34,7 +35,7 @@ async fn changes(
     root: &Path,
     writers: usize,
 ) -> Result<f64, Box<dyn std::error::Error>> {
-    env.fs().create_dir_all(root)?;
+    let _dir = DataDir::open(env, root)?;
     let store = Store::open(env.clone(), Config { root: root.to_owned(), capacity: None }).await?;
     let begin = env.mono();
     let work = (0..writers).map(|_| {
