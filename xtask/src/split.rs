@@ -152,9 +152,8 @@ fn kill_and_move(args: &Args, place: &Place<'_>) -> Result<()> {
     let mut keys = kills::Keys::default();
     kills::run(&mut world, place.seed, &mut keys, &dir.join("fetched"))?;
     members::replace_founder(&mut world)?;
-    kills::compare_all(&world, place.seed, &mut keys, &dir.join("fetched"))?;
     members::move_one(&mut world, place.seed)?;
-    kills::compare_all(&world, place.seed, &mut keys, &dir.join("fetched"))?;
+    kills::compare_all(&world, place.seed, &keys, &dir.join("fetched"))?;
     world.cluster.stop()
 }
 

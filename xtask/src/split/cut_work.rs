@@ -259,4 +259,4 @@ fn gives(asker: &Asker<'_>, at: usize, path: &str, by: usize, wrote: &Wrote) -> 
 
 /// What a command may take while the network is cut: a few questions to nodes that do not answer,
 /// one after the other, with ten seconds each.
-const COMMAND_MAX: Duration = Duration::from_secs(60);
+const COMMAND_MAX: Duration = Duration::from_secs(40);
