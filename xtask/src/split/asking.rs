@@ -81,9 +81,9 @@ impl<'a> Asker<'a> {
         wrote.version.with_context(|| format!("put {name} on node {node}: exit {code}: {why}"))
     }
 
-    /// The names below a directory and their versions, as one node lists them.
-    pub(super) fn list(&self, at: usize, dir: &str) -> Result<BTreeMap<String, String>> {
-        let answer = self.ask(at, &["ls", "-r", "--json", dir])?;
+    /// All names and their versions, as one node lists them.
+    pub(super) fn list(&self, at: usize) -> Result<BTreeMap<String, String>> {
+        let answer = self.ask(at, &["ls", "-r", "--json"])?;
         let (code, why) = (answer.code, &answer.stderr);
         ensure!([0, 4].contains(&code), "'dfs ls' on node {} gives exit {code}: {why}", at + 1);
         let entries = objects(&answer.stdout)?;
@@ -91,8 +91,8 @@ impl<'a> Asker<'a> {
     }
 
     /// The names with several versions and those versions, in order, as one node knows them.
-    pub(super) fn conflicts(&self, at: usize, dir: &str) -> Result<BTreeMap<String, Vec<String>>> {
-        let found = objects(&self.must(at, &["conflicts", "--json", dir])?)?;
+    pub(super) fn conflicts(&self, at: usize) -> Result<BTreeMap<String, Vec<String>>> {
+        let found = objects(&self.must(at, &["conflicts", "--json"])?)?;
         let versions = |one: &Value| {
             let Some(versions) = one["versions"].as_array() else { bail!("no versions: {one}") };
             versions.iter().map(|version| text(version, "version")).collect::<Result<Vec<_>>>()

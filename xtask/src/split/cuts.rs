@@ -57,6 +57,11 @@ impl Cut {
         usize::from(!self.sides[0].contains(&at))
     }
 
+    /// Whether what one side writes may arrive at the other.
+    pub(super) fn is_one_way(&self) -> bool {
+        matches!(self.how, How::Outward | How::Inward)
+    }
+
     pub(super) fn make(&self, mesh: &Mesh) {
         for (from, to) in mesh.pairs() {
             if self.side_of(from) == self.side_of(to) {

@@ -15,13 +15,13 @@ pub(super) fn replace_founder(world: &mut World<'_>) -> Result<()> {
     world.cluster.kill(founder)?;
     world.cluster.place_in_zone(new, "a");
     world.cluster.begin_with(new, 1);
+    let started = Instant::now();
     world.cluster.add()?;
-    let ready = Instant::now();
     let living: Vec<usize> = (0..world.nodes).filter(|at| *at != founder).collect();
-    let seen = wait_peer(world, &living, new, &["joining", "alive"], ready, SEEN_MAX)?;
-    let joined = wait_peer(world, &living, new, &["alive"], ready, SETTLE_MAX)?;
+    let seen = wait_peer(world, &living, new, &["joining", "alive"], started, SEEN_MAX)?;
+    let joined = wait_peer(world, &living, new, &["alive"], started, SETTLE_MAX)?;
     say(&format!(
-        "killed the founder; a new node that names node 2 is seen by the others after {:.1} s, \
+        "killed the founder; a new node that names node 2 is seen by the others {:.1} s after its start, \
          a member after {:.1} s",
         seen.as_secs_f64(),
         joined.as_secs_f64()
@@ -39,8 +39,8 @@ pub(super) fn move_one(world: &mut World<'_>, seed: u64) -> Result<()> {
     let port = old + PORTS_AWAY;
     world.cluster.stop_one(at, STOP_MAX)?;
     world.cluster.move_to_port(at, port);
-    world.cluster.start(at)?;
     let started = Instant::now();
+    world.cluster.start(at)?;
     let others: Vec<usize> = (0..world.nodes).filter(|other| *other != at).collect();
     let found = wait_peer(world, &others, at, &["alive"], started, SETTLE_MAX)?;
     let well = world.settle(SETTLE_MAX)?;
@@ -56,7 +56,7 @@ pub(super) fn move_one(world: &mut World<'_>, seed: u64) -> Result<()> {
         }
     }
     say(&format!(
-        "node {} moved from port {old} to {port}: found by all others after {:.1} s, all well {:.1} \
+        "node {} moved from port {old} to {port}: found by all others {:.1} s after its start, all well {:.1} \
          s later",
         at + 1,
         found.as_secs_f64(),
@@ -95,7 +95,7 @@ fn wait_peer(
     Ok(since.elapsed())
 }
 
-/// From the `ready` line of a new node until all others show it.
+/// From the start of a new node until all others show it.
 const SEEN_MAX: Duration = Duration::from_secs(5);
 /// The node that moves.
 const MOVED: usize = 3;

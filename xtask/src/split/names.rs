@@ -1,6 +1,8 @@
 //! The names of a round, what was written to them on either side of a cut, and what they may hold
 //! after it.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
 
 use super::asking::{Asker, Wrote};
@@ -37,7 +39,8 @@ pub(super) struct Name {
 /// All names of a round.
 #[derive(Debug)]
 pub(super) struct Names {
-    pub(super) dir: String,
+    /// Directories that are there before the cut.
+    pub(super) dirs: Vec<String>,
     pub(super) all: Vec<Name>,
 }
 
@@ -60,11 +63,15 @@ pub(super) fn generation(at: usize) -> u32 {
 }
 
 impl Names {
-    /// Names of all kinds in several directories, each of which has replicas of its own.
+    /// Names of all kinds in the root and in several directories, each of which has replicas of its
+    /// own.
     pub(super) fn draw(number: usize, cut: &Cut, random: &mut Random) -> Self {
-        let dir = format!("round-{number}-{:04x}", random.below(0x1_0000));
+        let tag = format!("r{number}-{:04x}", random.below(0x1_0000));
+        let mut tops: Vec<String> = (0..DIRS).map(|place| format!("{tag}-d{place}/")).collect();
+        // And some in the root itself.
+        tops.push(format!("{tag}-"));
         let mut all = Vec::new();
-        for place in 0..DIRS {
+        for top in &tops {
             let mut add = |name: &str, kind: Kind, is_old: bool| {
                 let each = |side: &Vec<usize>| side[random.below(side.len())];
                 let writers = match kind {
@@ -74,24 +81,40 @@ impl Names {
                         cut.sides().iter().map(each).collect()
                     }
                 };
-                let path = format!("{dir}/{name}");
-                all.push(Name { path, kind, is_old, writers, writes: Vec::new() });
+                all.push(Name {
+                    path: format!("{top}{name}"),
+                    kind,
+                    is_old,
+                    writers,
+                    writes: Vec::new(),
+                });
             };
-            add(&format!("d{place}/kept"), Kind::Kept, true);
-            add(&format!("d{place}/contested-new"), Kind::Contested, false);
-            add(&format!("d{place}/contested-old"), Kind::Contested, true);
-            add(&format!("d{place}/removed"), Kind::Removed, true);
-            add(&format!("d{place}/raced"), Kind::Raced, false);
-            add(&format!("d{place}/both-new"), Kind::Both, false);
-            add(&format!("d{place}/both-old"), Kind::Both, true);
-            // A directory that both sides make.
-            add(&format!("new-{place}/deep/both"), Kind::Both, false);
+            add("kept", Kind::Kept, true);
+            add("contested-new", Kind::Contested, false);
+            add("contested-old", Kind::Contested, true);
+            add("removed", Kind::Removed, true);
+            add("raced", Kind::Raced, false);
+            add("both-new", Kind::Both, false);
+            add("both-old", Kind::Both, true);
+            // In directories that both sides make.
+            add("new/deep/both", Kind::Both, false);
         }
-        Self { dir, all }
+        tops.pop();
+        let dirs = tops.iter().map(|top| top.trim_end_matches('/').to_owned()).collect();
+        Self { dirs, all }
     }
 
     pub(super) fn of(&self, kind: Kind) -> impl Iterator<Item = &Name> {
         self.all.iter().filter(move |name| name.kind == kind)
+    }
+
+    /// Removes all there is, so that the next round begins with nothing.
+    pub(super) fn remove_all(&self, asker: &Asker<'_>, at: usize) -> Result<()> {
+        let listed = asker.list(at)?;
+        let tops: BTreeSet<&str> =
+            listed.keys().filter_map(|path| path.split('/').next()).collect();
+        let tops: Vec<&str> = tops.into_iter().collect();
+        asker.must(at, &[&["rm", "-r"], &tops[..]].concat()).map(|_| ())
     }
 
     /// Stores what is there before the cut.
