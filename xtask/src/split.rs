@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     if result.is_ok() {
         fs::remove_dir_all(&dir)?;
-        say("all of it holds");
+        say("everything that was run holds");
     } else {
         say(&format!("logs are in {}; --seed {seed} draws the same again", dir.display()));
     }
