@@ -210,7 +210,7 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
         .filter(|peer| state.is_member(&peer.info.node_id))
         .fold(0u64, |sum, peer| sum.saturating_add(peer.info.repair_queue));
     let repair_queue = node.repair.queue_len(node.env.mono()).saturating_add(told_by_peers);
-    let behind = rows_behind(node, &state).await.saturating_add(node.strays(&state).await?);
+    let behind = rows_behind(node, &state, &down).await.saturating_add(node.strays(&state).await?);
     let pieces_down = pieces_on(node, &state, &down).await?;
     let mut health = Health {
         cluster: hex(&state.cluster_id.as_bytes()[..8]),
@@ -280,13 +280,14 @@ fn judge(health: &Health, state: &EpochState, down: &[NodeId], failed: bool) -> 
     (Level::Ok, message)
 }
 
-/// Partitions in which a reachable replica holds other rows than this node.
-async fn rows_behind(node: &Arc<Node>, state: &Arc<EpochState>) -> u64 {
+/// Partitions in which a replica that is not `down` holds other rows than this node.
+async fn rows_behind(node: &Arc<Node>, state: &Arc<EpochState>, down: &[NodeId]) -> u64 {
     let ours = node.partitions_of(state, &node.id);
     let mut behind = 0;
     for member in state.active().filter(|member| member.node_id != node.id) {
         let id = member.node_id;
-        if !node.is_reachable(&id) {
+        // Not whether it can be reached now: whoever was not counted as away must answer.
+        if down.contains(&id) {
             continue;
         }
         let theirs = node.partitions_of(state, &id);
