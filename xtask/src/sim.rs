@@ -26,15 +26,21 @@ pub(crate) struct Args {
     /// Instead of seeds: switches on one seeded bug after the other, each for at most that many seeds
     #[arg(long)]
     bug_bank: bool,
+    /// Of the seeded bugs, only the one with this name; a seed that is replayed has it as well
+    #[arg(long, value_name = "NAME")]
+    bug: Option<String>,
     /// How many of the seeds run twice, to see that both runs are the same
     #[arg(long, default_value_t = 0)]
     twice: u64,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let mut sim = Command::new(build(args.bug_bank)?);
+    let mut sim = Command::new(build(args.bug_bank || args.bug.is_some())?);
     if args.bug_bank {
         sim.arg("--bug-bank");
+    }
+    if let Some(bug) = &args.bug {
+        sim.args(["--bug", bug]);
     }
     match (args.crash_states, args.seed) {
         (Some(stride), _) => sim.args(["--crash-states", &stride.to_string()]),

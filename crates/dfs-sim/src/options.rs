@@ -92,7 +92,7 @@ impl Options {
     fn growing(mut self, rng: &mut Rng) -> Self {
         self.grows = true;
         self.available = false;
-        self.think = Duration::from_millis(rng.between(10, 300));
+        self.think = Duration::from_millis(rng.between(40, 400));
         self.faults.retain(|fault| !fault.damages_blobs());
         while self.faults.len() > KINDS_WHILE_GROWING {
             self.faults.swap_remove(rng.below(self.faults.len()));
