@@ -100,13 +100,7 @@ impl Node {
             if needs_quorum { Tally::<NodeId>::write_majority } else { Tally::<NodeId>::any };
         let sets = state.write_sets(blob.id.partition(state.bits));
         let add = Ask::new(Priority::Records, Request::RefAdd(vec![row]));
-        let step = Step {
-            sets: sets.clone(),
-            needed,
-            epoch: state.epoch,
-            patient: !needs_quorum,
-            without: BTreeSet::new(),
-        };
+        let step = Step::write(sets.clone(), state.epoch, needs_quorum);
         let noted = self.step(step, |_| Ok(add.clone())).await?;
         let mut tally = Tally::new(sets, needed);
         let mut sending = FuturesUnordered::new();

@@ -71,6 +71,16 @@ impl From<Error> for StepError {
     }
 }
 
+impl From<StepError> for Error {
+    /// For whoever does not repeat the step at once: the next time is soon enough.
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Stale => Self::Moving,
+            StepError::Failed(error) => error,
+        }
+    }
+}
+
 pub(crate) type Replied = (NodeId, Result<(Response, Bytes), AskError>);
 
 /// A finished step.
@@ -96,6 +106,23 @@ pub(crate) struct Step {
     pub(crate) patient: bool,
     /// Replicas that are not asked and count as failed.
     pub(crate) without: BTreeSet<NodeId>,
+}
+
+impl Step {
+    /// A write to each of the sets: to a majority, or to anyone and to all in reach.
+    pub(crate) fn write(sets: Vec<Vec<NodeId>>, epoch: u64, needs_quorum: bool) -> Self {
+        Self {
+            sets,
+            needed: if needs_quorum {
+                Tally::<NodeId>::write_majority
+            } else {
+                Tally::<NodeId>::any
+            },
+            epoch,
+            patient: !needs_quorum,
+            without: BTreeSet::new(),
+        }
+    }
 }
 
 impl Node {

@@ -4,7 +4,6 @@
 //! Until then they protect what only this node may have: a write in available mode on the smaller
 //! side of a split, or a row that a move did not carry over.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,7 +18,7 @@ use tracing::{debug, info};
 
 use crate::blobs::Lag;
 use crate::config::Mode;
-use crate::coordinate::{Ask, Step, StepError};
+use crate::coordinate::{Ask, Step};
 use crate::error::Error;
 use crate::node::Node;
 
@@ -137,18 +136,9 @@ impl Node {
             return Ok(());
         }
         let add = Ask::new(Priority::Background, Request::RefAdd(vec![row]));
-        let step = Step {
-            sets: state.write_sets(row.blob.partition(state.bits)),
-            needed: Tally::<NodeId>::write_majority,
-            epoch: state.epoch,
-            patient: false,
-            without: BTreeSet::new(),
-        };
-        match self.step(step, |_| Ok(add.clone())).await {
-            Ok(_) => Ok(()),
-            Err(StepError::Stale) => Err(Error::Moving),
-            Err(StepError::Failed(error)) => Err(error),
-        }
+        let sets = state.write_sets(row.blob.partition(state.bits));
+        self.step(Step::write(sets, state.epoch, true), |_| Ok(add.clone())).await?;
+        Ok(())
     }
 
     async fn hand_records(
@@ -164,11 +154,7 @@ impl Node {
             after = dfs_store::store::record_row(last);
             let hashes = rows.iter().map(|(key, record)| (*key, record.state_hash())).collect();
             if !known {
-                match self.write_back(rows, true, state).await {
-                    Ok(()) => {}
-                    Err(StepError::Stale) => return Err(Error::Moving),
-                    Err(StepError::Failed(error)) => return Err(error),
-                }
+                self.write_back(rows, true, state).await?;
             }
             handed += self.store.forget_records(hashes).await?;
         }

@@ -351,17 +351,11 @@ impl Node {
         needs_quorum: bool,
         state: &Arc<EpochState>,
     ) -> Result<Reached, StepError> {
-        let step = Step {
-            sets: state.write_sets(key.partition(state.bits)),
-            needed: if needs_quorum && !bug(Bug::WriteNeedsOne) {
-                Tally::<NodeId>::write_majority
-            } else {
-                Tally::<NodeId>::any
-            },
-            epoch: state.epoch,
-            patient: !needs_quorum,
-            without: BTreeSet::new(),
-        };
+        let sets = state.write_sets(key.partition(state.bits));
+        let mut step = Step::write(sets, state.epoch, needs_quorum);
+        if bug(Bug::WriteNeedsOne) {
+            step.needed = Tally::<NodeId>::any;
+        }
         let request = Request::RecordPut { records: records.clone(), origin };
         let done = self.step(step, |_| Ok(Ask::new(Priority::Records, request.clone()))).await;
         match done {

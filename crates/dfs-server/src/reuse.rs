@@ -89,13 +89,7 @@ impl Node {
         for (sets, places) in groups {
             let together: Vec<_> = places.iter().map(|at| rows[*at]).collect();
             let add = Ask::new(Priority::Records, Request::RefAdd(together));
-            let step = Step {
-                sets: sets.clone(),
-                needed,
-                epoch: state.epoch,
-                patient: !needs_quorum,
-                without: BTreeSet::new(),
-            };
+            let step = Step::write(sets.clone(), state.epoch, needs_quorum);
             let noted = self.step(step, |_| Ok(add.clone())).await?;
             for (nth, at) in places.into_iter().enumerate() {
                 let mut tally = Tally::new(sets.clone(), needed);

@@ -89,6 +89,12 @@ impl Cluster {
         self.machines.is_empty()
     }
 
+    /// The node of any machine, if that one runs and has the vault's key.
+    pub fn any_with_vault(&self, rng: &mut Rng) -> Option<Handle> {
+        let host = rng.below(self.len());
+        self.handle(host).filter(|_| self.has_vault(host))
+    }
+
     /// A machine's disk.
     pub fn disk(&self, host: Host) -> &SimDisk {
         &self.machines[host].disk

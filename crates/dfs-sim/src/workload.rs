@@ -165,11 +165,7 @@ pub async fn client(
     let think = u64::try_from(options.think.as_micros()).unwrap_or(u64::MAX);
     while Instant::now() < end {
         tokio::time::sleep(Duration::from_micros(rng.between(1, think))).await;
-        let handle = {
-            let cluster = cluster.lock().await;
-            let host = rng.below(cluster.len());
-            cluster.handle(host).filter(|_| cluster.has_vault(host))
-        };
+        let handle = cluster.lock().await.any_with_vault(&mut rng);
         let Some(handle) = handle else { continue };
         let name = history.name(rng.below(options.names));
         let mode = if options.available { Mode::Available } else { Mode::Quorum };
