@@ -30,6 +30,8 @@ struct Cluster {
     servers: Vec<Option<Server>>,
     /// What time it is on every node; `None` is the time of this machine.
     clock: Option<Arc<clock::Ahead>>,
+    /// How often a node was started: one that starts again draws other ids than before.
+    starts: u64,
 }
 
 impl Cluster {
@@ -40,7 +42,7 @@ impl Cluster {
 
     async fn with_clock(count: usize, clock: Option<Arc<clock::Ahead>>) -> Self {
         let (disks, servers) = (Vec::new(), Vec::new());
-        let mut cluster = Self { net: MemoryNet::default(), disks, servers, clock };
+        let mut cluster = Self { net: MemoryNet::default(), disks, servers, clock, starts: 0 };
         for at in 0..count {
             cluster.disks.push(MemoryFs::default());
             cluster.servers.push(None);
@@ -60,7 +62,8 @@ impl Cluster {
 
     async fn start_with(&mut self, at: usize, vault: bool) {
         let disk = self.disks[at].clone();
-        let seed = 100 + at as u64 * 1000 + disk.files_below(Path::new("/")).len() as u64;
+        self.starts += 1;
+        let seed = self.starts;
         let net = self.net.clone();
         let env = match self.clock.clone() {
             None => Env::with_disk(seed, net, disk),
