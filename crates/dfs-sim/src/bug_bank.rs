@@ -51,10 +51,20 @@ pub fn explore(
 }
 
 fn one(bug: Bug, limit: u64, more: u64) -> Finding {
-    let caught = (1..=limit).find_map(|seed| Some((seed, red(seed)?)));
+    let mut seeds = (1..=limit).filter(|seed| may_show(bug, &Options::of(*seed)));
+    let caught = seeds.find_map(|seed| Some((seed, red(seed)?)));
     let after = caught.as_ref().map_or(0..0, |(first, _)| first + 1..first + 1 + more);
     let count = after.filter(|seed| red(*seed).is_some()).count();
     Finding { bug, caught, red: (count as u64, more) }
+}
+
+/// Whether a bug can show in such a run at all: the others are not worth their time.
+fn may_show(bug: Bug, options: &Options) -> bool {
+    match bug {
+        Bug::ActorNeverRenewed => options.available,
+        Bug::StaleLayoutAccepted | Bug::SyncedTooEarly => options.grows,
+        _ => true,
+    }
 }
 
 /// What a seed says, when it is red.
