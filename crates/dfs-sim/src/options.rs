@@ -45,7 +45,7 @@ impl Options {
     /// runs (Groce et al. 2012).
     pub fn of(seed: u64) -> Self {
         let mut rng = Rng::new(seed).fork(2);
-        let machines = 3 + rng.below(3) + if rng.per_mille(100) { rng.below(4) } else { 0 };
+        let machines = 3 + rng.below(3) + if rng.per_mille(200) { rng.below(5) } else { 0 };
         let calm = rng.per_mille(50);
         let faults = Fault::ALL.iter().copied().filter(|_| !calm && rng.flip()).collect();
         let mut options = Self {
