@@ -118,6 +118,13 @@ pub enum EpochOp {
     Abort(Partition),
     /// A member's standing changes.
     SetState(NodeId, MemberState),
+    /// A former holder has nothing of a partition any more.
+    FormerClean {
+        /// The partition.
+        partition: Partition,
+        /// The former holder.
+        holder: MemberIdx,
+    },
     /// A member is in another zone now, or offers another number of bytes.
     UpdateMember {
         /// Which.
@@ -236,6 +243,22 @@ impl EpochState {
         self.member(node).is_some_and(|member| member.state != MemberState::Left)
     }
 
+    /// Members that did not leave: whoever may hold data or keep it for others.
+    pub fn present(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.state != MemberState::Left)
+    }
+
+    /// Whether any partition names the member: as a replica, now or once its move is done, or as
+    /// one that may still hold something.
+    pub fn is_named(&self, idx: MemberIdx) -> bool {
+        self.holds(idx) || self.rows.iter().any(|row| row.former.contains(&idx))
+    }
+
+    /// Whether the member is a replica of any partition, now or once its move is done.
+    pub fn holds(&self, idx: MemberIdx) -> bool {
+        self.rows.iter().any(|row| row.current.contains(&idx) || row.next.contains(&idx))
+    }
+
     /// Members that may hold partitions.
     pub fn active(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(|member| member.state == MemberState::Active)
@@ -302,10 +325,18 @@ impl EpochState {
         usize::from(self.target_copies).min(holders)
     }
 
-    /// Partitions that move, or have fewer copies than the members allow.
+    /// Partitions that move, or must: they have fewer copies than the members allow, or one on a
+    /// member that is on its way out.
     pub fn moving(&self) -> usize {
         let at_rest = self.copies_at_rest();
-        let unsettled = |row: &&Row| row.stage != Stage::Stable || row.current.len() < at_rest;
+        let stays = |idx: &MemberIdx| {
+            let member = self.members.get(usize::from(*idx));
+            member.is_some_and(|member| member.state == MemberState::Active)
+        };
+        let unsettled = |row: &&Row| {
+            let all_stay = row.current.iter().all(stays);
+            row.stage != Stage::Stable || row.current.len() < at_rest || !all_stay
+        };
         self.rows.iter().filter(unsettled).count()
     }
 
@@ -395,7 +426,16 @@ impl EpochState {
                 require(known && odd && distinct == voters.len(), "not a valid set of voters")?;
                 self.voters.clone_from(voters);
             }
-            EpochOp::SetState(node, to) => self.present_member(node)?.state = *to,
+            EpochOp::SetState(node, to) => {
+                self.present_member(node)?.state = *to;
+                require(self.active().next().is_some(), "the last active member stays")?;
+            }
+            EpochOp::FormerClean { partition, holder } => {
+                let row = self.rows.get_mut(usize::from(*partition));
+                let row = row.ok_or(EpochError::BadOp("no such partition"))?;
+                require(row.former.contains(holder), "no former holder of the partition")?;
+                row.former.retain(|idx| idx != holder);
+            }
             EpochOp::UpdateMember { node, zone, capacity } => {
                 let member = self.present_member(node)?;
                 member.zone.clone_from(zone);

@@ -40,6 +40,7 @@ pub mod assign;
 pub mod codec;
 pub mod conditional;
 pub mod conn;
+pub mod departure;
 pub mod epoch;
 pub mod forming;
 #[doc(hidden)]

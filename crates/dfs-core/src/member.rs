@@ -37,20 +37,22 @@ pub struct NodeInfo {
     pub synced: Vec<MoveFact>,
     /// Progress of moves: partitions whose referenced chunks it has on disk.
     pub bodies: Vec<MoveFact>,
+    /// Partitions it once held and has nothing of any more, with the epoch that last changed each.
+    pub clean: Vec<MoveFact>,
     /// The members it has a connection to.
     pub reach: Reach,
     /// The node's signature over everything above.
     pub signature: [u8; 64],
 }
 
-/// A range of partitions that reached a stage of the move prepared by an epoch.
+/// A range of partitions for which something is done that an epoch asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MoveFact {
     /// First partition.
     pub first: Partition,
     /// Last partition, included.
     pub last: Partition,
-    /// The epoch that prepared the move.
+    /// The epoch that prepared the move; of what a former holder cleaned, the one that ended it.
     pub prepare_epoch: u64,
 }
 
@@ -61,7 +63,8 @@ impl MoveFact {
     }
 }
 
-/// Joins single partitions, in ascending order, into ranges.
+/// Joins single partitions, in ascending order, into ranges, the first [`FACTS_MAX`] of them: what
+/// is left over is told once these are dealt with.
 pub fn ranges(done: impl IntoIterator<Item = (Partition, u64)>) -> Vec<MoveFact> {
     let mut facts: Vec<MoveFact> = Vec::new();
     for (partition, prepare_epoch) in done {
@@ -75,6 +78,7 @@ pub fn ranges(done: impl IntoIterator<Item = (Partition, u64)>) -> Vec<MoveFact>
             _ => facts.push(MoveFact { first: partition, last: partition, prepare_epoch }),
         }
     }
+    facts.truncate(FACTS_MAX);
     facts
 }
 
@@ -114,6 +118,7 @@ impl NodeInfo {
         out.u64(self.repair_queue);
         out.list(&self.synced);
         out.list(&self.bodies);
+        out.list(&self.clean);
         self.reach.encode(out);
     }
 }
@@ -159,6 +164,7 @@ impl Canonical for NodeInfo {
             repair_queue: input.u64()?,
             synced: input.list("synced", FACTS_MAX)?,
             bodies: input.list("bodies", FACTS_MAX)?,
+            clean: input.list("clean", FACTS_MAX)?,
             reach: Reach::decode(input)?,
             signature: input.array()?,
         })

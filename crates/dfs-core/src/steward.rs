@@ -1,11 +1,12 @@
 //! What to propose next, from the decided layout and what nodes report.
 //!
-//! Admit who asks, name the voters, bring every partition to the members that should hold it,
-//! finish or give up moves. It never takes a member out.
+//! Admit who asks, name the voters, take out who is dead for long, bring every partition to the
+//! members that should hold it, finish or give up moves.
 
 use std::time::Duration;
 
 use crate::assign::{self, Candidate, Held, Limits, Move, Standing, next_moves};
+use crate::departure::{cleaned, departures};
 use crate::epoch::{EpochOp, EpochState, MEMBERS_MAX, Member, MemberIdx, MemberState, Row, Stage};
 use crate::id::{NodeId, Partition};
 use crate::voters::better_voters;
@@ -22,6 +23,10 @@ pub trait Facts {
     fn used(&self, node: &NodeId) -> u64;
     /// Whether the node pulled all rows of a partition for the move prepared by this epoch.
     fn synced(&self, node: &NodeId, partition: Partition, prepare_epoch: u64) -> bool;
+    /// How long a member is away before its share is given to others.
+    fn out_after(&self) -> Duration;
+    /// Whether the node has no rows of a partition that it held until this epoch.
+    fn clean(&self, node: &NodeId, partition: Partition, changed: u64) -> bool;
     /// Whether the node has every chunk that those rows reference.
     fn bodies(&self, node: &NodeId, partition: Partition, prepare_epoch: u64) -> bool;
 }
@@ -48,6 +53,7 @@ pub fn plan(
 ) -> Vec<EpochOp> {
     let mut ops = admit(state, joiners);
     ops.extend(state.active().filter_map(|member| update(member, waited, facts)));
+    ops.extend(departures(state, facts));
     if ops.is_empty()
         && let Some(voters) = better_voters(state, facts)
     {
@@ -57,6 +63,9 @@ pub fn plan(
     let moving = state.rows.iter().any(|row| row.stage != Stage::Stable);
     if !moving {
         ops.extend(begin_moves(state, facts));
+        if ops.is_empty() {
+            return cleaned(state, facts);
+        }
         return ops;
     }
     for (partition, row) in (0..=Partition::MAX).zip(&state.rows) {

@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytesize::ByteSize;
 use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
 use dfs_core::address::Address;
+use dfs_server::OUT_AFTER;
 use etcetera::{BaseStrategy, choose_base_strategy};
 use serde::Deserialize;
 
@@ -44,6 +46,9 @@ pub struct Args {
     /// Space to offer, as `500GB` or `2TiB` [default: 80 % of the free space]
     #[arg(long, env = "DFS_CAPACITY", value_name = "SIZE", value_parser = parse_size)]
     pub capacity: Option<u64>,
+    /// How long a node is away before its share is copied to others, as `30m` [default: 1h]
+    #[arg(long, env = "DFS_OUT_AFTER", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub out_after: Option<Duration>,
     /// Never load the vault key: store for others only
     #[arg(long, env = "DFS_STORAGE_ONLY", value_name = "BOOL", value_parser = BoolishValueParser::new())]
     #[arg(num_args = 0..=1, default_missing_value = "true")]
@@ -77,6 +82,7 @@ struct FileConfig {
     data_dir: Option<PathBuf>,
     zone: Option<String>,
     capacity: Option<String>,
+    out_after: Option<String>,
     storage_only: Option<bool>,
     log: Option<String>,
     log_format: Option<LogFormat>,
@@ -101,6 +107,8 @@ pub struct NodeConfig {
     pub zone: String,
     /// Bytes to offer.
     pub capacity: Option<u64>,
+    /// How long a node is away before its share is copied to others.
+    pub out_after: Duration,
     /// Never load the vault key.
     pub storage_only: bool,
     /// What to log.
@@ -134,6 +142,13 @@ impl Args {
             (None, Some(text)) => Some(parse_size(&text).map_err(anyhow::Error::msg)?),
             (None, None) => None,
         };
+        let out_after = match (self.out_after, file.out_after) {
+            (Some(time), _) => time,
+            (None, Some(text)) => {
+                humantime::parse_duration(&text).with_context(|| format!("out-after {text:?}"))?
+            }
+            (None, None) => OUT_AFTER,
+        };
         let data_dir = match self.data_dir.or(file.data_dir) {
             Some(dir) => dir,
             None => default_data_dir(listen.port)?,
@@ -154,6 +169,7 @@ impl Args {
             config_dir,
             zone,
             capacity,
+            out_after,
             storage_only: self.storage_only.or(file.storage_only).unwrap_or(false),
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),

@@ -99,6 +99,7 @@ fn server_config(config: &NodeConfig, keys: keyring::Keys) -> Config {
         vault: keys.vault.map(|key| VaultConfig { key }),
         zone: config.zone.clone(),
         capacity: config.capacity,
+        out_after: config.out_after,
         build: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }

@@ -65,6 +65,8 @@ pub struct OwnFacts {
     pub synced: Vec<MoveFact>,
     /// See [`NodeInfo::bodies`].
     pub bodies: Vec<MoveFact>,
+    /// See [`NodeInfo::clean`].
+    pub clean: Vec<MoveFact>,
     /// See [`NodeInfo::reach`].
     pub reach: Reach,
 }
@@ -387,6 +389,7 @@ fn sign(
         repair_queue: facts.repair_queue,
         synced: facts.synced.clone(),
         bodies: facts.bodies.clone(),
+        clean: facts.clean.clone(),
         reach: facts.reach.clone(),
         signature: [0; 64],
     };

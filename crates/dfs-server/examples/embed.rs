@@ -21,6 +21,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         vault: Some(VaultConfig { key: VaultKey::from_bytes(env.random()) }),
         zone: "default".to_owned(),
         capacity: None,
+        out_after: dfs_server::OUT_AFTER,
         build: "example".to_owned(),
     };
     let server = Server::start(env, config).await?;

@@ -271,7 +271,7 @@ impl Node {
         let mut candidates: Vec<NodeId> =
             replicas.iter().copied().filter(|node| *node != self.id).collect();
         candidates.sort_by_key(|node| !self.is_reachable(node));
-        let others = state.active().map(|member| member.node_id);
+        let others = state.present().map(|member| member.node_id);
         let others = others
             .filter(|node| *node != self.id && !replicas.contains(node) && self.is_reachable(node));
         candidates.extend(others.take(STRANGERS_ASKED_MAX));

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use dfs_core::address::Address;
 use dfs_store::keys::{ClusterKey, VaultKey};
@@ -26,9 +27,16 @@ pub struct Config {
     pub zone: String,
     /// Bytes to offer; `None` offers most of the free space.
     pub capacity: Option<u64>,
+    /// How long a member is away before its share is given to others; the time of whichever voter
+    /// proposes counts.
+    pub out_after: Duration,
     /// The program's version, told to peers.
     pub build: String,
 }
+
+/// How long a member is away before its share is given to others, unless told otherwise: most come
+/// back within the hour, and copying everything twice costs more than an hour with a copy less.
+pub const OUT_AFTER: Duration = Duration::from_secs(60 * 60);
 
 /// A vault this node may open.
 #[derive(Debug, Clone)]

@@ -71,12 +71,16 @@ impl Node {
         (now - since >= turn).then_some((newest, ops))
     }
 
-    fn backoff(&self) -> Duration {
+    pub(crate) fn backoff(&self) -> Duration {
         BACKOFF_MIN + self.share_of(BACKOFF_MAX - BACKOFF_MIN)
     }
 
     /// One attempt to have an epoch decided; says whether one was, this or another.
-    async fn decide(self: &Arc<Self>, newest: &Newest, ops: Vec<EpochOp>) -> Result<bool, Error> {
+    pub(crate) async fn decide(
+        self: &Arc<Self>,
+        newest: &Newest,
+        ops: Vec<EpochOp>,
+    ) -> Result<bool, Error> {
         let proposed = newest.state.propose(newest.cert.proposal.hash(), ops, self.id);
         let proposal = match proposed {
             Ok((_, proposal)) => proposal,

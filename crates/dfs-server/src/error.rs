@@ -60,6 +60,9 @@ pub enum Error {
     /// The condition of a conditional write does not hold.
     #[error("the condition does not hold")]
     Condition,
+    /// It would do harm, or makes no sense as things are.
+    #[error("{0}")]
+    Refused(String),
     /// The layout kept changing.
     #[error("the layout changed during the operation")]
     Moving,

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dfs_core::epoch::{EpochState, Stage};
+use dfs_core::epoch::{EpochState, Row, Stage};
 use dfs_core::id::{NodeId, Partition};
+use dfs_core::member::ranges;
 use dfs_core::quorum::Tally;
 use dfs_core::refs::RefRow;
 use dfs_core::sync::Table;
@@ -37,6 +38,7 @@ impl Node {
                 Ok(rows) => info!(rows, "rows of other nodes were handed over"),
                 Err(error) => debug!(%error, "rows of other nodes could not be handed over yet"),
             }
+            self.note_clean().await;
             if let Ok(state) = self.joined()
                 && let Ok(rows) = self.strays(&state).await
                 && self.strays_seen.swap(rows, Ordering::Relaxed) != rows
@@ -57,6 +59,31 @@ impl Node {
             }
         }
         Ok(count)
+    }
+
+    /// Notes the partitions that this node once held and has no row of.
+    async fn note_clean(&self) {
+        let Ok(state) = self.joined() else { return };
+        let own = state.member(&self.id).map(|member| member.idx);
+        let is_former = |row: &Row| own.is_some_and(|own| row.former.contains(&own));
+        let mut clean = Vec::new();
+        if state.rows.iter().any(is_former) {
+            let records = self.roots(Table::Records, &state).await;
+            let refs = self.roots(Table::Refs, &state).await;
+            let (Ok(records), Ok(refs)) = (records, refs) else { return };
+            let counts = records.iter().zip(&refs).map(|(a, b)| a.count.saturating_add(b.count));
+            for ((partition, row), rows) in (0..=Partition::MAX).zip(&state.rows).zip(counts) {
+                if is_former(row) && rows == 0 {
+                    clean.push((partition, row.changed));
+                }
+            }
+        }
+        let clean = ranges(clean);
+        let mut known = self.clean.lock().expect("no holder of this lock panics");
+        if *known != clean {
+            *known = clean;
+            self.sync.wake(); // Its peers are told.
+        }
     }
 
     async fn roots(

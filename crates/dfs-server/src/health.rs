@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dfs_core::epoch::EpochState;
+use dfs_core::epoch::{EpochState, Member, MemberState};
 use dfs_core::id::{NodeId, Partition, hex};
 use dfs_core::quorum::Tally;
 use dfs_core::sync::Table;
@@ -138,7 +138,8 @@ pub(crate) fn not_ready(node: &Node) -> Vec<String> {
 
 /// That this node is in no cluster yet, and why.
 fn not_joined(node: &Node) -> String {
-    if let Some(why) = node.retired.get() {
+    let left = || node.left(&*node.layout.current()?);
+    if let Some(why) = node.retired.get().cloned().or_else(left) {
         return format!(
             "this node is retired: {why}; it takes part in nothing; start it with an empty data \
              directory to join as a new node"
@@ -284,7 +285,9 @@ fn judge(health: &Health, state: &EpochState, down: &[NodeId], failed: bool) -> 
 async fn rows_behind(node: &Arc<Node>, state: &Arc<EpochState>, down: &[NodeId]) -> u64 {
     let ours = node.partitions_of(state, &node.id);
     let mut behind = 0;
-    for member in state.active().filter(|member| member.node_id != node.id) {
+    let may_differ =
+        |member: &&Member| member.node_id != node.id && member.state != MemberState::Out;
+    for member in state.present().filter(may_differ) {
         let id = member.node_id;
         // Not whether it can be reached now: whoever was not counted as away must answer.
         if down.contains(&id) {

@@ -25,6 +25,8 @@ pub(crate) struct Layout {
     joiners: Mutex<Vec<Joiner>>,
     /// The highest ballot heard of.
     ballot: Mutex<Option<Ballot>>,
+    /// See [`crate::Config::out_after`].
+    out_after: Duration,
 }
 
 /// A layout, its proof, and since when it is in force here.
@@ -36,7 +38,11 @@ pub(crate) struct Newest {
 }
 
 impl Layout {
-    pub(crate) fn new(known: Option<(EpochState, EpochCert)>, now: Instant) -> Self {
+    pub(crate) fn new(
+        known: Option<(EpochState, EpochCert)>,
+        out_after: Duration,
+        now: Instant,
+    ) -> Self {
         let newest = known.map(|(state, cert)| Newest {
             state: Arc::new(state),
             cert: Arc::new(cert),
@@ -47,6 +53,7 @@ impl Layout {
             adopting: tokio::sync::Mutex::new(()),
             joiners: Mutex::default(),
             ballot: Mutex::default(),
+            out_after,
         }
     }
 
@@ -267,7 +274,7 @@ impl Node {
 
     /// Asks to become a member until this node is one.
     pub(crate) async fn join(self: Arc<Self>) {
-        while self.joined().is_err() && self.retired.get().is_none() {
+        while matches!(self.joined(), Err(Error::NotJoined)) {
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return,
@@ -344,6 +351,15 @@ impl Facts for Node {
     fn synced(&self, node: &NodeId, partition: Partition, prepare_epoch: u64) -> bool {
         let info = self.network().info(node);
         info.is_some_and(|info| info.synced.iter().any(|f| f.covers(partition, prepare_epoch)))
+    }
+
+    fn out_after(&self) -> Duration {
+        self.layout.out_after
+    }
+
+    fn clean(&self, node: &NodeId, partition: Partition, changed: u64) -> bool {
+        let info = self.network().info(node);
+        info.is_some_and(|info| info.clean.iter().any(|fact| fact.covers(partition, changed)))
     }
 
     fn bodies(&self, node: &NodeId, partition: Partition, prepare_epoch: u64) -> bool {

@@ -60,6 +60,7 @@ mod repair;
 mod reuse;
 mod scan;
 pub mod server;
+mod standing;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -69,7 +70,7 @@ mod versions;
 mod views;
 
 pub use client::{Client, FileRef};
-pub use config::{Config, Mode, VaultConfig};
+pub use config::{Config, Mode, OUT_AFTER, VaultConfig};
 pub use dfs_core::conditional::Condition;
 pub use download::Download;
 pub use error::{Error, StartServerError};

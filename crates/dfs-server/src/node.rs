@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use dfs_core::epoch::EpochState;
 use dfs_core::hlc::{Clock, Hlc};
 use dfs_core::id::{CertId, NodeId, RecordKey};
+use dfs_core::member::MoveFact;
 use dfs_core::writer::WriterCert;
 use dfs_env::{BoxFuture, Env};
 use dfs_p2p::Network;
@@ -50,6 +51,8 @@ pub(crate) struct Node {
     pub(crate) finishing: mpsc::Sender<Finishing>,
     /// How many rows here were other nodes' when it was last looked.
     pub(crate) strays_seen: AtomicU64,
+    /// Partitions this node once held and has nothing of any more.
+    pub(crate) clean: Mutex<Vec<MoveFact>>,
     /// What wakes the handing over of other nodes' rows.
     pub(crate) handoff: Notify,
     /// What wakes the steward.
@@ -101,6 +104,7 @@ impl Node {
             shutdown: CancellationToken::new(),
             finishing,
             strays_seen: AtomicU64::new(0),
+            clean: Mutex::default(),
             handoff: Notify::new(),
             facts_changed: Notify::new(),
             clock: Mutex::new(Clock::default()),
@@ -126,6 +130,9 @@ impl Node {
             return Err(Error::Retired(why.clone()));
         }
         let state = self.layout.current().ok_or(Error::NotJoined)?;
+        if let Some(why) = self.left(&state) {
+            return Err(Error::Retired(why));
+        }
         if state.is_member(&self.id) { Ok(state) } else { Err(Error::NotJoined) }
     }
 

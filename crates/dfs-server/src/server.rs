@@ -70,7 +70,7 @@ impl Server {
             joining.done();
         }
         let durable_epoch = epoch.as_ref().map_or(0, |(state, _)| state.epoch);
-        let layout = Layout::new(epoch, env.mono());
+        let layout = Layout::new(epoch, config.out_after, env.mono());
         let (finishing, to_finish) = mpsc::channel(FINISHING_WAITING_MAX);
         let network_config = dfs_p2p::Config {
             bootstrap: config.bootstrap.clone(),

@@ -115,7 +115,7 @@ impl Node {
         let now = self.env.mono();
         let mut plans = self.sync.plans();
         let mut due = Vec::new();
-        for member in state.active().filter(|member| member.node_id != self.id) {
+        for member in state.present().filter(|member| member.node_id != self.id) {
             let node = member.node_id;
             if busy.contains(&node) || !self.network().is_connected(&node) {
                 continue;
@@ -367,6 +367,7 @@ impl Node {
         });
         let bodies = ranges(bodies.collect::<Vec<_>>());
         let synced = ranges(synced);
+        let clean = self.clean.lock().expect("no holder of this lock panics").clone();
         let strays = self.strays_seen.load(Ordering::Relaxed);
         let queue = self.repair.queue_len(self.env.mono()).saturating_add(strays);
         let (used, capacity) = (self.store.used(), self.store.capacity());
@@ -376,6 +377,7 @@ impl Node {
             facts.repair_queue = queue;
             facts.synced = synced;
             facts.bodies = bodies;
+            facts.clean = clean;
         });
     }
 }

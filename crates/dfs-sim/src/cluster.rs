@@ -187,6 +187,7 @@ impl Cluster {
             vault: machine.vault.then(|| VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
             zone: format!("zone-{}", host % self.zones),
             capacity: None,
+            out_after: dfs_server::OUT_AFTER,
             build: "sim".to_owned(),
         };
         match Server::start(env, config).await {

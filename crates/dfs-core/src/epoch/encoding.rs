@@ -175,6 +175,11 @@ impl Canonical for EpochOp {
                 out.bytes(zone.as_bytes());
                 out.u64(*capacity);
             }
+            Self::FormerClean { partition, holder } => {
+                out.u8(9);
+                out.u16(*partition);
+                out.u16(*holder);
+            }
         }
     }
 
@@ -192,6 +197,7 @@ impl Canonical for EpochOp {
                 zone: input.string("zone", TEXT_BYTES_MAX)?,
                 capacity: input.u64()?,
             },
+            9 => Self::FormerClean { partition: input.u16()?, holder: input.u16()? },
             _ => return Err(DecodeError::Invalid("epoch op")),
         })
     }

@@ -67,6 +67,7 @@ fn infos() {
         "TooLong(\"build\")",
         "TooLong(\"synced\")",
         "TooLong(\"bodies\")",
+        "TooLong(\"clean\")",
         "Signature",
     ];
     check(corpus!("info"), &covers, valid, |bytes| {

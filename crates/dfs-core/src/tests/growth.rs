@@ -16,6 +16,7 @@ struct World {
     durable: BTreeMap<NodeId, u64>,
     synced: BTreeSet<(NodeId, u64)>,
     bodies: RefCell<BTreeSet<(NodeId, u64)>>,
+    clean: BTreeSet<(NodeId, u64)>,
 }
 
 impl Facts for World {
@@ -39,10 +40,20 @@ impl Facts for World {
         self.synced.contains(&(*node, prepare_epoch))
     }
 
+    fn out_after(&self) -> Duration {
+        OUT_AFTER
+    }
+
+    fn clean(&self, node: &NodeId, _partition: Partition, changed: u64) -> bool {
+        self.clean.contains(&(*node, changed))
+    }
+
     fn bodies(&self, node: &NodeId, _partition: Partition, prepare_epoch: u64) -> bool {
         self.bodies.borrow().contains(&(*node, prepare_epoch))
     }
 }
+
+const OUT_AFTER: Duration = Duration::from_secs(3600);
 
 fn joiner(of: u8) -> Joiner {
     Joiner { node_id: node(of), zone: "z".to_owned(), capacity: 1 }

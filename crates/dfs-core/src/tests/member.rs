@@ -20,6 +20,7 @@ fn info(of: u8, seq: u64) -> NodeInfo {
         repair_queue: 2,
         synced: vec![MoveFact { first: 0, last: 9, prepare_epoch: 7 }],
         bodies: Vec::new(),
+        clean: Vec::new(),
         reach: Reach::of([1, 9]),
         signature: [0; 64],
     };

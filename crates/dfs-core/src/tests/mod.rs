@@ -7,6 +7,7 @@ mod conditional;
 mod conn;
 #[path = "../../../../corpus/reader.rs"]
 mod corpus;
+mod departure;
 mod epoch;
 mod epoch_chain;
 mod forming;

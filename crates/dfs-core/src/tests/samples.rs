@@ -139,6 +139,7 @@ fn info() -> NodeInfo {
         repair_queue: 2,
         synced: vec![MoveFact { first: 0, last: 9, prepare_epoch: 7 }],
         bodies: Vec::new(),
+        clean: Vec::new(),
         reach: Reach::of([0]),
         signature: [0; 64],
     };
@@ -153,7 +154,8 @@ fn info_at_limits() -> NodeInfo {
         zone: longest.clone(),
         build: longest,
         synced: facts.clone(),
-        bodies: facts,
+        bodies: facts.clone(),
+        clean: facts,
         reach: Reach::of(0..u16::try_from(MEMBERS_MAX).unwrap()),
         ..info()
     }

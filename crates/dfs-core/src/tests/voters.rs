@@ -33,6 +33,14 @@ impl Facts for Down {
         false
     }
 
+    fn out_after(&self) -> Duration {
+        Duration::MAX
+    }
+
+    fn clean(&self, _: &NodeId, _: Partition, _: u64) -> bool {
+        false
+    }
+
     fn bodies(&self, _: &NodeId, _: Partition, _: u64) -> bool {
         false
     }

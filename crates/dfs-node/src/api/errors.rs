@@ -73,6 +73,7 @@ impl From<Error> for Problem {
                 7,
                 Some("'dfs stat' shows the version that is current"),
             ),
+            Error::Refused(_) => (StatusCode::CONFLICT, 1, None),
             Error::Moving => (StatusCode::SERVICE_UNAVAILABLE, 5, Some("try again")),
             Error::Lost(_) | Error::Unverified(_) => (
                 StatusCode::BAD_GATEWAY,

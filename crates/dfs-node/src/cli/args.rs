@@ -76,6 +76,16 @@ pub enum Verb {
     Status,
     /// The nodes, and how each is doing
     Peers,
+    /// Take a running node out: it gives its data to the others first
+    Drain {
+        /// The beginning of its id, or its address, as `dfs peers` shows them
+        node: String,
+    },
+    /// Take out a node that will not come back; its id is never used again
+    Remove {
+        /// The beginning of its id, or its address, as `dfs peers` shows them
+        node: String,
+    },
     /// Back up, restore and check keys
     #[command(subcommand)]
     Key(KeyVerb),

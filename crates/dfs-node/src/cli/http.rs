@@ -13,7 +13,9 @@ use serde::de::DeserializeOwned;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body, RequestBuilder, SendBody};
 
-use crate::api::{ConflictList, ErrorBody, ListPage, LogLine, PeerLine, StatView, StoredView};
+use crate::api::{
+    ConflictList, ErrorBody, ListPage, LogLine, MemberView, PeerLine, StatView, StoredView,
+};
 use crate::cli::args::{Args, ModeArg};
 use crate::config::default_config_dir;
 use crate::exit::{Code, Failure, chain, tell};
@@ -145,6 +147,15 @@ impl Api {
 
     pub(super) fn restore(&self, path: &FilePath, version: &str) -> Result<StoredView, Failure> {
         let url = self.url("restore", Some(path), &[("version", version)]);
+        let mut response = self.check(self.authorized(self.agent.post(url)).send_empty())?;
+        let text = response.body_mut().read_to_string().map_err(|error| self.no_node(&error))?;
+        serde_json::from_str(&text).map_err(|error| Failure::new(Code::Failed, error))
+    }
+
+    /// Takes a member out: `how` is `drain` or `remove`.
+    pub(super) fn change_member(&self, node: &str, how: &str) -> Result<MemberView, Failure> {
+        let node = utf8_percent_encode(node, IN_QUERY);
+        let url = format!("{}/v1/members/{node}/{how}", self.base);
         let mut response = self.check(self.authorized(self.agent.post(url)).send_empty())?;
         let text = response.body_mut().read_to_string().map_err(|error| self.no_node(&error))?;
         serde_json::from_str(&text).map_err(|error| Failure::new(Code::Failed, error))

@@ -8,6 +8,7 @@ mod fetch;
 mod history;
 mod http;
 mod keys;
+mod members;
 mod output;
 mod source;
 mod store;
@@ -49,6 +50,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Conflicts(conflicts) => history::conflicts(&api()?, conflicts, &out),
         Verb::Status => status(&api()?, &out),
         Verb::Peers => peers(&api()?, &out),
+        Verb::Drain { node } => members::drain(&api()?, node, &out),
+        Verb::Remove { node } => members::remove(&api()?, node, &out),
         Verb::Key(key) => keys::run(&args, key, &out),
         Verb::Completion { shell } => {
             // Into memory first: the generator panics when it cannot write.

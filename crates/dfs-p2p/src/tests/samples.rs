@@ -236,6 +236,7 @@ fn info() -> NodeInfo {
         repair_queue: 2,
         synced: Vec::new(),
         bodies: Vec::new(),
+        clean: Vec::new(),
         reach: Reach::default(),
         signature: [0; 64],
     };

@@ -134,6 +134,7 @@ impl Machines {
             vault: None,
             zone: "z".to_owned(),
             capacity: None,
+            out_after: dfs_server::OUT_AFTER,
             build: "test".to_owned(),
         }
     }

@@ -6,6 +6,7 @@ mod history;
 mod machines;
 mod membership;
 mod reach;
+mod standing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +31,8 @@ struct Cluster {
     servers: Vec<Option<Server>>,
     /// What time it is on every node; `None` is the time of this machine.
     clock: Option<Arc<clock::Ahead>>,
+    /// How long a member is away before its share is given to others.
+    out_after: Duration,
     /// How often a node was started: one that starts again draws other ids than before.
     starts: u64,
 }
@@ -41,8 +44,12 @@ impl Cluster {
     }
 
     async fn with_clock(count: usize, clock: Option<Arc<clock::Ahead>>) -> Self {
-        let (disks, servers) = (Vec::new(), Vec::new());
-        let mut cluster = Self { net: MemoryNet::default(), disks, servers, clock, starts: 0 };
+        Self::with(count, clock, dfs_server::OUT_AFTER).await
+    }
+
+    async fn with(count: usize, clock: Option<Arc<clock::Ahead>>, out_after: Duration) -> Self {
+        let (disks, servers, net) = (Vec::new(), Vec::new(), MemoryNet::default());
+        let mut cluster = Self { net, disks, servers, clock, out_after, starts: 0 };
         for at in 0..count {
             cluster.disks.push(MemoryFs::default());
             cluster.servers.push(None);
@@ -88,6 +95,7 @@ impl Cluster {
             vault: vault.then(|| VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
             zone: "z".to_owned(),
             capacity: None,
+            out_after: self.out_after,
             build: "test".to_owned(),
         }
     }
