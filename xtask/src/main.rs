@@ -2,8 +2,10 @@
 //!
 //! Nothing here imports a crate of dfs: it runs the binaries, as a user would.
 
+mod asking;
 mod chaos;
 mod check;
+mod churn;
 mod cluster;
 mod demo;
 mod form;
@@ -12,6 +14,7 @@ mod nodes;
 mod sim;
 mod split;
 mod tidy;
+mod writing;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -36,6 +39,8 @@ enum Task {
     Chaos(chaos::Args),
     /// Real nodes cut in two, killed and moved: what both sides may say, and what is there after
     Split(split::Args),
+    /// Real nodes that are added, drained and lost for ever, under load
+    Churn(churn::Args),
     /// Nodes that name only each other, started at once: one cluster, every time
     Form(form::Args),
     /// Seeded simulation of whole clusters: many seeds, or one replayed
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Chaos(args) => chaos::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Split(args) => split::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Churn(args) => churn::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Form(args) => form::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Sim(args) => sim::run(&args),
         Task::Check => check::run().map(|()| ExitCode::SUCCESS),

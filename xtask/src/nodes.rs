@@ -42,6 +42,8 @@ pub(crate) struct Cluster {
     zones: BTreeMap<usize, String>,
     /// Nodes that begin with another node than the others do.
     begins_with: BTreeMap<usize, usize>,
+    /// What every node is told besides.
+    options: Vec<String>,
 }
 
 /// What it takes to run client commands against the nodes; cheap to clone.
@@ -108,6 +110,7 @@ impl Cluster {
             data_dirs: BTreeMap::new(),
             zones: BTreeMap::new(),
             begins_with: BTreeMap::new(),
+            options: Vec::new(),
         })
     }
 
@@ -119,6 +122,18 @@ impl Cluster {
     /// Keeps a node's data in another place; before it is added.
     pub(crate) fn place_data(&mut self, at: usize, dir: PathBuf) {
         self.data_dirs.insert(at, dir);
+    }
+
+    /// Gives all nodes that are started from now on these options.
+    pub(crate) fn tell_all(&mut self, options: &[&str]) {
+        self.options = options.iter().map(|&option| option.to_owned()).collect();
+    }
+
+    /// Where a node's data is.
+    pub(crate) fn data_dir(&self, at: usize) -> Result<PathBuf> {
+        let placed = self.data_dirs.get(&at).cloned();
+        let port = self.client.first_port(at)?;
+        Ok(placed.unwrap_or_else(|| self.dir.join(format!("node-{port}"))))
     }
 
     /// Puts a node into a zone; before it is added.
@@ -194,16 +209,16 @@ impl Cluster {
 
     /// Starts a node that does not run, without waiting for anything.
     pub(crate) fn spawn(&mut self, at: usize) -> Result<()> {
-        let (port, first_port) = (self.port(at)?, self.client.first_port(at)?);
-        let data_dir = self.data_dirs.get(&at).cloned();
+        let port = self.port(at)?;
         let mut command = Command::new(self.bin().join("dfs-node"));
         command
             .arg("--listen")
             .arg(format!("127.0.0.1:{port}"))
             .arg("--data-dir")
-            .arg(data_dir.unwrap_or_else(|| self.dir.join(format!("node-{first_port}"))))
+            .arg(self.data_dir(at)?)
             .arg("--config-dir")
-            .arg(self.config_dir());
+            .arg(self.config_dir())
+            .args(&self.options);
         if let Some(zone) = self.zones.get(&at) {
             command.arg("--zone").arg(zone);
         }

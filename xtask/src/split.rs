@@ -6,7 +6,6 @@
 
 #![allow(clippy::print_stdout, reason = "it tells what it does")]
 
-mod asking;
 mod cut_work;
 mod cuts;
 mod healed;
@@ -24,10 +23,10 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use self::asking::Asker;
 use self::cut_work::work_while_cut;
 use self::cuts::Cut;
 use self::names::Names;
+use crate::asking::Asker;
 use crate::chaos::mesh::Mesh;
 use crate::chaos::random::Random;
 use crate::chaos::requests::Requests;
@@ -35,6 +34,7 @@ use crate::chaos::world::World;
 use crate::chaos::{draw_seed, lock, make_mesh, prepare};
 use crate::nodes::Cluster;
 use crate::target_dir;
+use crate::writing::Keys;
 
 /// Arguments of `split`.
 #[derive(Debug, Parser)]
@@ -149,11 +149,11 @@ fn kill_and_move(args: &Args, place: &Place<'_>) -> Result<()> {
     let cluster = Cluster::new(place.bin.clone(), dir.clone(), base_port, false)?;
     let requests = Requests::new(cluster.client().clone(), dir.join("requests"))?;
     let mut world = form(cluster, None, &KILL_ZONES, &requests, place)?;
-    let mut keys = kills::Keys::default();
+    let mut keys = Keys::default();
     kills::run(&mut world, place.seed, &mut keys, &dir.join("fetched"))?;
     members::replace_founder(&mut world)?;
     members::move_one(&mut world, place.seed)?;
-    kills::compare_all(&world, place.seed, &keys, &dir.join("fetched"))?;
+    kills::compare_in(&world, place.seed, &keys, &dir.join("fetched"))?;
     world.cluster.stop()
 }
 

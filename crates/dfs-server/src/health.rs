@@ -208,7 +208,13 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
         .network()
         .peers()
         .iter()
-        .filter(|peer| state.is_member(&peer.info.node_id))
+        // What one said before it was lost is no work for anyone.
+        .filter(|peer| {
+            let member = state.member(&peer.info.node_id);
+            member.is_some_and(|member| {
+                matches!(member.state, MemberState::Active | MemberState::Draining)
+            })
+        })
         .fold(0u64, |sum, peer| sum.saturating_add(peer.info.repair_queue));
     let repair_queue = node.repair.queue_len(node.env.mono()).saturating_add(told_by_peers);
     let behind = rows_behind(node, &state, &down).await.saturating_add(node.strays(&state).await?);

@@ -23,6 +23,7 @@ use crate::workload::History;
 
 /// What one node has on its disk.
 struct Shelf {
+    host: Host,
     node: NodeId,
     layout: Option<EpochState>,
     /// The hash of what was decided, for each epoch whose certificate is kept.
@@ -50,7 +51,7 @@ pub type Records = BTreeMap<RecordKey, Record>;
 /// fetch it anew once it runs. Where a disk was damaged that is allowed; after it was `mended` not.
 pub async fn audit(cluster: &Cluster, history: &History, mended: bool) -> Records {
     let mut shelves = Vec::new();
-    for host in 0..cluster.len() {
+    for host in cluster.serving() {
         match Shelf::read(cluster, host).await {
             Ok(shelf) => shelves.push(shelf),
             Err(why) => {
@@ -86,8 +87,8 @@ struct Audit<'a> {
 
 impl Audit<'_> {
     fn replicas(&self, partition: Partition) -> impl Iterator<Item = (Host, &Shelf)> {
-        let all = self.shelves.iter().enumerate();
-        all.filter(move |(_, shelf)| self.layout.is_replica(partition, &shelf.node))
+        let holds = move |shelf: &&Shelf| self.layout.is_replica(partition, &shelf.node);
+        self.shelves.iter().filter(holds).map(|shelf| (shelf.host, shelf))
     }
 
     fn rows(&self) -> Faults {
@@ -186,7 +187,7 @@ impl Shelf {
         let refs = rows.iter().map(|row| (row.blob, row.vid, row.key)).collect();
         let layout = store.epoch().await?.map(|(state, _)| state);
         let chain = chain(store, layout.as_ref().map_or(0, |layout| layout.epoch)).await?;
-        Ok(Self { node, layout, chain, records, refs, blobs })
+        Ok(Self { host, node, layout, chain, records, refs, blobs })
     }
 }
 

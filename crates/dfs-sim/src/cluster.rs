@@ -33,6 +33,8 @@ pub struct Cluster {
     star: bool,
     /// How many zones they are spread over.
     zones: usize,
+    /// How long a member is away before its share is given to others.
+    out_after: Duration,
 }
 
 struct Machine {
@@ -43,7 +45,21 @@ struct Machine {
     boots: u64,
     /// Whether something was done to its disk that may make a blob bad.
     damaged: bool,
+    /// Whether the cluster may count on it.
+    service: Service,
+    /// How often its disk was replaced.
+    disks: u64,
     running: Option<Running>,
+}
+
+/// What a machine is to the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Service {
+    Serving,
+    /// Its node was asked to leave.
+    Draining,
+    /// It was taken away.
+    Gone,
 }
 
 struct Running {
@@ -73,10 +89,22 @@ impl Cluster {
             vault: host + keyless < machines,
             boots: 0,
             damaged: false,
+            service: Service::Serving,
+            disks: 0,
             running: None,
         };
         let machines = (0..machines).map(machine).collect();
-        Self { net, trace: trace.clone(), machines, seed, bad_blobs: 0, star: grows, zones }
+        let out_after = if options.churns { OUT_SOON } else { dfs_server::OUT_AFTER };
+        Self {
+            net,
+            trace: trace.clone(),
+            machines,
+            seed,
+            bad_blobs: 0,
+            star: grows || options.churns,
+            zones,
+            out_after,
+        }
     }
 
     /// How many machines there are.
@@ -127,6 +155,38 @@ impl Cluster {
         running.is_some_and(|running| running.server.client().has_failed())
     }
 
+    /// The machines that the cluster counts on.
+    pub fn serving(&self) -> Vec<Host> {
+        let serves = |host: &Host| self.machines[*host].service == Service::Serving;
+        (0..self.len()).filter(serves).collect()
+    }
+
+    /// The id of the node that runs on a machine.
+    pub fn id(&self, host: Host) -> Option<String> {
+        let peers = self.handle(host)?.client.peers();
+        peers.into_iter().find(|peer| peer.is_self).map(|peer| peer.id)
+    }
+
+    /// Notes that a machine's node was asked to leave.
+    pub fn note_draining(&mut self, host: Host) {
+        self.machines[host].service = Service::Draining;
+    }
+
+    /// Takes a machine away for good.
+    pub async fn take_away(&mut self, host: Host) {
+        self.kill(host, CrashPolicy::KeepAll, false).await;
+        self.machines[host].service = Service::Gone;
+    }
+
+    /// Puts an empty disk into a machine that does not run.
+    pub fn wipe(&mut self, host: Host) {
+        let machine = &mut self.machines[host];
+        machine.disks += 1;
+        let rng = Rng::new(self.seed).fork(1000 * machine.disks + host as u64);
+        machine.disk = SimDisk::new(host as u64, rng, self.trace.clone());
+        machine.damaged = false;
+    }
+
     /// Notes that a machine's disk may have bad blobs from now on.
     pub fn note_damage(&mut self, host: Host) {
         self.machines[host].damaged = true;
@@ -162,6 +222,9 @@ impl Cluster {
     /// Never: the addresses of machines parse.
     pub async fn start(&mut self, host: Host) -> Result<(), StartServerError> {
         let machine = &mut self.machines[host];
+        if machine.service == Service::Gone {
+            return Ok(());
+        }
         machine.boots += 1;
         self.trace.event("start", &[host as u64, machine.boots]);
         self.net.set_paused(host, false);
@@ -187,7 +250,7 @@ impl Cluster {
             vault: machine.vault.then(|| VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
             zone: format!("zone-{}", host % self.zones),
             capacity: None,
-            out_after: dfs_server::OUT_AFTER,
+            out_after: self.out_after,
             build: "sim".to_owned(),
         };
         match Server::start(env, config).await {
@@ -274,6 +337,8 @@ impl Cluster {
     }
 }
 
+/// How long a member is away before its share is given to others, where machines come and go.
+const OUT_SOON: Duration = Duration::from_secs(15);
 /// How long an answer about health may take before it is asked again.
 const ASK_MAX: Duration = Duration::from_secs(10);
 /// How often health is asked for.

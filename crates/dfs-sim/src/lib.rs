@@ -19,6 +19,7 @@ pub mod audit;
 #[cfg(feature = "bug-bank")]
 pub mod bug_bank;
 pub mod checker;
+pub mod churn;
 pub mod cluster;
 pub mod crash_states;
 pub mod disk;

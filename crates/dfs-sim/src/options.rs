@@ -26,6 +26,8 @@ pub struct Options {
     pub zones: usize,
     /// Whether they begin when one node runs, and the others come up while they work.
     pub grows: bool,
+    /// Whether machines come and go meanwhile: some join late, some leave.
+    pub churns: bool,
     /// How long they work.
     pub work: Duration,
     /// The longest pause between two operations of one client.
@@ -58,6 +60,7 @@ impl Options {
             races: false,
             zones: 1,
             grows: false,
+            churns: false,
             work: Duration::from_secs(rng.between(40, 120)),
             think: Duration::from_millis(rng.between(50, 2000)),
             faults,
@@ -67,6 +70,7 @@ impl Options {
         };
         options = match rng.below(10) {
             0..3 => options.growing(&mut rng),
+            3..6 if !options.available => options.churning(&mut rng),
             3..8 if options.available && !calm => options.torn(&mut rng),
             _ => options,
         };
@@ -77,6 +81,29 @@ impl Options {
         options.races = rng.flip();
         options.zones = if rng.flip() { 3 } else { 1 };
         options
+    }
+
+    /// How many machines are there at first.
+    pub fn first_machines(&self) -> usize {
+        match (self.grows, self.churns) {
+            (true, _) => 1,
+            (_, true) => self.machines.div_ceil(2).max(3),
+            _ => self.machines,
+        }
+    }
+
+    /// The same for a cluster whose machines come and go. One disk may be lost, so that the others
+    /// must keep what they have.
+    fn churning(mut self, rng: &mut Rng) -> Self {
+        self.churns = true;
+        self.machines = 4 + rng.below(6);
+        self.keyless = self.keyless.min(1);
+        self.work = self.work.max(Duration::from_secs(60));
+        self.faults.retain(|fault| !fault.damages_blobs());
+        while self.faults.len() > KINDS_WHILE_MOVING {
+            self.faults.swap_remove(rng.below(self.faults.len()));
+        }
+        self
     }
 
     /// The same for a cluster in available mode that is torn apart here, then there, with full disks
@@ -98,7 +125,7 @@ impl Options {
         self.available = false;
         self.think = Duration::from_millis(rng.between(40, 400));
         self.faults.retain(|fault| !fault.damages_blobs());
-        while self.faults.len() > KINDS_WHILE_GROWING {
+        while self.faults.len() > KINDS_WHILE_MOVING {
             self.faults.swap_remove(rng.below(self.faults.len()));
         }
         self.faults.extend([Fault::Uneven, Fault::Uneven, Fault::Pause]);
@@ -107,5 +134,5 @@ impl Options {
     }
 }
 
-/// Kinds of faults beside those that a growing cluster always has.
-const KINDS_WHILE_GROWING: usize = 4;
+/// Kinds of faults while partitions move: few, so that moves come to an end.
+const KINDS_WHILE_MOVING: usize = 4;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::audit::audit;
 use crate::checker::{is_linearizable, values_agree, zones_agree};
+use crate::churn::Churn;
 use crate::cluster::{Cluster, Handle};
 use crate::faults::Injector;
 use crate::fs::{DiskFaults, contains};
@@ -102,18 +103,18 @@ async fn simulate(options: Arc<Options>, keep: bool, log: Log, lineage: Lineage)
     } else {
         work(&cluster, &options, &history).await;
         let mut cluster = cluster.lock().await;
-        settle(&cluster, &options, &history, "after the faults").await;
+        settle(&cluster, &history, "after the faults").await;
         compare(&cluster, &options, &history).await;
         // What that found bad is mended, and what uploads under way left behind comes to rest.
         tokio::time::sleep(REST).await;
-        settle(&cluster, &options, &history, "after a rest").await;
+        settle(&cluster, &history, "after a rest").await;
         stop(&mut cluster, &history).await;
         audit(&cluster, &history, false).await;
         heal(&mut cluster, &history).await;
-        settle(&cluster, &options, &history, "after a restart").await;
+        settle(&cluster, &history, "after a restart").await;
         compare(&cluster, &options, &history).await;
         // What that found bad is mended, and stays so.
-        settle(&cluster, &options, &history, "after every file was read").await;
+        settle(&cluster, &history, "after every file was read").await;
         let found_bad = cluster.found_bad();
         compare(&cluster, &options, &history).await;
         if cluster.found_bad() > found_bad {
@@ -152,7 +153,7 @@ async fn simulate(options: Arc<Options>, keep: bool, log: Log, lineage: Lineage)
 /// Starts the nodes in a random order; of a cluster that is to grow, the first alone.
 async fn form(cluster: &tokio::sync::Mutex<Cluster>, options: &Options) -> Result<(), String> {
     let mut rng = Rng::new(options.seed).fork(7);
-    let machines = if options.grows { 1 } else { options.machines };
+    let machines = options.first_machines();
     let all: Vec<usize> = (0..machines).collect();
     let mut left = all.clone();
     let mut cluster = cluster.lock().await;
@@ -182,16 +183,23 @@ async fn work(
     });
     let clients: Vec<_> = clients.chain(racers).collect();
     let (mut injector, mut growth) = (Injector::new(options), Growth::new(options));
+    let mut churn = Churn::new(options);
     while Instant::now() < end {
-        let due = injector.due().min(growth.due().unwrap_or(end)).min(end);
+        let planned = [growth.due(), churn.due()].into_iter().flatten();
+        let due = planned.fold(injector.due(), Instant::min).min(end);
         tokio::time::sleep_until(due).await;
         let mut cluster = cluster.lock().await;
         growth.act(&mut cluster).await;
+        churn.act(&mut cluster).await;
         injector.act(&mut cluster).await;
         watch(&cluster, history);
     }
     // A paused node would keep its clients waiting; what is under way ends by itself then.
-    heal(&mut *cluster.lock().await, history).await;
+    {
+        let mut cluster = cluster.lock().await;
+        heal(&mut cluster, history).await;
+        churn.finish(&mut cluster).await;
+    }
     for done in join_all(clients).await {
         if let Err(error) = done {
             history.violation(format!("a client panicked: {error}"));
@@ -243,9 +251,9 @@ async fn stop(cluster: &mut Cluster, history: &History) {
     }
 }
 
-async fn settle(cluster: &Cluster, options: &Options, history: &History, when: &str) {
-    let all: Vec<usize> = (0..options.machines).collect();
-    if let Err(why) = cluster.settled(&all, options.machines, SETTLE_MAX).await {
+async fn settle(cluster: &Cluster, history: &History, when: &str) {
+    let all = cluster.serving();
+    if let Err(why) = cluster.settled(&all, all.len(), SETTLE_MAX).await {
         history.violation(format!("{when} the cluster does not settle: {why}"));
     }
 }
@@ -253,7 +261,9 @@ async fn settle(cluster: &Cluster, options: &Options, history: &History, when: &
 /// Reads every name from every node that can: all must see the same.
 async fn compare(cluster: &Cluster, options: &Options, history: &History) {
     let mode = if options.available { Mode::Available } else { Mode::Quorum };
-    let handles: Vec<Handle> = (0..cluster.len())
+    let handles: Vec<Handle> = cluster
+        .serving()
+        .into_iter()
         .filter(|host| cluster.has_vault(*host))
         .filter_map(|host| cluster.handle(host))
         .collect();

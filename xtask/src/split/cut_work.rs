@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
-use super::asking::{Asker, Wrote};
 use super::cuts::Cut;
 use super::names::{BEFORE, Kind, Names, generation};
+use crate::asking::{Asker, Wrote};
 use crate::chaos::random::Random;
 
 /// One command of one node.

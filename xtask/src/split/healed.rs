@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::asking::{Asker, version_of};
 use super::cuts::Cut;
 use super::names::{Holds, Kind, Name, Names, SETTLING, generation};
+use crate::asking::{Asker, version_of};
 use crate::chaos::random::Random;
 use crate::chaos::world::World;
 

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 
-use super::asking::{Asker, Wrote};
 use super::cuts::Cut;
+use crate::asking::{Asker, Wrote};
 use crate::chaos::random::Random;
 
 /// What is done to a name while the network is cut.

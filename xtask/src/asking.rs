@@ -10,35 +10,35 @@ use crate::chaos::requests::{Answer, Requests};
 
 /// Asks nodes; the contents it stores follow from the seed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asker<'a> {
+pub(crate) struct Asker<'a> {
     requests: &'a Requests,
     seed: u64,
 }
 
 /// What a write said.
 #[derive(Debug, Clone)]
-pub(super) struct Wrote {
-    pub(super) code: i32,
+pub(crate) struct Wrote {
+    pub(crate) code: i32,
     /// The version that was stored, when it was.
-    pub(super) version: Option<String>,
-    pub(super) stderr: String,
+    pub(crate) version: Option<String>,
+    pub(crate) stderr: String,
 }
 
 impl<'a> Asker<'a> {
-    pub(super) fn new(requests: &'a Requests, seed: u64) -> Self {
+    pub(crate) fn new(requests: &'a Requests, seed: u64) -> Self {
         Self { requests, seed }
     }
 
-    pub(super) fn requests(&self) -> &'a Requests {
+    pub(crate) fn requests(&self) -> &'a Requests {
         self.requests
     }
 
-    pub(super) fn ask(&self, at: usize, args: &[&str]) -> Result<Answer> {
+    pub(crate) fn ask(&self, at: usize, args: &[&str]) -> Result<Answer> {
         self.requests.ask(at, args, None)
     }
 
     /// Asks for what must succeed.
-    pub(super) fn must(&self, at: usize, args: &[&str]) -> Result<Vec<u8>> {
+    pub(crate) fn must(&self, at: usize, args: &[&str]) -> Result<Vec<u8>> {
         let answer = self.ask(at, args)?;
         let (code, why, node, args) = (answer.code, &answer.stderr, at + 1, args.join(" "));
         ensure!(code == 0, "'dfs {args}' on node {node} ended with exit {code}: {why}");
@@ -47,7 +47,7 @@ impl<'a> Asker<'a> {
 
     /// What is stored under a name in one generation: with few exceptions its length is that of a
     /// small file, kept in the record, or of one with a chunk of its own.
-    pub(super) fn content(&self, name: &str, generation: u32) -> Vec<u8> {
+    pub(crate) fn content(&self, name: &str, generation: u32) -> Vec<u8> {
         let mut random = Random::of(self.seed, &format!("{name} {generation} bytes"));
         let bytes = match random.below(10) {
             0..5 => random.within(10..=16_000),
@@ -58,7 +58,7 @@ impl<'a> Asker<'a> {
     }
 
     /// Stores one generation of a name.
-    pub(super) fn put(
+    pub(crate) fn put(
         &self,
         at: usize,
         name: &str,
@@ -75,14 +75,14 @@ impl<'a> Asker<'a> {
     }
 
     /// Stores one generation of a name where nothing stands in the way.
-    pub(super) fn must_put(&self, at: usize, name: &str, generation: u32) -> Result<String> {
+    pub(crate) fn must_put(&self, at: usize, name: &str, generation: u32) -> Result<String> {
         let wrote = self.put(at, name, generation, &[])?;
         let (code, why, node) = (wrote.code, &wrote.stderr, at + 1);
         wrote.version.with_context(|| format!("put {name} on node {node}: exit {code}: {why}"))
     }
 
     /// All names and their versions, as one node lists them.
-    pub(super) fn list(&self, at: usize) -> Result<BTreeMap<String, String>> {
+    pub(crate) fn list(&self, at: usize) -> Result<BTreeMap<String, String>> {
         let answer = self.ask(at, &["ls", "-r", "--json"])?;
         let (code, why) = (answer.code, &answer.stderr);
         ensure!([0, 4].contains(&code), "'dfs ls' on node {} gives exit {code}: {why}", at + 1);
@@ -91,7 +91,7 @@ impl<'a> Asker<'a> {
     }
 
     /// The names with several versions and those versions, in order, as one node knows them.
-    pub(super) fn conflicts(&self, at: usize) -> Result<BTreeMap<String, Vec<String>>> {
+    pub(crate) fn conflicts(&self, at: usize) -> Result<BTreeMap<String, Vec<String>>> {
         let found = objects(&self.must(at, &["conflicts", "--json"])?)?;
         let versions = |one: &Value| {
             let Some(versions) = one["versions"].as_array() else { bail!("no versions: {one}") };
@@ -101,14 +101,14 @@ impl<'a> Asker<'a> {
     }
 
     /// The versions of a name that can still be had.
-    pub(super) fn log(&self, at: usize, name: &str) -> Result<Vec<String>> {
+    pub(crate) fn log(&self, at: usize, name: &str) -> Result<Vec<String>> {
         let lines = objects(&self.must(at, &["log", "--json", name])?)?;
         lines.iter().map(|line| text(line, "version")).collect()
     }
 }
 
 /// The version that a write with `--json` tells of.
-pub(super) fn version_of(stdout: &[u8]) -> Result<String> {
+pub(crate) fn version_of(stdout: &[u8]) -> Result<String> {
     let stored = objects(stdout)?;
     text(stored.first().context("a write says what it stored")?, "version")
 }

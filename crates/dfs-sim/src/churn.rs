@@ -1,0 +1,149 @@
+//! Machines that come and go while clients work: several join at once, some are drained, one is
+//! lost for ever or comes back with an empty disk.
+
+use std::time::Duration;
+
+use dfs_server::PeerState;
+use tokio::time::Instant;
+
+use crate::cluster::Cluster;
+use crate::disk::CrashPolicy;
+use crate::net::Host;
+use crate::options::Options;
+use crate::rng::Rng;
+
+/// What still has to happen, and when.
+pub struct Churn {
+    rng: Rng,
+    plan: Vec<(Instant, Step)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// A machine that was not there at first.
+    Join(Host),
+    /// A member is asked to leave.
+    Drain(Host),
+    /// It was asked, and nobody knows whether that was decided.
+    DrainAgain(Host),
+    /// It has left once the others say so; then its machine is taken away.
+    AwaitLeft(Host),
+    /// A machine that never comes back.
+    Lose(Host),
+    /// A machine whose disk is replaced by an empty one.
+    Wipe(Host),
+}
+
+impl Churn {
+    /// Plans who comes and goes; nothing unless the options say so.
+    ///
+    /// One machine at most is lost with its disk: of three copies, each acknowledged on two, no
+    /// cluster survives the loss of two before the first was made good.
+    pub fn new(options: &Options) -> Self {
+        let mut rng = Rng::new(options.seed).fork(9);
+        let mut plan = Vec::new();
+        if options.churns {
+            let work = u64::try_from(options.work.as_millis()).unwrap_or(u64::MAX);
+            let first = options.first_machines();
+            let storm = rng.between(500, work / 2);
+            plan.extend((first..options.machines).map(|host| {
+                let apart = if rng.flip() { 0 } else { rng.between(0, 3000) };
+                (storm + apart, Step::Join(host))
+            }));
+            // The first two keep the vault's key, and a place to ask.
+            let mut leaving: Vec<Host> = (2..first).collect();
+            let lost = (leaving.len() > 1 && rng.per_mille(700))
+                .then(|| leaving.swap_remove(rng.below(leaving.len())));
+            plan.extend(lost.map(|host| {
+                let step = if rng.flip() { Step::Lose(host) } else { Step::Wipe(host) };
+                (rng.between(1000, work * 3 / 4), step)
+            }));
+            // As many copies as before must find a place.
+            while leaving.len() + 3 > first + usize::from(lost.is_none()) && !leaving.is_empty() {
+                leaving.pop();
+            }
+            plan.extend(
+                leaving.into_iter().map(|host| (rng.between(1000, work), Step::Drain(host))),
+            );
+        }
+        let now = Instant::now();
+        let at = |(ms, step)| (now + Duration::from_millis(ms), step);
+        Self { rng, plan: plan.into_iter().map(at).collect() }
+    }
+
+    /// When to call [`Churn::act`] next, if ever.
+    pub fn due(&self) -> Option<Instant> {
+        self.plan.iter().map(|(at, _)| *at).min()
+    }
+
+    /// Does what is due.
+    pub async fn act(&mut self, cluster: &mut Cluster) {
+        let now = Instant::now();
+        let (due, rest): (Vec<_>, Vec<_>) = self.plan.drain(..).partition(|(at, _)| *at <= now);
+        self.plan = rest;
+        for (_, step) in due {
+            cluster.trace.say(|| format!("churn {step:?}"));
+            match step {
+                Step::Join(host) if cluster.is_running(host) => {}
+                Step::Join(host) => match cluster.start(host).await {
+                    Ok(()) => cluster.trace.fired("churn: a machine joins"),
+                    Err(_) => self.later(step),
+                },
+                Step::Drain(host) | Step::DrainAgain(host) => self.drain(cluster, host).await,
+                Step::AwaitLeft(host) if has_left(cluster, host) => {
+                    cluster.trace.fired("churn: a machine has left");
+                    cluster.take_away(host).await;
+                }
+                Step::AwaitLeft(_) => self.later(step),
+                Step::Lose(host) => {
+                    cluster.trace.fired("churn: a machine is lost for ever");
+                    cluster.take_away(host).await;
+                }
+                Step::Wipe(host) => {
+                    cluster.trace.fired("churn: a disk is replaced by an empty one");
+                    cluster.kill(host, CrashPolicy::KeepAll, self.rng.flip()).await;
+                    cluster.wipe(host);
+                    self.later(Step::Join(host));
+                }
+            }
+        }
+    }
+
+    /// Carries through what was begun, once all faults are over.
+    pub async fn finish(&mut self, cluster: &mut Cluster) {
+        self.plan.retain(|(_, step)| matches!(step, Step::DrainAgain(_)));
+        while let Some((at, Step::DrainAgain(host))) = self.plan.pop() {
+            tokio::time::sleep_until(at).await;
+            self.drain(cluster, host).await;
+            self.plan.retain(|(_, step)| matches!(step, Step::DrainAgain(_)));
+        }
+    }
+
+    async fn drain(&mut self, cluster: &mut Cluster, host: Host) {
+        let Some(id) = cluster.id(host) else { return self.later(Step::Drain(host)) };
+        let asked = (0..cluster.len()).filter(|other| *other != host);
+        for other in asked {
+            let Some(handle) = cluster.handle(other) else { continue };
+            if handle.client.drain(&id).await.is_ok() {
+                cluster.trace.fired("churn: a machine is drained");
+                cluster.note_draining(host);
+                return self.later(Step::AwaitLeft(host));
+            }
+        }
+        self.later(Step::DrainAgain(host));
+    }
+
+    fn later(&mut self, step: Step) {
+        let delay = Duration::from_millis(self.rng.between(500, 4000));
+        self.plan.push((Instant::now() + delay, step));
+    }
+}
+
+/// Whether another node says that this one has left.
+fn has_left(cluster: &Cluster, host: Host) -> bool {
+    let Some(id) = cluster.id(host) else { return false };
+    let others = (0..cluster.len()).filter(|other| *other != host);
+    others.filter_map(|other| cluster.handle(other)).any(|handle| {
+        handle.client.peers().iter().any(|peer| peer.id == id && peer.state == PeerState::Left)
+    })
+}
