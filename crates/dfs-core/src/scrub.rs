@@ -117,10 +117,14 @@ impl Scrub {
         }
     }
 
-    /// The pass of this number, while it may go on.
+    /// The pass of this number, while it is the one under way, at rest or not.
     pub fn under_way(&mut self, number: u64) -> Option<&mut Pass> {
-        let goes_on = !self.paused && number == self.passes;
-        self.pass.as_mut().filter(|_| goes_on)
+        self.pass.as_mut().filter(|_| number == self.passes)
+    }
+
+    /// Whether the pass of this number may go on.
+    pub fn goes_on(&self, number: u64) -> bool {
+        !self.paused && self.pass.is_some() && number == self.passes
     }
 }
 
@@ -289,9 +293,9 @@ mod tests {
         let mut scrub = fresh();
         scrub.paused = true;
         scrub.begin(NOW, false);
-        assert!(scrub.paused && scrub.under_way(1).is_none());
+        assert!(scrub.under_way(1).is_some() && !scrub.goes_on(1));
         scrub.begin(NOW, true);
-        assert!(scrub.under_way(2).is_some() && scrub.under_way(1).is_none());
+        assert!(scrub.goes_on(2) && !scrub.goes_on(1) && scrub.under_way(1).is_none());
         scrub.end(1, NOW);
         assert!(scrub.pass.is_some());
         scrub.end(2, NOW + WEEK / 2);

@@ -26,6 +26,7 @@ use crate::layout::Layout;
 use crate::liveness::Liveness;
 use crate::namespace::DirCache;
 use crate::repair::Repair;
+use crate::scrub::Scrubber;
 
 /// A running node.
 pub(crate) struct Node {
@@ -40,6 +41,7 @@ pub(crate) struct Node {
     /// Why this node takes part in nothing any more.
     pub(crate) retired: OnceLock<String>,
     pub(crate) repair: Repair,
+    pub(crate) scrub: Scrubber,
     pub(crate) sync: crate::sync::Schedule,
     pub(crate) dirs: DirCache,
     pub(crate) health: crate::health::Cache,
@@ -85,6 +87,7 @@ impl Node {
         let actors = Mutex::new(Actors::new([0; 3].map(|_| env.random_u64())));
         Self {
             liveness: Liveness::new(env.mono()),
+            scrub: Scrubber::new(&env, &id),
             env,
             id,
             data_dir,

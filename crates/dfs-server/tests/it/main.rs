@@ -6,6 +6,7 @@ mod history;
 mod machines;
 mod membership;
 mod reach;
+mod scrub;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
