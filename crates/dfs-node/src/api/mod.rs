@@ -6,6 +6,7 @@
 mod errors;
 mod files;
 mod history;
+mod scrub;
 mod serve;
 mod upload;
 mod views;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use errors::ErrorBody;
 pub use history::{ConflictList, ConflictView, LogLine};
+pub use scrub::ScrubStatus;
 pub use views::{FileView, ListPage, PeerLine, StatView, StoredView};
 
 use errors::Problem;
@@ -89,6 +91,8 @@ impl Api {
             .route("/v1/conflicts", get(history::conflicts))
             .route("/v1/status", get(views::status))
             .route("/v1/peers", get(views::peers))
+            .route("/v1/scrub", get(scrub::status))
+            .route("/v1/scrub/{verb}", post(scrub::tell))
             .route("/v1/key-backup", post(views::key_backup))
             .route("/metrics", get(views::metrics))
             .layer(DefaultBodyLimit::disable())

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use super::errors::Problem;
+use super::scrub;
 
 /// A consistency mode as it is written.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -308,6 +309,7 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<String,
     gauge("dfs_chunks_unrecoverable", health.unrecoverable);
     gauge("dfs_repair_queue_chunks", health.repair_queue);
     gauge("dfs_conflicts", health.conflicts);
+    scrub::gauges(&shared.client.scrub());
     for peer in shared.client.peers().into_iter().filter(|peer| peer.is_self) {
         gauge("dfs_chunk_bytes_stored", peer.bytes);
         gauge("dfs_capacity_bytes", peer.capacity);

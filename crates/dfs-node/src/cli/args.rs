@@ -76,6 +76,9 @@ pub enum Verb {
     Status,
     /// The nodes, and how each is doing
     Peers,
+    /// Read the disk of a node back: finds rot, and has it mended
+    #[command(subcommand)]
+    Scrub(ScrubVerb),
     /// Back up, restore and check keys
     #[command(subcommand)]
     Key(KeyVerb),
@@ -185,6 +188,19 @@ pub struct Conflicts {
     /// Remote directory [default: everything]
     #[arg(default_value = "")]
     pub dir: String,
+}
+
+/// What to do with the scrub of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum ScrubVerb {
+    /// Read the whole disk back now, as fast as it goes beside other work
+    Start,
+    /// Rest until 'resume' or 'start', also over restarts of the node
+    Pause,
+    /// Go on where it was
+    Resume,
+    /// How far it is, and what it found
+    Status,
 }
 
 /// What to do with a key.

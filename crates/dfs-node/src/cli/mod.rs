@@ -9,6 +9,7 @@ mod history;
 mod http;
 mod keys;
 mod output;
+mod scrub;
 mod source;
 mod store;
 mod temp;
@@ -49,6 +50,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Conflicts(conflicts) => history::conflicts(&api()?, conflicts, &out),
         Verb::Status => status(&api()?, &out),
         Verb::Peers => peers(&api()?, &out),
+        Verb::Scrub(verb) => scrub::run(&api()?, *verb, &out),
         Verb::Key(key) => keys::run(&args, key, &out),
         Verb::Completion { shell } => {
             // Into memory first: the generator panics when it cannot write.
