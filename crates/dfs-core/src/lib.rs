@@ -20,6 +20,7 @@
 //! | [`retention`] | which earlier versions a new one keeps |
 //! | [`sync`] | whether two replicas hold the same |
 //! | [`scrub`], [`meter`] | when a disk is read back, and how fast; how long the rest takes |
+//! | [`urgency`] | which missing blob is fetched first |
 //! | [`member`] | which facts about nodes are newest and genuine |
 //! | [`forming`] | who founds a cluster when nodes list each other |
 //! | [`liveness`] | since when nobody reaches a member |
@@ -60,6 +61,7 @@ pub mod retention;
 pub mod scrub;
 pub mod steward;
 pub mod sync;
+pub mod urgency;
 pub mod version;
 pub mod voters;
 pub mod writer;

@@ -47,6 +47,7 @@ impl Handler for Answering {
 
     fn peer_changed(&self, node: NodeId, connected: bool) {
         let Some(this) = self.0.upgrade() else { return };
+        this.repair.count_again();
         if connected {
             this.sync.owe(node);
             this.handoff.notify_one();

@@ -24,6 +24,8 @@ impl Node {
     pub(crate) async fn repair_loop(self: Arc<Self>) {
         let mut running = FuturesUnordered::new();
         let mut busy = BTreeSet::new();
+        // One question at a time.
+        let mut counting = FuturesUnordered::new();
         let mut look_from = self.env.mono();
         loop {
             let now = self.env.mono();
@@ -37,6 +39,9 @@ impl Node {
                 }
                 // What was found before the error wakes this loop at once: it must not spin.
                 look_from = self.env.mono() + LOOK_EVERY;
+            }
+            if !due.uncounted.is_empty() && counting.is_empty() && self.joined().is_ok() {
+                counting.push(self.env.spawn("count", self.clone().count_wanted(due.uncounted)));
             }
             for id in due.ids {
                 busy.insert(id);
@@ -57,6 +62,7 @@ impl Node {
                     self.repair.settle(self.env.mono(), id, &outcome);
                     self.sync.wake();
                 }
+                Some(_) = counting.next() => {}
                 () = self.repair.wake.notified() => {}
                 () = tokio::time::sleep_until(next) => {}
             }
@@ -87,6 +93,14 @@ impl Node {
             info!(blobs = missing, "blobs are missing here and will be fetched");
         }
         Ok(())
+    }
+
+    /// Finds out how many copies there are of blobs that are missing here.
+    async fn count_wanted(self: Arc<Self>, ids: Vec<BlobId>) {
+        if let Ok(state) = self.joined() {
+            let copies = self.count_copies(&ids, &state).await;
+            self.repair.counted(&ids, copies);
+        }
     }
 
     async fn attempt(self: Arc<Self>, id: BlobId) -> Outcome {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use dfs_core::id::{BlobId, Partition, PartitionBits};
+use dfs_core::urgency::{Urgency, most_urgent};
 use dfs_env::{Bug, bug};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -35,6 +36,8 @@ struct Want {
     tries: u32,
     /// When it was first counted.
     since: Option<Instant>,
+    /// Copies in reach, once they were counted.
+    copies: Option<usize>,
 }
 
 /// What became of one attempt.
@@ -97,7 +100,8 @@ impl Repair {
         }
         // Someone needs it now, whatever was found out before.
         queue.parked.remove(&id);
-        let want = queue.wanted.entry(id).or_insert(Want { at, tries: 0, since: None });
+        let want =
+            queue.wanted.entry(id).or_insert(Want { at, tries: 0, since: None, copies: None });
         want.at = match (want.at, at) {
             (Some(old), Some(new)) => Some(old.min(new)),
             _ => None,
@@ -149,18 +153,43 @@ impl Repair {
         queue.complete.then(|| missing.map(|id| id.partition(bits)).collect())
     }
 
-    /// Takes up to `count` blobs whose time has come; and when the next one's will.
+    /// Who is in reach has changed, and with it how many copies each blob has.
+    pub(crate) fn count_again(&self) {
+        self.queue().wanted.values_mut().for_each(|want| want.copies = None);
+    }
+
+    /// Notes how many copies of these blobs are in reach.
+    pub(super) fn counted(&self, ids: &[BlobId], copies: Vec<usize>) {
+        let mut queue = self.queue();
+        for (id, copies) in ids.iter().zip(copies) {
+            if let Some(want) = queue.wanted.get_mut(id) {
+                want.copies = Some(copies);
+            }
+        }
+    }
+
+    /// Takes up to `count` blobs whose time has come, most urgent first; and when the next one's
+    /// will.
     pub(super) fn take_due(&self, now: Instant, count: usize, busy: &BTreeSet<BlobId>) -> Due {
         let queue = self.queue();
-        let mut due = Due { ids: Vec::new(), next: None, rescan: false };
-        for (id, want) in queue.wanted.iter().filter(|(id, _)| !busy.contains(id)) {
-            match want.at {
-                Some(at) if at > now => {
-                    due.next = Some(due.next.map_or(at, |next: Instant| next.min(at)));
-                }
-                _ if due.ids.len() < count => due.ids.push(*id),
-                _ => {}
+        let mut due = Due { ids: Vec::new(), uncounted: Vec::new(), next: None, rescan: false };
+        let mut waiting = 0;
+        let wanted = queue.wanted.iter().filter(|(id, _)| !busy.contains(id));
+        let ready = wanted.filter_map(|(id, want)| {
+            if let Some(at) = want.at.filter(|at| *at > now) {
+                due.next = Some(due.next.map_or(at, |next: Instant| next.min(at)));
+                return None;
             }
+            waiting += 1;
+            if want.copies.is_none() && due.uncounted.len() < COUNTED_AT_ONCE {
+                due.uncounted.push(*id);
+            }
+            Some((Urgency::of(want.copies), *id))
+        });
+        due.ids = most_urgent(ready, count);
+        // Where all find a place their order does not matter.
+        if waiting <= due.ids.len() {
+            due.uncounted.clear();
         }
         due.rescan = !queue.complete && queue.wanted.len() < WANTED_MAX / 2;
         due
@@ -192,6 +221,7 @@ impl Repair {
                     let wait = RETRY_FIRST * 2u32.saturating_pow(want.tries.min(16));
                     want.at = Some(now + wait.min(RETRY_MAX));
                     want.tries += 1;
+                    want.copies = None;
                 }
             }
         }
@@ -200,15 +230,49 @@ impl Repair {
 
 pub(super) struct Due {
     pub(super) ids: Vec<BlobId>,
+    /// Blobs that wait for a place, and whose copies should be counted first.
+    pub(super) uncounted: Vec<BlobId>,
     pub(super) next: Option<Instant>,
     pub(super) rescan: bool,
 }
 
 /// Blobs that wait at once; what does not fit is found again by looking through the references.
 const WANTED_MAX: usize = 65_536;
+/// Blobs whose copies are counted at once: one question to each replica.
+const COUNTED_AT_ONCE: usize = dfs_p2p::KEYS_MAX;
 /// A blob that follows its reference takes less; one that takes longer is told of as missing.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
 /// The first wait after a failed attempt.
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 /// The longest wait between attempts.
 const RETRY_MAX: Duration = Duration::from_secs(64 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(byte: u8) -> BlobId {
+        BlobId::new([byte; 32])
+    }
+
+    #[tokio::test]
+    async fn what_has_one_copy_left_is_taken_before_what_was_wanted_first() {
+        let (repair, now, none) = (Repair::default(), Instant::now(), BTreeSet::new());
+        (0..6).for_each(|byte| repair.want_now(id(byte)));
+        let due = repair.take_due(now, 4, &none);
+        assert_eq!((due.ids.len(), due.uncounted.len()), (4, 6));
+        assert!(repair.take_due(now, 6, &none).uncounted.is_empty(), "all find a place");
+        repair.counted(&due.uncounted, vec![3, 2, 3, 0, 1, 2]);
+        let taken = |count, busy: &BTreeSet<_>| repair.take_due(now, count, busy).ids;
+        assert_eq!(taken(9, &none), [4, 1, 5, 0, 2, 3].map(id));
+        assert_eq!(taken(2, &[id(4)].into()), [1, 5].map(id));
+        // It failed: until it is due again, and counted again, others go first.
+        repair.settle(now, id(4), &Outcome::Later);
+        let due = repair.take_due(now, 1, &none);
+        assert_eq!((due.ids, due.next), (vec![id(1)], Some(now + RETRY_FIRST)));
+        let due = repair.take_due(now + RETRY_FIRST, 1, &none);
+        assert_eq!((due.ids, due.uncounted), (vec![id(1)], vec![id(4)]));
+        repair.count_again();
+        assert_eq!(repair.take_due(now, 1, &none).uncounted.len(), 5);
+    }
+}
