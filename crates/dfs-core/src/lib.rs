@@ -21,6 +21,7 @@
 //! | [`sync`] | whether two replicas hold the same |
 //! | [`scrub`], [`meter`] | when a disk is read back, and how fast; how long the rest takes |
 //! | [`urgency`] | which missing blob is fetched first |
+//! | [`outlook`] | what one more failure would cost |
 //! | [`member`] | which facts about nodes are newest and genuine |
 //! | [`forming`] | who founds a cluster when nodes list each other |
 //! | [`liveness`] | since when nobody reaches a member |
@@ -53,6 +54,7 @@ pub mod liveness;
 pub mod member;
 pub mod meter;
 pub mod name;
+pub mod outlook;
 pub mod paxos;
 pub mod purge;
 pub mod quorum;

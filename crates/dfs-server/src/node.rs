@@ -87,6 +87,7 @@ impl Node {
         let actors = Mutex::new(Actors::new([0; 3].map(|_| env.random_u64())));
         Self {
             liveness: Liveness::new(env.mono()),
+            repair: Repair::new(env.mono()),
             scrub: Scrubber::new(&env, &id),
             env,
             id,
@@ -96,7 +97,6 @@ impl Node {
             layout,
             joining,
             retired: OnceLock::new(),
-            repair: Repair::default(),
             sync: crate::sync::Schedule::default(),
             dirs: DirCache::default(),
             health: crate::health::Cache::default(),

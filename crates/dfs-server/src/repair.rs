@@ -20,6 +20,12 @@ use crate::node::Node;
 mod queue;
 
 impl Node {
+    /// Blobs that are missing here, those included that nobody has asked for again yet.
+    pub(crate) fn missing_here(&self) -> u64 {
+        let queued = self.repair.queue_len(self.env.mono());
+        queued.saturating_add(self.store.set_aside_count())
+    }
+
     /// Fetches what is missing until shutdown.
     pub(crate) async fn repair_loop(self: Arc<Self>) {
         let mut running = FuturesUnordered::new();
@@ -125,8 +131,11 @@ impl Node {
         }
         match self.fetch_remote(id, &state, Priority::Background).await {
             Ok(bytes) => {
+                let len = bytes.len() as u64;
                 self.store.restore_blob(id, bytes).await?;
+                self.repair.fetched(self.env.mono(), len);
                 metrics::counter!("dfs_repaired_blobs_total").increment(1);
+                metrics::counter!("dfs_repair_bytes_total").increment(len);
                 Ok(Outcome::Settled)
             }
             Err(Error::Lost(_)) => self.judge_lost(id).await,

@@ -368,7 +368,7 @@ impl Node {
         let bodies = ranges(bodies.collect::<Vec<_>>());
         let synced = ranges(synced);
         let strays = self.strays_seen.load(Ordering::Relaxed);
-        let queue = self.repair.queue_len(self.env.mono()).saturating_add(strays);
+        let queue = self.missing_here().saturating_add(strays);
         let (used, capacity) = (self.store.used(), self.store.capacity());
         self.network().update(|facts| {
             facts.used = used;

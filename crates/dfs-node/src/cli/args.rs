@@ -73,7 +73,7 @@ pub enum Verb {
     /// Names with several versions that nobody has chosen between
     Conflicts(Conflicts),
     /// How the cluster is
-    Status,
+    Status(Status),
     /// The nodes, and how each is doing
     Peers,
     /// Read the disk of a node back: finds rot, and has it mended
@@ -188,6 +188,14 @@ pub struct Conflicts {
     /// Remote directory [default: everything]
     #[arg(default_value = "")]
     pub dir: String,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, ClapArgs)]
+pub struct Status {
+    /// Say it anew every second, until Ctrl-C
+    #[arg(long, short)]
+    pub watch: bool,
 }
 
 /// What to do with the scrub of a node.

@@ -5,15 +5,19 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use dfs_core::id::{BlobId, Partition, PartitionBits};
+use dfs_core::meter::{Left, Meter};
 use dfs_core::urgency::{Urgency, most_urgent};
 use dfs_env::{Bug, bug};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// The queue of blobs to fetch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Repair {
     queue: Mutex<Queue>,
+    /// What was fetched lately, and what its `Duration`s count from.
+    fetched: Mutex<Meter>,
+    origin: Instant,
     pub(super) wake: Notify,
 }
 
@@ -55,6 +59,29 @@ pub(super) enum Outcome {
 }
 
 impl Repair {
+    pub(crate) fn new(now: Instant) -> Self {
+        let (queue, fetched) = (Mutex::default(), Mutex::default());
+        Self { queue, fetched, origin: now, wake: Notify::new() }
+    }
+
+    /// A blob of so many bytes was fetched.
+    pub(super) fn fetched(&self, now: Instant, bytes: u64) {
+        let mut fetched = self.fetched.lock().expect("no holder of this lock panics");
+        fetched.add(now - self.origin, bytes);
+    }
+
+    /// Bytes a second fetched lately, and what is left of so many pieces.
+    pub(crate) fn outlook(&self, now: Instant, pieces: u64) -> (u64, Left) {
+        let mut fetched = self.fetched.lock().expect("no holder of this lock panics");
+        let now = now - self.origin;
+        (fetched.bytes_per_second(now), fetched.left(now, pieces))
+    }
+
+    /// Whether every reference was looked at: what is missing is in the queue.
+    pub(crate) fn knows_all(&self) -> bool {
+        self.queue().complete
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().expect("no holder of this lock panics")
     }
@@ -257,7 +284,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_one_copy_left_is_taken_before_what_was_wanted_first() {
-        let (repair, now, none) = (Repair::default(), Instant::now(), BTreeSet::new());
+        let (repair, now, none) = (Repair::new(Instant::now()), Instant::now(), BTreeSet::new());
         (0..6).for_each(|byte| repair.want_now(id(byte)));
         let due = repair.take_due(now, 4, &none);
         assert_eq!((due.ids.len(), due.uncounted.len()), (4, 6));
