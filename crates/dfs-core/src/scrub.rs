@@ -113,7 +113,11 @@ impl Scrub {
     pub fn end(&mut self, number: u64, now_ms: u64) {
         if let Some(pass) = self.pass.take_if(|_| number == self.passes) {
             self.last = Some(Ended { at_ms: now_ms, found: pass.found });
-            self.due_ms = pass.began_ms.saturating_add(millis(EVERY)).max(now_ms);
+            let next = pass.began_ms.saturating_add(millis(EVERY));
+            // What could not be read may be readable soon, and should not be called so for a week.
+            let soon = now_ms.saturating_add(millis(DAY));
+            let next = if pass.found.unread > 0 { next.min(soon) } else { next };
+            self.due_ms = next.max(now_ms);
         }
     }
 
@@ -303,6 +307,10 @@ mod tests {
         scrub.begin(NOW, false);
         scrub.end(3, NOW + 2 * WEEK);
         assert_eq!(scrub.step(NOW + 2 * WEEK), Step::Begin, "a slow one is followed at once");
+        scrub.begin(NOW, false);
+        scrub.under_way(4).unwrap().found.unread = 1;
+        scrub.end(4, NOW);
+        assert_eq!(scrub.due_ms, NOW + WEEK / 7, "one that could not read all is repeated soon");
     }
 
     #[test]

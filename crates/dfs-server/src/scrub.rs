@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use dfs_core::codec::Canonical;
-use dfs_core::id::{NodeId, Partition};
+use dfs_core::id::{BlobId, NodeId, Partition};
 use dfs_core::meter::Meter;
 use dfs_core::scrub::{Pace, Scrub, Step};
 use dfs_env::Env;
@@ -17,7 +17,7 @@ use dfs_store::store::{Held, SumChecked, Verified};
 use dfs_store::{ReadError, Store};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::client::Client;
 use crate::error::Error;
@@ -257,7 +257,7 @@ impl Node {
 
     async fn scrub_blob(&self, number: u64, held: Held, pace: &mut Pace) -> Result<(), Error> {
         self.give_way().await;
-        let result = self.store.verify_blob(held.id).await;
+        let result = self.verify_patiently(held.id).await;
         let now = self.env.mono();
         self.scrub.note(number, held, &result, now);
         match &result {
@@ -278,6 +278,21 @@ impl Node {
         }
         self.keep_pace(number, u64::from(held.len), held.place, pace).await;
         Ok(())
+    }
+
+    /// Reads a blob back, again after a while when the disk could not answer: it may only have been
+    /// short of something.
+    async fn verify_patiently(&self, id: BlobId) -> Result<Verified, ReadError> {
+        for _ in 1..READ_TRIES {
+            match self.store.verify_blob(id).await {
+                Err(error) if !self.shutdown.is_cancelled() => {
+                    debug!(blob = ?id, %error, "a blob could not be read back yet");
+                    self.env.sleep(READ_AGAIN_AFTER).await;
+                }
+                done => return done,
+            }
+        }
+        self.store.verify_blob(id).await
     }
 
     /// Checks the sums of the index, once in a pass.
@@ -385,6 +400,10 @@ const SAVE_EVERY: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_secs(60 * 60);
 /// The wait after the index could not be read or written.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
+/// How often a blob is read that the disk does not give.
+const READ_TRIES: u32 = 3;
+/// The wait before it is read again.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long one blob waits for requests. On a node that is never at rest, 4 MiB/s remain.
 const GIVE_WAY_MAX: Duration = Duration::from_millis(250);
 /// How often it is looked whether requests are served.
