@@ -19,6 +19,9 @@
 //! | [`refs`] | which version uses which blob |
 //! | [`retention`] | which earlier versions a new one keeps |
 //! | [`sync`] | whether two replicas hold the same |
+//! | [`scrub`], [`meter`] | when a disk is read back, and how fast; how long the rest takes |
+//! | [`urgency`] | which missing blob is fetched first |
+//! | [`outlook`] | what one more failure would cost |
 //! | [`member`] | which facts about nodes are newest and genuine |
 //! | [`forming`] | who founds a cluster when nodes list each other |
 //! | [`liveness`] | since when nobody reaches a member |
@@ -50,14 +53,18 @@ pub mod hlc;
 pub mod id;
 pub mod liveness;
 pub mod member;
+pub mod meter;
 pub mod name;
+pub mod outlook;
 pub mod paxos;
 pub mod purge;
 pub mod quorum;
 pub mod refs;
 pub mod retention;
+pub mod scrub;
 pub mod steward;
 pub mod sync;
+pub mod urgency;
 pub mod version;
 pub mod voters;
 pub mod writer;

@@ -242,6 +242,7 @@ impl Node {
     ///
     /// A peer that lacks it, sends something else or is silent costs a bounded delay.
     pub(crate) async fn fetch_blob(self: &Arc<Self>, id: BlobId) -> Result<Bytes, Error> {
+        let _serving = self.scrub.serving();
         let mut here = None;
         match self.store.get_blob(id).await {
             Ok(bytes) => return Ok(bytes),

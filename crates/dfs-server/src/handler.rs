@@ -13,7 +13,7 @@ use dfs_core::steward::Joiner;
 use dfs_core::sync::{Table, differing};
 use dfs_core::version::Record;
 use dfs_env::{BoxFuture, Bug, bug};
-use dfs_p2p::message::{Answer, Call, Code, Origin, Refusal, Request, Response};
+use dfs_p2p::message::{Answer, Call, Code, Origin, Priority, Refusal, Request, Response};
 use dfs_p2p::{Caller, Handler};
 use dfs_store::{ReadError, WriteError};
 use tracing::{error, warn};
@@ -47,6 +47,7 @@ impl Handler for Answering {
 
     fn peer_changed(&self, node: NodeId, connected: bool) {
         let Some(this) = self.0.upgrade() else { return };
+        this.repair.count_again();
         if connected {
             this.sync.owe(node);
             this.handoff.notify_one();
@@ -112,6 +113,8 @@ impl Node {
     pub(crate) fn respond(self: &Arc<Self>, from: Caller, call: Call) -> BoxFuture<'_, Answer> {
         // In a box, because answering may ask in turn: a certificate, or the layout.
         Box::pin(async move {
+            let waited_for = matches!(call.priority, Priority::Records | Priority::Chunks);
+            let _serving = waited_for.then(|| self.scrub.serving());
             let result = self.answer(from, call).await;
             let epoch = self.layout.epoch();
             match result {

@@ -19,6 +19,10 @@ use crate::error::Error;
 use crate::node::Node;
 use crate::views::{PeerState, PeerView};
 
+pub use self::outlook::{Copying, CostName, NextFailure};
+
+mod outlook;
+
 /// One word for how things are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -58,6 +62,13 @@ pub struct Health {
     pub unrecoverable: u64,
     /// Blobs that nodes are fetching.
     pub repair_queue: u64,
+    /// What this node fetches, and how long it will take; `None` when nothing is missing here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copying: Option<Copying>,
+    /// What the failure of one more node would cost.
+    pub next_failure: NextFailure,
+    /// Pieces and rows on this node's disk that could not be read when it was last read back.
+    pub unreadable: u64,
     /// Partitions that move or have too few members.
     pub moving: usize,
     /// Who decides about the layout.
@@ -190,6 +201,9 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
             under_replicated: 0,
             unrecoverable: 0,
             repair_queue: 0,
+            copying: None,
+            next_failure: NextFailure::alone(),
+            unreadable: 0,
             moving: 0,
             voters: Vec::new(),
             limiting_zone: None,
@@ -216,7 +230,12 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
             })
         })
         .fold(0u64, |sum, peer| sum.saturating_add(peer.info.repair_queue));
-    let repair_queue = node.repair.queue_len(node.env.mono()).saturating_add(told_by_peers);
+    let missing_here = node.missing_here();
+    let repair_queue = missing_here.saturating_add(told_by_peers);
+    let (bytes_per_second, left) = node.repair.outlook(node.env.mono(), missing_here);
+    let is_missing = repair_queue > 0 || !node.repair.knows_all();
+    let by_majority = node.is_quorum(Mode::Default, &state);
+    let scrubbed = client.scrub();
     let behind = rows_behind(node, &state, &down).await.saturating_add(node.strays(&state).await?);
     let pieces_down = pieces_on(node, &state, &down).await?;
     let mut health = Health {
@@ -231,6 +250,9 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
         under_replicated: repair_queue.saturating_add(behind).saturating_add(pieces_down),
         unrecoverable: node.repair.lost_len(),
         repair_queue,
+        copying: Copying::new(missing_here, bytes_per_second, left),
+        next_failure: NextFailure::of(&state, &down, is_missing, by_majority),
+        unreadable: scrubbed.unread.saturating_add(scrubbed.rows_damaged),
         moving: state.moving(),
         voters: state.voters.iter().map(short).collect(),
         limiting_zone: limiting_zone(&state).map(|(zone, _)| zone),
@@ -238,6 +260,10 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
         key_backup,
     };
     (health.health, health.message) = judge(&health, &state, &down, node.store.has_failed());
+    if health.health == Level::Ok && !node.repair.knows_all() {
+        let message = "this node looks for what it should hold and does not".to_owned();
+        (health.health, health.message) = (Level::Degraded, message);
+    }
     Ok(health)
 }
 
@@ -278,6 +304,13 @@ fn judge(health: &Health, state: &EpochState, down: &[NodeId], failed: bool) -> 
     }
     if health.under_replicated > 0 {
         let message = format!("{} pieces are being copied", health.under_replicated);
+        return (Level::Degraded, message);
+    }
+    if health.unreadable > 0 {
+        let message = format!(
+            "{} pieces or rows on this node's disk could not be read back; see 'dfs scrub status'",
+            health.unreadable
+        );
         return (Level::Degraded, message);
     }
     let message = match copies {

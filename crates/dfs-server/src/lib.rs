@@ -16,7 +16,8 @@
 //! | `namespace`, `entry` | directories: paths to records and back |
 //! | `history`, `versions`, `reuse` | what a version keeps of those before it; log, restore, conflicts |
 //! | `handler` | answering peers |
-//! | `sync`, `repair`, `upkeep` | background: rows that differ, blobs that are missing, this disk |
+//! | `sync`, `repair` | background: rows that differ, blobs that are missing |
+//! | `upkeep`, `scrub` | background: care for this disk, reading it back |
 //! | `health` | what `status` says |
 //!
 //! ```no_run
@@ -59,6 +60,7 @@ mod records;
 mod repair;
 mod reuse;
 mod scan;
+mod scrub;
 pub mod server;
 mod standing;
 mod sync;
@@ -76,6 +78,6 @@ pub use download::Download;
 pub use error::{Error, StartServerError};
 pub use server::Server;
 pub use views::{
-    Conflict, ConflictPage, Listed, ListedKind, Logged, Page, PeerState, PeerView, Stat, Stored,
-    VersionState,
+    Conflict, ConflictPage, Listed, ListedKind, Logged, Page, PeerState, PeerView, ScrubState,
+    ScrubView, Stat, Stored, VersionState,
 };

@@ -27,6 +27,7 @@ use crate::layout::Layout;
 use crate::liveness::Liveness;
 use crate::namespace::DirCache;
 use crate::repair::Repair;
+use crate::scrub::Scrubber;
 
 /// A running node.
 pub(crate) struct Node {
@@ -41,6 +42,7 @@ pub(crate) struct Node {
     /// Why this node takes part in nothing any more.
     pub(crate) retired: OnceLock<String>,
     pub(crate) repair: Repair,
+    pub(crate) scrub: Scrubber,
     pub(crate) sync: crate::sync::Schedule,
     pub(crate) dirs: DirCache,
     pub(crate) health: crate::health::Cache,
@@ -88,6 +90,8 @@ impl Node {
         let actors = Mutex::new(Actors::new([0; 3].map(|_| env.random_u64())));
         Self {
             liveness: Liveness::new(env.mono()),
+            repair: Repair::new(env.mono()),
+            scrub: Scrubber::new(&env, &id),
             env,
             id,
             data_dir,
@@ -96,7 +100,6 @@ impl Node {
             layout,
             joining,
             retired: OnceLock::new(),
-            repair: Repair::default(),
             sync: crate::sync::Schedule::default(),
             dirs: DirCache::default(),
             health: crate::health::Cache::default(),

@@ -89,6 +89,7 @@ impl Server {
         };
         let node =
             Arc::new(Node::new(env.clone(), data_dir, store, vault, layout, joining, finishing));
+        node.load_scrub().await?;
         let handler = Arc::new(Answering(Arc::downgrade(&node)));
         let network =
             Network::start(env.clone(), listener, network_config, facts, handler, |network| {
@@ -106,6 +107,7 @@ impl Server {
             env.spawn("sync", for_ever("sync", node.clone(), Node::sync_loop)),
             env.spawn("handoff", for_ever("handoff", node.clone(), Node::handoff_loop)),
             env.spawn("repair", for_ever("repair", node.clone(), Node::repair_loop)),
+            env.spawn("scrub", for_ever("scrub", node.clone(), Node::scrub_loop)),
             env.spawn("upkeep", for_ever("upkeep", node.clone(), Node::upkeep)),
         ];
         Ok(Self { client: Client(node), tasks: Mutex::new(tasks) })

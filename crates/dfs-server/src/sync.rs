@@ -369,7 +369,7 @@ impl Node {
         let synced = ranges(synced);
         let clean = self.clean.lock().expect("no holder of this lock panics").clone();
         let strays = self.strays_seen.load(Ordering::Relaxed);
-        let queue = self.repair.queue_len(self.env.mono()).saturating_add(strays);
+        let queue = self.missing_here().saturating_add(strays);
         let (used, capacity) = (self.store.used(), self.store.capacity());
         self.network().update(|facts| {
             facts.used = used;

@@ -164,3 +164,44 @@ pub struct ConflictPage {
     /// What to go on after, when more may follow.
     pub next: Option<String>,
 }
+
+/// What a node's scrub is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScrubState {
+    /// The next pass is not due yet.
+    Idle,
+    /// A pass is under way.
+    Running,
+    /// Someone asked it to rest.
+    Paused,
+}
+
+/// How far a node is with reading its disk back. Counts are those of the pass under way, or of the
+/// last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScrubView {
+    /// What it is doing.
+    pub state: ScrubState,
+    /// How much of the disk it went through, in thousandths.
+    pub permille: u16,
+    /// Bytes of blobs that were read and are as they should be.
+    pub bytes_verified: u64,
+    /// Bytes of blobs that are held.
+    pub bytes_total: u64,
+    /// Blobs that were gone or not what they should be.
+    pub bad: u64,
+    /// Blobs that the disk could not read at the time.
+    pub unread: u64,
+    /// Sums of the index that were not those of their rows.
+    pub sums_mended: u64,
+    /// Rows of the index that do not decode.
+    pub rows_damaged: u64,
+    /// Bytes a second, measured over the last seconds.
+    pub bytes_per_second: u64,
+    /// When the pass under way began, in milliseconds since 1970.
+    pub began_ms: Option<u64>,
+    /// When the last pass came to its end, in milliseconds since 1970.
+    pub last_complete_ms: Option<u64>,
+    /// When the next one begins by itself, in milliseconds since 1970.
+    pub next_ms: Option<u64>,
+}

@@ -122,19 +122,21 @@ impl Chunks {
 
     /// Reads a file and checks it against its id.
     pub(crate) fn read(&self, env: &Env, id: &BlobId) -> io::Result<Found> {
-        match env.fs().read(&self.path(id), BLOB_BYTES_MAX as u64) {
-            Ok(bytes) if BlobId::of(&bytes) == *id || bug(Bug::ReadUnchecked) => {
-                Ok(Found::Good(bytes))
-            }
-            Ok(_) => Ok(Found::Bad),
-            Err(error) => match error.kind() {
-                io::ErrorKind::NotFound
-                | io::ErrorKind::FileTooLarge
-                | io::ErrorKind::UnexpectedEof => Ok(Found::Bad),
-                _ if is_rot(&error) => Ok(Found::Bad),
-                _ => Err(error),
-            },
-        }
+        judge(id, env.fs().read(&self.path(id), BLOB_BYTES_MAX as u64))
+    }
+
+    /// The same, of what is on the disk itself and not of what is remembered of it; nothing is
+    /// remembered of it after. A pass over all files would push out what others read often.
+    pub(crate) fn read_back(&self, env: &Env, id: &BlobId) -> io::Result<Found> {
+        let file = match env.fs().open(&self.path(id), OpenMode::Read) {
+            Ok(file) => file,
+            Err(error) => return judge(id, Err(error)),
+        };
+        file.forget_cached()?;
+        let found = self.read(env, id);
+        // What stays remembered does no harm.
+        let _ = file.forget_cached();
+        found
     }
 
     /// The top directory that a blob lies in, of 256.
@@ -236,6 +238,21 @@ fn names(env: &Env, dir: &Path, dirs: bool, failed: &mut u64) -> Vec<String> {
             *failed += 1;
             Vec::new()
         }
+    }
+}
+
+/// What was read of the file of a blob.
+fn judge(id: &BlobId, read: io::Result<Vec<u8>>) -> io::Result<Found> {
+    match read {
+        Ok(bytes) if BlobId::of(&bytes) == *id || bug(Bug::ReadUnchecked) => Ok(Found::Good(bytes)),
+        Ok(_) => Ok(Found::Bad),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound
+            | io::ErrorKind::FileTooLarge
+            | io::ErrorKind::UnexpectedEof => Ok(Found::Bad),
+            _ if is_rot(&error) => Ok(Found::Bad),
+            _ => Err(error),
+        },
     }
 }
 

@@ -77,7 +77,7 @@ pub enum WriteError {
     Closed,
 }
 
-/// Why files and index could not be brought together.
+/// Why files and index, or the index and its sums, could not be brought together.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     /// The index could not be read.

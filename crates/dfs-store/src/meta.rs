@@ -22,6 +22,7 @@ use redb::{
     Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
 };
 
+pub(crate) use self::rows::ROOT_BITS;
 use self::rows::{
     LOCATION_BITS, corrupt, decode_key, decode_len, decode_record, decode_ref, decode_root,
     partition_of_row, partition_range, record_item, root_key, successor,
@@ -29,6 +30,7 @@ use self::rows::{
 pub use self::rows::{record_row, ref_row};
 use crate::error::OpenStoreError;
 
+mod held;
 mod rows;
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;

@@ -48,9 +48,13 @@ impl PathTransform {
 
     /// The directories of a blob, outermost first.
     pub fn blob_dirs(&self, id: &BlobId) -> Vec<String> {
-        let mut key = b"dfs-path-v1\0".to_vec();
-        key.extend_from_slice(id.as_bytes());
-        self.segments(&key)
+        self.cut(&digest(id))
+    }
+
+    /// Where a blob lies in the order of the directories, whatever their number: in a cycle through
+    /// all blobs, the share that lies before it.
+    pub fn place(id: &BlobId) -> u64 {
+        digest(id).first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
     }
 
     /// The path of a blob's file, relative to the directory of all blobs.
@@ -59,6 +63,10 @@ impl PathTransform {
         path.push(format!("{id}.blob"));
         path
     }
+}
+
+fn digest(id: &BlobId) -> [u8; 20] {
+    Sha1::new_with_prefix(b"dfs-path-v1\0").chain_update(id.as_bytes()).finalize().into()
 }
 
 #[cfg(test)]
@@ -81,6 +89,14 @@ mod tests {
         assert_eq!(dirs, ["ab", "ab"]);
         let name = |byte| transform.blob_path(&BlobId::new([byte; 32]));
         assert_ne!(name(1).file_name(), name(2).file_name());
+    }
+
+    #[test]
+    fn places_are_in_the_order_of_the_directories() {
+        let mut ids: Vec<_> = (0..=255).map(|byte| BlobId::new([byte; 32])).collect();
+        ids.sort_by_key(PathTransform::place);
+        let dirs: Vec<_> = ids.iter().map(|id| PathTransform::default().blob_dirs(id)).collect();
+        assert!(dirs.is_sorted());
     }
 
     #[test]

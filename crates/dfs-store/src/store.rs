@@ -25,10 +25,12 @@ pub use crate::meta::{record_row, ref_row};
 use crate::space::{Purpose, Space};
 
 pub use self::reconcile::Reconciled;
+pub use self::scrub::{Held, SumChecked, Verified};
 
 mod blobs;
 mod commit;
 mod reconcile;
+mod scrub;
 
 /// How a store is opened.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@ mod errors;
 mod files;
 mod history;
 mod members;
+mod scrub;
 mod serve;
 mod upload;
 mod views;
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 pub use errors::ErrorBody;
 pub use history::{ConflictList, ConflictView, LogLine};
 pub use members::MemberView;
+pub use scrub::ScrubStatus;
 pub use views::{FileView, ListPage, PeerLine, StatView, StoredView};
 
 use errors::Problem;
@@ -93,6 +95,8 @@ impl Api {
             .route("/v1/peers", get(views::peers))
             .route("/v1/members/{node}/drain", post(members::drain))
             .route("/v1/members/{node}/remove", post(members::remove))
+            .route("/v1/scrub", get(scrub::status))
+            .route("/v1/scrub/{verb}", post(scrub::tell))
             .route("/v1/key-backup", post(views::key_backup))
             .route("/metrics", get(views::metrics))
             .layer(DefaultBodyLimit::disable())

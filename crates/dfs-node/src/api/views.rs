@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use super::errors::Problem;
+use super::scrub;
 
 /// A consistency mode as it is written.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -308,6 +309,14 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<String,
     gauge("dfs_chunks_unrecoverable", health.unrecoverable);
     gauge("dfs_repair_queue_chunks", health.repair_queue);
     gauge("dfs_conflicts", health.conflicts);
+    gauge("dfs_next_failure_cost", health.next_failure.cost as u64);
+    gauge("dfs_unreadable_pieces", health.unreadable);
+    let copying = health.copying;
+    gauge("dfs_repair_missing_chunks", copying.map_or(0, |copying| copying.pieces));
+    gauge("dfs_repair_bytes_left", copying.and_then(|copying| copying.bytes).unwrap_or(0));
+    gauge("dfs_repair_bytes_per_second", copying.map_or(0, |copying| copying.bytes_per_second));
+    gauge("dfs_repair_seconds_left", copying.and_then(|copying| copying.seconds).unwrap_or(0));
+    scrub::gauges(&shared.client.scrub());
     for peer in shared.client.peers().into_iter().filter(|peer| peer.is_self) {
         gauge("dfs_chunk_bytes_stored", peer.bytes);
         gauge("dfs_capacity_bytes", peer.capacity);

@@ -73,7 +73,7 @@ pub enum Verb {
     /// Names with several versions that nobody has chosen between
     Conflicts(Conflicts),
     /// How the cluster is
-    Status,
+    Status(Status),
     /// The nodes, and how each is doing
     Peers,
     /// Take a running node out: it gives its data to the others first
@@ -86,6 +86,9 @@ pub enum Verb {
         /// The beginning of its id, or its address, as `dfs peers` shows them
         node: String,
     },
+    /// Read the disk of a node back: finds rot, and has it mended
+    #[command(subcommand)]
+    Scrub(ScrubVerb),
     /// Back up, restore and check keys
     #[command(subcommand)]
     Key(KeyVerb),
@@ -195,6 +198,27 @@ pub struct Conflicts {
     /// Remote directory [default: everything]
     #[arg(default_value = "")]
     pub dir: String,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, ClapArgs)]
+pub struct Status {
+    /// Say it anew every second, until Ctrl-C
+    #[arg(long, short)]
+    pub watch: bool,
+}
+
+/// What to do with the scrub of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum ScrubVerb {
+    /// Read the whole disk back now, as fast as it goes beside other work
+    Start,
+    /// Rest until 'resume' or 'start', also over restarts of the node
+    Pause,
+    /// Go on where it was
+    Resume,
+    /// How far it is, and what it found
+    Status,
 }
 
 /// What to do with a key.

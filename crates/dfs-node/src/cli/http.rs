@@ -14,7 +14,8 @@ use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body, RequestBuilder, SendBody};
 
 use crate::api::{
-    ConflictList, ErrorBody, ListPage, LogLine, MemberView, PeerLine, StatView, StoredView,
+    ConflictList, ErrorBody, ListPage, LogLine, MemberView, PeerLine, ScrubStatus, StatView,
+    StoredView,
 };
 use crate::cli::args::{Args, ModeArg};
 use crate::config::default_config_dir;
@@ -147,6 +148,10 @@ impl Api {
 
     pub(super) fn restore(&self, path: &FilePath, version: &str) -> Result<StoredView, Failure> {
         let url = self.url("restore", Some(path), &[("version", version)]);
+        self.post(&url)
+    }
+
+    fn post<T: DeserializeOwned>(&self, url: &str) -> Result<T, Failure> {
         let mut response = self.check(self.authorized(self.agent.post(url)).send_empty())?;
         let text = response.body_mut().read_to_string().map_err(|error| self.no_node(&error))?;
         serde_json::from_str(&text).map_err(|error| Failure::new(Code::Failed, error))
@@ -156,9 +161,16 @@ impl Api {
     pub(super) fn change_member(&self, node: &str, how: &str) -> Result<MemberView, Failure> {
         let node = utf8_percent_encode(node, IN_QUERY);
         let url = format!("{}/v1/members/{node}/{how}", self.base);
-        let mut response = self.check(self.authorized(self.agent.post(url)).send_empty())?;
-        let text = response.body_mut().read_to_string().map_err(|error| self.no_node(&error))?;
-        serde_json::from_str(&text).map_err(|error| Failure::new(Code::Failed, error))
+        self.post(&url)
+    }
+
+    pub(super) fn scrub(&self) -> Result<ScrubStatus, Failure> {
+        self.get(&self.url("scrub", None, &[]))
+    }
+
+    /// Tells the scrub to `start`, `pause` or `resume`.
+    pub(super) fn tell_scrub(&self, verb: &str) -> Result<ScrubStatus, Failure> {
+        self.post(&self.url(&format!("scrub/{verb}"), None, &[]))
     }
 
     /// Names with conflicts, page by page.

@@ -10,7 +10,9 @@ mod http;
 mod keys;
 mod members;
 mod output;
+mod scrub;
 mod source;
+mod status;
 mod store;
 mod temp;
 mod tree;
@@ -48,10 +50,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Log { path } => history::log(&api()?, path, &out),
         Verb::Restore(restore) => history::restore(&api()?, restore, &out),
         Verb::Conflicts(conflicts) => history::conflicts(&api()?, conflicts, &out),
-        Verb::Status => status(&api()?, &out),
+        Verb::Status(args) => status::run(&api()?, args, &out),
         Verb::Peers => peers(&api()?, &out),
         Verb::Drain { node } => members::drain(&api()?, node, &out),
         Verb::Remove { node } => members::remove(&api()?, node, &out),
+        Verb::Scrub(verb) => scrub::run(&api()?, *verb, &out),
         Verb::Key(key) => keys::run(&args, key, &out),
         Verb::Completion { shell } => {
             // Into memory first: the generator panics when it cannot write.
@@ -135,43 +138,6 @@ fn remove(api: &Api, rm: &args::Rm, out: &Output) -> Result<(), Failure> {
         None => Ok(()),
         Some(_) => Err(Failure::new(Code::Partly, "some paths were not removed")),
     }
-}
-
-fn status(api: &Api, out: &Output) -> Result<(), Failure> {
-    let status: serde_json::Value = api.status()?;
-    if out.json {
-        return out.object(&status);
-    }
-    print(|shown| show_status(&status, shown))
-}
-
-fn show_status(status: &serde_json::Value, shown: &mut dyn Write) -> io::Result<()> {
-    let text = |name: &str| match &status[name] {
-        serde_json::Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    writeln!(shown, "{}: {}", text("health"), text("message"))?;
-    writeln!(shown, "nodes      {} of {} alive", text("alive"), text("nodes"))?;
-    let bytes = status["bytes"].as_u64().unwrap_or(0);
-    writeln!(shown, "files      {} ({})", text("files"), size(bytes))?;
-    writeln!(
-        shown,
-        "to copy    {} pieces, {} queued",
-        text("under_replicated"),
-        text("repair_queue")
-    )?;
-    writeln!(shown, "lost       {} pieces", text("unrecoverable"))?;
-    writeln!(shown, "conflicts  {}", text("conflicts"))?;
-    let (epoch, moving) = (text("epoch"), text("moving"));
-    let voters = status["voters"].as_array().map_or(0, Vec::len);
-    writeln!(shown, "layout     epoch {epoch}, {moving} partitions moving, {voters} voters")?;
-    if let Some(zone) = status["limiting_zone"].as_str() {
-        writeln!(shown, "space      zone {zone} offers least, and every zone holds a copy of all")?;
-    }
-    if status["key_backup"] == false {
-        writeln!(shown, "key        not backed up: run 'dfs key export', then 'dfs key verify'")?;
-    }
-    Ok(())
 }
 
 fn peers(api: &Api, out: &Output) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
@@ -77,6 +77,31 @@ fn a_reader_that_has_seen_enough_ends_the_client_quietly() {
     drop(reader);
     let mut command = home.client(&node.api, &["cat", "nothing"]);
     assert_eq!(command.stderr(writer).status().unwrap().code(), Some(4));
+}
+
+#[test]
+fn a_status_is_said_anew_every_second_until_an_interrupt() {
+    let home = Home::new();
+    let node = home.start("data", &[]);
+    let watch = |args: &[&str], wanted: usize| {
+        let mut command = home.client(&node.api, args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let lines: Vec<String> = lines.take(wanted).collect();
+        signal(&child, Signal::INT);
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!((ended.status.code(), ended.stderr.len()), (Some(130), 0));
+        lines
+    };
+    let lines = watch(&["status", "--watch"], 12);
+    let text = lines.join("\n");
+    assert!(!text.contains('\x1b'), "no terminal: {text}");
+    assert_eq!(lines.iter().filter(|line| line.starts_with("nodes ")).count(), 2, "{text}");
+    assert!(text.contains("\nif 1 fails some files may be out of reach"), "{text}");
+    for line in watch(&["--json", "status", "-w"], 3) {
+        let status: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(status["next_failure"]["cost"], "files");
+    }
 }
 
 #[test]

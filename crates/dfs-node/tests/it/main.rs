@@ -4,6 +4,7 @@
 mod client;
 mod history;
 mod lifecycle;
+mod scrub;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

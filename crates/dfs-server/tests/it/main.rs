@@ -6,6 +6,7 @@ mod history;
 mod machines;
 mod membership;
 mod reach;
+mod scrub;
 mod standing;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dfs_core::name::FilePath;
 use dfs_env::{Env, MemoryFs, MemoryNet};
-use dfs_server::health::Level;
+use dfs_server::health::{CostName, Level};
 use dfs_server::{
     Config, Error, ListedKind, Mode, PeerState, Server, StartServerError, VaultConfig,
 };
@@ -261,11 +262,14 @@ async fn a_crashed_node_costs_nothing_and_catches_up() {
     let mut cluster = Cluster::of(3).await;
     cluster.put(0, "before", &content(3 << 20)).await.unwrap();
     cluster.settled(0, 3).await;
+    let health = cluster.node(0).health().await.unwrap();
+    assert_eq!((health.next_failure.cost, health.copying), (CostName::Nothing, None));
     cluster.crash(1);
     assert_eq!(cluster.get(2, "before").await.unwrap(), content(3 << 20));
     assert_eq!(cluster.put(0, "after", &content(2 << 20)).await.unwrap(), 2);
     let health = cluster.node(0).health().await.unwrap();
     assert_eq!((health.health, health.alive), (Level::Degraded, 2));
+    assert!(health.next_failure.cost >= CostName::Majority);
     cluster.start(1).await;
     cluster.settled(1, 3).await;
     // It has its own copy now, and with another node still makes a quorum.

@@ -10,7 +10,7 @@ use crate::{Cluster, LIMIT, content};
 const FILES: usize = 6;
 
 impl Cluster {
-    async fn fill(&self) {
+    async fn share(&self) {
         for at in 0..FILES {
             self.put(0, &format!("f{at}"), &content(at << 19)).await.unwrap();
         }
@@ -56,7 +56,7 @@ impl Cluster {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drained_member_gives_everything_away_and_leaves() {
     let mut cluster = Cluster::of(4).await;
-    cluster.fill().await;
+    cluster.share().await;
     let id = cluster.id(1);
     assert_eq!(cluster.node(0).drain(&id[..12]).await.unwrap(), id);
     cluster.sees(0, &id, PeerState::Left).await;
@@ -78,7 +78,7 @@ async fn a_drained_member_gives_everything_away_and_leaves() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_dead_member_held_is_copied_to_others() {
     let mut cluster = Cluster::with(4, None, Duration::from_secs(1)).await;
-    cluster.fill().await;
+    cluster.share().await;
     let id = cluster.id(2);
     cluster.crash(2);
     cluster.settled(0, 3).await;
@@ -94,7 +94,7 @@ async fn what_a_dead_member_held_is_copied_to_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_is_gone_is_removed_by_hand() {
     let mut cluster = Cluster::with(4, None, OUT_AFTER).await;
-    cluster.fill().await;
+    cluster.share().await;
     let (id, other) = (cluster.id(3), cluster.id(2));
     let running = cluster.node(0).remove_member(&id).await;
     assert!(matches!(running, Err(Error::Refused(_))), "{running:?}");

@@ -86,7 +86,8 @@ pub(super) fn corrupt(what: &str) -> redb::Error {
 }
 
 pub(super) fn decode_key(row: &[u8]) -> MetaResult<RecordKey> {
-    RecordKey::from_canonical(row[2..].to_vec()).map_err(|_| corrupt("a record key"))
+    let key = row.get(2..).unwrap_or_default();
+    RecordKey::from_canonical(key.to_vec()).map_err(|_| corrupt("a record key"))
 }
 
 pub(super) fn decode_record(bytes: Vec<u8>) -> MetaResult<Record> {
@@ -103,4 +104,4 @@ pub(super) const LOCATION_BITS: PartitionBits = match PartitionBits::new(16) {
     Err(_) => panic!("16 bits are allowed"),
 };
 /// Roots are kept for partitions of this size, the one every cluster starts with.
-const ROOT_BITS: PartitionBits = PartitionBits::GENESIS;
+pub(crate) const ROOT_BITS: PartitionBits = PartitionBits::GENESIS;

@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use dfs_core::id::BlobId;
-use dfs_env::{Bug, bug};
+use dfs_env::{Bug, Env, bug};
 use tracing::{error, warn};
 
 use super::Store;
 use crate::blob::Header;
-use crate::chunks::Found;
+use crate::chunks::{Chunks, Found};
 use crate::error::{ReadError, WriteError};
 use crate::meta::MetaTx;
 use crate::space::Purpose;
@@ -82,25 +82,33 @@ impl Store {
         if !self.has_blob(id).await? {
             return Err(ReadError::NotHeld(id));
         }
-        match self.read_file(id).await? {
+        match self.read_file(id, Chunks::read).await? {
             Found::Good(bytes) => Ok(bytes.into()),
             Found::Bad => {
-                warn!(blob = ?id, "a blob failed its check and is set aside");
-                self.0.corrupt.fetch_add(1, Ordering::Relaxed);
-                if let Err(error) = self.quarantine(id).await {
-                    error!(blob = ?id, %error, "a bad blob could not be set aside");
-                }
+                self.set_bad_aside(id).await;
                 Err(ReadError::Corrupt(id))
             }
         }
     }
 
-    async fn read_file(&self, id: BlobId) -> Result<Found, ReadError> {
+    pub(super) async fn set_bad_aside(&self, id: BlobId) {
+        warn!(blob = ?id, "a blob failed its check and is set aside");
+        self.0.corrupt.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = self.quarantine(id).await {
+            error!(blob = ?id, %error, "a bad blob could not be set aside");
+        }
+    }
+
+    pub(super) async fn read_file(
+        &self,
+        id: BlobId,
+        read: fn(&Chunks, &Env, &BlobId) -> std::io::Result<Found>,
+    ) -> Result<Found, ReadError> {
         let place = self.0.reading.clone().acquire_owned().await;
         let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
         let read = move || {
             let _place = place;
-            chunks.read(&env, &id)
+            read(&chunks, &env, &id)
         };
         self.0.env.offload(read).await.map_err(|error| ReadError::Io(id, error))
     }
@@ -112,6 +120,14 @@ impl Store {
     /// Never: no holder of its locks does.
     pub fn take_set_aside(&self) -> BTreeSet<BlobId> {
         std::mem::take(&mut *self.0.set_aside.lock().expect("no holder of this lock panics"))
+    }
+
+    /// How many blobs [`Store::take_set_aside`] would tell of.
+    ///
+    /// # Panics
+    /// Never: no holder of its locks does.
+    pub fn set_aside_count(&self) -> u64 {
+        self.0.set_aside.lock().expect("no holder of this lock panics").len() as u64
     }
 
     /// Forgets a blob first, so that nothing relies on it, then sets the file aside, unless a good

@@ -15,6 +15,7 @@ use crate::keys::VaultKey;
 use crate::seal::Salt;
 
 mod reconcile;
+mod scrub;
 
 struct Disk {
     fs: MemoryFs,

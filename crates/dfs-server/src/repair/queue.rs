@@ -1,0 +1,305 @@
+//! What waits to be fetched, and which of it comes next.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use dfs_core::id::{BlobId, Partition, PartitionBits};
+use dfs_core::meter::{Left, Meter};
+use dfs_core::urgency::{Urgency, most_urgent};
+use dfs_env::{Bug, bug};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// The queue of blobs to fetch.
+#[derive(Debug)]
+pub(crate) struct Repair {
+    queue: Mutex<Queue>,
+    /// What was fetched lately, and what its `Duration`s count from.
+    fetched: Mutex<Meter>,
+    origin: Instant,
+    pub(super) wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    wanted: BTreeMap<BlobId, Want>,
+    /// Blobs of existing files of which no replica has a good copy.
+    lost: BTreeSet<BlobId>,
+    /// Blobs of uploads that no version names yet, and that no replica has: nobody waits for them.
+    parked: BTreeSet<BlobId>,
+    /// Whether every reference was looked at since the last time the queue was too short.
+    complete: bool,
+    /// Whether the queue was too short since that look began.
+    overflowed: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Want {
+    at: Option<Instant>,
+    tries: u32,
+    /// When it was first counted.
+    since: Option<Instant>,
+    /// Copies in reach, once they were counted.
+    copies: Option<usize>,
+}
+
+/// What became of one attempt.
+pub(super) enum Outcome {
+    /// The blob is here, or nobody needs it here.
+    Settled,
+    /// No replica has it, and no file needs it yet: an upload under way, or one never finished.
+    Unnamed,
+    /// The same, and too old to be still under way.
+    Unneeded,
+    /// No replica has a good copy, and a file needs it.
+    Lost,
+    /// Someone who may have it did not answer.
+    Later,
+}
+
+impl Repair {
+    pub(crate) fn new(now: Instant) -> Self {
+        let (queue, fetched) = (Mutex::default(), Mutex::default());
+        Self { queue, fetched, origin: now, wake: Notify::new() }
+    }
+
+    /// A blob of so many bytes was fetched.
+    pub(super) fn fetched(&self, now: Instant, bytes: u64) {
+        let mut fetched = self.fetched.lock().expect("no holder of this lock panics");
+        fetched.add(now - self.origin, bytes);
+    }
+
+    /// Bytes a second fetched lately, and what is left of so many pieces.
+    pub(crate) fn outlook(&self, now: Instant, pieces: u64) -> (u64, Left) {
+        let mut fetched = self.fetched.lock().expect("no holder of this lock panics");
+        let now = now - self.origin;
+        (fetched.bytes_per_second(now), fetched.left(now, pieces))
+    }
+
+    /// Whether every reference was looked at: what is missing is in the queue.
+    pub(crate) fn knows_all(&self) -> bool {
+        self.queue().complete
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("no holder of this lock panics")
+    }
+
+    /// A blob is missing.
+    pub(crate) fn want_now(&self, id: BlobId) {
+        self.want(id, None);
+        self.wake.notify_one();
+    }
+
+    /// A blob is expected to arrive by itself before `at`.
+    pub(crate) fn want_later(&self, id: BlobId, at: Instant) {
+        self.want(id, Some(at));
+    }
+
+    /// Every reference must be looked at anew before this node may say that nothing is missing.
+    pub(crate) fn look_again(&self) {
+        let mut queue = self.queue();
+        queue.complete = false;
+        // A look that is under way began too early to count.
+        queue.overflowed = true;
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    /// A look through every reference begins.
+    pub(super) fn look_begins(&self) {
+        self.queue().overflowed = false;
+    }
+
+    /// It has come to its end.
+    pub(super) fn look_ends(&self) {
+        let mut queue = self.queue();
+        queue.complete = !queue.overflowed;
+    }
+
+    pub(super) fn want(&self, id: BlobId, at: Option<Instant>) {
+        let mut queue = self.queue();
+        if queue.wanted.len() >= WANTED_MAX && !queue.wanted.contains_key(&id) {
+            queue.complete = false;
+            queue.overflowed = true;
+            return;
+        }
+        // Someone needs it now, whatever was found out before.
+        queue.parked.remove(&id);
+        let want =
+            queue.wanted.entry(id).or_insert(Want { at, tries: 0, since: None, copies: None });
+        want.at = match (want.at, at) {
+            (Some(old), Some(new)) => Some(old.min(new)),
+            _ => None,
+        };
+    }
+
+    /// A blob has arrived.
+    pub(crate) fn found(&self, id: &BlobId) {
+        let mut queue = self.queue();
+        queue.wanted.remove(id);
+        queue.lost.remove(id);
+        queue.parked.remove(id);
+    }
+
+    /// A peer came back: it may have what was missing.
+    pub(crate) fn retry_all(&self) {
+        let mut queue = self.queue();
+        for want in queue.wanted.values_mut().filter(|want| want.tries > 0) {
+            *want = Want { at: None, tries: 1, ..*want };
+        }
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    /// Blobs that are missing and not just on their way.
+    pub(crate) fn queue_len(&self, now: Instant) -> u64 {
+        let mut queue = self.queue();
+        let Queue { wanted, parked, .. } = &mut *queue;
+        let mut missing = 0;
+        for (id, want) in wanted {
+            let waited = now - *want.since.get_or_insert(now);
+            let due = want.at.is_none_or(|at| at <= now) || waited >= ON_ITS_WAY;
+            missing += u64::from((due || want.tries > 0) && !parked.contains(id));
+        }
+        missing
+    }
+
+    /// Blobs of existing files of which no good copy is known.
+    pub(crate) fn lost_len(&self) -> u64 {
+        self.queue().lost.len() as u64
+    }
+
+    /// The partitions with blobs that are missing here and can be had; `None` while not all
+    /// references were looked at. What no replica has does not hold up a move.
+    pub(crate) fn missing_partitions(&self, bits: PartitionBits) -> Option<BTreeSet<Partition>> {
+        let queue = self.queue();
+        let to_be_had = |id: &&BlobId| !queue.lost.contains(id) && !queue.parked.contains(id);
+        let missing = queue.wanted.keys().filter(to_be_had);
+        queue.complete.then(|| missing.map(|id| id.partition(bits)).collect())
+    }
+
+    /// Who is in reach has changed, and with it how many copies each blob has.
+    pub(crate) fn count_again(&self) {
+        self.queue().wanted.values_mut().for_each(|want| want.copies = None);
+    }
+
+    /// Notes how many copies of these blobs are in reach.
+    pub(super) fn counted(&self, ids: &[BlobId], copies: Vec<usize>) {
+        let mut queue = self.queue();
+        for (id, copies) in ids.iter().zip(copies) {
+            if let Some(want) = queue.wanted.get_mut(id) {
+                want.copies = Some(copies);
+            }
+        }
+    }
+
+    /// Takes up to `count` blobs whose time has come, most urgent first; and when the next one's
+    /// will.
+    pub(super) fn take_due(&self, now: Instant, count: usize, busy: &BTreeSet<BlobId>) -> Due {
+        let queue = self.queue();
+        let mut due = Due { ids: Vec::new(), uncounted: Vec::new(), next: None, rescan: false };
+        let mut waiting = 0;
+        let wanted = queue.wanted.iter().filter(|(id, _)| !busy.contains(id));
+        let ready = wanted.filter_map(|(id, want)| {
+            if let Some(at) = want.at.filter(|at| *at > now) {
+                due.next = Some(due.next.map_or(at, |next: Instant| next.min(at)));
+                return None;
+            }
+            waiting += 1;
+            if want.copies.is_none() && due.uncounted.len() < COUNTED_AT_ONCE {
+                due.uncounted.push(*id);
+            }
+            Some((Urgency::of(want.copies), *id))
+        });
+        due.ids = most_urgent(ready, count);
+        // Where all find a place their order does not matter.
+        if waiting <= due.ids.len() {
+            due.uncounted.clear();
+        }
+        due.rescan = !queue.complete && queue.wanted.len() < WANTED_MAX / 2;
+        due
+    }
+
+    pub(super) fn settle(&self, now: Instant, id: BlobId, outcome: &Outcome) {
+        let mut queue = self.queue();
+        match outcome {
+            Outcome::Settled | Outcome::Unneeded => {
+                queue.wanted.remove(&id);
+                queue.lost.remove(&id);
+                queue.parked.remove(&id);
+            }
+            // It arrived while it was looked for.
+            _ if !queue.wanted.contains_key(&id) => {}
+            Outcome::Lost | Outcome::Unnamed | Outcome::Later => {
+                if matches!(outcome, Outcome::Lost) {
+                    queue.lost.insert(id);
+                }
+                if matches!(outcome, Outcome::Unnamed) {
+                    queue.parked.insert(id);
+                } else {
+                    queue.parked.remove(&id);
+                }
+                if bug(Bug::RepairGivesUp) {
+                    queue.wanted.remove(&id);
+                }
+                if let Some(want) = queue.wanted.get_mut(&id) {
+                    let wait = RETRY_FIRST * 2u32.saturating_pow(want.tries.min(16));
+                    want.at = Some(now + wait.min(RETRY_MAX));
+                    want.tries += 1;
+                    want.copies = None;
+                }
+            }
+        }
+    }
+}
+
+pub(super) struct Due {
+    pub(super) ids: Vec<BlobId>,
+    /// Blobs that wait for a place, and whose copies should be counted first.
+    pub(super) uncounted: Vec<BlobId>,
+    pub(super) next: Option<Instant>,
+    pub(super) rescan: bool,
+}
+
+/// Blobs that wait at once; what does not fit is found again by looking through the references.
+const WANTED_MAX: usize = 65_536;
+/// Blobs whose copies are counted at once: one question to each replica.
+const COUNTED_AT_ONCE: usize = dfs_p2p::KEYS_MAX;
+/// A blob that follows its reference takes less; one that takes longer is told of as missing.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
+/// The first wait after a failed attempt.
+const RETRY_FIRST: Duration = Duration::from_secs(2);
+/// The longest wait between attempts.
+const RETRY_MAX: Duration = Duration::from_secs(64 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(byte: u8) -> BlobId {
+        BlobId::new([byte; 32])
+    }
+
+    #[tokio::test]
+    async fn what_has_one_copy_left_is_taken_before_what_was_wanted_first() {
+        let (repair, now, none) = (Repair::new(Instant::now()), Instant::now(), BTreeSet::new());
+        (0..6).for_each(|byte| repair.want_now(id(byte)));
+        let due = repair.take_due(now, 4, &none);
+        assert_eq!((due.ids.len(), due.uncounted.len()), (4, 6));
+        assert!(repair.take_due(now, 6, &none).uncounted.is_empty(), "all find a place");
+        repair.counted(&due.uncounted, vec![3, 2, 3, 0, 1, 2]);
+        let taken = |count, busy: &BTreeSet<_>| repair.take_due(now, count, busy).ids;
+        assert_eq!(taken(9, &none), [4, 1, 5, 0, 2, 3].map(id));
+        assert_eq!(taken(2, &[id(4)].into()), [1, 5].map(id));
+        // It failed: until it is due again, and counted again, others go first.
+        repair.settle(now, id(4), &Outcome::Later);
+        let due = repair.take_due(now, 1, &none);
+        assert_eq!((due.ids, due.next), (vec![id(1)], Some(now + RETRY_FIRST)));
+        let due = repair.take_due(now + RETRY_FIRST, 1, &none);
+        assert_eq!((due.ids, due.uncounted), (vec![id(1)], vec![id(4)]));
+        repair.count_again();
+        assert_eq!(repair.take_due(now, 1, &none).uncounted.len(), 5);
+    }
+}

@@ -1,0 +1,425 @@
+//! Reading this node's disk back: finds rot, missing files and wrong sums before anyone needs them.
+//!
+//! When, how far and how fast is decided in [`dfs_core::scrub`]; here it is carried out and kept. What
+//! is bad is set aside by the store, and wanted by the repair at once.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use dfs_core::codec::Canonical;
+use dfs_core::id::{BlobId, NodeId, Partition};
+use dfs_core::meter::Meter;
+use dfs_core::scrub::{Pace, Scrub, Step};
+use dfs_env::Env;
+use dfs_store::path::PathTransform;
+use dfs_store::store::{Held, SumChecked, Verified};
+use dfs_store::{ReadError, Store};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::node::Node;
+use crate::views::{ScrubState, ScrubView};
+
+/// The scrub of one node.
+#[derive(Debug)]
+pub(crate) struct Scrubber {
+    state: Mutex<State>,
+    /// One writes the state at a time, so that the newest is the last on the disk.
+    saving: tokio::sync::Mutex<()>,
+    wake: Notify,
+    /// Requests under way that someone waits for.
+    serving: AtomicUsize,
+    /// What `Duration`s of the clock count from.
+    origin: Instant,
+}
+
+#[derive(Debug)]
+struct State {
+    scrub: Scrub,
+    /// When it was last written to the disk.
+    saved: Option<Instant>,
+    meter: Meter,
+}
+
+/// A request that someone waits for, until it is dropped.
+pub(crate) struct Serving<'a>(&'a AtomicUsize);
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Scrubber {
+    pub(crate) fn new(env: &Env, node: &NodeId) -> Self {
+        let scrub = Scrub::of(node, env.wall_ms());
+        Self {
+            state: Mutex::new(State { scrub, saved: None, meter: Meter::default() }),
+            saving: tokio::sync::Mutex::default(),
+            wake: Notify::new(),
+            serving: AtomicUsize::new(0),
+            origin: env.mono(),
+        }
+    }
+
+    /// Says that a request is being served: the scrub gives way to it.
+    pub(crate) fn serving(&self) -> Serving<'_> {
+        self.serving.fetch_add(1, Ordering::Relaxed);
+        Serving(&self.serving)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+
+    /// Counts a blob that was looked at.
+    fn note(&self, number: u64, held: Held, result: &Result<Verified, ReadError>, now: Instant) {
+        let mut state = self.state();
+        if matches!(result, Ok(Verified::Good)) {
+            state.meter.add(now - self.origin, u64::from(held.len));
+        }
+        let Some(pass) = state.scrub.under_way(number) else { return };
+        pass.after = Some(held.id);
+        match result {
+            Ok(Verified::Good) => {
+                pass.found.good += 1;
+                pass.found.bytes = pass.found.bytes.saturating_add(u64::from(held.len));
+            }
+            Ok(Verified::Bad) => pass.found.bad += 1,
+            Ok(Verified::NotHeld) => {}
+            Err(_) => pass.found.unread += 1,
+        }
+    }
+
+    fn view(&self, bytes_total: u64, now: Instant) -> ScrubView {
+        let State { scrub, meter, .. } = &mut *self.state();
+        let (pass, last) = (scrub.pass.as_ref(), scrub.last.as_ref());
+        let ended = last.map(|last| last.found);
+        let found = pass.map(|pass| pass.found).or(ended).unwrap_or_default();
+        let permille = match pass {
+            Some(pass) => permille(pass.after.as_ref().map_or(0, PathTransform::place)),
+            None => last.map_or(0, |_| 1000),
+        };
+        let state = match (scrub.paused, pass) {
+            (true, _) => ScrubState::Paused,
+            (false, Some(_)) => ScrubState::Running,
+            (false, None) => ScrubState::Idle,
+        };
+        ScrubView {
+            state,
+            permille,
+            bytes_verified: found.bytes,
+            bytes_total,
+            bad: found.bad,
+            unread: found.unread,
+            sums_mended: found.sums,
+            rows_damaged: found.rows,
+            bytes_per_second: meter.bytes_per_second(now - self.origin),
+            began_ms: pass.map(|pass| pass.began_ms),
+            last_complete_ms: last.map(|last| last.at_ms),
+            next_ms: (state == ScrubState::Idle).then_some(scrub.due_ms),
+        }
+    }
+}
+
+fn permille(place: u64) -> u16 {
+    u16::try_from((u128::from(place) * 1000) >> 64).unwrap_or(1000)
+}
+
+/// Of so many bytes, evenly spread, those that lie after a place.
+fn left(bytes: u64, place: u64) -> u64 {
+    u64::try_from((u128::from(bytes) * u128::from(u64::MAX - place)) >> 64).unwrap_or(bytes)
+}
+
+impl Node {
+    /// Takes up the scrub where an earlier start left it.
+    pub(crate) async fn load_scrub(&self) -> Result<(), ReadError> {
+        let Some(kept) = self.store.state(SCRUB).await? else { return Ok(()) };
+        match Scrub::from_canonical(kept) {
+            Ok(scrub) => {
+                let mut state = self.scrub.state();
+                (state.scrub, state.saved) = (scrub, Some(self.env.mono()));
+            }
+            Err(error) => warn!(%error, "what was kept of the scrub is not used"),
+        }
+        Ok(())
+    }
+
+    /// Changes the scrub's state. Durable on return, and in force only then.
+    async fn change_scrub(&self, change: impl Fn(&mut Scrub)) -> Result<(), Error> {
+        let _alone = self.scrub.saving.lock().await;
+        let mut next = self.scrub.state().scrub.clone();
+        change(&mut next);
+        self.store.put_state(SCRUB, next.to_canonical()).await?;
+        let mut state = self.scrub.state();
+        change(&mut state.scrub);
+        state.saved = Some(self.env.mono());
+        Ok(())
+    }
+
+    /// Reads the disk back, again and again, until shutdown.
+    pub(crate) async fn scrub_loop(self: Arc<Self>) {
+        let mut pace = Pace::default();
+        while !self.shutdown.is_cancelled() {
+            let wait = match self.scrub_step(&mut pace).await {
+                Ok(wait) => wait,
+                Err(error) => {
+                    warn!(%error, "the disk could not be read back; trying again later");
+                    RETRY_AFTER
+                }
+            };
+            self.rest(wait).await;
+        }
+    }
+
+    async fn rest(&self, wait: Duration) {
+        if wait.is_zero() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => {}
+            () = self.scrub.wake.notified() => {}
+            () = self.env.sleep(wait) => {}
+        }
+    }
+
+    /// Goes on until the pass ends or is held up; says how long to wait then.
+    async fn scrub_step(&self, pace: &mut Pace) -> Result<Duration, Error> {
+        if self.store.has_failed() {
+            return Ok(LOOK_EVERY);
+        }
+        let is_kept = self.scrub.state().saved.is_some();
+        if !is_kept {
+            self.change_scrub(|_| ()).await?;
+        }
+        let now = self.env.wall_ms();
+        let step = self.scrub.state().scrub.step(now);
+        match step {
+            Step::Wait(wait) => return Ok(wait.min(LOOK_EVERY)),
+            Step::Begin => {
+                // Unless someone began one meanwhile.
+                let begin = |scrub: &mut Scrub| match scrub.step(now) {
+                    Step::Begin => scrub.begin(now, false),
+                    Step::GoOn | Step::Wait(_) => {}
+                };
+                self.change_scrub(begin).await?;
+            }
+            Step::GoOn => {}
+        }
+        let number = self.scrub.state().scrub.passes;
+        self.scrub_sums(number, pace).await?;
+        while let Some(stretch) = self.next_stretch(number).await? {
+            for held in stretch {
+                if !self.goes_on(number) {
+                    return Ok(Duration::ZERO);
+                }
+                self.scrub_blob(number, held, pace).await?;
+            }
+        }
+        Ok(Duration::ZERO)
+    }
+
+    fn goes_on(&self, number: u64) -> bool {
+        !self.shutdown.is_cancelled()
+            && !self.store.has_failed()
+            && self.scrub.state().scrub.goes_on(number)
+    }
+
+    /// The blobs to read next; `None` when the pass is over, or must not go on.
+    async fn next_stretch(&self, number: u64) -> Result<Option<Vec<Held>>, Error> {
+        if !self.goes_on(number) {
+            return Ok(None);
+        }
+        let after = self.scrub.state().scrub.pass.as_ref().and_then(|pass| pass.after);
+        let stretch = self.store.held_after(after, BLOBS_IN_STRETCH).await?;
+        if stretch.is_empty() {
+            self.end_pass(number).await?;
+            return Ok(None);
+        }
+        Ok(Some(stretch))
+    }
+
+    async fn end_pass(&self, number: u64) -> Result<(), Error> {
+        let now = self.env.wall_ms();
+        self.change_scrub(|scrub| scrub.end(number, now)).await?;
+        let last = self.scrub.state().scrub.last;
+        if let Some(found) = last.map(|last| last.found) {
+            let dfs_core::scrub::Found { good, bytes, bad, unread, sums, rows } = found;
+            info!(good, bytes, bad, unread, sums, rows, "the disk was read back");
+        }
+        Ok(())
+    }
+
+    async fn scrub_blob(&self, number: u64, held: Held, pace: &mut Pace) -> Result<(), Error> {
+        self.give_way().await;
+        let result = self.verify_patiently(held.id).await;
+        let now = self.env.mono();
+        self.scrub.note(number, held, &result, now);
+        match &result {
+            Ok(Verified::Good) => {
+                metrics::counter!("dfs_scrub_bytes_total").increment(u64::from(held.len));
+            }
+            Ok(Verified::Bad) => {
+                metrics::counter!("dfs_scrub_corrupt_chunks_total").increment(1);
+                self.repair.want_now(held.id);
+            }
+            Ok(Verified::NotHeld) => return Ok(()),
+            Err(error) => error!(blob = ?held.id, %error, "a blob could not be read back"),
+        }
+        let found_bad = matches!(result, Ok(Verified::Bad));
+        let saved = self.scrub.state().saved;
+        if found_bad || saved.is_none_or(|saved| now - saved >= SAVE_EVERY) {
+            self.change_scrub(|_| ()).await?;
+        }
+        self.keep_pace(number, u64::from(held.len), held.place, pace).await;
+        Ok(())
+    }
+
+    /// Reads a blob back, again after a while when the disk could not answer: it may only have been
+    /// short of something.
+    async fn verify_patiently(&self, id: BlobId) -> Result<Verified, ReadError> {
+        for _ in 1..READ_TRIES {
+            match self.store.verify_blob(id).await {
+                Err(error) if !self.shutdown.is_cancelled() => {
+                    debug!(blob = ?id, %error, "a blob could not be read back yet");
+                    self.env.sleep(READ_AGAIN_AFTER).await;
+                }
+                done => return done,
+            }
+        }
+        self.store.verify_blob(id).await
+    }
+
+    /// Checks the sums of the index, once in a pass.
+    async fn scrub_sums(&self, number: u64, pace: &mut Pace) -> Result<(), Error> {
+        let is_done = self.scrub.state().scrub.pass.as_ref().is_none_or(|pass| pass.sums_done);
+        if is_done {
+            return Ok(());
+        }
+        let mut all = SumChecked::default();
+        for partition in (0..=Partition::MAX).take(Store::sum_partitions()) {
+            if !self.goes_on(number) {
+                return Ok(());
+            }
+            self.give_way().await;
+            match self.store.check_sums(partition).await {
+                Ok(done) => {
+                    all.mended += done.mended;
+                    all.damaged += done.damaged;
+                    self.keep_pace(number, done.bytes, 0, pace).await;
+                }
+                // The others are no worse for it.
+                Err(error) => {
+                    error!(partition, %error, "rows of the index could not be read back");
+                    all.damaged += 1;
+                }
+            }
+        }
+        metrics::counter!("dfs_scrub_sums_mended_total").increment(all.mended);
+        let done = |scrub: &mut Scrub| {
+            if let Some(pass) = scrub.under_way(number) {
+                pass.sums_done = true;
+                pass.found.sums += all.mended;
+                pass.found.rows += all.damaged;
+            }
+        };
+        self.change_scrub(done).await
+    }
+
+    /// Waits while requests are served, a bounded time: users come first, and rot is found all the
+    /// same on a node that is never at rest.
+    async fn give_way(&self) {
+        let until = self.env.mono() + GIVE_WAY_MAX;
+        while self.scrub.serving.load(Ordering::Relaxed) > 0 && self.env.mono() < until {
+            self.env.sleep(GIVE_WAY_STEP).await;
+        }
+    }
+
+    async fn keep_pace(&self, number: u64, bytes: u64, place: u64, pace: &mut Pace) {
+        let (left, now) = (left(self.store.used(), place), self.env.wall_ms());
+        let rate = self.scrub.state().scrub.under_way(number).map(|pass| pass.rate(left, now));
+        if let Some(rate) = rate {
+            let wait = pace.take(self.env.mono() - self.scrub.origin, bytes, rate);
+            self.rest(wait).await;
+        }
+    }
+}
+
+impl Client {
+    /// How far this node is with reading its disk back.
+    pub fn scrub(&self) -> ScrubView {
+        self.0.scrub.view(self.0.store.used(), self.0.env.mono())
+    }
+
+    /// Begins to read the whole disk back now, as fast as it goes beside other work; also when a pass
+    /// is under way or at rest.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the disk refuses; nothing has changed then.
+    pub async fn start_scrub(&self) -> Result<ScrubView, Error> {
+        let now = self.0.env.wall_ms();
+        self.tell_scrub(|scrub| scrub.begin(now, true)).await
+    }
+
+    /// Lets the scrub rest until [`Client::resume_scrub`] or [`Client::start_scrub`], also over
+    /// restarts.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the disk refuses; nothing has changed then.
+    pub async fn pause_scrub(&self) -> Result<ScrubView, Error> {
+        self.tell_scrub(|scrub| scrub.paused = true).await
+    }
+
+    /// Lets the scrub go on where it was.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the disk refuses; nothing has changed then.
+    pub async fn resume_scrub(&self) -> Result<ScrubView, Error> {
+        self.tell_scrub(|scrub| scrub.paused = false).await
+    }
+
+    async fn tell_scrub(&self, change: impl Fn(&mut Scrub)) -> Result<ScrubView, Error> {
+        self.0.change_scrub(change).await?;
+        self.0.scrub.wake.notify_one();
+        Ok(self.scrub())
+    }
+}
+
+/// What the scrub's state is kept under.
+const SCRUB: &str = "scrub";
+/// Blobs listed at once: 3 MiB of memory. A million blobs, a TiB, are sixteen looks through the index.
+const BLOBS_IN_STRETCH: usize = 65_536;
+/// How far the position on the disk may be behind: as much is read again after a crash.
+const SAVE_EVERY: Duration = Duration::from_secs(30);
+/// How often the clock is looked at: it may be set while this waits.
+const LOOK_EVERY: Duration = Duration::from_secs(60 * 60);
+/// The wait after the index could not be read or written.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+/// How often a blob is read that the disk does not give.
+const READ_TRIES: u32 = 3;
+/// The wait before it is read again.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long one blob waits for requests. On a node that is never at rest, 4 MiB/s remain.
+const GIVE_WAY_MAX: Duration = Duration::from_millis(250);
+/// How often it is looked whether requests are served.
+const GIVE_WAY_STEP: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_falls_as_the_place_rises() {
+        for (place, share, rest) in
+            [(0, 0, 999_999), (u64::MAX / 4, 249, 750_000), (u64::MAX, 999, 0)]
+        {
+            assert_eq!((permille(place), left(1_000_000, place)), (share, rest));
+        }
+        assert_eq!(left(u64::MAX, 0), u64::MAX - 1);
+    }
+}
