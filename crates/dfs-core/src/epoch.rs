@@ -301,12 +301,16 @@ impl EpochState {
         }
     }
 
-    /// Everyone that may hold data of a partition, likeliest first, each once.
+    /// Everyone that may hold data of a partition and can be asked for it, likeliest first, each
+    /// once.
     pub fn holders(&self, partition: Partition) -> Vec<NodeId> {
         let row = self.row(partition);
         let mut nodes: Vec<NodeId> = Vec::new();
         for idx in row.next.iter().chain(&row.current).chain(&row.former) {
-            nodes.extend(self.node(*idx).filter(|node| !nodes.contains(node)));
+            let Some(member) = self.members.get(usize::from(*idx)) else { continue };
+            if member.state != MemberState::Left && !nodes.contains(&member.node_id) {
+                nodes.push(member.node_id);
+            }
         }
         nodes
     }

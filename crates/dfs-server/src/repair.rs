@@ -139,6 +139,13 @@ impl Node {
                 Ok(Outcome::Settled)
             }
             Err(Error::Lost(_)) => self.judge_lost(id).await,
+            // Whoever else may have it may never come back.
+            Err(Error::Unavailable(away)) if !away.iter().any(|(n, _)| self.is_reachable(n)) => {
+                match self.judge_lost(id).await? {
+                    Outcome::Lost => Ok(Outcome::Away),
+                    unneeded => Ok(unneeded),
+                }
+            }
             Err(error) => Err(error),
         }
     }

@@ -28,10 +28,21 @@ struct Queue {
     lost: BTreeSet<BlobId>,
     /// Blobs of uploads that no version names yet, and that no replica has: nobody waits for them.
     parked: BTreeSet<BlobId>,
+    /// Blobs of existing files that nobody in reach has, but perhaps someone who is away.
+    away: BTreeSet<BlobId>,
     /// Whether every reference was looked at since the last time the queue was too short.
     complete: bool,
     /// Whether the queue was too short since that look began.
     overflowed: bool,
+}
+
+impl Queue {
+    fn forget(&mut self, id: &BlobId) {
+        self.wanted.remove(id);
+        for set in [&mut self.lost, &mut self.parked, &mut self.away] {
+            set.remove(id);
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +65,8 @@ pub(super) enum Outcome {
     Unneeded,
     /// No replica has a good copy, and a file needs it.
     Lost,
+    /// A file needs it, and whoever may have it is away.
+    Away,
     /// Someone who may have it did not answer.
     Later,
 }
@@ -127,6 +140,7 @@ impl Repair {
         }
         // Someone needs it now, whatever was found out before.
         queue.parked.remove(&id);
+        queue.away.remove(&id);
         let want =
             queue.wanted.entry(id).or_insert(Want { at, tries: 0, since: None, copies: None });
         want.at = match (want.at, at) {
@@ -138,14 +152,13 @@ impl Repair {
     /// A blob has arrived.
     pub(crate) fn found(&self, id: &BlobId) {
         let mut queue = self.queue();
-        queue.wanted.remove(id);
-        queue.lost.remove(id);
-        queue.parked.remove(id);
+        queue.forget(id);
     }
 
     /// A peer came back: it may have what was missing.
     pub(crate) fn retry_all(&self) {
         let mut queue = self.queue();
+        queue.away.clear();
         for want in queue.wanted.values_mut().filter(|want| want.tries > 0) {
             *want = Want { at: None, tries: 1, ..*want };
         }
@@ -172,10 +185,12 @@ impl Repair {
     }
 
     /// The partitions with blobs that are missing here and can be had; `None` while not all
-    /// references were looked at. What no replica has does not hold up a move.
+    /// references were looked at. What nobody in reach has does not hold up a move: who is away
+    /// stays a former holder, and is asked once it is back.
     pub(crate) fn missing_partitions(&self, bits: PartitionBits) -> Option<BTreeSet<Partition>> {
         let queue = self.queue();
-        let to_be_had = |id: &&BlobId| !queue.lost.contains(id) && !queue.parked.contains(id);
+        let nowhere = [&queue.lost, &queue.parked, &queue.away];
+        let to_be_had = |id: &&BlobId| !nowhere.iter().any(|set| set.contains(id));
         let missing = queue.wanted.keys().filter(to_be_had);
         queue.complete.then(|| missing.map(|id| id.partition(bits)).collect())
     }
@@ -226,21 +241,19 @@ impl Repair {
         let mut queue = self.queue();
         match outcome {
             Outcome::Settled | Outcome::Unneeded => {
-                queue.wanted.remove(&id);
-                queue.lost.remove(&id);
-                queue.parked.remove(&id);
+                queue.forget(&id);
             }
             // It arrived while it was looked for.
             _ if !queue.wanted.contains_key(&id) => {}
-            Outcome::Lost | Outcome::Unnamed | Outcome::Later => {
-                if matches!(outcome, Outcome::Lost) {
-                    queue.lost.insert(id);
-                }
-                if matches!(outcome, Outcome::Unnamed) {
-                    queue.parked.insert(id);
-                } else {
-                    queue.parked.remove(&id);
-                }
+            Outcome::Lost | Outcome::Unnamed | Outcome::Away | Outcome::Later => {
+                queue.parked.remove(&id);
+                queue.away.remove(&id);
+                match outcome {
+                    Outcome::Lost => queue.lost.insert(id),
+                    Outcome::Unnamed => queue.parked.insert(id),
+                    Outcome::Away => queue.away.insert(id),
+                    _ => false,
+                };
                 if bug(Bug::RepairGivesUp) {
                     queue.wanted.remove(&id);
                 }
