@@ -79,12 +79,14 @@ pub enum Verb {
     /// Take a running node out: it gives its data to the others first
     Drain {
         /// The beginning of its id, or its address, as `dfs peers` shows them
-        node: String,
+        #[arg(value_name = "NODE")]
+        member: String,
     },
     /// Take out a node that will not come back; its id is never used again
     Remove {
         /// The beginning of its id, or its address, as `dfs peers` shows them
-        node: String,
+        #[arg(value_name = "NODE")]
+        member: String,
     },
     /// Read the disk of a node back: finds rot, and has it mended
     #[command(subcommand)]

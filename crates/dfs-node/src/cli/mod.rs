@@ -52,8 +52,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Conflicts(conflicts) => history::conflicts(&api()?, conflicts, &out),
         Verb::Status(args) => status::run(&api()?, args, &out),
         Verb::Peers => peers(&api()?, &out),
-        Verb::Drain { node } => members::drain(&api()?, node, &out),
-        Verb::Remove { node } => members::remove(&api()?, node, &out),
+        Verb::Drain { member } => members::drain(&api()?, member, &out),
+        Verb::Remove { member } => members::remove(&api()?, member, &out),
         Verb::Scrub(verb) => scrub::run(&api()?, *verb, &out),
         Verb::Key(key) => keys::run(&args, key, &out),
         Verb::Completion { shell } => {
