@@ -2,11 +2,13 @@
 //!
 //! First three nodes become six and three again while clients write: three are added, the three
 //! that hold most are drained. Then a node of four is lost with its disk, and what it held is
-//! copied anew: how fast, against what the disk of this machine takes in the same run.
+//! copied anew: how fast, against what the disk of this machine takes in the same run. Then bits
+//! flip on one disk of three.
 
 #![allow(clippy::print_stdout, reason = "it tells what it does")]
 
 mod lost;
+mod rot;
 
 use std::fs;
 use std::path::Path;
@@ -45,6 +47,7 @@ pub(crate) struct Args {
 enum Part {
     Moves,
     Lost,
+    Rot,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -64,6 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     run(Part::Moves, "moves", &moves)?;
     run(Part::Lost, "lost", &lost::run)?;
+    run(Part::Rot, "rot", &rot::run)?;
     fs::remove_dir_all(&dir)?;
     say("everything that was run holds");
     Ok(())
@@ -149,6 +153,10 @@ fn state_of(cluster: &Cluster, at: usize, id: &str) -> Result<String> {
     let state = peers.iter().find(|peer| peer["id"] == id).map(|peer| peer["state"].clone());
     // A node that left and is gone is not listed for ever.
     Ok(state.and_then(|state| state.as_str().map(str::to_owned)).unwrap_or("left".to_owned()))
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("a path that is UTF-8")
 }
 
 fn say(line: &str) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Args, LOOK_EVERY, SETTLE_MAX, say};
+use super::{Args, LOOK_EVERY, SETTLE_MAX, say, text};
 use crate::chaos::random::content;
 use crate::nodes::Cluster;
 
@@ -120,10 +120,6 @@ fn disk_limit(dir: &Path) -> Result<f64> {
 #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
 fn mib_s(bytes: u64, took: Duration) -> f64 {
     bytes as f64 / f64::from(1 << 20) / took.as_secs_f64().max(0.001)
-}
-
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("a path that is UTF-8")
 }
 
 /// The node that is lost: not the one that is asked.
