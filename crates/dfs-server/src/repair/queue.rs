@@ -296,6 +296,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_only_a_lost_node_may_have_is_missing_and_holds_up_no_move() {
+        let (repair, now, bits) =
+            (Repair::new(Instant::now()), Instant::now(), PartitionBits::GENESIS);
+        repair.look_begins();
+        repair.look_ends();
+        repair.want_now(id(7));
+        let missing = || repair.missing_partitions(bits).unwrap().len();
+        assert_eq!(missing(), 1);
+        repair.settle(now, id(7), &Outcome::Away);
+        assert_eq!((missing(), repair.queue_len(now)), (0, 1));
+        repair.retry_all();
+        assert_eq!(missing(), 1, "whoever came back may have it");
+        repair.settle(now, id(7), &Outcome::Away);
+        repair.settle(now, id(7), &Outcome::Later);
+        assert_eq!(missing(), 1);
+        repair.found(&id(7));
+        assert_eq!((missing(), repair.queue_len(now)), (0, 0));
+    }
+
+    #[tokio::test]
     async fn what_has_one_copy_left_is_taken_before_what_was_wanted_first() {
         let (repair, now, none) = (Repair::new(Instant::now()), Instant::now(), BTreeSet::new());
         (0..6).for_each(|byte| repair.want_now(id(byte)));
