@@ -3,12 +3,13 @@
 //! First three nodes become six and three again while clients write: three are added, the three
 //! that hold most are drained. Then a node of four is lost with its disk, and what it held is
 //! copied anew: how fast, against what the disk of this machine takes in the same run. Then bits
-//! flip on one disk of three.
+//! flip on one disk of three, and nine tenths of what three nodes hold are deleted.
 
 #![allow(clippy::print_stdout, reason = "it tells what it does")]
 
 mod lost;
 mod rot;
+mod space;
 
 use std::fs;
 use std::path::Path;
@@ -48,6 +49,7 @@ enum Part {
     Moves,
     Lost,
     Rot,
+    Space,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -68,6 +70,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     run(Part::Moves, "moves", &moves)?;
     run(Part::Lost, "lost", &lost::run)?;
     run(Part::Rot, "rot", &rot::run)?;
+    run(Part::Space, "space", &space::run)?;
     fs::remove_dir_all(&dir)?;
     say("everything that was run holds");
     Ok(())
@@ -153,6 +156,17 @@ fn state_of(cluster: &Cluster, at: usize, id: &str) -> Result<String> {
     let state = peers.iter().find(|peer| peer["id"] == id).map(|peer| peer["state"].clone());
     // A node that left and is gone is not listed for ever.
     Ok(state.and_then(|state| state.as_str().map(str::to_owned)).unwrap_or("left".to_owned()))
+}
+
+/// What each of so many nodes holds, in order, as the first one says.
+fn used(cluster: &Cluster, nodes: usize) -> Result<Vec<u64>> {
+    let peers = cluster.peers(0)?;
+    let of = |at: usize| {
+        let addr = format!("127.0.0.1:{}", cluster.port(at)?);
+        let peer = peers.iter().find(|peer| peer["addr"] == *addr);
+        peer.and_then(|peer| peer["bytes"].as_u64()).context("a peer says what it holds")
+    };
+    (0..nodes).map(of).collect()
 }
 
 fn text(path: &Path) -> Result<&str> {

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
-use super::{Args, LOOK_EVERY, SETTLE_MAX, say, text};
+use super::{Args, LOOK_EVERY, SETTLE_MAX, say, text, used};
 use crate::chaos::random::content;
 use crate::nodes::Cluster;
 
@@ -26,7 +26,7 @@ pub(super) fn run(args: &Args, mut cluster: Cluster, seed: u64, dir: &Path) -> R
     }
     cluster.run(0, &["put", "-r", text(&local)?, "files"])?;
     cluster.wait_ok(0, 4, SETTLE_MAX)?;
-    let held = used(&cluster)?;
+    let held = used(&cluster, VICTIM + 1)?;
     cluster.kill(VICTIM)?;
     fs::remove_dir_all(cluster.data_dir(VICTIM)?)?;
     let waited = wait_for_copying(&cluster, &held)?;
@@ -34,7 +34,7 @@ pub(super) fn run(args: &Args, mut cluster: Cluster, seed: u64, dir: &Path) -> R
     cluster.wait_ok(0, 3, SETTLE_MAX)?;
     let took = started.elapsed();
     let left: u64 = held[..VICTIM].iter().sum();
-    let copied = used(&cluster)?[..VICTIM].iter().sum::<u64>().saturating_sub(left);
+    let copied = used(&cluster, VICTIM + 1)?[..VICTIM].iter().sum::<u64>().saturating_sub(left);
     let (rate, limit) = (mib_s(copied, took), disk_limit(dir)?);
     say(&format!(
         "node {} and its disk are lost: copying begins after {:.1} s, {} MiB take {:.1} s, \
@@ -73,22 +73,11 @@ fn compare(cluster: &Cluster, local: &Path, fetched: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What each node holds, in order, as the first one says.
-fn used(cluster: &Cluster) -> Result<Vec<u64>> {
-    let peers = cluster.peers(0)?;
-    let of = |at: usize| {
-        let addr = format!("127.0.0.1:{}", cluster.port(at)?);
-        let peer = peers.iter().find(|peer| peer["addr"] == *addr);
-        peer.and_then(|peer| peer["bytes"].as_u64()).context("a peer says what it holds")
-    };
-    (0..=VICTIM).map(of).collect()
-}
-
 /// Waits until the others hold more than they did.
 fn wait_for_copying(cluster: &Cluster, held: &[u64]) -> Result<Duration> {
     let started = Instant::now();
     loop {
-        let now = used(cluster)?;
+        let now = used(cluster, VICTIM + 1)?;
         if (0..VICTIM).any(|at| now[at] > held[at]) {
             return Ok(started.elapsed());
         }
