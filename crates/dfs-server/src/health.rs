@@ -291,6 +291,12 @@ fn judge(health: &Health, state: &EpochState, down: &[NodeId], failed: bool) -> 
     if fewest == 1 && copies > 1 {
         return (Level::AtRisk, format!("some files are on one node only: {away} do not answer"));
     }
+    if !down.is_empty() && health.next_failure.cost == CostName::Files {
+        let message = format!(
+            "some pieces may be on one node only, and are being copied: {away} do not answer"
+        );
+        return (Level::AtRisk, message);
+    }
     if !down.is_empty() {
         let message = format!(
             "{} of {} nodes are away ({away}); everything is readable and kept on {fewest} nodes",

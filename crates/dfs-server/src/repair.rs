@@ -40,7 +40,10 @@ impl Node {
             let due = self.repair.take_due(now, room, &busy);
             if due.rescan && now >= look_from && self.joined().is_ok() {
                 match self.find_missing().await {
-                    Ok(()) => continue,
+                    Ok(()) => {
+                        self.sync.wake();
+                        continue;
+                    }
                     Err(error) => error!(%error, "references could not be read"),
                 }
                 // What was found before the error wakes this loop at once: it must not spin.

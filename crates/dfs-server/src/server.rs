@@ -137,12 +137,14 @@ impl Server {
         node.shutdown.cancel();
         let tasks = std::mem::take(&mut *self.tasks.lock().expect("no holder panics"));
         let (finisher, others) = split_finisher(tasks);
-        drop(others);
+        others.iter().for_each(Task::abort);
         if let Some(finisher) = finisher
             && timeout(FINISH_MAX, finisher).await.is_err()
         {
             warn!("some copies were not finished in time; comparing rows will complete them");
         }
+        // They end at their next wait; the directory is another's to use only then.
+        let _ = timeout(FINISH_MAX, futures_util::future::join_all(others)).await;
         node.network().shutdown().await;
         node.store.close().await;
     }
@@ -258,5 +260,5 @@ const RESTART_AFTER: Duration = Duration::from_secs(1);
 const FINISHING_MAX: usize = 256;
 /// Left-over replies that wait to be carried.
 const FINISHING_WAITING_MAX: usize = 256;
-/// How long a shutdown waits for copies that slow replicas still owe.
+/// How long a shutdown waits for copies that slow replicas still owe, and for tasks to end.
 const FINISH_MAX: Duration = Duration::from_secs(2);

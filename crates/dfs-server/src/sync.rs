@@ -369,7 +369,9 @@ impl Node {
         let synced = ranges(synced);
         let clean = self.clean.lock().expect("no holder of this lock panics").clone();
         let strays = self.strays_seen.load(Ordering::Relaxed);
-        let queue = self.missing_here().saturating_add(strays);
+        // Whoever has not looked yet may miss something: peers must not call that well.
+        let unknown = u64::from(!self.repair.knows_all());
+        let queue = self.missing_here().saturating_add(strays).saturating_add(unknown);
         let (used, capacity) = (self.store.used(), self.store.capacity());
         self.network().update(|facts| {
             facts.used = used;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfs_server::Mode;
+use dfs_server::{Mode, ScrubState};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
@@ -120,6 +120,8 @@ async fn simulate(options: Arc<Options>, keep: bool, log: Log, lineage: Lineage)
         if cluster.found_bad() > found_bad {
             history.violation("blobs that were found bad were not mended".to_owned());
         }
+        read_back(&cluster, &history).await;
+        settle(&cluster, &options, &history, "after every disk was read back").await;
         stop(&mut cluster, &history).await;
         let records = audit(&cluster, &history, true).await;
         for lost in lineage.lost(&records) {
@@ -285,6 +287,34 @@ async fn compare(cluster: &Cluster, options: &Options, history: &History) {
     }
 }
 
+/// Has every node read its disk back. Whatever happened, sums that were kept beside the rows are
+/// those of the rows.
+async fn read_back(cluster: &Cluster, history: &History) {
+    for host in 0..cluster.len() {
+        let Some(handle) = cluster.handle(host) else { continue };
+        if let Err(error) = handle.client.start_scrub().await {
+            history.violation(format!("node {host} cannot begin to read its disk back: {error}"));
+            continue;
+        }
+        let idle = async {
+            loop {
+                let view = handle.client.scrub();
+                if view.state == ScrubState::Idle {
+                    return view;
+                }
+                tokio::time::sleep(SCRUB_LOOK_EVERY).await;
+            }
+        };
+        let Ok(view) = tokio::time::timeout(SETTLE_MAX, idle).await else {
+            history.violation(format!("node {host} does not come to the end of its disk"));
+            continue;
+        };
+        if !cluster.is_damaged(host) && (view.sums_mended, view.rows_damaged) != (0, 0) {
+            history.violation(format!("the index of node {host} contradicts itself: {view:?}"));
+        }
+    }
+}
+
 /// Whether each name's history has an order; says how many operations were looked at. In
 /// available mode only names that are written under conditions have one.
 ///
@@ -352,6 +382,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(400);
 /// An upload ends within two minutes, and a missing blob is looked for after twice as long at most
 /// by then.
 const REST: Duration = Duration::from_secs(150);
+/// How often it is asked how far reading a disk back is.
+const SCRUB_LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A node finishes what is under way, or gives it up.
 const STOP_MAX: Duration = Duration::from_secs(10);
 /// A run takes some minutes of its own time, and some more when it does not settle.

@@ -10,6 +10,7 @@ use crate::id::{BlobId, NodeId, from_hex};
 use crate::member::NodeInfo;
 use crate::name::FilePath;
 use crate::refs::RefRow;
+use crate::scrub::Scrub;
 use crate::version::{Record, Version};
 use crate::writer::WriterCert;
 
@@ -56,6 +57,12 @@ fn records() {
 #[test]
 fn reference_rows() {
     check(corpus!("ref"), &["Invalid(\"dropped\")"], valid, decodes::<RefRow>);
+}
+
+#[test]
+fn scrubs() {
+    let covers = ["Truncated", "Trailing", "UnknownVersion(2)", "Invalid(\"flag\")"];
+    check(corpus!("scrub"), &covers, valid, decodes::<Scrub>);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::id::{BlobId, DirId, NodeId, PartitionBits, RecordKey, Tag, Vid};
 use crate::liveness::Reach;
 use crate::member::{ADDRS_MAX, FACTS_MAX, MoveFact, NodeInfo, TEXT_BYTES_MAX};
 use crate::refs::RefRow;
+use crate::scrub::{Ended, Found, Pass, Scrub};
 use crate::version::{
     CONTEXT_MAX, HEADS_MAX, Kind, RETAINED_MAX, Record, Retained, SEALED_BYTES_MAX, Version, merge,
 };
@@ -31,6 +32,8 @@ pub(super) fn valid(name: &str) -> Vec<u8> {
         "cert" => cert().to_canonical(),
         "ref" => ref_row().to_canonical(),
         "info" => info().to_canonical(),
+        "scrub" => scrub().to_canonical(),
+        "scrub-new" => Scrub::of(&NodeId::new([9; 32]), 1_800_000_000_000).to_canonical(),
         "info-at-limits" => info_at_limits().to_canonical(),
         "state" => state().to_canonical(),
         "state-at-limits" => state_at_limits().to_canonical(),
@@ -224,4 +227,12 @@ fn next_unchecked(ops: Vec<EpochOp>) -> EpochCert {
     let mut proposal = next(Vec::new()).proposal;
     proposal.ops = ops;
     proposal.sign_alone(state.cluster_id, &key(1))
+}
+
+fn scrub() -> Scrub {
+    let found = Found { good: 1, bytes: 2, bad: 3, unread: 4, sums: 5, rows: 6 };
+    let after = Some(BlobId::new([7; 32]));
+    let pass = Pass { began_ms: 8, hurried: true, sums_done: true, after, found };
+    let last = Some(Ended { at_ms: 9, found });
+    Scrub { paused: true, due_ms: 10, passes: 11, pass: Some(pass), last }
 }

@@ -1,10 +1,13 @@
 //! Reading a node's disk back.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use dfs_core::scrub::EVERY;
 use dfs_server::{ScrubState, ScrubView};
 
+use crate::clock::Ahead;
 use crate::{Cluster, LIMIT, content};
 
 const FILES: usize = 40;
@@ -124,4 +127,25 @@ async fn a_start_ends_a_pause_and_begins_anew() {
     let done = cluster.scrub(0).await;
     assert_eq!(done.bytes_verified, done.bytes_total);
     assert_eq!(client.resume_scrub().await.unwrap().state, ScrubState::Idle);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pass_begins_by_itself_within_a_week_also_of_a_node_that_was_off() {
+    let clock = Arc::new(Ahead::new());
+    let mut cluster = Cluster::with_clock(1, Some(clock.clone())).await;
+    cluster.put(0, "f", &content(100_000)).await.unwrap();
+    let first = cluster.node(0).scrub();
+    assert_eq!((first.state, first.last_complete_ms), (ScrubState::Idle, None));
+    for _ in 0..2 {
+        let due = cluster.node(0).scrub().next_ms;
+        cluster.crash(0);
+        cluster.start(0).await;
+        assert_eq!(cluster.node(0).scrub().next_ms, due, "a restart does not put it off");
+        cluster.crash(0);
+        clock.advance(EVERY);
+        cluster.start(0).await;
+        let done = cluster.until_scrub(0, |view| view.next_ms.is_some_and(|next| Some(next) > due));
+        let done = done.await;
+        assert_eq!((done.state, done.bytes_verified), (ScrubState::Idle, done.bytes_total));
+    }
 }
