@@ -39,8 +39,20 @@ pub struct NodeInfo {
     pub bodies: Vec<MoveFact>,
     /// The members it has a connection to.
     pub reach: Reach,
+    /// When it last kept no rows for others.
+    pub clean: Clean,
     /// The node's signature over everything above.
     pub signature: [u8; 64],
+}
+
+/// A moment at which a node held no record and no reference row that others should hold: every
+/// write it took in for them had reached them. The default is never, or not now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Clean {
+    /// When, by its clock.
+    pub at: Hlc,
+    /// The layout that said who the others are.
+    pub epoch: u64,
 }
 
 /// A range of partitions that reached a stage of the move prepared by an epoch.
@@ -115,6 +127,8 @@ impl NodeInfo {
         out.list(&self.synced);
         out.list(&self.bodies);
         self.reach.encode(out);
+        out.u64(self.clean.at.0);
+        out.u64(self.clean.epoch);
     }
 }
 
@@ -160,6 +174,7 @@ impl Canonical for NodeInfo {
             synced: input.list("synced", FACTS_MAX)?,
             bodies: input.list("bodies", FACTS_MAX)?,
             reach: Reach::decode(input)?,
+            clean: Clean { at: Hlc(input.u64()?), epoch: input.u64()? },
             signature: input.array()?,
         })
     }
@@ -265,7 +280,7 @@ impl Directory {
     }
 }
 
-const INFO_FORMAT: u8 = 1;
+const INFO_FORMAT: u8 = 2;
 /// Addresses one node may advertise: a few interfaces, IPv4 and IPv6.
 pub const ADDRS_MAX: usize = 16;
 /// Bytes in an address, a zone name or a build string.

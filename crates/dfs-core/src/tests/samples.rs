@@ -12,7 +12,7 @@ use crate::epoch::{
 use crate::hlc::Hlc;
 use crate::id::{BlobId, DirId, NodeId, PartitionBits, RecordKey, Tag, Vid};
 use crate::liveness::Reach;
-use crate::member::{ADDRS_MAX, FACTS_MAX, MoveFact, NodeInfo, TEXT_BYTES_MAX};
+use crate::member::{ADDRS_MAX, Clean, FACTS_MAX, MoveFact, NodeInfo, TEXT_BYTES_MAX};
 use crate::refs::RefRow;
 use crate::version::{
     CONTEXT_MAX, HEADS_MAX, Kind, RETAINED_MAX, Record, Retained, SEALED_BYTES_MAX, Version, merge,
@@ -140,6 +140,7 @@ fn info() -> NodeInfo {
         synced: vec![MoveFact { first: 0, last: 9, prepare_epoch: 7 }],
         bodies: Vec::new(),
         reach: Reach::of([0]),
+        clean: Clean { at: Hlc(9), epoch: 3 },
         signature: [0; 64],
     };
     info.sign(&key(1))

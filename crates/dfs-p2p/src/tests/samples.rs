@@ -9,7 +9,7 @@ use dfs_core::epoch::{EpochCert, EpochState, Member, MemberState};
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, CertId, DirId, NodeId, PartitionBits, RecordKey, Tag, VaultId, Vid};
 use dfs_core::liveness::Reach;
-use dfs_core::member::NodeInfo;
+use dfs_core::member::{Clean, NodeInfo};
 use dfs_core::refs::RefRow;
 use dfs_core::sync::{Root, Table};
 use dfs_core::version::{Kind as VersionKind, Record, Version};
@@ -237,6 +237,7 @@ fn info() -> NodeInfo {
         synced: Vec::new(),
         bodies: Vec::new(),
         reach: Reach::default(),
+        clean: Clean { at: Hlc(9), epoch: 3 },
         signature: [0; 64],
     };
     info.sign(&key(1))
