@@ -114,6 +114,10 @@ pub(super) fn opens() -> Vec<(&'static str, Vec<u8>)> {
         ("chunk_get", Request::ChunkGet(id)),
         ("chunk_has", Request::ChunkHas(vec![id, id])),
         ("report_corrupt", Request::ReportCorrupt(id)),
+        ("refs_ended", Request::RefsEnded(vec![(id, ref_row().vid)])),
+        ("refs_forget", Request::RefsForget(vec![(id, ref_row().vid)])),
+        ("chunks_needed", Request::ChunksNeeded(vec![id])),
+        ("records_forget", Request::RecordsForget(vec![(record_key(), [4; 32])])),
         (
             "sync_roots",
             Request::SyncRoots { table: Table::Refs, roots: vec![(9, Root::default())] },
