@@ -154,7 +154,8 @@ fn nothing_held(
     }
 }
 
-fn lone_tombstone(record: &Record) -> Option<&Version> {
+/// The only head of a record, if it is a tombstone.
+pub fn lone_tombstone(record: &Record) -> Option<&Version> {
     let mut heads = record.heads();
     let only = heads.next().filter(|head| head.kind == Kind::Dead)?;
     heads.next().is_none().then_some(only)

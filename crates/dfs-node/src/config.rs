@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytesize::ByteSize;
 use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
 use dfs_core::address::Address;
+use dfs_server::Grace;
 use etcetera::{BaseStrategy, choose_base_strategy};
 use serde::Deserialize;
 
@@ -54,6 +56,10 @@ pub struct Args {
     /// How to log
     #[arg(long, env = "DFS_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Give back the space of what was deleted after this time, as `90s` or `2h`, the same on all
+    /// nodes: for tests. Uploads must take less than three quarters of it
+    #[arg(long, env = "DFS_GRACE", value_name = "TIME", value_parser = parse_time, hide = true)]
+    pub grace: Option<Duration>,
 }
 
 /// How log lines look.
@@ -107,6 +113,8 @@ pub struct NodeConfig {
     pub log: String,
     /// How to log.
     pub log_format: LogFormat,
+    /// How long what nobody needs is kept.
+    pub grace: Grace,
 }
 
 impl Args {
@@ -157,6 +165,7 @@ impl Args {
             storage_only: self.storage_only.or(file.storage_only).unwrap_or(false),
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
+            grace: self.grace.map_or_else(Grace::default, Grace::short),
         })
     }
 }
@@ -213,6 +222,23 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     Ok(size.as_u64())
 }
 
+/// Reads a time: a whole number of seconds, minutes, hours or days (`90s`, `5m`, `2h`, `1d`).
+///
+/// # Errors
+/// A sentence for the user.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let seconds = [("s", 1), ("m", 60), ("h", 60 * 60), ("d", 24 * 60 * 60)].into_iter();
+    let parsed = seconds.filter_map(|(unit, seconds)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        Some(Duration::from_secs(number.checked_mul(seconds)?)).filter(|time| *time <= TIME_MAX)
+    });
+    let time = parsed.last().filter(|time| !time.is_zero());
+    time.ok_or_else(|| format!("{text:?} is not a time such as 90s, 5m, 2h or 1d"))
+}
+
+/// No grace is longer: ten years.
+const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 const DEFAULT_PORT: u16 = 3000;
 /// Enough for "region/room/rack".
 const ZONE_BYTES_MAX: usize = 64;
@@ -230,6 +256,16 @@ mod tests {
         }
         for text in ["", "GB", "-1", "1XB"] {
             assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_have_units() {
+        for (text, seconds) in [("5s", 5), ("2m", 120), (" 3h ", 10_800), ("1d", 86_400)] {
+            assert_eq!(parse_time(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "5", "s", "0s", "-1s", "1.5h", "99999999999999999999s", "99999999d"] {
+            assert!(parse_time(text).is_err(), "{text}");
         }
     }
 

@@ -100,6 +100,7 @@ fn server_config(config: &NodeConfig, keys: keyring::Keys) -> Config {
         zone: config.zone.clone(),
         capacity: config.capacity,
         build: env!("CARGO_PKG_VERSION").to_owned(),
+        grace: config.grace,
     }
 }
 

@@ -159,6 +159,7 @@ impl Client {
             let key = keys.record_key(&dir, name);
             let new = NewVersion::file(vid, name, modified_ms, &uploaded);
             let one = node.write_lock(&key).await;
+            node.need_held(&uploaded)?;
             let written = match condition {
                 Some(condition) => {
                     node.write_if(&WriteIf { key, path, condition, vid, new, mode }).await?

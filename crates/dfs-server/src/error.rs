@@ -60,6 +60,9 @@ pub enum Error {
     /// The condition of a conditional write does not hold.
     #[error("the condition does not hold")]
     Condition,
+    /// Storing took so long that what was stored first may be given up before it has a name.
+    #[error("storing took too long: the first of it may be gone before it gets a name")]
+    TooSlow,
     /// The layout kept changing.
     #[error("the layout changed during the operation")]
     Moving,

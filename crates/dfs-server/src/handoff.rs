@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use dfs_core::epoch::{EpochState, Stage};
 use dfs_core::id::{NodeId, Partition};
+use dfs_core::member::Clean;
 use dfs_core::quorum::Tally;
 use dfs_core::refs::RefRow;
 use dfs_core::sync::Table;
@@ -20,7 +21,7 @@ use crate::blobs::Lag;
 use crate::config::Mode;
 use crate::coordinate::{Ask, Step};
 use crate::error::Error;
-use crate::node::Node;
+use crate::node::{Node, millis};
 
 impl Node {
     /// Gives rows to their replicas until shutdown.
@@ -30,20 +31,39 @@ impl Node {
                 biased;
                 () = self.shutdown.cancelled() => return,
                 () = self.handoff.notified() => {}
-                () = self.env.sleep(LOOK_EVERY) => {}
+                () = self.env.sleep(LOOK_EVERY.min(self.grace.tell_every())) => {}
             }
             match self.hand_over().await {
                 Ok(0) => {}
                 Ok(rows) => info!(rows, "rows of other nodes were handed over"),
                 Err(error) => debug!(%error, "rows of other nodes could not be handed over yet"),
             }
-            if let Ok(state) = self.joined()
-                && let Ok(rows) = self.strays(&state).await
-                && self.strays_seen.swap(rows, Ordering::Relaxed) != rows
-            {
-                self.sync.wake(); // Its peers are told.
+            if let Ok(state) = self.joined() {
+                self.look_for_strays(&state).await;
             }
         }
+    }
+
+    /// Notes how many rows here are other nodes', and when there were none.
+    async fn look_for_strays(&self, state: &EpochState) {
+        // Before the look: what comes in during it may be missed.
+        let at = self.now();
+        let Ok(rows) = self.strays(state).await else { return };
+        let clean = if rows == 0 { Clean { at, epoch: state.epoch } } else { Clean::default() };
+        *self.clean.lock().expect("no holder of this lock panics") = clean;
+        if self.strays_seen.swap(rows, Ordering::Relaxed) != rows {
+            self.sync.wake(); // Its peers are told.
+        }
+    }
+
+    /// What to tell of the last look: at once that there are rows of others, and from time to time
+    /// that there are none.
+    pub(crate) fn clean_to_tell(&self, told: Clean) -> Clean {
+        let clean = *self.clean.lock().expect("no holder of this lock panics");
+        let since_ms = clean.at.unix_ms().saturating_sub(told.at.unix_ms());
+        let is_recent = since_ms < millis(self.grace.tell_every());
+        let says_enough = told != Clean::default() && told.epoch == clean.epoch && is_recent;
+        if says_enough && clean != Clean::default() { told } else { clean }
     }
 
     /// How many rows here are other nodes'.
@@ -118,7 +138,8 @@ impl Node {
             let Some(last) = rows.last() else { return Ok(handed) };
             after = dfs_store::store::ref_row(&last.blob, &last.vid);
             if !known {
-                for row in &rows {
+                // Those whose use has ended are only forgotten: their replicas find out themselves.
+                for row in rows.iter().filter(|row| !row.dropped) {
                     self.hand_ref(*row, state).await?;
                 }
             }
@@ -128,9 +149,7 @@ impl Node {
 
     /// Gives a reference row to its replicas, with the blob when it is here.
     async fn hand_ref(self: &Arc<Self>, row: RefRow, state: &Arc<EpochState>) -> Result<(), Error> {
-        if !row.dropped
-            && let Ok(bytes) = self.store.get_blob(row.blob).await
-        {
+        if let Ok(bytes) = self.store.get_blob(row.blob).await {
             let blob = dfs_store::blob::Blob { id: row.blob, bytes };
             self.store_blob(blob, row, &Arc::new(Lag::default()), Mode::Quorum).await?;
             return Ok(());

@@ -17,6 +17,7 @@
 //! | `history`, `versions`, `reuse` | what a version keeps of those before it; log, restore, conflicts |
 //! | `handler` | answering peers |
 //! | `sync`, `repair`, `upkeep` | background: rows that differ, blobs that are missing, this disk |
+//! | `audit`, `purge`, `collect`, `confirm` | background: uses that have ended, old tombstones, unwanted blobs; what replicas confirm |
 //! | `health` | what `status` says |
 //!
 //! ```no_run
@@ -34,10 +35,13 @@
 
 mod actors;
 mod agree;
+mod audit;
 mod blobs;
 pub mod client;
+mod collect;
 mod conditional;
 mod config;
+mod confirm;
 mod coordinate;
 mod deciding;
 mod download;
@@ -55,6 +59,7 @@ mod layout;
 mod liveness;
 mod namespace;
 mod node;
+mod purge;
 mod records;
 mod repair;
 mod reuse;
@@ -69,7 +74,7 @@ mod versions;
 mod views;
 
 pub use client::{Client, FileRef};
-pub use config::{Config, Mode, VaultConfig};
+pub use config::{Config, Grace, Mode, VaultConfig};
 pub use dfs_core::conditional::Condition;
 pub use download::Download;
 pub use error::{Error, StartServerError};

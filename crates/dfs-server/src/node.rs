@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
 
 use dfs_core::epoch::EpochState;
 use dfs_core::hlc::{Clock, Hlc};
 use dfs_core::id::{CertId, NodeId, RecordKey};
+use dfs_core::member::Clean;
 use dfs_core::writer::WriterCert;
 use dfs_env::{BoxFuture, Env};
 use dfs_p2p::Network;
@@ -19,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use crate::actors::Actors;
-use crate::config::Mode;
+use crate::collect::Unwanted;
+use crate::config::{Grace, Mode};
 use crate::error::Error;
 use crate::form::Joining;
 use crate::layout::Layout;
@@ -50,6 +53,11 @@ pub(crate) struct Node {
     pub(crate) finishing: mpsc::Sender<Finishing>,
     /// How many rows here were other nodes' when it was last looked.
     pub(crate) strays_seen: AtomicU64,
+    /// When it was last looked and there were none.
+    pub(crate) clean: Mutex<Clean>,
+    /// Blobs that nobody wants.
+    pub(crate) unwanted: Unwanted,
+    pub(crate) grace: Grace,
     /// What wakes the handing over of other nodes' rows.
     pub(crate) handoff: Notify,
     /// What wakes the steward.
@@ -80,6 +88,7 @@ impl Node {
         layout: Layout,
         joining: Joining,
         finishing: mpsc::Sender<Finishing>,
+        grace: Grace,
     ) -> Self {
         let id = NodeId::new(data_dir.node_key().verifying_key().to_bytes());
         let actors = Mutex::new(Actors::new([0; 3].map(|_| env.random_u64())));
@@ -101,6 +110,9 @@ impl Node {
             shutdown: CancellationToken::new(),
             finishing,
             strays_seen: AtomicU64::new(0),
+            clean: Mutex::default(),
+            unwanted: Unwanted::default(),
+            grace,
             handoff: Notify::new(),
             facts_changed: Notify::new(),
             clock: Mutex::new(Clock::default()),
@@ -169,6 +181,11 @@ impl Node {
         self.writing[at].lock().await
     }
 
+    /// This moment, as a stamp that is given to nothing.
+    pub(crate) fn now(&self) -> Hlc {
+        Hlc::from_unix_ms(self.env.wall_ms())
+    }
+
     /// The actors this process writes under.
     pub(crate) fn actors(&self) -> MutexGuard<'_, Actors> {
         self.actors.lock().expect("no holder of this lock panics")
@@ -206,6 +223,11 @@ impl Node {
         certs.insert(cert.id(), cert.clone());
         cert
     }
+}
+
+/// A time in milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The note that this node is retired, and why.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dfs_env::Env;
 use dfs_server::health::{Health, Level};
-use dfs_server::{Client, Config, Server, StartServerError, VaultConfig};
+use dfs_server::{Client, Config, Grace, Server, StartServerError, VaultConfig};
 use dfs_store::keys::{ClusterKey, VaultKey};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -188,6 +188,7 @@ impl Cluster {
             zone: format!("zone-{}", host % self.zones),
             capacity: None,
             build: "sim".to_owned(),
+            grace: Grace::default(),
         };
         match Server::start(env, config).await {
             Ok(server) => {

@@ -73,6 +73,9 @@ impl From<Error> for Problem {
                 7,
                 Some("'dfs stat' shows the version that is current"),
             ),
+            Error::TooSlow => {
+                (StatusCode::REQUEST_TIMEOUT, 1, Some("store it again, over a faster line"))
+            }
             Error::Moving => (StatusCode::SERVICE_UNAVAILABLE, 5, Some("try again")),
             Error::Lost(_) | Error::Unverified(_) => (
                 StatusCode::BAD_GATEWAY,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dfs_env::{BoxFuture, Env, Listener, MemoryFs, MemoryNet, Net, Stream};
 use dfs_server::health::Health;
-use dfs_server::{Client, Config, PeerState, PeerView, Server};
+use dfs_server::{Client, Config, Grace, PeerState, PeerView, Server};
 use dfs_store::keys::ClusterKey;
 
 pub(crate) struct Machines {
@@ -135,6 +135,7 @@ impl Machines {
             zone: "z".to_owned(),
             capacity: None,
             build: "test".to_owned(),
+            grace: Grace::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clock;
+mod collect;
 mod history;
 mod machines;
 mod membership;
@@ -16,7 +17,7 @@ use dfs_core::name::FilePath;
 use dfs_env::{Env, MemoryFs, MemoryNet};
 use dfs_server::health::Level;
 use dfs_server::{
-    Config, Error, ListedKind, Mode, PeerState, Server, StartServerError, VaultConfig,
+    Config, Error, Grace, ListedKind, Mode, PeerState, Server, StartServerError, VaultConfig,
 };
 use dfs_store::OpenStoreError;
 use dfs_store::keys::{ClusterKey, VaultKey};
@@ -32,6 +33,7 @@ struct Cluster {
     clock: Option<Arc<clock::Ahead>>,
     /// How often a node was started: one that starts again draws other ids than before.
     starts: u64,
+    grace: Grace,
 }
 
 impl Cluster {
@@ -41,8 +43,13 @@ impl Cluster {
     }
 
     async fn with_clock(count: usize, clock: Option<Arc<clock::Ahead>>) -> Self {
+        Self::with_grace(count, clock, Grace::default()).await
+    }
+
+    async fn with_grace(count: usize, clock: Option<Arc<clock::Ahead>>, grace: Grace) -> Self {
         let (disks, servers) = (Vec::new(), Vec::new());
-        let mut cluster = Self { net: MemoryNet::default(), disks, servers, clock, starts: 0 };
+        let net = MemoryNet::default();
+        let mut cluster = Self { net, disks, servers, clock, starts: 0, grace };
         for at in 0..count {
             cluster.disks.push(MemoryFs::default());
             cluster.servers.push(None);
@@ -89,6 +96,7 @@ impl Cluster {
             zone: "z".to_owned(),
             capacity: None,
             build: "test".to_owned(),
+            grace: self.grace,
         }
     }
 
