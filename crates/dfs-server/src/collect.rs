@@ -15,6 +15,7 @@ use crate::audit::Unnamed;
 use crate::error::Error;
 use crate::node::Node;
 use crate::purge::Resting;
+use crate::views::Collected;
 
 /// Blobs on this disk that no row here wants, and since when.
 #[derive(Debug, Default)]
@@ -93,17 +94,27 @@ impl Node {
         unnamed: &mut Unnamed,
         resting: &mut Resting,
     ) -> Result<(), Error> {
-        let purged = self.purge_tombstones(resting).await?;
-        metrics::counter!("dfs_purged_tombstones_total").increment(purged as u64);
-        let (ended, forgotten) = self.audit_refs(unnamed).await?;
-        metrics::counter!("dfs_dropped_references_total").increment(ended as u64);
+        let tombstones = self.purge_tombstones(resting).await? as u64;
+        let (uses, forgotten) = self.audit_refs(unnamed).await?;
         let (blobs, bytes) = self.collect_blobs().await?;
-        metrics::counter!("dfs_collected_blobs_total").increment(blobs);
-        metrics::counter!("dfs_collected_bytes_total").increment(bytes);
-        if purged > 0 || ended > 0 || forgotten > 0 || blobs > 0 {
-            info!(tombstones = purged, ended, forgotten, blobs, bytes, "what nobody needs is gone");
+        if tombstones > 0 || uses > 0 || forgotten > 0 || blobs > 0 {
+            info!(tombstones, uses, forgotten, blobs, bytes, "what nobody needs is given up");
         }
+        self.count(&Collected { looks: 1, tombstones, uses: uses as u64, blobs, bytes });
         Ok(())
+    }
+
+    fn count(&self, more: &Collected) {
+        metrics::counter!("dfs_purged_tombstones_total").increment(more.tombstones);
+        metrics::counter!("dfs_ended_references_total").increment(more.uses);
+        metrics::counter!("dfs_collected_blobs_total").increment(more.blobs);
+        metrics::counter!("dfs_collected_bytes_total").increment(more.bytes);
+        let mut all = self.collected.lock().expect("no holder of this lock panics");
+        all.looks += more.looks;
+        all.tombstones += more.tombstones;
+        all.uses += more.uses;
+        all.blobs += more.blobs;
+        all.bytes += more.bytes;
     }
 
     /// Gives up blobs that nobody has wanted for long enough; says how many, and their bytes.

@@ -80,6 +80,6 @@ pub use download::Download;
 pub use error::{Error, StartServerError};
 pub use server::Server;
 pub use views::{
-    Conflict, ConflictPage, Listed, ListedKind, Logged, Page, PeerState, PeerView, Stat, Stored,
-    VersionState,
+    Collected, Conflict, ConflictPage, Listed, ListedKind, Logged, Page, PeerState, PeerView, Stat,
+    Stored, VersionState,
 };

@@ -29,6 +29,7 @@ use crate::layout::Layout;
 use crate::liveness::Liveness;
 use crate::namespace::DirCache;
 use crate::repair::Repair;
+use crate::views::Collected;
 
 /// A running node.
 pub(crate) struct Node {
@@ -57,6 +58,7 @@ pub(crate) struct Node {
     pub(crate) clean: Mutex<Clean>,
     /// Blobs that nobody wants.
     pub(crate) unwanted: Unwanted,
+    pub(crate) collected: Mutex<Collected>,
     pub(crate) grace: Grace,
     /// What wakes the handing over of other nodes' rows.
     pub(crate) handoff: Notify,
@@ -112,6 +114,7 @@ impl Node {
             strays_seen: AtomicU64::new(0),
             clean: Mutex::default(),
             unwanted: Unwanted::default(),
+            collected: Mutex::default(),
             grace,
             handoff: Notify::new(),
             facts_changed: Notify::new(),
