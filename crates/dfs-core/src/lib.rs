@@ -15,7 +15,7 @@
 //! | [`steward`] | which decision to propose next |
 //! | [`voters`] | who decides, and whose turn it is to propose |
 //! | [`quorum`] | whether enough replicas have answered, or can still answer |
-//! | [`purge`] | when a tombstone may be forgotten |
+//! | [`purge`] | when a tombstone may be forgotten, and when a use of a blob has ended |
 //! | [`refs`] | which version uses which blob |
 //! | [`retention`] | which earlier versions a new one keeps |
 //! | [`sync`] | whether two replicas hold the same |

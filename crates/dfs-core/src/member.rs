@@ -38,11 +38,23 @@ pub struct NodeInfo {
     /// Progress of moves: partitions whose referenced chunks it has on disk.
     pub bodies: Vec<MoveFact>,
     /// Partitions it once held and has nothing of any more, with the epoch that last changed each.
-    pub clean: Vec<MoveFact>,
+    pub emptied: Vec<MoveFact>,
     /// The members it has a connection to.
     pub reach: Reach,
+    /// When it last kept no rows for others.
+    pub clean: Clean,
     /// The node's signature over everything above.
     pub signature: [u8; 64],
+}
+
+/// A moment at which a node held no record and no reference row that others should hold: every
+/// write it took in for them had reached them. The default is never, or not now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Clean {
+    /// When, by its clock.
+    pub at: Hlc,
+    /// The layout that said who the others are.
+    pub epoch: u64,
 }
 
 /// A range of partitions for which something is done that an epoch asked for.
@@ -118,8 +130,10 @@ impl NodeInfo {
         out.u64(self.repair_queue);
         out.list(&self.synced);
         out.list(&self.bodies);
-        out.list(&self.clean);
+        out.list(&self.emptied);
         self.reach.encode(out);
+        out.u64(self.clean.at.0);
+        out.u64(self.clean.epoch);
     }
 }
 
@@ -164,8 +178,9 @@ impl Canonical for NodeInfo {
             repair_queue: input.u64()?,
             synced: input.list("synced", FACTS_MAX)?,
             bodies: input.list("bodies", FACTS_MAX)?,
-            clean: input.list("clean", FACTS_MAX)?,
+            emptied: input.list("emptied", FACTS_MAX)?,
             reach: Reach::decode(input)?,
+            clean: Clean { at: Hlc(input.u64()?), epoch: input.u64()? },
             signature: input.array()?,
         })
     }
@@ -271,7 +286,7 @@ impl Directory {
     }
 }
 
-const INFO_FORMAT: u8 = 1;
+const INFO_FORMAT: u8 = 2;
 /// Addresses one node may advertise: a few interfaces, IPv4 and IPv6.
 pub const ADDRS_MAX: usize = 16;
 /// Bytes in an address, a zone name or a build string.

@@ -1,8 +1,8 @@
 //! Reference rows: which version uses which blob.
 //!
-//! A blob is wanted while a row for it lives. Rows merge without conflict: `dropped` stays set
-//! once it is, and the later `hold_until` counts. A version's id is never used again, so a dropped
-//! row never comes back to life.
+//! A blob is wanted while a row for it lives. Rows merge without conflict: the later `hold_until`
+//! counts. Whether a use has ended each replica finds out by itself (see [`crate::purge::may_drop`])
+//! and takes from nobody: so no single member can have others throw blobs away.
 
 use crate::codec::{Canonical, DecodeError, Reader, Writer};
 use crate::hlc::Hlc;
@@ -19,24 +19,30 @@ pub struct RefRow {
     pub key: RecordKey,
     /// When the row was made.
     pub hlc: Hlc,
-    /// Whether the use has ended.
+    /// Whether the replica that holds the row found that the use has ended.
     pub dropped: bool,
     /// Until when the row counts even if no record names the version yet.
     pub hold_until: Hlc,
 }
 
 impl RefRow {
-    /// What two replicas that hold `self` and `other` should both hold.
+    /// What a replica that holds `self` should hold once it hears of `other`. Commutative,
+    /// associative and idempotent but for `dropped`, which stays as it is here.
     #[must_use]
     pub fn merged(self, other: Self) -> Self {
         Self {
-            dropped: self.dropped || other.dropped,
             hold_until: self.hold_until.max(other.hold_until),
             hlc: self.hlc.max(other.hlc),
             // One version belongs to one record; should a writer claim two, all keep the same.
             key: self.key.min(other.key),
             ..self
         }
+    }
+
+    /// The row as a use that counts: what others say of its end is not taken over.
+    #[must_use]
+    pub fn live(self) -> Self {
+        Self { dropped: false, ..self }
     }
 
     /// What replicas compare. It leaves out what may differ for a while without harm.

@@ -22,15 +22,16 @@ pub struct Earlier {
 }
 
 /// The versions to keep, newest first: all that are replaced now, conflict losers among them, and
-/// of the older ones as many as make [`VERSIONS_KEPT`] and were replaced within [`KEPT_FOR_MS`].
+/// of the older ones as many as make [`VERSIONS_KEPT`] and were replaced within `kept_for_ms`, as a
+/// rule [`KEPT_FOR_MS`].
 ///
 /// Age counts from the replacement: someone who spoils a file of last year has the same month to
 /// notice. `O(n log n)`.
-pub fn kept(mut earlier: Vec<Earlier>, now_ms: u64) -> Vec<Earlier> {
+pub fn kept(mut earlier: Vec<Earlier>, now_ms: u64, kept_for_ms: u64) -> Vec<Earlier> {
     earlier.sort_unstable_by_key(|version| Reverse((version.hlc, version.vid)));
     let replaced_now = earlier.iter().filter(|version| version.replaced_ms.is_none()).count();
     let mut older_left = VERSIONS_KEPT.saturating_sub(replaced_now);
-    let is_young = |ms: u64| ms.saturating_add(KEPT_FOR_MS) >= now_ms;
+    let is_young = |ms: u64| ms.saturating_add(kept_for_ms) >= now_ms;
     earlier.retain(|version| match version.replaced_ms {
         None => true,
         Some(ms) => {

@@ -192,6 +192,20 @@ impl Record {
             || self.heads.values().any(|head| head.retained.iter().any(|old| old.vid == *vid))
     }
 
+    /// Whether blobs referenced under `vid` are needed, now or once a conditional write that replicas
+    /// have accepted is completed.
+    pub fn needs(&self, vid: &Vid) -> bool {
+        let names = |version: &Version| {
+            version.vid == *vid || version.retained.iter().any(|old| old.vid == *vid)
+        };
+        self.refers_to(vid) || self.candidate().is_some_and(names)
+    }
+
+    /// Whether replicas remember anything of conditional writes.
+    pub fn is_conditional(&self) -> bool {
+        self.register != Register::default()
+    }
+
     /// Whether the version is a head or was superseded by one.
     pub fn reflects(&self, version: &Version) -> bool {
         self.seen().get(&version.actor).is_some_and(|seen| *seen >= version.hlc)

@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
 use dfs_core::address::Address;
-use dfs_server::OUT_AFTER;
+use dfs_server::{Grace, OUT_AFTER};
 use etcetera::{BaseStrategy, choose_base_strategy};
 use serde::Deserialize;
 
@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(long, env = "DFS_CAPACITY", value_name = "SIZE", value_parser = parse_size)]
     pub capacity: Option<u64>,
     /// How long a node is away before its share is copied to others, as `30m` [default: 1h]
-    #[arg(long, env = "DFS_OUT_AFTER", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "DFS_OUT_AFTER", value_name = "TIME", value_parser = parse_time)]
     pub out_after: Option<Duration>,
     /// Never load the vault key: store for others only
     #[arg(long, env = "DFS_STORAGE_ONLY", value_name = "BOOL", value_parser = BoolishValueParser::new())]
@@ -59,6 +59,10 @@ pub struct Args {
     /// How to log
     #[arg(long, env = "DFS_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Give back the space of what was deleted after this time, as `90s` or `2h`, the same on all
+    /// nodes: for tests. Uploads must take less than three quarters of it
+    #[arg(long, env = "DFS_GRACE", value_name = "TIME", value_parser = parse_time, hide = true)]
+    pub grace: Option<Duration>,
 }
 
 /// How log lines look.
@@ -115,6 +119,8 @@ pub struct NodeConfig {
     pub log: String,
     /// How to log.
     pub log_format: LogFormat,
+    /// How long what nobody needs is kept.
+    pub grace: Grace,
 }
 
 impl Args {
@@ -145,7 +151,7 @@ impl Args {
         let out_after = match (self.out_after, file.out_after) {
             (Some(time), _) => time,
             (None, Some(text)) => {
-                humantime::parse_duration(&text).with_context(|| format!("out-after {text:?}"))?
+                parse_time(&text).map_err(anyhow::Error::msg).context("out-after")?
             }
             (None, None) => OUT_AFTER,
         };
@@ -173,6 +179,7 @@ impl Args {
             storage_only: self.storage_only.or(file.storage_only).unwrap_or(false),
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
+            grace: self.grace.map_or_else(Grace::default, Grace::short),
         })
     }
 }
@@ -229,6 +236,18 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     Ok(size.as_u64())
 }
 
+/// Reads a time, as `90s`, `5m`, `2h` or `1d 12h`.
+///
+/// # Errors
+/// A sentence for the user.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    let parsed = humantime::parse_duration(text.trim()).ok();
+    let time = parsed.filter(|time| !time.is_zero() && *time <= TIME_MAX);
+    time.ok_or_else(|| format!("{text:?} is not a time such as 90s, 5m, 2h or 1d"))
+}
+
+/// No time is longer: ten years.
+const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 const DEFAULT_PORT: u16 = 3000;
 /// Enough for "region/room/rack".
 const ZONE_BYTES_MAX: usize = 64;
@@ -246,6 +265,16 @@ mod tests {
         }
         for text in ["", "GB", "-1", "1XB"] {
             assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_have_units() {
+        for (text, seconds) in [("5s", 5), ("2m", 120), (" 3h ", 10_800), ("1d", 86_400)] {
+            assert_eq!(parse_time(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "5", "s", "0s", "-1s", "99999999999999999999s", "99999999d"] {
+            assert!(parse_time(text).is_err(), "{text}");
         }
     }
 

@@ -101,6 +101,7 @@ fn server_config(config: &NodeConfig, keys: keyring::Keys) -> Config {
         capacity: config.capacity,
         out_after: config.out_after,
         build: env!("CARGO_PKG_VERSION").to_owned(),
+        grace: config.grace,
     }
 }
 

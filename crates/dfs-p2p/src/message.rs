@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dfs_core::epoch::{EpochCert, EpochProposal, EpochState};
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{BlobId, CertId, DirId, NodeId, Partition, RecordKey, VaultId};
+use dfs_core::id::{BlobId, CertId, DirId, NodeId, Partition, RecordKey, VaultId, Vid};
 use dfs_core::member::NodeInfo;
 use dfs_core::paxos::{Ballot, Register};
 use dfs_core::refs::RefRow;
@@ -126,6 +126,16 @@ pub enum Request {
     ChunkHas(Vec<BlobId>),
     /// Says that the receiver sent bytes that are not this blob.
     ReportCorrupt(BlobId),
+    /// Asks which of these uses have no row at the receiver, or one that it found to have ended.
+    RefsEnded(Vec<(BlobId, Vid)>),
+    /// Asks to forget the rows of those of these uses that the receiver itself found to have ended;
+    /// answered by which are gone.
+    RefsForget(Vec<(BlobId, Vid)>),
+    /// Asks which of these blobs the receiver should hold and does not.
+    ChunksNeeded(Vec<BlobId>),
+    /// Asks to forget old tombstones where their state still has this hash; answered by which are
+    /// gone.
+    RecordsForget(Vec<(RecordKey, [u8; 32])>),
     /// Compares fingerprints of partitions; answered by those that differ.
     SyncRoots {
         /// Of which table.
@@ -207,7 +217,7 @@ pub enum Response {
     StateHashes(Vec<[u8; 32]>),
     /// A certificate.
     Cert(Box<WriterCert>),
-    /// For each blob asked about, whether it is held.
+    /// For each thing asked about, whether it is so: as a rule, whether a blob is held.
     Held(Vec<bool>),
     /// Partitions whose fingerprints differ.
     Differing(Vec<Partition>),

@@ -11,7 +11,7 @@ use dfs_core::address::Address;
 use dfs_core::hlc::Clock;
 use dfs_core::id::NodeId;
 use dfs_core::liveness::Reach;
-use dfs_core::member::{ADDRS_MAX, Directory, Learned, MoveFact, NodeInfo};
+use dfs_core::member::{ADDRS_MAX, Clean, Directory, Learned, MoveFact, NodeInfo};
 use dfs_env::{Env, Listener, Task};
 use ed25519_dalek::SigningKey;
 use tokio::sync::Notify;
@@ -65,10 +65,12 @@ pub struct OwnFacts {
     pub synced: Vec<MoveFact>,
     /// See [`NodeInfo::bodies`].
     pub bodies: Vec<MoveFact>,
-    /// See [`NodeInfo::clean`].
-    pub clean: Vec<MoveFact>,
+    /// See [`NodeInfo::emptied`].
+    pub emptied: Vec<MoveFact>,
     /// See [`NodeInfo::reach`].
     pub reach: Reach,
+    /// See [`NodeInfo::clean`].
+    pub clean: Clean,
 }
 
 /// Why a network could not start.
@@ -389,8 +391,9 @@ fn sign(
         repair_queue: facts.repair_queue,
         synced: facts.synced.clone(),
         bodies: facts.bodies.clone(),
-        clean: facts.clean.clone(),
+        emptied: facts.emptied.clone(),
         reach: facts.reach.clone(),
+        clean: facts.clean,
         signature: [0; 64],
     };
     info.sign(&config.node_key)

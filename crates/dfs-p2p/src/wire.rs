@@ -7,7 +7,7 @@ use dfs_core::codec::{Canonical, DecodeError};
 use dfs_core::epoch::{EpochCert, EpochProposal, EpochState};
 use dfs_core::forming::FOUNDERS_MAX;
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{BlobId, CertId, DirId, NodeId, Partition, RecordKey, VaultId};
+use dfs_core::id::{BlobId, CertId, DirId, NodeId, Partition, RecordKey, VaultId, Vid};
 use dfs_core::member::{NODES_MAX, NodeInfo};
 use dfs_core::paxos::{Ballot, Register};
 use dfs_core::sync::{Root, Table};
@@ -173,6 +173,14 @@ fn ask(request: &Request) -> Ask {
         Request::ReportCorrupt(id) => {
             Ask::ReportCorrupt(proto::ReportCorrupt { id: canonical(id) })
         }
+        Request::RefsEnded(uses) => Ask::RefsEnded(proto::RefsEnded { uses: uses_out(uses) }),
+        Request::RefsForget(uses) => Ask::RefsForget(proto::RefsForget { uses: uses_out(uses) }),
+        Request::ChunksNeeded(ids) => {
+            Ask::ChunksNeeded(proto::ChunksNeeded { ids: all_canonical(ids) })
+        }
+        Request::RecordsForget(records) => {
+            Ask::RecordsForget(proto::RecordsForget { records: hashes_out(records) })
+        }
         Request::SyncRoots { table, roots } => Ask::SyncRoots(proto::SyncRoots {
             table: table_out(*table),
             roots: roots.iter().map(root_out).collect(),
@@ -245,6 +253,12 @@ fn parse_ask(ask: Ask) -> Wire<Request> {
         Ask::ChunkGet(get) => Request::ChunkGet(BlobId::from_slice(&get.id)?),
         Ask::ChunkHas(has) => Request::ChunkHas(parse_all("ids", KEYS_MAX, has.ids)?),
         Ask::ReportCorrupt(report) => Request::ReportCorrupt(BlobId::from_slice(&report.id)?),
+        Ask::RefsEnded(asked) => Request::RefsEnded(parse_uses(asked.uses)?),
+        Ask::RefsForget(asked) => Request::RefsForget(parse_uses(asked.uses)?),
+        Ask::ChunksNeeded(asked) => Request::ChunksNeeded(parse_all("ids", KEYS_MAX, asked.ids)?),
+        Ask::RecordsForget(asked) => {
+            Request::RecordsForget(parse_hashes("records", asked.records)?)
+        }
         Ask::SyncRoots(sync) => {
             at_most("roots", PARTITIONS_MAX, &sync.roots)?;
             Request::SyncRoots {
@@ -325,13 +339,7 @@ fn told(response: &Response) -> Option<Told> {
             partition: partitions.iter().map(|partition| u32::from(*partition)).collect(),
         }),
         Response::Rows { hashes, refs, last, more } => Told::Rows(proto::SyncRows {
-            hashes: hashes
-                .iter()
-                .map(|(key, hash)| proto::RowHash {
-                    key: canonical(key),
-                    state_hash: Bytes::copy_from_slice(hash),
-                })
-                .collect(),
+            hashes: hashes_out(hashes),
             refs: all_canonical(refs),
             last: last.clone(),
             more: *more,
@@ -374,19 +382,12 @@ fn parse_told(told: Told) -> Wire<Response> {
             let partitions = found.partition.into_iter().map(parse_partition);
             Response::Differing(partitions.collect::<Wire<_>>()?)
         }
-        Told::Rows(rows) => {
-            at_most("hashes", KEYS_MAX, &rows.hashes)?;
-            let hashes = rows
-                .hashes
-                .into_iter()
-                .map(|row| Ok((RecordKey::from_canonical(row.key)?, hash(&row.state_hash)?)));
-            Response::Rows {
-                hashes: hashes.collect::<Wire<_>>()?,
-                refs: parse_all("refs", KEYS_MAX, rows.refs)?,
-                last: rows.last,
-                more: rows.more,
-            }
-        }
+        Told::Rows(rows) => Response::Rows {
+            hashes: parse_hashes("hashes", rows.hashes)?,
+            refs: parse_all("refs", KEYS_MAX, rows.refs)?,
+            last: rows.last,
+            more: rows.more,
+        },
     })
 }
 
@@ -429,6 +430,31 @@ fn parse_records(records: Vec<proto::KeyedRecord>) -> Wire<Vec<(RecordKey, Recor
         Ok((RecordKey::from_canonical(found.key)?, Record::from_canonical(found.record)?))
     };
     records.into_iter().map(keyed).collect()
+}
+
+fn hashes_out(hashes: &[(RecordKey, [u8; 32])]) -> Vec<proto::RowHash> {
+    let row = |(key, hash): &(RecordKey, [u8; 32])| proto::RowHash {
+        key: canonical(key),
+        state_hash: Bytes::copy_from_slice(hash),
+    };
+    hashes.iter().map(row).collect()
+}
+
+fn parse_hashes(name: &'static str, rows: Vec<proto::RowHash>) -> Wire<Vec<(RecordKey, [u8; 32])>> {
+    at_most(name, KEYS_MAX, &rows)?;
+    let row =
+        |row: proto::RowHash| Ok((RecordKey::from_canonical(row.key)?, hash(&row.state_hash)?));
+    rows.into_iter().map(row).collect()
+}
+
+fn uses_out(uses: &[(BlobId, Vid)]) -> Vec<proto::Use> {
+    uses.iter().map(|(id, vid)| proto::Use { blob: canonical(id), vid: canonical(vid) }).collect()
+}
+
+fn parse_uses(uses: Vec<proto::Use>) -> Wire<Vec<(BlobId, Vid)>> {
+    at_most("uses", KEYS_MAX, &uses)?;
+    let one = |one: proto::Use| Ok((BlobId::from_slice(&one.blob)?, Vid::from_slice(&one.vid)?));
+    uses.into_iter().map(one).collect()
 }
 
 fn table_out(table: Table) -> i32 {

@@ -4,7 +4,7 @@
 
 use dfs_core::name::FilePath;
 use dfs_env::Env;
-use dfs_server::{Config, Mode, Server, VaultConfig};
+use dfs_server::{Config, Grace, Mode, Server, VaultConfig};
 use dfs_store::keys::{ClusterKey, VaultKey};
 use futures_util::TryStreamExt;
 
@@ -23,6 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         capacity: None,
         out_after: dfs_server::OUT_AFTER,
         build: "example".to_owned(),
+        grace: Grace::default(),
     };
     let server = Server::start(env, config).await?;
     let client = server.client();

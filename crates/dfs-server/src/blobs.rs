@@ -76,7 +76,7 @@ impl Node {
             // No replica is in reach. One copy here is better than none; they get it once they are
             // back.
             Err(Error::Unavailable(_)) if !self.is_quorum(mode, &*self.joined()?) => {
-                self.store.merge_refs(vec![row]).await?;
+                self.store.add_refs(vec![row]).await?;
                 self.store.put_blob(blob.id, blob.bytes).await?;
                 let state = self.joined()?;
                 let sets = state.write_sets(blob.id.partition(state.bits));

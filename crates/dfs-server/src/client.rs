@@ -22,7 +22,7 @@ use crate::node::Node;
 use crate::records::Written;
 use crate::scan::Whom;
 use crate::upload::{CHUNK_BYTES, Uploaded};
-use crate::views::{Listed, ListedKind, Page, PeerState, PeerView, Stat, Stored};
+use crate::views::{Collected, Listed, ListedKind, Page, PeerState, PeerView, Stat, Stored};
 
 /// A handle on a running node; cheap to clone.
 #[derive(Clone)]
@@ -159,6 +159,7 @@ impl Client {
             let key = keys.record_key(&dir, name);
             let new = NewVersion::file(vid, name, modified_ms, &uploaded);
             let one = node.write_lock(&key).await;
+            node.need_held(&uploaded)?;
             let written = match condition {
                 Some(condition) => {
                     node.write_if(&WriteIf { key, path, condition, vid, new, mode }).await?
@@ -359,6 +360,14 @@ impl Client {
         }
         self.remove(path, mode).await?;
         Ok(removed + 1)
+    }
+
+    /// What this node has given up since it started, because nobody needs it.
+    ///
+    /// # Panics
+    /// Never: no holder of its locks does.
+    pub fn collected(&self) -> Collected {
+        *self.0.collected.lock().expect("no holder of this lock panics")
     }
 
     async fn need_empty(&self, dir: DirId, path: &FilePath, mode: Mode) -> Result<(), Error> {

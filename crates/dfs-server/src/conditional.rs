@@ -24,7 +24,7 @@ use crate::config::Mode;
 use crate::coordinate::{Ask, StepError};
 use crate::error::Error;
 use crate::history::NewVersion;
-use crate::node::Node;
+use crate::node::{Node, millis};
 use crate::records::Written;
 
 /// A conditional write.
@@ -80,6 +80,7 @@ impl Node {
         ballot: Ballot,
     ) -> Result<Attempt, StepError> {
         let key = write.key;
+        let began = self.env.wall_ms();
         let mut proposer = Proposer::new(ballot, state.write_sets(key.partition(state.bits)));
         let mut told = BTreeMap::new();
         let prepare = Request::CasPrepare { key, ballot };
@@ -124,6 +125,10 @@ impl Node {
                 Some(version)
             }
         };
+        if self.env.wall_ms().saturating_sub(began) > millis(self.grace.attempt_max()) {
+            // Replicas may have forgotten meanwhile what they promised: see dfs_core::purge.
+            return Ok(Attempt::Again(Some(ballot)));
+        }
         self.choose(&mut proposer, write, state, version).await
     }
 

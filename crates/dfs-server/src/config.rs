@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dfs_core::address::Address;
+use dfs_core::retention::KEPT_FOR_MS;
 use dfs_store::keys::{ClusterKey, VaultKey};
 
 /// A node's configuration.
@@ -32,11 +33,88 @@ pub struct Config {
     pub out_after: Duration,
     /// The program's version, told to peers.
     pub build: String,
+    /// How long what nobody seems to need is kept.
+    pub grace: Grace,
 }
 
 /// How long a member is away before its share is given to others, unless told otherwise: most come
 /// back within the hour, and copying everything twice costs more than an hour with a copy less.
 pub const OUT_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// How long what nobody seems to need is kept. The same on all nodes: each decides for itself, and a
+/// writer counts on the times that it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grace {
+    /// How long references count before a version names them: an upload may take three quarters of
+    /// that.
+    pub hold: Duration,
+    /// How long a blob lies on this disk before it goes, with nobody wanting it all that time.
+    pub collect_after: Duration,
+    /// How old a tombstone must be before it is purged; never less than `history`.
+    pub purge_after: Duration,
+    /// How long a version is kept after it was replaced or deleted.
+    pub history: Duration,
+    /// How often uses, tombstones and blobs are looked through. A use ends, and the memory of
+    /// conditional writes goes, only after two looks: the time between them is what an operation
+    /// that has read a record may take to write it.
+    pub audit_every: Duration,
+}
+
+impl Default for Grace {
+    fn default() -> Self {
+        let hours = |hours: u64| Duration::from_secs(hours * 60 * 60);
+        Self {
+            hold: hours(72),
+            collect_after: hours(24),
+            purge_after: hours(30 * 24),
+            history: Duration::from_millis(KEPT_FOR_MS),
+            audit_every: hours(6),
+        }
+    }
+}
+
+impl Grace {
+    /// Everything after about `time`: for tests, and for clusters whose operations are known to take
+    /// far less.
+    pub fn short(time: Duration) -> Self {
+        Self {
+            hold: time,
+            collect_after: time,
+            purge_after: time,
+            history: time,
+            audit_every: (time / 4).max(AUDITS_APART_MIN),
+        }
+    }
+
+    /// How old a purged tombstone is at least.
+    pub(crate) fn purge_age(&self) -> Duration {
+        self.purge_after.max(self.history)
+    }
+
+    /// How long an operation that has read a record may take to write it: two looks are further
+    /// apart.
+    pub(crate) fn settle(&self) -> Duration {
+        self.audit_every / 2
+    }
+
+    /// How long an attempt at a conditional write goes on after it began.
+    pub(crate) fn attempt_max(&self) -> Duration {
+        self.settle().min(ATTEMPT_MAX)
+    }
+
+    /// How often a node tells that it keeps nothing for others.
+    pub(crate) fn tell_every(&self) -> Duration {
+        (self.audit_every / 4).min(TELL_EVERY)
+    }
+}
+
+/// Looks follow each other no faster, however short the times are.
+const AUDITS_APART_MIN: Duration = Duration::from_millis(100);
+/// An attempt at a conditional write that took longer begins anew: its machine slept.
+const ATTEMPT_MAX: Duration = Duration::from_secs(60);
+/// A node that keeps nothing for others says so again after this: a small part of the time between
+/// two looks, and 200 bytes to each peer.
+const TELL_EVERY: Duration = Duration::from_secs(5 * 60);
 
 /// A vault this node may open.
 #[derive(Debug, Clone)]

@@ -63,6 +63,9 @@ pub enum Error {
     /// It would do harm, or makes no sense as things are.
     #[error("{0}")]
     Refused(String),
+    /// Storing took so long that what was stored first may be given up before it has a name.
+    #[error("storing took too long: the first of it may be gone before it gets a name")]
+    TooSlow,
     /// The layout kept changing.
     #[error("the layout changed during the operation")]
     Moving,

@@ -79,7 +79,7 @@ pub(crate) fn refusal(code: Code, message: impl Into<String>) -> Refusal {
     Refusal::new(code, message)
 }
 
-fn read_refused(error: ReadError) -> Refusal {
+pub(crate) fn read_refused(error: ReadError) -> Refusal {
     match error {
         ReadError::NotHeld(_) => refusal(Code::NotFound, "not held here"),
         ReadError::Corrupt(_) => refusal(Code::Corrupt, "the copy here is corrupt"),
@@ -90,7 +90,7 @@ fn read_refused(error: ReadError) -> Refusal {
     }
 }
 
-fn write_refused(error: WriteError) -> Refusal {
+pub(crate) fn write_refused(error: WriteError) -> Refusal {
     match error {
         WriteError::NoSpace => refusal(Code::NoSpace, "no space left"),
         WriteError::TooManyVersions => {
@@ -194,9 +194,7 @@ impl Node {
                 None => Err(refusal(Code::NotFound, "no such certificate")),
             },
             Request::RefAdd(rows) => {
-                for row in &rows {
-                    self.need_replica(state, epoch, row.blob.partition(state.bits))?;
-                }
+                self.need_blobs(state, epoch, rows.iter().map(|row| &row.blob))?;
                 let partitions: Vec<_> =
                     rows.iter().map(|row| row.blob.partition(state.bits)).collect();
                 let told = self.on_ref_add(rows).await?;
@@ -207,6 +205,8 @@ impl Node {
             }
             Request::ChunkPut(id) => {
                 self.need_replica(state, epoch, id.partition(state.bits))?;
+                // Before the disk is asked, or it might be found there and then go.
+                self.unwanted.spare(&id);
                 if !bug(Bug::BlobAckedUnwritten) {
                     self.store.put_blob(id, call.body).await.map_err(write_refused)?;
                 }
@@ -227,6 +227,26 @@ impl Node {
                 done(Response::Held(self.store.has_blobs(ids).await.map_err(read_refused)?))
             }
             Request::ReportCorrupt(id) => self.on_report(id).await,
+            Request::RefsEnded(uses) => {
+                self.need_blobs(state, epoch, uses.iter().map(|(id, _)| id))?;
+                done(Response::Held(self.store.are_dropped(uses).await.map_err(read_refused)?))
+            }
+            Request::RefsForget(uses) => {
+                self.need_blobs(state, epoch, uses.iter().map(|(id, _)| id))?;
+                done(Response::Held(self.store.forget_dropped(uses).await.map_err(write_refused)?))
+            }
+            Request::ChunksNeeded(ids) => {
+                self.need_blobs(state, epoch, ids.iter())?;
+                let used = self.store.are_used(ids.clone()).await.map_err(read_refused)?;
+                let held = self.store.has_blobs(ids).await.map_err(read_refused)?;
+                let needed = used.into_iter().zip(held).map(|(used, held)| used && !held);
+                done(Response::Held(needed.collect()))
+            }
+            Request::RecordsForget(records) => {
+                let keys: Vec<_> = records.iter().map(|(key, _)| *key).collect();
+                self.need_keys(state, epoch, &keys)?;
+                done(Response::Held(self.forget_tombstones(records, state).await?))
+            }
             Request::SyncRoots { table, roots } => {
                 let ours = self.store.roots(table, state.bits).await.map_err(read_refused)?;
                 let mut differ = differing(&ours, &roots);
@@ -319,6 +339,15 @@ impl Node {
         keys.iter().try_for_each(|key| self.need_replica(state, epoch, key.partition(state.bits)))
     }
 
+    fn need_blobs<'a>(
+        &self,
+        state: &EpochState,
+        epoch: u64,
+        mut ids: impl Iterator<Item = &'a BlobId>,
+    ) -> Result<(), Refusal> {
+        ids.try_for_each(|id| self.need_replica(state, epoch, id.partition(state.bits)))
+    }
+
     fn on_join(&self, from: Caller, info: &NodeInfo) -> Told {
         if !from.proved || info.node_id != from.node || info.verify().is_err() {
             return Err(refusal(Code::BadSignature, "the request to join is not genuine"));
@@ -406,9 +435,7 @@ impl Node {
         done(Response::Records { records: vec![(key, record)], more: false })
     }
 
-    async fn on_ref_add(&self, mut rows: Vec<RefRow>) -> Told {
-        // A use ends only when the replicas themselves find that it has.
-        rows.iter_mut().for_each(|row| row.dropped = false);
+    async fn on_ref_add(&self, rows: Vec<RefRow>) -> Told {
         let ids = rows.iter().map(|row| row.blob).collect();
         let before = self.store.has_blobs(ids).await.map_err(read_refused)?;
         for (row, _) in rows.iter().zip(before).filter(|(_, held)| !held) {
@@ -418,7 +445,7 @@ impl Node {
                 self.repair.want_later(row.blob, self.env.mono() + BODY_GRACE);
             }
         }
-        let held = self.store.merge_refs(rows).await.map_err(write_refused)?;
+        let held = self.store.add_refs(rows).await.map_err(write_refused)?;
         done(Response::Held(held))
     }
 

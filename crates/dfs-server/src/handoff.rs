@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use dfs_core::epoch::{EpochState, Row, Stage};
 use dfs_core::id::{NodeId, Partition};
-use dfs_core::member::ranges;
+use dfs_core::member::{Clean, ranges};
 use dfs_core::quorum::Tally;
 use dfs_core::refs::RefRow;
 use dfs_core::sync::Table;
@@ -21,7 +21,7 @@ use crate::blobs::Lag;
 use crate::config::Mode;
 use crate::coordinate::{Ask, Step};
 use crate::error::Error;
-use crate::node::Node;
+use crate::node::{Node, millis};
 
 impl Node {
     /// Gives rows to their replicas until shutdown.
@@ -31,21 +31,40 @@ impl Node {
                 biased;
                 () = self.shutdown.cancelled() => return,
                 () = self.handoff.notified() => {}
-                () = self.env.sleep(LOOK_EVERY) => {}
+                () = self.env.sleep(LOOK_EVERY.min(self.grace.tell_every())) => {}
             }
             match self.hand_over().await {
                 Ok(0) => {}
                 Ok(rows) => info!(rows, "rows of other nodes were handed over"),
                 Err(error) => debug!(%error, "rows of other nodes could not be handed over yet"),
             }
-            self.note_clean().await;
-            if let Ok(state) = self.joined()
-                && let Ok(rows) = self.strays(&state).await
-                && self.strays_seen.swap(rows, Ordering::Relaxed) != rows
-            {
-                self.sync.wake(); // Its peers are told.
+            self.note_emptied().await;
+            if let Ok(state) = self.joined() {
+                self.look_for_strays(&state).await;
             }
         }
+    }
+
+    /// Notes how many rows here are other nodes', and when there were none.
+    async fn look_for_strays(&self, state: &EpochState) {
+        // Before the look: what comes in during it may be missed.
+        let at = self.now();
+        let Ok(rows) = self.strays(state).await else { return };
+        let clean = if rows == 0 { Clean { at, epoch: state.epoch } } else { Clean::default() };
+        *self.clean.lock().expect("no holder of this lock panics") = clean;
+        if self.strays_seen.swap(rows, Ordering::Relaxed) != rows {
+            self.sync.wake(); // Its peers are told.
+        }
+    }
+
+    /// What to tell of the last look: at once that there are rows of others, and from time to time
+    /// that there are none.
+    pub(crate) fn clean_to_tell(&self, told: Clean) -> Clean {
+        let clean = *self.clean.lock().expect("no holder of this lock panics");
+        let since_ms = clean.at.unix_ms().saturating_sub(told.at.unix_ms());
+        let is_recent = since_ms < millis(self.grace.tell_every());
+        let says_enough = told != Clean::default() && told.epoch == clean.epoch && is_recent;
+        if says_enough && clean != Clean::default() { told } else { clean }
     }
 
     /// How many rows here are other nodes'.
@@ -62,11 +81,11 @@ impl Node {
     }
 
     /// Notes the partitions that this node once held and has no row of.
-    async fn note_clean(&self) {
+    async fn note_emptied(&self) {
         let Ok(state) = self.joined() else { return };
         let own = state.member(&self.id).map(|member| member.idx);
         let is_former = |row: &Row| own.is_some_and(|own| row.former.contains(&own));
-        let mut clean = Vec::new();
+        let mut emptied = Vec::new();
         if state.rows.iter().any(is_former) {
             let records = self.roots(Table::Records, &state).await;
             let refs = self.roots(Table::Refs, &state).await;
@@ -74,14 +93,14 @@ impl Node {
             let counts = records.iter().zip(&refs).map(|(a, b)| a.count.saturating_add(b.count));
             for ((partition, row), rows) in (0..=Partition::MAX).zip(&state.rows).zip(counts) {
                 if is_former(row) && rows == 0 {
-                    clean.push((partition, row.changed));
+                    emptied.push((partition, row.changed));
                 }
             }
         }
-        let clean = ranges(clean);
-        let mut known = self.clean.lock().expect("no holder of this lock panics");
-        if *known != clean {
-            *known = clean;
+        let emptied = ranges(emptied);
+        let mut known = self.emptied.lock().expect("no holder of this lock panics");
+        if *known != emptied {
+            *known = emptied;
             self.sync.wake(); // Its peers are told.
         }
     }
@@ -145,7 +164,8 @@ impl Node {
             let Some(last) = rows.last() else { return Ok(handed) };
             after = dfs_store::store::ref_row(&last.blob, &last.vid);
             if !known {
-                for row in &rows {
+                // Those whose use has ended are only forgotten: their replicas find out themselves.
+                for row in rows.iter().filter(|row| !row.dropped) {
                     self.hand_ref(*row, state).await?;
                 }
             }
@@ -155,9 +175,7 @@ impl Node {
 
     /// Gives a reference row to its replicas, with the blob when it is here.
     async fn hand_ref(self: &Arc<Self>, row: RefRow, state: &Arc<EpochState>) -> Result<(), Error> {
-        if !row.dropped
-            && let Ok(bytes) = self.store.get_blob(row.blob).await
-        {
+        if let Ok(bytes) = self.store.get_blob(row.blob).await {
             let blob = dfs_store::blob::Blob { id: row.blob, bytes };
             self.store_blob(blob, row, &Arc::new(Lag::default()), Mode::Quorum).await?;
             return Ok(());

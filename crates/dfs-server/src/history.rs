@@ -23,7 +23,7 @@ use tracing::warn;
 use crate::config::Mode;
 use crate::entry::{Entry, EntryNode, INLINE_BYTES_MAX, Past, Payload};
 use crate::error::Error;
-use crate::node::Node;
+use crate::node::{Node, millis};
 use crate::records::Draft;
 use crate::upload::Uploaded;
 
@@ -118,7 +118,7 @@ impl Node {
         if heads.count() > RETAINED_MAX {
             warn!(?key, "more versions lose at once than a record retains: the oldest go");
         }
-        let mut keep = to_keep(known, &new.vid, now_ms);
+        let mut keep = to_keep(known, &new.vid, now_ms, millis(self.grace.history));
         let mut room = INLINE_BYTES_MAX - new.node.as_ref().map_or(0, EntryNode::inline_bytes);
         for known in &mut keep {
             let inline = known.node.as_ref().map_or(0, EntryNode::inline_bytes);
@@ -310,7 +310,7 @@ pub(crate) fn count_conflicts(
 
 /// What a new version with this id keeps of those known. Deletions are not kept: there is nothing
 /// in them to have again.
-fn to_keep(known: Vec<Known>, new: &Vid, now_ms: u64) -> Vec<Known> {
+fn to_keep(known: Vec<Known>, new: &Vid, now_ms: u64, kept_for_ms: u64) -> Vec<Known> {
     let mut by_id: BTreeMap<Vid, Known> = known
         .into_iter()
         .filter(|known| known.node.is_some() && known.vid != *new)
@@ -324,7 +324,7 @@ fn to_keep(known: Vec<Known>, new: &Vid, now_ms: u64) -> Vec<Known> {
             Standing::Shown | Standing::Beside => None,
         },
     });
-    let keep = kept(earlier.collect(), now_ms);
+    let keep = kept(earlier.collect(), now_ms, kept_for_ms);
     keep.into_iter().filter_map(|earlier| by_id.remove(&earlier.vid)).collect()
 }
 

@@ -359,7 +359,7 @@ impl Facts for Node {
 
     fn clean(&self, node: &NodeId, partition: Partition, changed: u64) -> bool {
         let info = self.network().info(node);
-        info.is_some_and(|info| info.clean.iter().any(|fact| fact.covers(partition, changed)))
+        info.is_some_and(|info| info.emptied.iter().any(|fact| fact.covers(partition, changed)))
     }
 
     fn bodies(&self, node: &NodeId, partition: Partition, prepare_epoch: u64) -> bool {

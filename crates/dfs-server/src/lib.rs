@@ -18,6 +18,7 @@
 //! | `handler` | answering peers |
 //! | `sync`, `repair` | background: rows that differ, blobs that are missing |
 //! | `upkeep`, `scrub` | background: care for this disk, reading it back |
+//! | `audit`, `purge`, `collect`, `confirm` | background: uses that have ended, old tombstones, unwanted blobs; what replicas confirm |
 //! | `health` | what `status` says |
 //!
 //! ```no_run
@@ -35,10 +36,13 @@
 
 mod actors;
 mod agree;
+mod audit;
 mod blobs;
 pub mod client;
+mod collect;
 mod conditional;
 mod config;
+mod confirm;
 mod coordinate;
 mod deciding;
 mod download;
@@ -56,6 +60,7 @@ mod layout;
 mod liveness;
 mod namespace;
 mod node;
+mod purge;
 mod records;
 mod repair;
 mod reuse;
@@ -72,12 +77,12 @@ mod versions;
 mod views;
 
 pub use client::{Client, FileRef};
-pub use config::{Config, Mode, OUT_AFTER, VaultConfig};
+pub use config::{Config, Grace, Mode, OUT_AFTER, VaultConfig};
 pub use dfs_core::conditional::Condition;
 pub use download::Download;
 pub use error::{Error, StartServerError};
 pub use server::Server;
 pub use views::{
-    Conflict, ConflictPage, Listed, ListedKind, Logged, Page, PeerState, PeerView, ScrubState,
-    ScrubView, Stat, Stored, VersionState,
+    Collected, Conflict, ConflictPage, Listed, ListedKind, Logged, Page, PeerState, PeerView,
+    ScrubState, ScrubView, Stat, Stored, VersionState,
 };

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
 
 use dfs_core::epoch::EpochState;
 use dfs_core::hlc::{Clock, Hlc};
 use dfs_core::id::{CertId, NodeId, RecordKey};
-use dfs_core::member::MoveFact;
+use dfs_core::member::{Clean, MoveFact};
 use dfs_core::writer::WriterCert;
 use dfs_env::{BoxFuture, Env};
 use dfs_p2p::Network;
@@ -20,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use crate::actors::Actors;
-use crate::config::Mode;
+use crate::collect::Unwanted;
+use crate::config::{Grace, Mode};
 use crate::error::Error;
 use crate::form::Joining;
 use crate::layout::Layout;
@@ -28,6 +30,7 @@ use crate::liveness::Liveness;
 use crate::namespace::DirCache;
 use crate::repair::Repair;
 use crate::scrub::Scrubber;
+use crate::views::Collected;
 
 /// A running node.
 pub(crate) struct Node {
@@ -54,7 +57,13 @@ pub(crate) struct Node {
     /// How many rows here were other nodes' when it was last looked.
     pub(crate) strays_seen: AtomicU64,
     /// Partitions this node once held and has nothing of any more.
-    pub(crate) clean: Mutex<Vec<MoveFact>>,
+    pub(crate) emptied: Mutex<Vec<MoveFact>>,
+    /// When it was last looked and there were none.
+    pub(crate) clean: Mutex<Clean>,
+    /// Blobs that nobody wants.
+    pub(crate) unwanted: Unwanted,
+    pub(crate) collected: Mutex<Collected>,
+    pub(crate) grace: Grace,
     /// What wakes the handing over of other nodes' rows.
     pub(crate) handoff: Notify,
     /// What wakes the steward.
@@ -76,16 +85,23 @@ pub(crate) struct Vault {
     pub(crate) cert: tokio::sync::Mutex<Arc<WriterCert>>,
 }
 
+/// What a node has of its own before it talks to anyone.
+pub(crate) struct Opened {
+    pub(crate) data_dir: DataDir,
+    pub(crate) store: Store,
+    pub(crate) vault: Option<Vault>,
+}
+
 impl Node {
     pub(crate) fn new(
         env: Env,
-        data_dir: DataDir,
-        store: Store,
-        vault: Option<Vault>,
+        opened: Opened,
         layout: Layout,
         joining: Joining,
         finishing: mpsc::Sender<Finishing>,
+        grace: Grace,
     ) -> Self {
+        let Opened { data_dir, store, vault } = opened;
         let id = NodeId::new(data_dir.node_key().verifying_key().to_bytes());
         let actors = Mutex::new(Actors::new([0; 3].map(|_| env.random_u64())));
         Self {
@@ -108,6 +124,10 @@ impl Node {
             finishing,
             strays_seen: AtomicU64::new(0),
             clean: Mutex::default(),
+            emptied: Mutex::default(),
+            unwanted: Unwanted::default(),
+            collected: Mutex::default(),
+            grace,
             handoff: Notify::new(),
             facts_changed: Notify::new(),
             clock: Mutex::new(Clock::default()),
@@ -179,6 +199,11 @@ impl Node {
         self.writing[at].lock().await
     }
 
+    /// This moment, as a stamp that is given to nothing.
+    pub(crate) fn now(&self) -> Hlc {
+        Hlc::from_unix_ms(self.env.wall_ms())
+    }
+
     /// The actors this process writes under.
     pub(crate) fn actors(&self) -> MutexGuard<'_, Actors> {
         self.actors.lock().expect("no holder of this lock panics")
@@ -216,6 +241,11 @@ impl Node {
         certs.insert(cert.id(), cert.clone());
         cert
     }
+}
+
+/// A time in milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The note that this node is retired, and why.

@@ -54,6 +54,7 @@ impl Node {
             blobs: old.blobs,
             bytes_stored: old.bytes_stored,
             copies: None,
+            held_until: None,
         };
         if let EntryNode::Chunked { .. } = old.entry.node {
             let unlisted = || Error::Unverified("a version without a reference page".to_owned());
@@ -64,6 +65,7 @@ impl Node {
             let mut reuse = Reuse { node, key, vid, mode, hlc, hold_until, lag, copies: None };
             reuse.refer_tree(root).await?;
             (reused.refs_root, reused.copies) = (Some(root), reuse.copies);
+            reused.held_until = Some(hold_until);
         }
         Ok(reused)
     }

@@ -172,11 +172,11 @@ impl Node {
                     RETRY_AFTER
                 }
             };
-            self.rest(wait).await;
+            self.wait_or_told(wait).await;
         }
     }
 
-    async fn rest(&self, wait: Duration) {
+    async fn wait_or_told(&self, wait: Duration) {
         if wait.is_zero() {
             return;
         }
@@ -345,7 +345,7 @@ impl Node {
         let rate = self.scrub.state().scrub.under_way(number).map(|pass| pass.rate(left, now));
         if let Some(rate) = rate {
             let wait = pace.take(self.env.mono() - self.scrub.origin, bytes, rate);
-            self.rest(wait).await;
+            self.wait_or_told(wait).await;
         }
     }
 }

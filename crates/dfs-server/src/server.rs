@@ -27,7 +27,7 @@ use crate::error::{Error, StartServerError};
 use crate::form::Joining;
 use crate::handler::Answering;
 use crate::layout::{self, Layout};
-use crate::node::{Finishing, Node, RETIRED_MARK, Vault};
+use crate::node::{Finishing, Node, Opened, RETIRED_MARK, Vault, millis};
 
 /// A running node.
 #[derive(Debug)]
@@ -87,8 +87,15 @@ impl Server {
             durable_epoch,
             ..OwnFacts::default()
         };
-        let node =
-            Arc::new(Node::new(env.clone(), data_dir, store, vault, layout, joining, finishing));
+        let node = Node::new(
+            env.clone(),
+            Opened { data_dir, store, vault },
+            layout,
+            joining,
+            finishing,
+            config.grace,
+        );
+        let node = Arc::new(node);
         node.load_scrub().await?;
         let handler = Arc::new(Answering(Arc::downgrade(&node)));
         let network =
@@ -108,6 +115,7 @@ impl Server {
             env.spawn("handoff", for_ever("handoff", node.clone(), Node::handoff_loop)),
             env.spawn("repair", for_ever("repair", node.clone(), Node::repair_loop)),
             env.spawn("scrub", for_ever("scrub", node.clone(), Node::scrub_loop)),
+            env.spawn("collect", for_ever("collect", node.clone(), Node::collect_loop)),
             env.spawn("upkeep", for_ever("upkeep", node.clone(), Node::upkeep)),
         ];
         Ok(Self { client: Client(node), tasks: Mutex::new(tasks) })
@@ -245,10 +253,6 @@ impl Node {
         }
         Ok(cert.clone())
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 const OWN_CERT: &str = "own-cert";

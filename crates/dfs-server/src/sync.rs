@@ -43,6 +43,8 @@ struct Plans {
     ahead: BTreeSet<NodeId>,
     /// When each peer was compared with last.
     last: BTreeMap<NodeId, Instant>,
+    /// For each peer, when the last comparison that came to its end began, and of what.
+    compared: BTreeMap<NodeId, (Instant, Vec<Partition>)>,
     /// For each move, by partition and prepare epoch, the sources that were pulled from.
     pulled: BTreeMap<(Partition, u64), BTreeSet<NodeId>>,
 }
@@ -62,6 +64,18 @@ impl Schedule {
     pub(crate) fn catch_up_from(&self, node: NodeId) {
         self.plans().ahead.insert(node);
         self.wake.notify_one();
+    }
+
+    /// Whether everything that a peer held of a partition at some time after `since` is here.
+    pub(crate) fn compared_since(
+        &self,
+        node: &NodeId,
+        partition: Partition,
+        since: Instant,
+    ) -> bool {
+        let plans = self.plans();
+        let compared = plans.compared.get(node);
+        compared.is_some_and(|(began, all)| *began > since && all.contains(&partition))
     }
 
     /// Something changed that may give work.
@@ -180,6 +194,9 @@ impl Node {
             plans.owed.insert(node);
             return;
         };
+        if let Some(began) = plans.last.get(&node).copied() {
+            plans.compared.insert(node, (began, partitions.clone()));
+        }
         let brought: BTreeSet<Partition> = partitions.into_iter().collect();
         for (partition, source, prepare_epoch) in self.incoming(&state) {
             if source == node && brought.contains(&partition) {
@@ -367,7 +384,7 @@ impl Node {
         });
         let bodies = ranges(bodies.collect::<Vec<_>>());
         let synced = ranges(synced);
-        let clean = self.clean.lock().expect("no holder of this lock panics").clone();
+        let emptied = self.emptied.lock().expect("no holder of this lock panics").clone();
         let strays = self.strays_seen.load(Ordering::Relaxed);
         // Whoever has not looked yet may miss something: peers must not call that well.
         let unknown = u64::from(!self.repair.knows_all());
@@ -379,7 +396,8 @@ impl Node {
             facts.repair_queue = queue;
             facts.synced = synced;
             facts.bodies = bodies;
-            facts.clean = clean;
+            facts.emptied = emptied;
+            facts.clean = self.clean_to_tell(facts.clean);
         });
     }
 }

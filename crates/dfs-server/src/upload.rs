@@ -1,7 +1,6 @@
 //! A file on its way in: read, cut, sealed and replicated, a window of chunks at a time.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use dfs_core::hlc::Hlc;
@@ -19,7 +18,7 @@ use crate::blobs::{Copies, Lag};
 use crate::config::Mode;
 use crate::entry::{EntryNode, INLINE_BYTES_MAX};
 use crate::error::Error;
-use crate::node::Node;
+use crate::node::{Node, millis};
 
 /// A file's content, stored and ready to be named.
 #[derive(Debug, Clone)]
@@ -33,6 +32,8 @@ pub(crate) struct Uploaded {
     pub(crate) bytes_stored: u64,
     /// Of the least replicated blob; `None` when there is none.
     pub(crate) copies: Option<Copies>,
+    /// Until when its references count before a version names them; `None` when there are none.
+    pub(crate) held_until: Option<Hlc>,
 }
 
 /// One file being stored.
@@ -76,6 +77,7 @@ impl Node {
                 blobs: 0,
                 bytes_stored: 0,
                 copies: None,
+                held_until: None,
             });
         }
         self.begin_upload(key, vid, mode)?.run(first, source).await
@@ -115,8 +117,19 @@ impl Node {
 
     /// Until when references count that are made now and that no version names yet.
     pub(crate) fn hold_until(&self) -> Hlc {
-        let hold = HOLD.as_millis().try_into().unwrap_or(u64::MAX);
+        let hold = millis(self.grace.hold);
         Hlc::from_unix_ms(self.env.wall_ms().saturating_add(hold))
+    }
+
+    /// Whether stored content may still be named: what replicas find unnamed when its time is over
+    /// they give up, and a name that was on its way then must have arrived.
+    pub(crate) fn need_held(&self, uploaded: &Uploaded) -> Result<(), Error> {
+        let way = millis(self.grace.hold / NAMING_PART);
+        let now = self.env.wall_ms().saturating_add(way);
+        match uploaded.held_until {
+            Some(until) if until.unix_ms() < now => Err(Error::TooSlow),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -173,6 +186,7 @@ impl Upload {
             blobs: self.blobs,
             bytes_stored: self.bytes_stored,
             copies: self.copies,
+            held_until: Some(self.hold_until),
         })
     }
 
@@ -309,5 +323,5 @@ async fn read_chunk(source: &mut (impl AsyncRead + Unpin)) -> Result<Bytes, Erro
 pub(crate) const CHUNK_BYTES: usize = 1024 * 1024;
 /// Chunks sealed and sent at once: this many are in memory.
 const WINDOW_CHUNKS: usize = 4;
-/// How long references count before a version names them: an upload may take that long.
-const HOLD: Duration = Duration::from_secs(72 * 60 * 60);
+/// The part of the hold time that is kept for a name on its way to the replicas.
+const NAMING_PART: u32 = 4;

@@ -15,6 +15,21 @@ pub struct Stored {
     pub quorum: bool,
 }
 
+/// What a node has given up since it started, because nobody needs it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// How often everything was looked through to its end.
+    pub looks: u64,
+    /// Tombstones purged from all replicas, where this node asked for it.
+    pub tombstones: u64,
+    /// Uses of blobs found to have ended.
+    pub uses: u64,
+    /// Blobs given up.
+    pub blobs: u64,
+    /// Bytes of these blobs.
+    pub bytes: u64,
+}
+
 /// Everything about one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stat {

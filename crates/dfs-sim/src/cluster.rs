@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dfs_env::Env;
 use dfs_server::health::{Health, Level};
-use dfs_server::{Client, Config, Server, StartServerError, VaultConfig};
+use dfs_server::{Client, Config, Grace, Server, StartServerError, VaultConfig};
 use dfs_store::keys::{ClusterKey, VaultKey};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -252,6 +252,7 @@ impl Cluster {
             capacity: None,
             out_after: self.out_after,
             build: "sim".to_owned(),
+            grace: Grace::default(),
         };
         match Server::start(env, config).await {
             Ok(server) => {

@@ -121,7 +121,7 @@ async fn simulate(options: Arc<Options>, keep: bool, log: Log, lineage: Lineage)
             history.violation("blobs that were found bad were not mended".to_owned());
         }
         read_back(&cluster, &history).await;
-        settle(&cluster, &options, &history, "after every disk was read back").await;
+        settle(&cluster, &history, "after every disk was read back").await;
         stop(&mut cluster, &history).await;
         let records = audit(&cluster, &history, true).await;
         for lost in lineage.lost(&records) {

@@ -209,6 +209,14 @@ impl Chunks {
         Ok(Vouched::Good(u32::try_from(bytes.len()).map_err(|_| io::ErrorKind::FileTooLarge)?))
     }
 
+    /// Throws a file away. It may come back after a power loss.
+    pub(crate) fn remove(&self, env: &Env, id: &BlobId) -> io::Result<()> {
+        match env.fs().remove_file(&self.path(id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
     /// Sets a bad file aside. It is kept: it may be evidence, and never served.
     pub(crate) fn quarantine(&self, env: &Env, id: &BlobId) -> io::Result<()> {
         self.set_aside(env, &self.path(id), &id.to_string())

@@ -38,7 +38,7 @@ pub mod store;
 mod strays;
 
 pub use error::{OpenStoreError, ReadError, ReconcileError, WriteError};
-pub use store::{Config, Reconciled, Store};
+pub use store::{Config, Reconciled, Store, Unused};
 
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,7 @@ use self::rows::{
 pub use self::rows::{record_row, ref_row};
 use crate::error::OpenStoreError;
 
+mod collect;
 mod held;
 mod rows;
 
@@ -195,13 +196,20 @@ impl MetaTx {
         Ok(Ok((changed, true)))
     }
 
-    /// Joins a row with what is held; says whether anything changed.
-    pub(crate) fn merge_ref(&mut self, theirs: &RefRow) -> MetaResult<Result<bool, Unmergeable>> {
+    /// Joins a row with what is held; says whether anything changed. Whether its use has ended here
+    /// nobody else says; one that was found to have ended counts again when it is `noted_anew`.
+    pub(crate) fn merge_ref(
+        &mut self,
+        theirs: &RefRow,
+        noted_anew: bool,
+    ) -> MetaResult<Result<bool, Unmergeable>> {
         let row = ref_row(&theirs.blob, &theirs.vid);
+        let theirs = theirs.live();
         let Ok(ours) = self.get(REFS, &row)?.map(decode_ref).transpose() else {
             return Ok(Err(Unmergeable::Damaged));
         };
-        let merged = ours.map_or(*theirs, |ours| ours.merged(*theirs));
+        let merged = ours.map_or(theirs, |ours| ours.merged(theirs));
+        let merged = if noted_anew { merged.live() } else { merged };
         if ours == Some(merged) {
             return Ok(Ok(false));
         }

@@ -24,10 +24,12 @@ use crate::meta::{Meta, MetaReader, MetaResult, MetaTx, Unmergeable, guarded};
 pub use crate::meta::{record_row, ref_row};
 use crate::space::{Purpose, Space};
 
+pub use self::collect::Unused;
 pub use self::reconcile::Reconciled;
 pub use self::scrub::{Held, SumChecked, Verified};
 
 mod blobs;
+mod collect;
 mod commit;
 mod reconcile;
 mod scrub;
@@ -179,17 +181,34 @@ impl Store {
         Ok(changed.map(|(record, _)| record)?)
     }
 
-    /// Joins reference rows with those held, and says for each whether its blob is held. Durable
-    /// on return: from then on the blob will not be collected.
+    /// Notes uses of blobs, and says for each whether its blob is held. Durable on return: from then
+    /// on the blob will not be collected.
+    ///
+    /// # Errors
+    /// [`WriteError`]; none of them counts as stored then.
+    pub async fn add_refs(&self, rows: Vec<RefRow>) -> Result<Vec<bool>, WriteError> {
+        self.join_refs(rows, true).await
+    }
+
+    /// Joins rows that other replicas hold with those here, and says for each whether its blob is
+    /// held. A use that was found to have ended here stays so. Durable on return.
     ///
     /// # Errors
     /// [`WriteError`]; none of them counts as stored then.
     pub async fn merge_refs(&self, rows: Vec<RefRow>) -> Result<Vec<bool>, WriteError> {
+        self.join_refs(rows, false).await
+    }
+
+    async fn join_refs(
+        &self,
+        rows: Vec<RefRow>,
+        noted_anew: bool,
+    ) -> Result<Vec<bool>, WriteError> {
         self.admit_record()?;
         let work = move |tx: &mut MetaTx| {
             let mut held = Vec::with_capacity(rows.len());
             for row in &rows {
-                if let Err(why) = tx.merge_ref(row)? {
+                if let Err(why) = tx.merge_ref(row, noted_anew)? {
                     return Ok(Err(why));
                 }
                 held.push(tx.has_blob(&row.blob)?);

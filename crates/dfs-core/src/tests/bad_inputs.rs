@@ -74,7 +74,7 @@ fn infos() {
         "TooLong(\"build\")",
         "TooLong(\"synced\")",
         "TooLong(\"bodies\")",
-        "TooLong(\"clean\")",
+        "TooLong(\"emptied\")",
         "Signature",
     ];
     check(corpus!("info"), &covers, valid, |bytes| {

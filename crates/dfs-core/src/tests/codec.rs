@@ -51,6 +51,7 @@ fn reference_rows_come_back() {
     assert_eq!(RefRow::from_canonical(row.to_canonical()), Ok(row));
     let held = RefRow { dropped: false, hold_until: crate::hlc::Hlc(9), ..row };
     assert_eq!(row.merged(held), RefRow { dropped: true, ..held });
+    assert_eq!(held.merged(row), held, "that others dropped it says nothing");
     assert_eq!(row.state_hash(), held.state_hash());
 }
 

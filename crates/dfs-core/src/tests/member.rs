@@ -4,7 +4,7 @@ use super::epoch::{key, node};
 use crate::codec::Canonical;
 use crate::hlc::Hlc;
 use crate::liveness::Reach;
-use crate::member::{Directory, Learned, Life, MoveFact, NodeInfo, life, ranges};
+use crate::member::{Clean, Directory, Learned, Life, MoveFact, NodeInfo, life, ranges};
 
 fn info(of: u8, seq: u64) -> NodeInfo {
     let info = NodeInfo {
@@ -20,8 +20,9 @@ fn info(of: u8, seq: u64) -> NodeInfo {
         repair_queue: 2,
         synced: vec![MoveFact { first: 0, last: 9, prepare_epoch: 7 }],
         bodies: Vec::new(),
-        clean: Vec::new(),
+        emptied: Vec::new(),
         reach: Reach::of([1, 9]),
+        clean: Clean { at: Hlc(9), epoch: 3 },
         signature: [0; 64],
     };
     info.sign(&key(of))

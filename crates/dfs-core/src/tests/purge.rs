@@ -6,11 +6,15 @@ use std::collections::BTreeMap;
 use super::random::Random;
 use super::transition::{first_layout, id};
 use super::versions::version;
+use crate::codec::Canonical;
 use crate::epoch::{EpochOp, EpochState, MemberIdx, MemberState};
 use crate::hlc::Hlc;
-use crate::id::NodeId;
-use crate::purge::{AGE_MIN, Facts, Kept, Published, may_purge};
-use crate::version::{Kind, Place, Record, merge};
+use crate::id::{BlobId, NodeId, RecordKey, Vid};
+use crate::member::Clean;
+use crate::paxos::Ballot;
+use crate::purge::{AGE_MIN, Facts, Kept, may_drop, may_purge};
+use crate::refs::RefRow;
+use crate::version::{Kind, Place, Record, Retained, merge};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Rule {
@@ -35,7 +39,8 @@ struct World {
     spare: Vec<MemberIdx>,
     /// The write that member 6 holds for others.
     held: Record,
-    published: Published,
+    /// What it published.
+    clean: Clean,
     clock: u64,
     purges: usize,
 }
@@ -58,11 +63,15 @@ impl Facts for Known<'_> {
         }
     }
 
-    fn published(&self, node: &NodeId) -> Option<Published> {
+    fn clean(&self, node: &NodeId) -> Clean {
         let looks = matches!(self.world.rule, Rule::AsBuilt | Rule::ForgetAborted);
         let is_holder = *node == id(HOLDER) && looks;
-        let clean = Published { at: Hlc(u64::MAX), oldest_hint: None };
-        Some(if is_holder { self.world.published } else { clean })
+        let clean = Clean { at: Hlc(u64::MAX), epoch: u64::MAX };
+        if is_holder { self.world.clean } else { clean }
+    }
+
+    fn at_rest(&self) -> bool {
+        true
     }
 }
 
@@ -91,7 +100,7 @@ impl World {
             up: [vec![true; 6], vec![!is_held || random.chance(50)]].concat(),
             spare: vec![3, 4, 5],
             held: if is_held { written() } else { Record::default() },
-            published: Published { at: WRITTEN, oldest_hint: is_held.then_some(WRITTEN) },
+            clean: Clean::default(),
             clock: WRITTEN.0,
             purges: 0,
             random,
@@ -206,8 +215,10 @@ impl World {
             let held = std::mem::take(&mut self.held);
             self.give(&held, &to);
         }
-        let oldest_hint = self.held.heads().map(|head| head.hlc).next();
-        self.published = Published { at: Hlc(self.clock), oldest_hint };
+        self.clean = match self.held.is_empty() {
+            true => Clean { at: Hlc(self.clock), epoch: self.layout.epoch },
+            false => Clean::default(),
+        };
     }
 
     fn purge(&mut self) {
@@ -217,7 +228,7 @@ impl World {
         }
         let hash = deleted().state_hash();
         let known = Known { world: self, hash };
-        if may_purge(&deleted(), 0, &layout, now(), &known).is_err() {
+        if may_purge(&deleted(), 0, &layout, now(), AGE_MIN, &known).is_err() {
             return;
         }
         self.purges += 1;
@@ -265,7 +276,8 @@ fn purging_under_a_weaker_rule_would_bring_it_back() {
 struct Table {
     unconfirmed: Option<NodeId>,
     silent: Option<NodeId>,
-    published: Published,
+    clean: Clean,
+    at_rest: bool,
 }
 
 impl Facts for Table {
@@ -273,18 +285,26 @@ impl Facts for Table {
         self.unconfirmed != Some(*node)
     }
 
-    fn published(&self, node: &NodeId) -> Option<Published> {
-        (self.silent != Some(*node)).then_some(self.published)
+    fn clean(&self, node: &NodeId) -> Clean {
+        if self.silent == Some(*node) { Clean::default() } else { self.clean }
     }
+
+    fn at_rest(&self) -> bool {
+        self.at_rest
+    }
+}
+
+/// Everyone agrees, and kept nothing for others right after the deletion.
+fn all() -> Table {
+    let clean = Clean { at: DELETED.next(), epoch: 9 };
+    Table { unconfirmed: None, silent: None, clean, at_rest: false }
 }
 
 #[test]
 fn each_condition_keeps_a_tombstone() {
     let layout = first_layout(vec![0, 1, 2]);
-    let clean = Published { at: DELETED.next(), oldest_hint: None };
-    let all = || Table { unconfirmed: None, silent: None, published: clean };
     let check = |record: &Record, layout: &EpochState, now_ms: u64, facts: Table| {
-        may_purge(record, 0, layout, now_ms, &facts)
+        may_purge(record, 0, layout, now_ms, AGE_MIN, &facts)
     };
     assert_eq!(check(&deleted(), &layout, now(), all()), Ok(()));
     assert_eq!(check(&written(), &layout, now(), all()), Err(Kept::NotDeleted));
@@ -302,14 +322,79 @@ fn each_condition_keeps_a_tombstone() {
     let mut left = layout.clone();
     left.members[6].state = MemberState::Left;
     assert_eq!(check(&deleted(), &left, now(), silent()), Ok(()));
-    for (at, oldest_hint, expected) in [
-        (DELETED, None, Err(Kept::HeldBack(id(0)))),
-        (DELETED.next(), Some(DELETED), Err(Kept::HeldBack(id(0)))),
-        (DELETED.next(), Some(DELETED.next()), Ok(())),
+    let changed = layout.row(0).changed;
+    let held = Err(Kept::HeldBack(id(0)));
+    for (at, epoch, expected) in [
+        (DELETED, changed, held),
+        (DELETED.next(), changed - 1, held),
+        (DELETED.next(), changed, Ok(())),
     ] {
-        let facts = Table { published: Published { at, oldest_hint }, ..all() };
+        let facts = Table { clean: Clean { at, epoch }, ..all() };
         assert_eq!(check(&deleted(), &layout, now(), facts), expected);
     }
+}
+
+#[test]
+fn what_was_promised_to_conditional_writes_is_forgotten_only_at_rest() {
+    let layout = first_layout(vec![0, 1, 2]);
+    let ballot = |round| Ballot { round, node: id(1) };
+    let check = |record: &Record, at_rest: bool| {
+        may_purge(record, 0, &layout, now(), AGE_MIN, &Table { at_rest, ..all() })
+    };
+    let mut promised = deleted();
+    promised.prepare(ballot(1));
+    assert_eq!(check(&promised, false), Err(Kept::Undecided));
+    assert_eq!(check(&promised, true), Ok(()));
+    let mut settled = deleted();
+    settled.accept(ballot(1), None);
+    assert_eq!(check(&settled, false), Err(Kept::Undecided));
+    assert_eq!(check(&settled, true), Ok(()));
+    let mut open = deleted();
+    let place = Place { actor: 7, hlc: DELETED.next(), context: open.seen() };
+    open.accept(ballot(1), Some(version(7, place, Kind::Live)));
+    assert_eq!(check(&open, true), Err(Kept::Undecided));
+}
+
+/// A use by the version that was written first, held until `hold_until`.
+fn use_of(vid: Vid, hold_until: Hlc) -> RefRow {
+    let key = RecordKey::from_canonical(vec![0; RecordKey::LEN]).unwrap();
+    RefRow { blob: BlobId::new([1; 32]), vid, key, hlc: WRITTEN, dropped: false, hold_until }
+}
+
+#[test]
+fn each_condition_keeps_a_use() {
+    let layout = first_layout(vec![0, 1, 2]);
+    let vid = written().winner().unwrap().vid;
+    let row = use_of(vid, WRITTEN);
+    let check = |record: &Record, layout: &EpochState, facts: Table| {
+        may_drop(&row, record, DELETED, layout, &facts)
+    };
+    assert_eq!(check(&deleted(), &layout, all()), Ok(()));
+    assert_eq!(check(&Record::default(), &layout, all()), Ok(()));
+    assert_eq!(check(&written(), &layout, all()), Err(Kept::Needed));
+    let mut retains = deleted().winner().unwrap().clone();
+    retains.retained = vec![Retained { vid, refs_root: None, chunks: 0, hlc: WRITTEN }];
+    assert_eq!(check(&Record::of(retains.clone()), &layout, all()), Err(Kept::Needed));
+    let mut open = Record::default();
+    open.accept(Ballot { round: 1, node: id(1) }, Some(retains));
+    assert_eq!(check(&open, &layout, all()), Err(Kept::Needed));
+    for (hold_until, expected) in [(DELETED, Err(Kept::Held)), (Hlc(DELETED.0 - 1), Ok(()))] {
+        let row = use_of(vid, hold_until);
+        assert_eq!(may_drop(&row, &deleted(), DELETED, &layout, &all()), expected);
+    }
+    let partition = row.key.partition(layout.bits);
+    let op = EpochOp::Prepare { partition, next: vec![0, 1, 3] };
+    let (moving, _) = layout.propose([0; 32], vec![op], id(0)).unwrap();
+    assert_eq!(check(&deleted(), &moving, all()), Err(Kept::Moving));
+    let facts = Table { unconfirmed: Some(id(2)), ..all() };
+    assert_eq!(check(&deleted(), &layout, facts), Err(Kept::Unconfirmed(id(2))));
+    let silent = || Table { silent: Some(id(6)), ..all() };
+    assert_eq!(check(&deleted(), &layout, silent()), Err(Kept::HeldBack(id(6))));
+    let mut left = layout.clone();
+    left.members[6].state = MemberState::Left;
+    assert_eq!(check(&deleted(), &left, silent()), Ok(()));
+    let early = Table { clean: Clean { at: DELETED, epoch: 9 }, ..all() };
+    assert_eq!(check(&deleted(), &layout, early), Err(Kept::HeldBack(id(0))));
 }
 
 const HOLDER: usize = 6;

@@ -21,7 +21,8 @@ fn versions(older: u64, now: u64) -> Vec<Earlier> {
 
 #[track_caller]
 fn check(earlier: Vec<Earlier>, stamps: impl IntoIterator<Item = u64>) {
-    let kept: Vec<_> = kept(earlier, NOW).iter().map(|version| version.hlc.0).collect();
+    let kept: Vec<_> =
+        kept(earlier, NOW, KEPT_FOR_MS).iter().map(|version| version.hlc.0).collect();
     assert_eq!(kept, stamps.into_iter().collect::<Vec<_>>());
 }
 

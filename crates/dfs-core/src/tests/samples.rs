@@ -12,7 +12,7 @@ use crate::epoch::{
 use crate::hlc::Hlc;
 use crate::id::{BlobId, DirId, NodeId, PartitionBits, RecordKey, Tag, Vid};
 use crate::liveness::Reach;
-use crate::member::{ADDRS_MAX, FACTS_MAX, MoveFact, NodeInfo, TEXT_BYTES_MAX};
+use crate::member::{ADDRS_MAX, Clean, FACTS_MAX, MoveFact, NodeInfo, TEXT_BYTES_MAX};
 use crate::refs::RefRow;
 use crate::scrub::{Ended, Found, Pass, Scrub};
 use crate::version::{
@@ -142,8 +142,9 @@ fn info() -> NodeInfo {
         repair_queue: 2,
         synced: vec![MoveFact { first: 0, last: 9, prepare_epoch: 7 }],
         bodies: Vec::new(),
-        clean: Vec::new(),
+        emptied: Vec::new(),
         reach: Reach::of([0]),
+        clean: Clean { at: Hlc(9), epoch: 3 },
         signature: [0; 64],
     };
     info.sign(&key(1))
@@ -158,7 +159,7 @@ fn info_at_limits() -> NodeInfo {
         build: longest,
         synced: facts.clone(),
         bodies: facts.clone(),
-        clean: facts,
+        emptied: facts,
         reach: Reach::of(0..u16::try_from(MEMBERS_MAX).unwrap()),
         ..info()
     }

@@ -74,6 +74,9 @@ impl From<Error> for Problem {
                 Some("'dfs stat' shows the version that is current"),
             ),
             Error::Refused(_) => (StatusCode::CONFLICT, 1, None),
+            Error::TooSlow => {
+                (StatusCode::REQUEST_TIMEOUT, 1, Some("store it again, over a faster line"))
+            }
             Error::Moving => (StatusCode::SERVICE_UNAVAILABLE, 5, Some("try again")),
             Error::Lost(_) | Error::Unverified(_) => (
                 StatusCode::BAD_GATEWAY,

@@ -73,6 +73,7 @@ fn requests() {
         "TooMany(\"records\")",
         "TooMany(\"rows\")",
         "TooMany(\"ids\")",
+        "TooMany(\"uses\")",
         "TooMany(\"roots\")",
         "Value(Truncated)",
         "Value(Trailing)",

@@ -9,7 +9,7 @@ use dfs_core::epoch::{EpochCert, EpochState, Member, MemberState};
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, CertId, DirId, NodeId, PartitionBits, RecordKey, Tag, VaultId, Vid};
 use dfs_core::liveness::Reach;
-use dfs_core::member::NodeInfo;
+use dfs_core::member::{Clean, NodeInfo};
 use dfs_core::refs::RefRow;
 use dfs_core::sync::{Root, Table};
 use dfs_core::version::{Kind as VersionKind, Record, Version};
@@ -114,6 +114,10 @@ pub(super) fn opens() -> Vec<(&'static str, Vec<u8>)> {
         ("chunk_get", Request::ChunkGet(id)),
         ("chunk_has", Request::ChunkHas(vec![id, id])),
         ("report_corrupt", Request::ReportCorrupt(id)),
+        ("refs_ended", Request::RefsEnded(vec![(id, ref_row().vid)])),
+        ("refs_forget", Request::RefsForget(vec![(id, ref_row().vid)])),
+        ("chunks_needed", Request::ChunksNeeded(vec![id])),
+        ("records_forget", Request::RecordsForget(vec![(record_key(), [4; 32])])),
         (
             "sync_roots",
             Request::SyncRoots { table: Table::Refs, roots: vec![(9, Root::default())] },
@@ -236,8 +240,9 @@ fn info() -> NodeInfo {
         repair_queue: 2,
         synced: Vec::new(),
         bodies: Vec::new(),
-        clean: Vec::new(),
+        emptied: Vec::new(),
         reach: Reach::default(),
+        clean: Clean { at: Hlc(9), epoch: 3 },
         signature: [0; 64],
     };
     info.sign(&key(1))

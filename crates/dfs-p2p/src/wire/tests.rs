@@ -43,6 +43,10 @@ fn requests() -> Vec<Request> {
         Request::ChunkGet(id(2)),
         Request::ChunkHas(vec![id(3), id(4)]),
         Request::ReportCorrupt(id(5)),
+        Request::RefsEnded(vec![(id(6), Vid::new([1; 16])), (id(7), Vid::new([2; 16]))]),
+        Request::RefsForget(vec![(id(6), Vid::new([1; 16]))]),
+        Request::ChunksNeeded(vec![id(8), id(9)]),
+        Request::RecordsForget(vec![(key(), [3; 32])]),
         Request::SyncRoots { table: Table::Refs, roots: vec![(9, Root::default())] },
         Request::SyncScan { table: Table::Records, partition: 3, after: Bytes::from_static(b"k") },
     ]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dfs_env::{BoxFuture, Env, Listener, MemoryFs, MemoryNet, Net, Stream};
 use dfs_server::health::Health;
-use dfs_server::{Client, Config, PeerState, PeerView, Server};
+use dfs_server::{Client, Config, Grace, PeerState, PeerView, Server};
 use dfs_store::keys::ClusterKey;
 
 pub(crate) struct Machines {
@@ -136,6 +136,7 @@ impl Machines {
             capacity: None,
             out_after: dfs_server::OUT_AFTER,
             build: "test".to_owned(),
+            grace: Grace::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clock;
+mod collect;
 mod history;
 mod machines;
 mod membership;
@@ -18,7 +19,7 @@ use dfs_core::name::FilePath;
 use dfs_env::{Env, MemoryFs, MemoryNet};
 use dfs_server::health::{CostName, Level};
 use dfs_server::{
-    Config, Error, ListedKind, Mode, PeerState, Server, StartServerError, VaultConfig,
+    Config, Error, Grace, ListedKind, Mode, PeerState, Server, StartServerError, VaultConfig,
 };
 use dfs_store::OpenStoreError;
 use dfs_store::keys::{ClusterKey, VaultKey};
@@ -36,6 +37,7 @@ struct Cluster {
     out_after: Duration,
     /// How often a node was started: one that starts again draws other ids than before.
     starts: u64,
+    grace: Grace,
 }
 
 impl Cluster {
@@ -49,8 +51,21 @@ impl Cluster {
     }
 
     async fn with(count: usize, clock: Option<Arc<clock::Ahead>>, out_after: Duration) -> Self {
+        Self::with_all(count, clock, out_after, Grace::default()).await
+    }
+
+    async fn with_grace(count: usize, clock: Option<Arc<clock::Ahead>>, grace: Grace) -> Self {
+        Self::with_all(count, clock, dfs_server::OUT_AFTER, grace).await
+    }
+
+    async fn with_all(
+        count: usize,
+        clock: Option<Arc<clock::Ahead>>,
+        out_after: Duration,
+        grace: Grace,
+    ) -> Self {
         let (disks, servers, net) = (Vec::new(), Vec::new(), MemoryNet::default());
-        let mut cluster = Self { net, disks, servers, clock, out_after, starts: 0 };
+        let mut cluster = Self { net, disks, servers, clock, out_after, starts: 0, grace };
         for at in 0..count {
             cluster.disks.push(MemoryFs::default());
             cluster.servers.push(None);
@@ -98,6 +113,7 @@ impl Cluster {
             capacity: None,
             out_after: self.out_after,
             build: "test".to_owned(),
+            grace: self.grace,
         }
     }
 

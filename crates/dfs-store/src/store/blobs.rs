@@ -39,10 +39,11 @@ impl Store {
             return Err(WriteError::Closed);
         }
         let len = u32::try_from(bytes.len()).map_err(|_| WriteError::WrongId(id))?;
+        let order = inner.rename_lock(&id).await;
+        // Under the lock, for it may just be thrown away.
         if self.has_blob(id).await.unwrap_or(false) {
             return Ok(());
         }
-        let order = inner.rename_lock(&id).await;
         let _slot = inner.writing.acquire().await.map_err(|_| WriteError::Closed)?;
         // Only now: what waited for its turn must not count on room that others used meanwhile.
         if !inner.space.admits(&inner.env, purpose, u64::from(len))? {
@@ -84,6 +85,8 @@ impl Store {
         }
         match self.read_file(id, Chunks::read).await? {
             Found::Good(bytes) => Ok(bytes.into()),
+            // It was thrown away, or set aside, since the index was asked.
+            Found::Bad if !self.has_blob(id).await? => Err(ReadError::NotHeld(id)),
             Found::Bad => {
                 self.set_bad_aside(id).await;
                 Err(ReadError::Corrupt(id))

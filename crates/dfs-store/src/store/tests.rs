@@ -14,6 +14,7 @@ use crate::data_dir::DataDir;
 use crate::keys::VaultKey;
 use crate::seal::Salt;
 
+mod collect;
 mod reconcile;
 mod scrub;
 

@@ -1,0 +1,259 @@
+//! Uses of blobs that have ended: found out by asking what the records say, and forgotten once all
+//! replicas have found out.
+//!
+//! Nobody tells a replica that a use has ended: it reads the record of each of its rows by quorum,
+//! once in every round. See `docs/explanation/decisions/0013-audits-instead-of-messages.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use dfs_core::epoch::{EpochState, Stage};
+use dfs_core::hlc::Hlc;
+use dfs_core::id::{BlobId, NodeId, Partition, RecordKey, Vid};
+use dfs_core::purge::may_drop;
+use dfs_core::refs::RefRow;
+use dfs_core::sync::Table;
+use dfs_core::version::Record;
+use dfs_p2p::message::Request;
+use tracing::debug;
+
+use crate::config::Mode;
+use crate::confirm::{Known, Published};
+use crate::error::Error;
+use crate::node::{Node, millis};
+
+/// A version of a record.
+type Of = (RecordKey, Vid);
+
+/// Versions that no record was found to need, since when, and in which round they were met last.
+#[derive(Debug, Default)]
+pub(crate) struct Unnamed {
+    since: BTreeMap<Of, (Hlc, u64)>,
+    round: u64,
+}
+
+impl Unnamed {
+    /// Since when the version is not needed: from now on, if it was till now. `None` when there is
+    /// no room to remember.
+    fn note(&mut self, of: Of, now: Hlc) -> Option<Hlc> {
+        if self.since.len() >= VERSIONS_MAX && !self.since.contains_key(&of) {
+            return None;
+        }
+        Some(self.since.entry(of).or_insert((now, self.round)).0)
+    }
+
+    fn is_met(&mut self, of: &Of) {
+        if let Some((_, round)) = self.since.get_mut(of) {
+            *round = self.round;
+        }
+    }
+
+    /// Forgets what was not met in the round that ends.
+    fn end_round(&mut self) {
+        let this = self.round;
+        self.since.retain(|_, (_, round)| *round == this);
+        self.round += 1;
+    }
+}
+
+/// What a round found out about a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It is needed, or may be, as far as can be told now.
+    Stays,
+    /// It was not needed at this time, and cannot be since.
+    Ended(Hlc),
+}
+
+/// One look at every reference row that this node should hold.
+struct Round<'a> {
+    node: &'a Arc<Node>,
+    state: Arc<EpochState>,
+    published: Published,
+    /// What was found out in this round: a file of many chunks asks once.
+    verdicts: BTreeMap<Of, Verdict>,
+    unnamed: &'a mut Unnamed,
+}
+
+impl Node {
+    /// Looks through all reference rows; says how many uses were found to have ended, and how many
+    /// rows were forgotten.
+    pub(crate) async fn audit_refs(
+        self: &Arc<Self>,
+        unnamed: &mut Unnamed,
+    ) -> Result<(usize, usize), Error> {
+        let state = self.joined()?;
+        let published = self.published(&state);
+        let roots = self.store.roots(Table::Refs, state.bits).await?;
+        let (mut ended, mut forgotten) = (0, 0);
+        let verdicts = BTreeMap::new();
+        let mut round = Round { node: self, state: state.clone(), published, verdicts, unnamed };
+        for partition in self.partitions_of(&state, &self.id) {
+            let is_empty = roots.get(usize::from(partition)).is_none_or(|root| root.count == 0);
+            if is_empty || state.row(partition).stage != Stage::Stable {
+                continue;
+            }
+            let mut after = Vec::new();
+            loop {
+                let rows = self.store.scan_refs(partition, state.bits, after, ROWS_AT_ONCE).await?;
+                let Some(last) = rows.last() else { break };
+                let is_full = rows.len() == ROWS_AT_ONCE;
+                after = dfs_store::store::ref_row(&last.blob, &last.vid);
+                let (over, live): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.dropped);
+                ended += round.look_at(live).await?;
+                if !over.is_empty() && self.asks_for(partition, &state) {
+                    forgotten += self.forget_ended(partition, over, &state).await?;
+                }
+                self.rest(is_full).await?;
+            }
+        }
+        round.unnamed.end_round();
+        Ok((ended, forgotten))
+    }
+
+    /// Has all replicas forget rows whose use each of them found to have ended. One that did not
+    /// hear of it gives the row back to the others, who find out once more: that does no harm.
+    async fn forget_ended(
+        self: &Arc<Self>,
+        partition: Partition,
+        rows: Vec<RefRow>,
+        state: &Arc<EpochState>,
+    ) -> Result<usize, Error> {
+        let mut uses: Vec<(BlobId, Vid)> = rows.iter().map(|row| (row.blob, row.vid)).collect();
+        let others = || state.read_set(partition).into_iter().filter(|node| *node != self.id);
+        for node in others() {
+            let asked = Request::RefsEnded(uses.clone());
+            let told = self.ask_of_each(&node, asked, uses.len(), state).await;
+            let Some(told) = told else { return Ok(0) };
+            let mut told = told.into_iter();
+            uses.retain(|_| told.next() == Some(true));
+        }
+        if uses.is_empty() {
+            return Ok(0);
+        }
+        for node in others() {
+            let asked = Request::RefsForget(uses.clone());
+            if self.ask_of_each(&node, asked, uses.len(), state).await.is_none() {
+                return Ok(0);
+            }
+        }
+        let gone = self.store.forget_dropped(uses).await?;
+        Ok(gone.into_iter().filter(|gone| *gone).count())
+    }
+}
+
+impl Round<'_> {
+    /// Marks those of some rows whose use has ended; says how many.
+    async fn look_at(&mut self, mut rows: Vec<RefRow>) -> Result<usize, Error> {
+        let now = self.node.now();
+        rows.retain(|row| row.hold_until < now);
+        let mut unknown: BTreeMap<Vec<NodeId>, BTreeMap<RecordKey, Vec<RefRow>>> = BTreeMap::new();
+        for row in &rows {
+            let of = (row.key, row.vid);
+            self.unnamed.is_met(&of);
+            if !self.verdicts.contains_key(&of) {
+                let set = self.state.read_set(row.key.partition(self.state.bits));
+                unknown.entry(set).or_default().entry(row.key).or_default().push(*row);
+            }
+        }
+        for (set, uses) in unknown {
+            let mut uses = uses.into_iter();
+            loop {
+                let some: BTreeMap<_, _> = uses.by_ref().take(RECORDS_AT_ONCE).collect();
+                if some.is_empty() {
+                    break;
+                }
+                self.find_out(&set, some, now).await;
+            }
+        }
+        rows.retain(|row| match self.verdicts.get(&(row.key, row.vid)) {
+            Some(Verdict::Ended(at)) => row.hold_until < *at,
+            Some(Verdict::Stays) | None => false,
+        });
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        Ok(self.node.store.drop_refs(rows).await?)
+    }
+
+    /// Reads the records of some rows, all on the same replicas, and judges the versions that use
+    /// the blobs. What cannot be read is judged another time.
+    async fn find_out(&mut self, set: &[NodeId], uses: BTreeMap<RecordKey, Vec<RefRow>>, now: Hlc) {
+        let keys: Vec<RecordKey> = uses.keys().copied().collect();
+        let rows = uses.values().flatten().map(|row| ((row.key, row.vid), Verdict::Stays));
+        let unless_found_out = rows.collect::<Vec<_>>();
+        self.forget_some();
+        self.verdicts.extend(unless_found_out);
+        let records = match self.node.read_records(&keys, Mode::Quorum).await {
+            Ok(read) if read.quorum => read.records,
+            Ok(_) => return,
+            Err(error) => return debug!(%error, "uses of blobs could not be looked at"),
+        };
+        let mut unneeded = Vec::new();
+        for ((key, rows), record) in uses.into_iter().zip(records) {
+            for row in first_of_each(rows) {
+                if let Some(since) = self.unneeded_since(&row, &record, now) {
+                    unneeded.push((key, row, since, record.clone()));
+                }
+            }
+        }
+        if unneeded.is_empty() {
+            return;
+        }
+        let hashes: Vec<_> =
+            unneeded.iter().map(|(key, _, _, record)| (*key, record.state_hash())).collect();
+        let confirmed = self.node.confirmed(set, &hashes, &self.state).await;
+        for ((key, row, since, record), confirmed) in unneeded.into_iter().zip(confirmed) {
+            let known = Known {
+                published: &self.published,
+                confirmed: Some(&confirmed),
+                // Only what is forgotten of a record asks for that.
+                at_rest: false,
+            };
+            match may_drop(&row, &record, since, &self.state, &known) {
+                Ok(()) => {
+                    self.verdicts.insert((key, row.vid), Verdict::Ended(since));
+                }
+                Err(why) => {
+                    debug!(vid = %row.vid, %why, "a use that no record names stays for now")
+                }
+            }
+        }
+    }
+
+    /// Since when a version is certainly not needed, if it was looked at before and was not then.
+    fn unneeded_since(&mut self, row: &RefRow, record: &Record, now: Hlc) -> Option<Hlc> {
+        let of = (row.key, row.vid);
+        if record.needs(&row.vid) {
+            self.unnamed.since.remove(&of);
+            return None;
+        }
+        let first = self.unnamed.note(of, now)?;
+        // Operations that had read the record till then have written it by now.
+        let settled = first.unix_ms().saturating_add(millis(self.node.grace.settle()));
+        Some(Hlc::from_unix_ms(settled)).filter(|settled| *settled < now)
+    }
+
+    /// What is forgotten is asked once more.
+    fn forget_some(&mut self) {
+        if self.verdicts.len() > VERDICTS_MAX {
+            self.verdicts.clear();
+        }
+    }
+}
+
+/// One row of each version.
+fn first_of_each(rows: Vec<RefRow>) -> Vec<RefRow> {
+    let mut seen = BTreeSet::new();
+    rows.into_iter().filter(|row| seen.insert(row.vid)).collect()
+}
+
+/// Rows read at once.
+const ROWS_AT_ONCE: usize = 1024;
+/// Records read at once, as when replicas are compared.
+const RECORDS_AT_ONCE: usize = 256;
+/// Versions remembered from round to round as not needed: 10 MiB. Those beyond have their turn when
+/// the rows of these are gone.
+const VERSIONS_MAX: usize = 65_536;
+/// Verdicts of one round kept at once.
+const VERDICTS_MAX: usize = 65_536;

@@ -1,0 +1,290 @@
+//! What nobody needs any more: blobs, references and tombstones go, and nothing else does.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfs_core::id::{Vid, from_hex};
+use dfs_core::name::FilePath;
+use dfs_env::MemoryFs;
+use dfs_server::{Condition, Error, Grace, Mode, Stored};
+use tokio::io::{AsyncWriteExt, DuplexStream};
+use tokio::task::JoinHandle;
+
+use crate::clock::Ahead;
+use crate::{Cluster, LIMIT};
+
+fn path(text: &str) -> FilePath {
+    FilePath::parse(text).unwrap()
+}
+
+/// Times that are measured by the wall are long, and passed by setting the clock ahead; the others
+/// are short.
+const GRACE: Grace = Grace {
+    hold: HOUR,
+    history: HOUR,
+    purge_after: HOUR,
+    collect_after: Duration::from_millis(300),
+    audit_every: Duration::from_millis(200),
+};
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// Nodes with short times, and their clock.
+async fn cluster(count: usize) -> (Cluster, Arc<Ahead>) {
+    let clock = Arc::new(Ahead::new());
+    (Cluster::with_grace(count, Some(clock.clone()), GRACE).await, clock)
+}
+
+impl Cluster {
+    fn blob_count(&self, at: usize) -> usize {
+        self.disks[at].files_below(Path::new("/data/blobs")).len()
+    }
+
+    /// Waits until every one of these nodes has so many blobs.
+    async fn until_blobs(&self, nodes: &[usize], count: usize) {
+        let waited = async {
+            while nodes.iter().any(|at| self.blob_count(*at) != count) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        let waited = tokio::time::timeout(LIMIT, waited).await;
+        let left: Vec<_> = nodes.iter().map(|at| self.blob_count(*at)).collect();
+        assert!(waited.is_ok(), "{left:?} blobs, not {count}");
+    }
+
+    /// Waits until these nodes have looked everything through a few times more.
+    async fn until_looked(&self, nodes: &[usize]) {
+        for at in nodes {
+            let looks = || self.node(*at).collected().looks;
+            let enough = looks() + LOOKS;
+            let waited = async {
+                while looks() < enough {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+            };
+            tokio::time::timeout(LIMIT, waited).await.expect("no looks in time");
+        }
+    }
+
+    /// Waits until no replica knows of a name; a majority of them answers.
+    async fn until_forgotten(&self, at: usize, name: &str) {
+        let client = self.node(at);
+        let waited = async {
+            while client.log(&path(name), Mode::Quorum).await.is_ok() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, waited).await.expect("not purged in time");
+        let missing = client.log(&path(name), Mode::Quorum).await;
+        assert!(matches!(missing, Err(Error::NotFound(_))), "{missing:?}");
+    }
+
+    async fn remove(&self, at: usize, name: &str) {
+        self.node(at).remove(&path(name), Mode::Default).await.unwrap();
+    }
+}
+
+/// Two looks end a use, two more collect its blob, and some.
+const LOOKS: u64 = 6;
+/// How often a condition is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_blobs_of_a_deleted_file_go_but_for_those_that_another_shares() {
+    let (cluster, clock) = cluster(3).await;
+    let all = [0, 1, 2];
+    // Each chunk once: what repeats is one blob.
+    let shared = vec![7; 1 << 20];
+    let mut doomed = shared.clone();
+    doomed.extend(vec![8; 1 << 20]);
+    cluster.put(0, "kept", &shared).await.unwrap();
+    cluster.settled(0, 3).await;
+    let of_kept = cluster.blob_count(0);
+    cluster.put(1, "doomed", &doomed).await.unwrap();
+    cluster.until_blobs(&all, of_kept + 3).await;
+    cluster.remove(2, "doomed").await;
+    clock.advance(2 * HOUR);
+    cluster.until_blobs(&all, of_kept).await;
+    for at in all {
+        cluster.settled(at, 3).await;
+        assert_eq!(cluster.get(at, "kept").await.unwrap(), shared);
+        assert!(matches!(cluster.get(at, "doomed").await, Err(Error::NotFound(_))));
+    }
+    // What was given up can be stored again.
+    cluster.put(1, "doomed", &doomed).await.unwrap();
+    cluster.until_blobs(&all, of_kept + 3).await;
+    assert_eq!(cluster.get(0, "doomed").await.unwrap(), doomed);
+}
+
+/// Begins to store chunks that no other file has, and waits until most of them are everywhere; the
+/// content ends when what is given back does.
+async fn store_slowly(
+    cluster: &Cluster,
+    at: usize,
+    name: &str,
+    mode: Mode,
+) -> (JoinHandle<Result<Stored, Error>>, DuplexStream) {
+    let (mut sink, source) = tokio::io::duplex(1 << 20);
+    let (client, content, name) = (cluster.node(at), chunks_of(name), path(name));
+    let before: Vec<_> = (0..3).map(|at| cluster.blob_count(at)).collect();
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "it stands for a client, which is no part of a node"
+    )]
+    let storing = tokio::spawn(async move { client.store(&name, source, mode).await });
+    sink.write_all(&content).await.unwrap();
+    // The last ones, as many as are sent at once, go on with the end of the content.
+    let waited = async {
+        while (0..3).any(|at| cluster.blob_count(at) < before[at] + CHUNKS - 4) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, waited).await.expect("not stored in time");
+    (storing, sink)
+}
+
+fn chunks_of(name: &str) -> Vec<u8> {
+    let chunk = |at: usize| vec![name.as_bytes()[0] + u8::try_from(at).unwrap(); 1 << 20];
+    (0..CHUNKS).flat_map(chunk).collect()
+}
+
+const CHUNKS: usize = 8;
+/// With a list of them, and a page of references.
+const BLOBS: usize = CHUNKS + 2;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_under_way_is_not_collected_and_one_that_takes_too_long_fails() {
+    let (cluster, clock) = cluster(3).await;
+    let all = [0, 1, 2];
+    cluster.put(0, "old", &vec![1; 1 << 20]).await.unwrap();
+    cluster.settled(0, 3).await;
+    cluster.remove(0, "old").await;
+    clock.advance(HOUR / 2);
+    let (stored, sink) = store_slowly(&cluster, 1, "A", Mode::Default).await;
+    let (late, late_sink) = store_slowly(&cluster, 1, "a", Mode::Default).await;
+    clock.advance(HOUR * 5 / 8);
+    // What is left was looked at together with what is gone.
+    for at in all {
+        let is_gone = || cluster.node(at).collected().blobs >= 3;
+        let waited = async {
+            while !is_gone() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, waited).await.expect("not collected in time");
+    }
+    cluster.until_looked(&all).await;
+    drop(sink);
+    stored.await.unwrap().unwrap();
+    assert_eq!(cluster.get(2, "A").await.unwrap(), chunks_of("A"));
+    clock.advance(HOUR / 4);
+    drop(late_sink);
+    let late = late.await.unwrap();
+    assert!(matches!(late, Err(Error::TooSlow)), "{late:?}");
+    clock.advance(HOUR);
+    cluster.until_blobs(&all, BLOBS).await;
+    assert_eq!(cluster.get(0, "A").await.unwrap(), chunks_of("A"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_only_a_node_away_knows_keeps_its_blobs() {
+    let (mut cluster, clock) = cluster(3).await;
+    let (stored, sink) = store_slowly(&cluster, 0, "f", Mode::Available).await;
+    // The chunks are everywhere; what names them only node 0 will have.
+    cluster.crash(1);
+    cluster.crash(2);
+    drop(sink);
+    assert_eq!(stored.await.unwrap().unwrap().copies, 1);
+    cluster.crash(0);
+    cluster.start(1).await;
+    cluster.start(2).await;
+    cluster.connected(1, 2).await;
+    clock.advance(2 * HOUR);
+    cluster.until_looked(&[1, 2]).await;
+    for at in [1, 2] {
+        let collected = cluster.node(at).collected();
+        assert_eq!((collected.uses, collected.blobs), (0, 0), "node 0 may name them");
+    }
+    cluster.start(0).await;
+    for at in [0, 1, 2] {
+        cluster.settled(at, 3).await;
+    }
+    cluster.crash(0);
+    assert_eq!(cluster.get(1, "f").await.unwrap(), chunks_of("f"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purged_name_does_not_come_back_from_a_node_that_was_away() {
+    let (mut cluster, clock) = cluster(3).await;
+    cluster.put(0, "f", b"doomed").await.unwrap();
+    for at in 0..3 {
+        cluster.settled(at, 3).await;
+    }
+    cluster.crash(2);
+    cluster.remove(0, "f").await;
+    clock.advance(2 * HOUR);
+    cluster.until_looked(&[0, 1]).await;
+    assert!(cluster.node(0).log(&path("f"), Mode::Quorum).await.is_ok(), "node 2 may have it");
+    cluster.start(2).await;
+    for at in 0..3 {
+        cluster.until_forgotten(at, "f").await;
+    }
+    for at in 0..3 {
+        cluster.crash(at);
+        cluster.start(at).await;
+        cluster.settled(at, 3).await;
+    }
+    for at in 0..3 {
+        cluster.until_forgotten(at, "f").await;
+        assert!(matches!(cluster.get(at, "f").await, Err(Error::NotFound(_))));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tombstone_that_remembers_conditional_writes_goes_too() {
+    let (cluster, clock) = cluster(3).await;
+    let client = cluster.node(0);
+    let name = path("f");
+    let store_if = |content: &'static [u8], condition| client.store_if(&name, content, condition);
+    let first = store_if(b"one", Condition::Absent).await.unwrap().version;
+    let refused = store_if(b"two", Condition::Absent).await;
+    assert!(matches!(refused, Err(Error::Condition)));
+    cluster.remove(1, "f").await;
+    let gone = Condition::Version(Vid::new(from_hex(&first).unwrap()));
+    assert!(matches!(store_if(b"three", gone).await, Err(Error::Condition)));
+    clock.advance(2 * HOUR);
+    cluster.until_forgotten(2, "f").await;
+    store_if(b"four", Condition::Absent).await.unwrap();
+    assert_eq!(cluster.get(1, "f").await.unwrap(), b"four");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blobs_that_moved_to_others_are_given_up() {
+    let (mut cluster, _) = cluster(3).await;
+    let files: Vec<_> = (0..24u8).map(|byte| vec![byte; 20_000]).collect();
+    for (number, file) in files.iter().enumerate() {
+        cluster.put(0, &format!("{number}"), file).await.unwrap();
+    }
+    cluster.settled(0, 3).await;
+    let blobs = cluster.blob_count(0);
+    for at in 3..5 {
+        cluster.disks.push(MemoryFs::default());
+        cluster.servers.push(None);
+        cluster.start(at).await;
+    }
+    for at in 0..5 {
+        cluster.settled(at, 5).await;
+    }
+    let all = || (0..5).map(|at| cluster.blob_count(at)).sum::<usize>();
+    let waited = async {
+        while all() != 3 * blobs {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let waited = tokio::time::timeout(LIMIT, waited).await;
+    assert!(waited.is_ok(), "{} of {blobs} blobs, and not three copies of each", all());
+    assert!(cluster.blob_count(4) > 0);
+    for (number, file) in files.iter().enumerate() {
+        assert_eq!(cluster.get(4, &format!("{number}")).await.unwrap(), *file);
+    }
+}
