@@ -145,7 +145,7 @@ impl Pass {
     }
 }
 
-/// Lets bytes through at a rate: a token bucket that holds [`BURST`].
+/// Lets bytes through at a rate: a token bucket that holds one second of it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pace {
     /// When what was let through so far has been paid for.
