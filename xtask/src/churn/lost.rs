@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::{Args, LOOK_EVERY, SETTLE_MAX, say, text, used};
+use super::{Args, LOOK_EVERY, SETTLE_MAX, id_of, say, state_of, text, used};
 use crate::chaos::random::content;
 use crate::nodes::Cluster;
 
@@ -27,9 +27,10 @@ pub(super) fn run(args: &Args, mut cluster: Cluster, seed: u64, dir: &Path) -> R
     cluster.run(0, &["put", "-r", text(&local)?, "files"])?;
     cluster.wait_ok(0, 4, SETTLE_MAX)?;
     let held = used(&cluster, VICTIM + 1)?;
+    let id = id_of(&cluster, VICTIM)?;
     cluster.kill(VICTIM)?;
     fs::remove_dir_all(cluster.data_dir(VICTIM)?)?;
-    let waited = wait_for_copying(&cluster, &held)?;
+    let waited = wait_until_out(&cluster, &id)?;
     let started = Instant::now();
     cluster.wait_ok(0, 3, SETTLE_MAX)?;
     let took = started.elapsed();
@@ -37,7 +38,7 @@ pub(super) fn run(args: &Args, mut cluster: Cluster, seed: u64, dir: &Path) -> R
     let copied = used(&cluster, VICTIM + 1)?[..VICTIM].iter().sum::<u64>().saturating_sub(left);
     let (rate, limit) = (mib_s(copied, took), disk_limit(dir)?);
     say(&format!(
-        "node {} and its disk are lost: copying begins after {:.1} s, {} MiB take {:.1} s, \
+        "node {} and its disk are lost: it is taken out after {:.1} s, {} MiB take {:.1} s, \
          {rate:.0} MiB/s; this disk takes {limit:.0} MiB/s of synced files: {:.0} %",
         VICTIM + 1,
         waited.as_secs_f64(),
@@ -73,17 +74,14 @@ fn compare(cluster: &Cluster, local: &Path, fetched: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the others hold more than they did.
-fn wait_for_copying(cluster: &Cluster, held: &[u64]) -> Result<Duration> {
+/// Waits until the node is taken out: from then on its share is copied.
+fn wait_until_out(cluster: &Cluster, id: &str) -> Result<Duration> {
     let started = Instant::now();
-    loop {
-        let now = used(cluster, VICTIM + 1)?;
-        if (0..VICTIM).any(|at| now[at] > held[at]) {
-            return Ok(started.elapsed());
-        }
-        ensure!(started.elapsed() < SETTLE_MAX, "nothing is copied: {}", cluster.status(0)?);
+    while state_of(cluster, 0, id)? != "out" {
+        ensure!(started.elapsed() < SETTLE_MAX, "it is not taken out: {}", cluster.status(0)?);
         std::thread::sleep(LOOK_EVERY);
     }
+    Ok(started.elapsed())
 }
 
 /// What this disk takes when files of a chunk are written and synced, some at once.
