@@ -228,13 +228,13 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 /// A sentence for the user.
 pub fn parse_time(text: &str) -> Result<Duration, String> {
     let text = text.trim();
-    let seconds = [("s", 1), ("m", 60), ("h", 60 * 60), ("d", 24 * 60 * 60)].into_iter();
-    let parsed = seconds.filter_map(|(unit, seconds)| {
+    let units = [("s", 1), ("m", 60), ("h", 60 * 60), ("d", 24 * 60 * 60)];
+    let time = units.into_iter().find_map(|(unit, seconds)| {
         let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-        Some(Duration::from_secs(number.checked_mul(seconds)?)).filter(|time| *time <= TIME_MAX)
+        Some(Duration::from_secs(number.checked_mul(seconds)?))
     });
-    let time = parsed.last().filter(|time| !time.is_zero());
-    time.ok_or_else(|| format!("{text:?} is not a time such as 90s, 5m, 2h or 1d"))
+    time.filter(|time| !time.is_zero() && *time <= TIME_MAX)
+        .ok_or_else(|| format!("{text:?} is not a time such as 90s, 5m, 2h or 1d"))
 }
 
 /// No grace is longer: ten years.

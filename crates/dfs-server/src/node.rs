@@ -81,17 +81,23 @@ pub(crate) struct Vault {
     pub(crate) cert: tokio::sync::Mutex<Arc<WriterCert>>,
 }
 
+/// What a start opened on disk.
+pub(crate) struct Opened {
+    pub(crate) data_dir: DataDir,
+    pub(crate) store: Store,
+    pub(crate) vault: Option<Vault>,
+}
+
 impl Node {
     pub(crate) fn new(
         env: Env,
-        data_dir: DataDir,
-        store: Store,
-        vault: Option<Vault>,
+        opened: Opened,
+        grace: Grace,
         layout: Layout,
         joining: Joining,
         finishing: mpsc::Sender<Finishing>,
-        grace: Grace,
     ) -> Self {
+        let Opened { data_dir, store, vault } = opened;
         let id = NodeId::new(data_dir.node_key().verifying_key().to_bytes());
         let actors = Mutex::new(Actors::new([0; 3].map(|_| env.random_u64())));
         Self {

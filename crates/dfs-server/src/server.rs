@@ -27,7 +27,7 @@ use crate::error::{Error, StartServerError};
 use crate::form::Joining;
 use crate::handler::Answering;
 use crate::layout::{self, Layout};
-use crate::node::{Finishing, Node, RETIRED_MARK, Vault, millis};
+use crate::node::{Finishing, Node, Opened, RETIRED_MARK, Vault, millis};
 
 /// A running node.
 #[derive(Debug)]
@@ -87,16 +87,8 @@ impl Server {
             durable_epoch,
             ..OwnFacts::default()
         };
-        let node = Node::new(
-            env.clone(),
-            data_dir,
-            store,
-            vault,
-            layout,
-            joining,
-            finishing,
-            config.grace,
-        );
+        let opened = Opened { data_dir, store, vault };
+        let node = Node::new(env.clone(), opened, config.grace, layout, joining, finishing);
         let node = Arc::new(node);
         let handler = Arc::new(Answering(Arc::downgrade(&node)));
         let network =

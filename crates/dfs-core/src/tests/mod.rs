@@ -7,6 +7,7 @@ mod conditional;
 mod conn;
 #[path = "../../../../corpus/reader.rs"]
 mod corpus;
+mod drop;
 mod epoch;
 mod epoch_chain;
 mod forming;
