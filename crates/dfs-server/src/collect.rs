@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use crate::audit::Unnamed;
+use crate::client::Client;
 use crate::error::Error;
 use crate::node::Node;
 use crate::purge::Resting;
@@ -60,6 +61,16 @@ impl Unwanted {
         let this = marks.round;
         marks.since.retain(|_, (_, round)| *round == this);
         marks.round += 1;
+    }
+}
+
+impl Client {
+    /// What this node has given up since it started, because nobody needs it.
+    ///
+    /// # Panics
+    /// Never: no holder of its locks does.
+    pub fn collected(&self) -> Collected {
+        *self.0.collected.lock().expect("no holder of this lock panics")
     }
 }
 

@@ -137,7 +137,9 @@ impl Server {
         node.shutdown.cancel();
         let tasks = std::mem::take(&mut *self.tasks.lock().expect("no holder panics"));
         let (finisher, others) = split_finisher(tasks);
-        drop(others);
+        // They end at their next wait; after that the data directory is free for another start.
+        others.iter().for_each(Task::abort);
+        let _ = timeout(FINISH_MAX, futures_util::future::join_all(others)).await;
         if let Some(finisher) = finisher
             && timeout(FINISH_MAX, finisher).await.is_err()
         {
