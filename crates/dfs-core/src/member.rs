@@ -1,6 +1,7 @@
 //! Facts that nodes publish about themselves: signed, and replaced only by newer ones.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ed25519_dalek::{Signer, SigningKey};
 
@@ -55,6 +56,18 @@ pub struct Clean {
     pub at: Hlc,
     /// The layout that said who the others are.
     pub epoch: u64,
+}
+
+impl Clean {
+    /// What to tell of the newest look, `self`, when `told` was told last: at once that there are rows
+    /// of others or that another layout was looked at, and every so often that there still are none.
+    #[must_use]
+    pub fn to_tell(self, told: Self, every: Duration) -> Self {
+        let since_ms = self.at.unix_ms().saturating_sub(told.at.unix_ms());
+        let is_due = Duration::from_millis(since_ms) >= every;
+        let is_news = [self, told].contains(&Self::default()) || self.epoch != told.epoch;
+        if is_news || is_due { self } else { told }
+    }
 }
 
 /// A range of partitions for which something is done that an epoch asked for.

@@ -92,14 +92,15 @@ pub fn may_purge(
     nothing_held(tombstone.hlc, partition, state, facts)
 }
 
-/// Whether a use of a blob has ended: no version needs it, and none that does can turn up.
+/// Whether a look at the record of a row finds that no version needs the blob, and where such a
+/// version could still be. A use has ended when two looks find so.
 ///
-/// `record` is the row's record as all its replicas confirm it. `since` is when the record was found
-/// not to need the version before, and later than operations which had read it until then may take:
-/// whatever was written from an older reading was written before `since`, and is now at a replica
-/// of the record, which has confirmed another state, or with a member that has kept something for
-/// others ever since. The caller's clock and the members' must agree as far as `since` leaves room.
-/// `O(members)`.
+/// `record` is the row's record as all its replicas confirm it. After the first look, with `since`
+/// when the row's hold was over, nobody reads a version any more that needs the blob: no replica
+/// has one. The second look, with `since` later than operations may take that had read one before,
+/// then finds what these wrote: at a replica, which confirms another state, or with a member that
+/// has kept something for others ever since. The caller's clock and the members' must agree as far
+/// as `since` leaves room. `O(members)`.
 ///
 /// # Errors
 /// [`Kept`] names the first thing that stands against it.

@@ -25,7 +25,7 @@ use crate::node::{Node, millis};
 /// A version of a record.
 type Of = (RecordKey, Vid);
 
-/// Versions that no record was found to need, since when, and in which round they were met last.
+/// Versions that a look found not to be needed, when, and in which round they were met last.
 #[derive(Debug, Default)]
 pub(crate) struct Unnamed {
     since: BTreeMap<Of, (Hlc, u64)>,
@@ -33,13 +33,20 @@ pub(crate) struct Unnamed {
 }
 
 impl Unnamed {
-    /// Since when the version is not needed: from now on, if it was till now. `None` when there is
-    /// no room to remember.
-    fn note(&mut self, of: Of, now: Hlc) -> Option<Hlc> {
-        if self.since.len() >= VERSIONS_MAX && !self.since.contains_key(&of) {
-            return None;
+    /// When a look first found that the version is not needed.
+    fn since(&self, of: &Of) -> Option<Hlc> {
+        self.since.get(of).map(|(since, _)| *since)
+    }
+
+    /// A look found that the version is not needed. Without room to remember, a later one will.
+    fn note(&mut self, of: Of, now: Hlc) {
+        if self.since.len() < VERSIONS_MAX {
+            self.since.entry(of).or_insert((now, self.round));
         }
-        Some(self.since.entry(of).or_insert((now, self.round)).0)
+    }
+
+    fn is_needed(&mut self, of: &Of) {
+        self.since.remove(of);
     }
 
     fn is_met(&mut self, of: &Of) {
@@ -163,7 +170,7 @@ impl Round<'_> {
                 if some.is_empty() {
                     break;
                 }
-                self.find_out(&set, some, now).await;
+                self.find_out(&set, some).await;
             }
         }
         rows.retain(|row| match self.verdicts.get(&(row.key, row.vid)) {
@@ -178,7 +185,7 @@ impl Round<'_> {
 
     /// Reads the records of some rows, all on the same replicas, and judges the versions that use
     /// the blobs. What cannot be read is judged another time.
-    async fn find_out(&mut self, set: &[NodeId], uses: BTreeMap<RecordKey, Vec<RefRow>>, now: Hlc) {
+    async fn find_out(&mut self, set: &[NodeId], uses: BTreeMap<RecordKey, Vec<RefRow>>) {
         let keys: Vec<RecordKey> = uses.keys().copied().collect();
         let rows = uses.values().flatten().map(|row| ((row.key, row.vid), Verdict::Stays));
         let unless_found_out = rows.collect::<Vec<_>>();
@@ -190,10 +197,11 @@ impl Round<'_> {
             Err(error) => return debug!(%error, "uses of blobs could not be looked at"),
         };
         let mut unneeded = Vec::new();
-        for ((key, rows), record) in uses.into_iter().zip(records) {
+        for (rows, record) in uses.into_values().zip(records) {
             for row in first_of_each(rows) {
-                if let Some(since) = self.unneeded_since(&row, &record, now) {
-                    unneeded.push((key, row, since, record.clone()));
+                match record.needs(&row.vid) {
+                    true => self.unnamed.is_needed(&(row.key, row.vid)),
+                    false => unneeded.push((row, record.clone())),
                 }
             }
         }
@@ -201,37 +209,34 @@ impl Round<'_> {
             return;
         }
         let hashes: Vec<_> =
-            unneeded.iter().map(|(key, _, _, record)| (*key, record.state_hash())).collect();
+            unneeded.iter().map(|(row, record)| (row.key, record.state_hash())).collect();
         let confirmed = self.node.confirmed(set, &hashes, &self.state).await;
-        for ((key, row, since, record), confirmed) in unneeded.into_iter().zip(confirmed) {
-            let known = Known {
-                published: &self.published,
-                confirmed: Some(&confirmed),
-                // Only what is forgotten of a record asks for that.
-                at_rest: false,
-            };
-            match may_drop(&row, &record, since, &self.state, &known) {
-                Ok(()) => {
-                    self.verdicts.insert((key, row.vid), Verdict::Ended(since));
-                }
-                Err(why) => {
-                    debug!(vid = %row.vid, %why, "a use that no record names stays for now")
-                }
-            }
+        for ((row, record), confirmed) in unneeded.into_iter().zip(confirmed) {
+            self.judge(&row, &record, &confirmed);
         }
     }
 
-    /// Since when a version is certainly not needed, if it was looked at before and was not then.
-    fn unneeded_since(&mut self, row: &RefRow, record: &Record, now: Hlc) -> Option<Hlc> {
+    /// The first look that finds a version not needed is remembered, the second ends its uses.
+    fn judge(&mut self, row: &RefRow, record: &Record, confirmed: &BTreeSet<NodeId>) {
         let of = (row.key, row.vid);
-        if record.needs(&row.vid) {
-            self.unnamed.since.remove(&of);
-            return None;
+        let first = self.unnamed.since(&of);
+        // Operations that had read the record before the first look have written it by then.
+        let settle = millis(self.node.grace.settle());
+        let settled = first.map(|first| first.unix_ms().saturating_add(settle));
+        let since = settled.map_or_else(|| row.hold_until.next(), Hlc::from_unix_ms);
+        let known = Known {
+            published: &self.published,
+            confirmed: Some(confirmed),
+            // Only who forgets a record asks for that.
+            at_rest: false,
+        };
+        match may_drop(row, record, since, &self.state, &known) {
+            Ok(()) if first.is_some() => {
+                self.verdicts.insert(of, Verdict::Ended(since));
+            }
+            Ok(()) => self.unnamed.note(of, self.node.now()),
+            Err(why) => debug!(vid = %row.vid, %why, "a use that no record names stays for now"),
         }
-        let first = self.unnamed.note(of, now)?;
-        // Operations that had read the record till then have written it by now.
-        let settled = first.unix_ms().saturating_add(millis(self.node.grace.settle()));
-        Some(Hlc::from_unix_ms(settled)).filter(|settled| *settled < now)
     }
 
     /// What is forgotten is asked once more.

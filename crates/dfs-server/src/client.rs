@@ -22,7 +22,7 @@ use crate::node::Node;
 use crate::records::Written;
 use crate::scan::Whom;
 use crate::upload::{CHUNK_BYTES, Uploaded};
-use crate::views::{Collected, Listed, ListedKind, Page, PeerState, PeerView, Stat, Stored};
+use crate::views::{Listed, ListedKind, Page, PeerState, PeerView, Stat, Stored};
 
 /// A handle on a running node; cheap to clone.
 #[derive(Clone)]
@@ -360,14 +360,6 @@ impl Client {
         }
         self.remove(path, mode).await?;
         Ok(removed + 1)
-    }
-
-    /// What this node has given up since it started, because nobody needs it.
-    ///
-    /// # Panics
-    /// Never: no holder of its locks does.
-    pub fn collected(&self) -> Collected {
-        *self.0.collected.lock().expect("no holder of this lock panics")
     }
 
     async fn need_empty(&self, dir: DirId, path: &FilePath, mode: Mode) -> Result<(), Error> {

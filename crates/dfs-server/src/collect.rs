@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use dfs_core::epoch::{EpochState, Stage};
 use dfs_core::id::{BlobId, NodeId, Partition};
-use dfs_core::quorum::Tally;
 use dfs_p2p::message::Request;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
 use crate::audit::Unnamed;
+use crate::client::Client;
 use crate::error::Error;
 use crate::node::Node;
 use crate::purge::Resting;
@@ -61,6 +61,16 @@ impl Unwanted {
         let this = marks.round;
         marks.since.retain(|_, (_, round)| *round == this);
         marks.round += 1;
+    }
+}
+
+impl Client {
+    /// What this node has given up since it started, because nobody needs it.
+    ///
+    /// # Panics
+    /// Never: no holder of its locks does.
+    pub fn collected(&self) -> Collected {
+        *self.0.collected.lock().expect("no holder of this lock panics")
     }
 }
 
@@ -170,20 +180,17 @@ impl Node {
         given_up
     }
 
-    /// Whether every use that was acknowledged before `since` is known here: this replica and those
-    /// it was compared with after that meet every majority. If not, it will be compared soon.
+    /// Whether every use that a replica knew of at `since` is known here. If not, it will be soon. All
+    /// replicas, not a majority: in available mode one that is away now may alone have noted a use
+    /// of what was sent here.
     fn knows_all_uses(&self, partition: Partition, since: Instant, state: &EpochState) -> bool {
-        let replicas = state.read_set(partition);
-        let known =
-            |node: &&NodeId| **node == self.id || self.sync.compared_since(node, partition, since);
-        let (known, unknown) = replicas.iter().partition::<Vec<&NodeId>, _>(known);
-        let knows_all = known.len() >= Tally::<NodeId>::read_majority(replicas.len());
-        if !knows_all {
-            for node in unknown {
-                self.sync.owe(*node);
-            }
+        let others = state.read_set(partition).into_iter().filter(|node| *node != self.id);
+        let unknown: Vec<NodeId> =
+            others.filter(|node| !self.sync.compared_since(node, partition, since)).collect();
+        for node in &unknown {
+            self.sync.owe(*node);
         }
-        knows_all
+        unknown.is_empty()
     }
 
     /// Those of some blobs on the same other nodes that each of these holds or does not want. One

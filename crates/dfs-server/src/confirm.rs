@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_core::epoch::EpochState;
+use dfs_core::hlc::Hlc;
 use dfs_core::id::{NodeId, Partition, RecordKey};
 use dfs_core::member::Clean;
 use dfs_core::purge::Facts;
@@ -12,7 +13,7 @@ use dfs_p2p::message::{Priority, Request, Response};
 
 use crate::coordinate::Ask;
 use crate::error::Error;
-use crate::node::Node;
+use crate::node::{Node, millis};
 
 /// A record key, and the hash of its record's state.
 pub(crate) type KeyedHash = (RecordKey, [u8; 32]);
@@ -50,8 +51,10 @@ impl Node {
             let info = self.network().info(&member.node_id)?;
             Some((info.node_id, info.clean))
         });
-        // What is said of this node itself may be of an earlier start.
-        Published(others.chain([own]).collect())
+        // A clock that runs far ahead says nothing about now.
+        let latest = Hlc::from_unix_ms(self.env.wall_ms().saturating_add(millis(AHEAD_MAX)));
+        let said = others.chain([own]).filter(|(_, clean)| clean.at <= latest);
+        Published(said.collect())
     }
 
     /// For each record, which of its replicas hold it in exactly this state now. The keys are of one
@@ -112,5 +115,7 @@ impl Node {
     }
 }
 
+/// What a member says of a later time does not count: as far as writers' clocks may be ahead.
+const AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
 /// Between two full pages of rows: a million rows take less than a minute, and users do not notice.
 const PAGE_APART: Duration = Duration::from_millis(20);

@@ -435,7 +435,8 @@ impl Node {
         done(Response::Records { records: vec![(key, record)], more: false })
     }
 
-    async fn on_ref_add(&self, rows: Vec<RefRow>) -> Told {
+    async fn on_ref_add(&self, mut rows: Vec<RefRow>) -> Told {
+        self.bound_holds(&mut rows);
         let ids = rows.iter().map(|row| row.blob).collect();
         let before = self.store.has_blobs(ids).await.map_err(read_refused)?;
         for (row, _) in rows.iter().zip(before).filter(|(_, held)| !held) {

@@ -21,7 +21,7 @@ use crate::blobs::Lag;
 use crate::config::Mode;
 use crate::coordinate::{Ask, Step};
 use crate::error::Error;
-use crate::node::{Node, millis};
+use crate::node::Node;
 
 impl Node {
     /// Gives rows to their replicas until shutdown.
@@ -57,14 +57,10 @@ impl Node {
         }
     }
 
-    /// What to tell of the last look: at once that there are rows of others, and from time to time
-    /// that there are none.
+    /// What to tell of the last look.
     pub(crate) fn clean_to_tell(&self, told: Clean) -> Clean {
         let clean = *self.clean.lock().expect("no holder of this lock panics");
-        let since_ms = clean.at.unix_ms().saturating_sub(told.at.unix_ms());
-        let is_recent = since_ms < millis(self.grace.tell_every());
-        let says_enough = told != Clean::default() && told.epoch == clean.epoch && is_recent;
-        if says_enough && clean != Clean::default() { told } else { clean }
+        clean.to_tell(told, self.grace.tell_every())
     }
 
     /// How many rows here are other nodes'.

@@ -85,7 +85,7 @@ pub(crate) struct Vault {
     pub(crate) cert: tokio::sync::Mutex<Arc<WriterCert>>,
 }
 
-/// What a node has of its own before it talks to anyone.
+/// What a start opened on disk.
 pub(crate) struct Opened {
     pub(crate) data_dir: DataDir,
     pub(crate) store: Store,
@@ -96,10 +96,10 @@ impl Node {
     pub(crate) fn new(
         env: Env,
         opened: Opened,
+        grace: Grace,
         layout: Layout,
         joining: Joining,
         finishing: mpsc::Sender<Finishing>,
-        grace: Grace,
     ) -> Self {
         let Opened { data_dir, store, vault } = opened;
         let id = NodeId::new(data_dir.node_key().verifying_key().to_bytes());

@@ -87,14 +87,8 @@ impl Server {
             durable_epoch,
             ..OwnFacts::default()
         };
-        let node = Node::new(
-            env.clone(),
-            Opened { data_dir, store, vault },
-            layout,
-            joining,
-            finishing,
-            config.grace,
-        );
+        let opened = Opened { data_dir, store, vault };
+        let node = Node::new(env.clone(), opened, config.grace, layout, joining, finishing);
         let node = Arc::new(node);
         node.load_scrub().await?;
         let handler = Arc::new(Answering(Arc::downgrade(&node)));
@@ -145,14 +139,14 @@ impl Server {
         node.shutdown.cancel();
         let tasks = std::mem::take(&mut *self.tasks.lock().expect("no holder panics"));
         let (finisher, others) = split_finisher(tasks);
+        // They end at their next wait; after that the data directory is free for another start.
         others.iter().for_each(Task::abort);
+        let _ = timeout(FINISH_MAX, futures_util::future::join_all(others)).await;
         if let Some(finisher) = finisher
             && timeout(FINISH_MAX, finisher).await.is_err()
         {
             warn!("some copies were not finished in time; comparing rows will complete them");
         }
-        // They end at their next wait; the directory is another's to use only then.
-        let _ = timeout(FINISH_MAX, futures_util::future::join_all(others)).await;
         node.network().shutdown().await;
         node.store.close().await;
     }

@@ -333,7 +333,8 @@ impl Node {
         let mut complete = true;
         let mut after = Some(Bytes::new());
         while let Some(from) = after {
-            let page = self.scan(node, Table::Refs, partition, from.clone()).await?;
+            let mut page = self.scan(node, Table::Refs, partition, from.clone()).await?;
+            self.bound_holds(&mut page.refs);
             if page.refs.iter().any(|row| row.blob.partition(state.bits) != partition) {
                 return Err(unexpected(node));
             }

@@ -1,6 +1,7 @@
 //! A file on its way in: read, cut, sealed and replicated, a window of chunks at a time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use dfs_core::hlc::Hlc;
@@ -119,6 +120,13 @@ impl Node {
     pub(crate) fn hold_until(&self) -> Hlc {
         let hold = millis(self.grace.hold);
         Hlc::from_unix_ms(self.env.wall_ms().saturating_add(hold))
+    }
+
+    /// Cuts what peers ask for: nobody holds blobs here for ever that no version names.
+    pub(crate) fn bound_holds(&self, rows: &mut [RefRow]) {
+        let longest = millis(self.grace.hold.max(HOLD_MAX));
+        let latest = Hlc::from_unix_ms(self.env.wall_ms().saturating_add(longest));
+        rows.iter_mut().for_each(|row| row.hold_until = row.hold_until.min(latest));
     }
 
     /// Whether stored content may still be named: what replicas find unnamed when its time is over
@@ -323,5 +331,7 @@ async fn read_chunk(source: &mut (impl AsyncRead + Unpin)) -> Result<Bytes, Erro
 pub(crate) const CHUNK_BYTES: usize = 1024 * 1024;
 /// Chunks sealed and sent at once: this many are in memory.
 const WINDOW_CHUNKS: usize = 4;
+/// The longest that a reference counts before a version names it, whatever its writer asks for.
+const HOLD_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The part of the hold time that is kept for a name on its way to the replicas.
 const NAMING_PART: u32 = 4;

@@ -169,8 +169,8 @@ fn mishap_label(mishap: Mishap) -> u64 {
     }
 }
 
-/// Blobs, records, versions that follow others, references, reads and small state, and what of it
-/// was acknowledged.
+/// Blobs, records, versions that follow others, references, reads, collections and small state, and
+/// what of it was acknowledged.
 async fn script(fs: &SimFs, trace: &Trace, kept: &mut Vec<Kept>) {
     let Ok((_, store)) = stopped::open(fs, trace).await else { return };
     for number in 0..STEPS {
@@ -184,8 +184,15 @@ async fn script(fs: &SimFs, trace: &Trace, kept: &mut Vec<Kept>) {
             kept.push(Kept::Record(key, vid));
         }
         let row = row(blob.id, key, vid);
-        if store.merge_refs(vec![row]).await.is_ok() {
+        if store.add_refs(vec![row]).await.is_ok() {
             kept.push(Kept::Ref(row));
+            // It stays, for a use of it is noted.
+            let _ = store.collect(blob.id, || true).await;
+        }
+        if number % 4 == 1 {
+            let doomed = self::blob(UNUSED + number);
+            let _ = store.put_blob(doomed.id, doomed.bytes).await;
+            let _ = store.collect(doomed.id, || true).await;
         }
         if number % 4 == 0 && store.put_state("step", vec![number]).await.is_ok() {
             kept.push(Kept::State(number));
@@ -244,7 +251,7 @@ async fn verify(disk: &SimDisk, trace: &Trace, kept: &[Kept]) -> Result<(), Stri
 /// Reads every blob that is said to be held, and says how many.
 async fn check_held(store: &dfs_store::Store) -> Result<usize, String> {
     let (mut count, mut held) = (0, 0);
-    for number in 0..STEPS {
+    for number in (0..STEPS).chain(UNUSED..UNUSED + STEPS) {
         let blob = blob(number);
         if store.has_blob(blob.id).await.map_err(|error| error.to_string())? {
             count += 1;
@@ -294,5 +301,7 @@ fn row(blob: BlobId, key: RecordKey, vid: Vid) -> RefRow {
     RefRow { blob, vid, key, hlc: Hlc(1), dropped: false, hold_until: Hlc(9) }
 }
 
+/// From here on, blobs that nobody uses.
+const UNUSED: u8 = 2 * STEPS;
 /// Rounds of the script: some 2,300 operations of the disk.
 const STEPS: u8 = 45;

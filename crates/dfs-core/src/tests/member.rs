@@ -99,3 +99,22 @@ fn progress_is_told_in_ranges() {
     assert_eq!(shown, [(0, 2, 3), (4, 4, 3), (5, 5, 8)]);
     assert!(facts[0].covers(2, 3) && !facts[0].covers(2, 4) && !facts[0].covers(3, 3));
 }
+
+#[test]
+fn that_nothing_is_kept_for_others_is_told_from_time_to_time_and_its_end_at_once() {
+    let clean = |ms: u64, epoch| Clean { at: Hlc::from_unix_ms(2_000_000_000_000 + ms), epoch };
+    let every = std::time::Duration::from_millis(10);
+    let never = Clean::default();
+    for (found, told, expected) in [
+        (clean(9, 1), clean(0, 1), clean(0, 1)),
+        (clean(10, 1), clean(0, 1), clean(10, 1)),
+        (clean(1, 2), clean(0, 1), clean(1, 2)),
+        (never, clean(0, 1), never),
+        (clean(1, 1), never, clean(1, 1)),
+        (never, never, never),
+        // A clock that was set back.
+        (clean(0, 1), clean(50, 1), clean(50, 1)),
+    ] {
+        assert_eq!(found.to_tell(told, every), expected, "{found:?} after {told:?}");
+    }
+}
