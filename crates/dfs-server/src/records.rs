@@ -399,7 +399,8 @@ impl Node {
         let vid = version.vid;
         let name = || hex(&key.to_canonical());
         let (actor, hlc, context) = (version.actor, version.hlc.0, &version.context);
-        debug!(key = %name(), %vid, actor, hlc, ?context, "a version is made");
+        let dead = version.kind == Kind::Dead;
+        debug!(key = %name(), %vid, actor, hlc, dead, ?context, "a version is made");
         let record = Record::of(version);
         let written = self.with_layout(|state| {
             let record = record.clone();

@@ -18,6 +18,7 @@ use dfs_store::{ReadError, Store};
 
 use crate::cluster::Cluster;
 use crate::net::Host;
+use crate::options::Options;
 use crate::stopped;
 use crate::workload::History;
 
@@ -29,8 +30,11 @@ struct Shelf {
     /// The hash of what was decided, for each epoch whose certificate is kept.
     chain: BTreeMap<u64, [u8; 32]>,
     records: BTreeMap<RecordKey, Record>,
+    /// Rows, without those whose use has ended.
     refs: BTreeSet<(BlobId, Vid, RecordKey)>,
     blobs: BTreeMap<BlobId, Copy>,
+    /// Blob files that no such row refers to.
+    unwanted: usize,
 }
 
 /// What a node has of a blob that a row of its refers to.
@@ -49,7 +53,12 @@ pub type Records = BTreeMap<RecordKey, Record>;
 
 /// Looks at every disk, and reads every blob: what is bad is set aside by that, and its node will
 /// fetch it anew once it runs. Where a disk was damaged that is allowed; after it was `mended` not.
-pub async fn audit(cluster: &Cluster, history: &History, mended: bool) -> Records {
+pub async fn audit(
+    cluster: &Cluster,
+    options: &Options,
+    history: &History,
+    mended: bool,
+) -> Records {
     let mut shelves = Vec::new();
     for host in cluster.serving() {
         match Shelf::read(cluster, host).await {
@@ -62,18 +71,22 @@ pub async fn audit(cluster: &Cluster, history: &History, mended: bool) -> Record
     }
     let layouts = shelves.iter().filter_map(|shelf| shelf.layout.as_ref());
     let Some(layout) = layouts.max_by_key(|layout| layout.epoch) else { return Records::new() };
-    let audit = Audit { cluster, layout, shelves: &shelves };
+    let records: Records = shelves.iter().flat_map(|shelf| shelf.records.clone()).collect();
+    // Where uses end, rows and blobs that no record needs go from one disk after the other.
+    let needed_only = options.collects;
+    let audit = Audit { cluster, layout, shelves: &shelves, records: &records, needed_only };
     let mut decided = BTreeMap::new();
     for (epoch, hash) in shelves.iter().flat_map(|shelf| &shelf.chain) {
         if decided.insert(epoch, hash).is_some_and(|other| other != hash) {
             history.violation(format!("epoch {epoch} was decided twice"));
         }
     }
-    for (what, at) in audit.rows().into_iter().chain(audit.blobs(mended)) {
+    let left = if options.collects && mended { audit.left() } else { Faults::new() };
+    for (what, at) in audit.rows().into_iter().chain(audit.blobs(mended)).chain(left) {
         history.violation(format!("at rest, {} {what}", at.len()));
         at.into_iter().take(SHOWN_MAX).for_each(|one| cluster.trace.say(|| one));
     }
-    shelves.iter().flat_map(|shelf| shelf.records.clone()).collect()
+    records
 }
 
 /// Each kind of fault, with where it was found.
@@ -83,12 +96,42 @@ struct Audit<'a> {
     cluster: &'a Cluster,
     layout: &'a EpochState,
     shelves: &'a [Shelf],
+    records: &'a Records,
+    /// Whether only what some record needs must be everywhere.
+    needed_only: bool,
 }
 
 impl Audit<'_> {
     fn replicas(&self, partition: Partition) -> impl Iterator<Item = (Host, &Shelf)> {
         let holds = move |shelf: &&Shelf| self.layout.is_replica(partition, &shelf.node);
         self.shelves.iter().filter(holds).map(|shelf| (shelf.host, shelf))
+    }
+
+    fn is_needed(&self, (_, vid, key): &(BlobId, Vid, RecordKey)) -> bool {
+        self.records.get(key).is_some_and(|record| record.needs(vid))
+    }
+
+    /// The uses that must be on every replica.
+    fn uses(&self) -> BTreeSet<&(BlobId, Vid, RecordKey)> {
+        let all = self.shelves.iter().flat_map(|shelf| &shelf.refs);
+        all.filter(|row| !self.needed_only || self.is_needed(row)).collect()
+    }
+
+    /// What should have been given back by now.
+    fn left(&self) -> Faults {
+        let mut faults = Faults::new();
+        for shelf in self.shelves {
+            let host = shelf.host;
+            for row in shelf.refs.iter().filter(|row| !self.is_needed(row)) {
+                let at = format!("node {host} counts {row:?}");
+                faults.entry("uses are counted that no record needs").or_default().push(at);
+            }
+            if shelf.unwanted > 0 {
+                let at = format!("node {host} has {} files that nobody wants", shelf.unwanted);
+                faults.entry("disks have files that nobody wants").or_default().push(at);
+            }
+        }
+        faults
     }
 
     fn rows(&self) -> Faults {
@@ -104,8 +147,7 @@ impl Audit<'_> {
                 faults.entry("records are not the same on all replicas").or_default().push(at);
             }
         }
-        let rows: BTreeSet<_> = self.shelves.iter().flat_map(|s| &s.refs).collect();
-        for row in rows {
+        for row in self.uses() {
             let mut held = self.replicas(row.0.partition(self.layout.bits));
             if let Some((host, _)) = held.find(|(_, shelf)| !shelf.refs.contains(row)) {
                 let at = format!("node {host} lacks reference {row:?}");
@@ -117,7 +159,7 @@ impl Audit<'_> {
 
     fn blobs(&self, mended: bool) -> Faults {
         let mut faults = Faults::new();
-        let ids: BTreeSet<_> = self.shelves.iter().flat_map(|shelf| shelf.blobs.keys()).collect();
+        let ids: BTreeSet<_> = self.uses().into_iter().map(|(id, ..)| id).collect();
         for id in ids {
             let copies = self.replicas(id.partition(self.layout.bits));
             let copies: Vec<(Host, Copy)> = copies
@@ -170,12 +212,14 @@ impl Shelf {
         let held = store.has_blobs(wanted.clone()).await?;
         let files = cluster.disk(host).blob_files();
         let files: BTreeSet<PathBuf> = files.into_iter().map(|(path, _)| path).collect();
+        let path =
+            |id: &BlobId| Path::new("/data/blobs").join(PathTransform::default().blob_path(id));
+        let paths: BTreeSet<PathBuf> = wanted.iter().map(path).collect();
         let mut blobs = BTreeMap::new();
         for (id, held) in wanted.into_iter().zip(held) {
-            let path = Path::new("/data/blobs").join(PathTransform::default().blob_path(&id));
             let copy = match held {
                 false => Copy::NotHeld,
-                true if !files.contains(&path) => Copy::NoFile,
+                true if !files.contains(&path(&id)) => Copy::NoFile,
                 true => match store.get_blob(id).await {
                     Ok(_) => Copy::Good,
                     Err(ReadError::Corrupt(_)) => Copy::Bad,
@@ -184,10 +228,12 @@ impl Shelf {
             };
             blobs.insert(id, copy);
         }
-        let refs = rows.iter().map(|row| (row.blob, row.vid, row.key)).collect();
+        let unwanted = files.difference(&paths).count();
+        let live = rows.iter().filter(|row| !row.dropped);
+        let refs = live.map(|row| (row.blob, row.vid, row.key)).collect();
         let layout = store.epoch().await?.map(|(state, _)| state);
         let chain = chain(store, layout.as_ref().map_or(0, |layout| layout.epoch)).await?;
-        Ok(Self { host, node, layout, chain, records, refs, blobs })
+        Ok(Self { host, node, layout, chain, records, refs, blobs, unwanted })
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Cluster {
     zones: usize,
     /// How long a member is away before its share is given to others.
     out_after: Duration,
+    /// How long what nobody needs is kept.
+    grace: Grace,
 }
 
 struct Machine {
@@ -94,6 +96,7 @@ impl Cluster {
             running: None,
         };
         let machines = (0..machines).map(machine).collect();
+        let grace = if options.collects { KEPT_SHORT } else { Grace::default() };
         let out_after = if options.churns { OUT_SOON } else { dfs_server::OUT_AFTER };
         Self {
             net,
@@ -104,6 +107,7 @@ impl Cluster {
             star: grows || options.churns,
             zones,
             out_after,
+            grace,
         }
     }
 
@@ -252,7 +256,7 @@ impl Cluster {
             capacity: None,
             out_after: self.out_after,
             build: "sim".to_owned(),
-            grace: Grace::default(),
+            grace: self.grace,
         };
         match Server::start(env, config).await {
             Ok(server) => {
@@ -340,6 +344,15 @@ impl Cluster {
 
 /// How long a member is away before its share is given to others, where machines come and go.
 const OUT_SOON: Duration = Duration::from_secs(15);
+/// How long what nobody needs is kept, where that is looked at. Two looks are further apart than
+/// twice the longest operation.
+const KEPT_SHORT: Grace = Grace {
+    hold: Duration::from_secs(180),
+    collect_after: Duration::from_secs(60),
+    purge_after: Duration::from_secs(60),
+    history: Duration::from_secs(60),
+    audit_every: Duration::from_secs(250),
+};
 /// How long an answer about health may take before it is asked again.
 const ASK_MAX: Duration = Duration::from_secs(10);
 /// How often health is asked for.

@@ -98,6 +98,11 @@ impl Fault {
         Self::ClockFrozen,
     ];
 
+    /// Whether it makes a clock wrong.
+    pub fn turns_clocks(self) -> bool {
+        matches!(self, Self::ClockForward | Self::ClockBack | Self::ClockDrift | Self::ClockFrozen)
+    }
+
     /// Whether it may make a copy of a blob bad.
     pub fn damages_blobs(self) -> bool {
         matches!(

@@ -28,6 +28,8 @@ struct Made {
     hlc: u64,
     /// What its writer had seen: for each actor, its highest stamp.
     context: BTreeMap<u64, u64>,
+    /// Whether it deletes the name.
+    dead: bool,
     acknowledged: bool,
 }
 
@@ -37,8 +39,8 @@ impl Lineage {
     }
 
     /// Versions that were acknowledged, are not among the records, and that no version ever had
-    /// seen.
-    pub fn lost(&self, records: &Records) -> Vec<String> {
+    /// seen. Where tombstones are `purged` none of these counts.
+    pub fn lost(&self, records: &Records, purged: bool) -> Vec<String> {
         let heads: BTreeMap<String, Vec<String>> = records
             .iter()
             .map(|(key, record)| {
@@ -50,6 +52,9 @@ impl Lineage {
         for (key, versions) in self.made().iter() {
             let dots = versions.values().map(|made| ((made.actor, made.hlc), made)).collect();
             for (vid, version) in versions.iter().filter(|(_, version)| version.acknowledged) {
+                if version.dead && purged {
+                    continue;
+                }
                 let is_head = heads.get(key).is_some_and(|vids| vids.contains(vid));
                 if !is_head && !versions.values().any(|later| later.has_seen(version, &dots)) {
                     lost.push(format!("version {vid} of record {key}"));
@@ -97,6 +102,7 @@ impl<S: Subscriber> Layer<S> for Lineage {
                 version.actor = fields.numbers.get("actor").copied().unwrap_or_default();
                 version.hlc = fields.numbers.get("hlc").copied().unwrap_or_default();
                 version.context = numbers(context);
+                version.dead = fields.texts.get("dead").is_some_and(|dead| dead == "true");
             }
         }
     }
@@ -133,7 +139,7 @@ mod tests {
     use super::*;
 
     fn made(hlc: u64, context: &str, acknowledged: bool) -> Made {
-        Made { actor: 1, hlc, context: numbers(context), acknowledged }
+        Made { actor: 1, hlc, context: numbers(context), dead: false, acknowledged }
     }
 
     #[track_caller]
@@ -141,7 +147,7 @@ mod tests {
         let versions = versions.into_iter().enumerate();
         let versions = versions.map(|(at, version)| (at.to_string(), version)).collect();
         let lineage = Lineage(Arc::new(Mutex::new([("name".to_owned(), versions)].into())));
-        assert_eq!(lineage.lost(&Records::new()).len(), expected);
+        assert_eq!(lineage.lost(&Records::new(), false).len(), expected);
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub struct Options {
     pub grows: bool,
     /// Whether machines come and go meanwhile: some join late, some leave.
     pub churns: bool,
+    /// Whether space is given back within seconds, and not only after days. Clocks are right then:
+    /// an hour that is lost or won is more than any of these waits.
+    pub collects: bool,
     /// How long they work.
     pub work: Duration,
     /// The longest pause between two operations of one client.
@@ -61,6 +64,7 @@ impl Options {
             zones: 1,
             grows: false,
             churns: false,
+            collects: false,
             work: Duration::from_secs(rng.between(40, 120)),
             think: Duration::from_millis(rng.between(50, 2000)),
             faults,
@@ -79,6 +83,10 @@ impl Options {
             options.faults.retain(|fault| !fault.damages_blobs());
         }
         options.races = rng.flip();
+        options.collects = rng.per_mille(300);
+        if options.collects {
+            options.faults.retain(|fault| !fault.turns_clocks());
+        }
         options.zones = if rng.flip() { 3 } else { 1 };
         options
     }

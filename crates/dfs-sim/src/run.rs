@@ -109,7 +109,7 @@ async fn simulate(options: Arc<Options>, keep: bool, log: Log, lineage: Lineage)
         tokio::time::sleep(REST).await;
         settle(&cluster, &history, "after a rest").await;
         stop(&mut cluster, &history).await;
-        audit(&cluster, &history, false).await;
+        audit(&cluster, &options, &history, false).await;
         heal(&mut cluster, &history).await;
         settle(&cluster, &history, "after a restart").await;
         compare(&cluster, &options, &history).await;
@@ -122,9 +122,14 @@ async fn simulate(options: Arc<Options>, keep: bool, log: Log, lineage: Lineage)
         }
         read_back(&cluster, &history).await;
         settle(&cluster, &history, "after every disk was read back").await;
+        if options.collects {
+            tokio::time::sleep(COLLECTED).await;
+            settle(&cluster, &history, "after a long rest").await;
+            compare(&cluster, &options, &history).await;
+        }
         stop(&mut cluster, &history).await;
-        let records = audit(&cluster, &history, true).await;
-        for lost in lineage.lost(&records) {
+        let records = audit(&cluster, &options, &history, true).await;
+        for lost in lineage.lost(&records, options.collects) {
             history.violation(format!("acknowledged and seen by none, yet gone: {lost}"));
         }
     }
@@ -384,6 +389,9 @@ const SETTLE_MAX: Duration = Duration::from_secs(400);
 const REST: Duration = Duration::from_secs(150);
 /// How often it is asked how far reading a disk back is.
 const SCRUB_LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Whatever is not needed has been given back by then: uploads are waited for, uses end at the second
+/// look, and blobs and rows go after another.
+const COLLECTED: Duration = Duration::from_secs(1500);
 /// A node finishes what is under way, or gives it up.
 const STOP_MAX: Duration = Duration::from_secs(10);
 /// A run takes some minutes of its own time, and some more when it does not settle.
