@@ -62,9 +62,12 @@ pub fn plan(
     }
     let moving = state.rows.iter().any(|row| row.stage != Stage::Stable);
     if !moving {
-        ops.extend(begin_moves(state, facts));
+        // What begins to move depends on who is a member, and in what standing.
         if ops.is_empty() {
-            return cleaned(state, facts);
+            ops = begin_moves(state, facts);
+        }
+        if ops.is_empty() {
+            ops = cleaned(state, facts);
         }
         return ops;
     }

@@ -197,6 +197,7 @@ impl Node {
             // What was missing of them may have been forgotten while they were not this node's.
             self.repair.look_again();
         }
+        self.tell_of_members(&state);
         let newest =
             Newest { state: Arc::new(state), cert: Arc::new(cert), since: self.env.mono() };
         *self.layout.newest() = Some(newest);
@@ -210,6 +211,17 @@ impl Node {
         self.handoff.notify_one();
         self.sync.wake();
         Ok(())
+    }
+
+    /// Logs whose standing is another one than before.
+    fn tell_of_members(&self, new: &EpochState) {
+        let Some(old) = self.layout.current() else { return };
+        for member in &new.members {
+            let before = old.member(&member.node_id).map(|before| before.state);
+            if before != Some(member.state) {
+                info!(member = ?member.node_id, epoch = new.epoch, state = ?member.state, "the standing of a member changed");
+            }
+        }
     }
 
     fn gains_partitions(&self, new: &EpochState) -> bool {

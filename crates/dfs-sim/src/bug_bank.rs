@@ -62,7 +62,7 @@ fn one(bug: Bug, limit: u64, more: u64) -> Finding {
 fn may_show(bug: Bug, options: &Options) -> bool {
     match bug {
         Bug::ActorNeverRenewed => options.available,
-        Bug::StaleLayoutAccepted | Bug::SyncedTooEarly => options.grows,
+        Bug::StaleLayoutAccepted | Bug::SyncedTooEarly => options.grows || options.churns,
         _ => true,
     }
 }

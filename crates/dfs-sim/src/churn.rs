@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dfs_server::PeerState;
+use dfs_server::{Error, PeerState};
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
@@ -16,6 +16,8 @@ use crate::rng::Rng;
 pub struct Churn {
     rng: Rng,
     plan: Vec<(Instant, Step)>,
+    /// The id of the node that was lost with its disk.
+    lost: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +34,8 @@ enum Step {
     Lose(Host),
     /// A machine whose disk is replaced by an empty one.
     Wipe(Host),
+    /// The node that was lost is removed by hand.
+    Remove,
 }
 
 impl Churn {
@@ -68,7 +72,7 @@ impl Churn {
         }
         let now = Instant::now();
         let at = |(ms, step)| (now + Duration::from_millis(ms), step);
-        Self { rng, plan: plan.into_iter().map(at).collect() }
+        Self { rng, plan: plan.into_iter().map(at).collect(), lost: None }
     }
 
     /// When to call [`Churn::act`] next, if ever.
@@ -95,28 +99,57 @@ impl Churn {
                     cluster.take_away(host).await;
                 }
                 Step::AwaitLeft(_) => self.later(step),
+                // Without its id nobody could remove it.
+                Step::Lose(host) | Step::Wipe(host) if !cluster.is_running(host) => {
+                    self.later(step);
+                }
                 Step::Lose(host) => {
                     cluster.trace.fired("churn: a machine is lost for ever");
+                    self.lost = cluster.id(host);
                     cluster.take_away(host).await;
+                    self.later(Step::Remove);
                 }
                 Step::Wipe(host) => {
                     cluster.trace.fired("churn: a disk is replaced by an empty one");
+                    self.lost = cluster.id(host);
                     cluster.kill(host, CrashPolicy::KeepAll, self.rng.flip()).await;
                     cluster.wipe(host);
                     self.later(Step::Join(host));
+                    self.later(Step::Remove);
                 }
+                Step::Remove => self.remove(cluster).await,
             }
         }
     }
 
     /// Carries through what was begun, once all faults are over.
     pub async fn finish(&mut self, cluster: &mut Cluster) {
-        self.plan.retain(|(_, step)| matches!(step, Step::DrainAgain(_)));
-        while let Some((at, Step::DrainAgain(host))) = self.plan.pop() {
+        loop {
+            self.plan.retain(|(_, step)| matches!(step, Step::DrainAgain(_) | Step::Remove));
+            let Some((at, step)) = self.plan.pop() else { return };
             tokio::time::sleep_until(at).await;
-            self.drain(cluster, host).await;
-            self.plan.retain(|(_, step)| matches!(step, Step::DrainAgain(_)));
+            match step {
+                Step::DrainAgain(host) => self.drain(cluster, host).await,
+                _ => self.remove(cluster).await,
+            }
         }
+    }
+
+    /// Refused for as long as others may lack something that it had.
+    async fn remove(&mut self, cluster: &mut Cluster) {
+        let Some(id) = self.lost.clone() else { return };
+        for handle in (0..cluster.len()).filter_map(|host| cluster.handle(host)) {
+            match handle.client.remove_member(&id).await {
+                // It has left by an earlier attempt that nobody heard the end of.
+                Ok(_) | Err(Error::NotFound(_)) => {
+                    cluster.trace.fired("churn: a lost machine is removed");
+                    self.lost = None;
+                    return;
+                }
+                Err(_) => {}
+            }
+        }
+        self.later(Step::Remove);
     }
 
     async fn drain(&mut self, cluster: &mut Cluster, host: Host) {

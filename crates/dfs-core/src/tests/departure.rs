@@ -7,7 +7,7 @@ use super::epoch::{genesis, node};
 use crate::departure::{LEFT_AFTER, cleaned, departures};
 use crate::epoch::{EpochError, EpochOp, EpochState, Member, MemberIdx, MemberState};
 use crate::id::{NodeId, Partition};
-use crate::steward::Facts;
+use crate::steward::{Facts, plan};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -194,6 +194,26 @@ fn a_former_holder_is_forgotten_once_it_says_that_it_is_clean() {
     // One that left never comes back.
     set(&mut state, 5, MemberState::Left);
     assert_eq!(cleaned(&state, &World::default()), [clean(3, 4), clean(4, 4)]);
+}
+
+#[test]
+fn nothing_moves_in_the_epoch_that_takes_a_member_out() {
+    let mut state = cluster(&["z"; 6]);
+    // Copies are missing, so that there is something to move as well.
+    state.rows.iter_mut().step_by(2).for_each(|row| row.current.truncate(2));
+    state.voters = (1..=5).map(node).collect();
+    let world = World::down(&[4], HOUR);
+    let mut epochs = Vec::new();
+    while state.rows.iter().all(|row| row.next.is_empty()) {
+        let ops = plan(&state, &[], Duration::ZERO, &world);
+        state = state.propose([0; 32], ops.clone(), node(1)).expect("what is planned is allowed").0;
+        epochs.push(ops);
+    }
+    let [first, voters, moves] = &epochs[..] else { panic!("{} epochs", epochs.len()) };
+    assert_eq!(*first, out(4));
+    assert!(matches!(voters[..], [EpochOp::SetVoters(_)]));
+    assert!(moves.iter().all(|op| matches!(op, EpochOp::Prepare { .. })));
+    assert!(state.rows.iter().all(|row| !row.next.contains(&3)));
 }
 
 #[test]
