@@ -31,11 +31,14 @@ pub enum Bug {
     NoRedial,
     StampsGoBack,
     BlobAckedUnwritten,
+    UseEndsTooEarly,
+    NothingCollected,
+    HandoffForgetsAtOnce,
 }
 
 impl Bug {
     /// Every bug in the bank.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::SkipFileSync,
         Self::SkipDirSync,
         Self::IndexBeforeFile,
@@ -60,6 +63,9 @@ impl Bug {
         Self::NoRedial,
         Self::StampsGoBack,
         Self::BlobAckedUnwritten,
+        Self::UseEndsTooEarly,
+        Self::NothingCollected,
+        Self::HandoffForgetsAtOnce,
     ];
 }
 

@@ -14,6 +14,7 @@ use dfs_core::purge::may_drop;
 use dfs_core::refs::RefRow;
 use dfs_core::sync::Table;
 use dfs_core::version::Record;
+use dfs_env::{Bug, bug};
 use dfs_p2p::message::Request;
 use tracing::debug;
 
@@ -199,7 +200,7 @@ impl Round<'_> {
         let mut unneeded = Vec::new();
         for (rows, record) in uses.into_values().zip(records) {
             for row in first_of_each(rows) {
-                match record.needs(&row.vid) {
+                match record.needs(&row.vid) && !bug(Bug::UseEndsTooEarly) {
                     true => self.unnamed.is_needed(&(row.key, row.vid)),
                     false => unneeded.push((row, record.clone())),
                 }
@@ -230,6 +231,10 @@ impl Round<'_> {
             // Only who forgets a record asks for that.
             at_rest: false,
         };
+        if bug(Bug::UseEndsTooEarly) {
+            self.verdicts.insert(of, Verdict::Ended(self.node.now()));
+            return;
+        }
         match may_drop(row, record, since, &self.state, &known) {
             Ok(()) if first.is_some() => {
                 self.verdicts.insert(of, Verdict::Ended(since));

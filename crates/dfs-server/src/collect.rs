@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use dfs_core::epoch::{EpochState, Stage};
 use dfs_core::id::{BlobId, NodeId, Partition};
+use dfs_env::{Bug, bug};
 use dfs_p2p::message::Request;
 use tokio::time::Instant;
 use tracing::{debug, info};
@@ -130,6 +131,9 @@ impl Node {
     /// Gives up blobs that nobody has wanted for long enough; says how many, and their bytes.
     async fn collect_blobs(self: &Arc<Self>) -> Result<(u64, u64), Error> {
         let state = self.joined()?;
+        if bug(Bug::NothingCollected) {
+            return Ok((0, 0));
+        }
         let (mut blobs, mut bytes) = (0, 0);
         let mut after = None;
         loop {

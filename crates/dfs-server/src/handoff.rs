@@ -14,6 +14,7 @@ use dfs_core::member::{Clean, ranges};
 use dfs_core::quorum::Tally;
 use dfs_core::refs::RefRow;
 use dfs_core::sync::Table;
+use dfs_env::{Bug, bug};
 use dfs_p2p::message::{Priority, Request};
 use tracing::{debug, info};
 
@@ -119,7 +120,8 @@ impl Node {
                 if root.count == 0 || is_ours || state.row(partition).stage != Stage::Stable {
                     continue;
                 }
-                let known = self.is_known(table, partition, &state).await?;
+                let known = bug(Bug::HandoffForgetsAtOnce)
+                    || self.is_known(table, partition, &state).await?;
                 if self.layout.epoch() != state.epoch {
                     return Ok(handed); // Whose rows these are may be another question now.
                 }

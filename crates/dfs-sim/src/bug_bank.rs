@@ -63,6 +63,7 @@ fn may_show(bug: Bug, options: &Options) -> bool {
     match bug {
         Bug::ActorNeverRenewed => options.available,
         Bug::StaleLayoutAccepted | Bug::SyncedTooEarly => options.grows || options.churns,
+        Bug::UseEndsTooEarly | Bug::NothingCollected => options.collects,
         _ => true,
     }
 }
