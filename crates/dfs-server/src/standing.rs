@@ -111,8 +111,9 @@ impl Node {
             }
             let ops = vec![EpochOp::SetState(member, to)];
             let failed = match self.decide(&newest, ops).await {
-                Ok(true) => continue,
-                Ok(false) => Error::Moving,
+                // This change, or another: then it is tried again on top of that.
+                Ok(true) if self.layout.epoch() > newest.state.epoch => continue,
+                Ok(_) => Error::Moving,
                 Err(error) => error,
             };
             if self.env.mono() >= end {

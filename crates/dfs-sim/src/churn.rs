@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use dfs_server::{Error, PeerState};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::cluster::Cluster;
 use crate::disk::CrashPolicy;
@@ -18,6 +18,8 @@ pub struct Churn {
     plan: Vec<(Instant, Step)>,
     /// The id of the node that was lost with its disk.
     lost: Option<String>,
+    /// Why the last attempt at something did not succeed.
+    refused: String,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +74,7 @@ impl Churn {
         }
         let now = Instant::now();
         let at = |(ms, step)| (now + Duration::from_millis(ms), step);
-        Self { rng, plan: plan.into_iter().map(at).collect(), lost: None }
+        Self { rng, plan: plan.into_iter().map(at).collect(), lost: None, refused: String::new() }
     }
 
     /// When to call [`Churn::act`] next, if ever.
@@ -123,30 +125,35 @@ impl Churn {
     }
 
     /// Carries through what was begun, once all faults are over.
-    pub async fn finish(&mut self, cluster: &mut Cluster) {
-        loop {
+    ///
+    /// # Errors
+    /// What is not done after a while, and why.
+    pub async fn finish(&mut self, cluster: &mut Cluster) -> Result<(), String> {
+        for _ in 0..FINISH_TRIES {
             self.plan.retain(|(_, step)| matches!(step, Step::DrainAgain(_) | Step::Remove));
-            let Some((at, step)) = self.plan.pop() else { return };
+            let Some((at, step)) = self.plan.pop() else { return Ok(()) };
             tokio::time::sleep_until(at).await;
             match step {
                 Step::DrainAgain(host) => self.drain(cluster, host).await,
                 _ => self.remove(cluster).await,
             }
         }
+        Err(format!("{:?} is not done: {}", self.plan, self.refused))
     }
 
     /// Refused for as long as others may lack something that it had.
     async fn remove(&mut self, cluster: &mut Cluster) {
         let Some(id) = self.lost.clone() else { return };
         for handle in (0..cluster.len()).filter_map(|host| cluster.handle(host)) {
-            match handle.client.remove_member(&id).await {
+            let removed = timeout(ASK_MAX, handle.client.remove_member(&id)).await;
+            match removed.unwrap_or(Err(Error::Moving)) {
                 // It has left by an earlier attempt that nobody heard the end of.
                 Ok(_) | Err(Error::NotFound(_)) => {
                     cluster.trace.fired("churn: a lost machine is removed");
                     self.lost = None;
                     return;
                 }
-                Err(_) => {}
+                Err(error) => self.refused = error.to_string(),
             }
         }
         self.later(Step::Remove);
@@ -157,10 +164,15 @@ impl Churn {
         let asked = (0..cluster.len()).filter(|other| *other != host);
         for other in asked {
             let Some(handle) = cluster.handle(other) else { continue };
-            if handle.client.drain(&id).await.is_ok() {
-                cluster.trace.fired("churn: a machine is drained");
-                cluster.note_draining(host);
-                return self.later(Step::AwaitLeft(host));
+            // A node that is paused answers nothing until someone lets it go on.
+            let drained = timeout(ASK_MAX, handle.client.drain(&id)).await;
+            match drained.unwrap_or(Err(Error::Moving)) {
+                Ok(_) => {
+                    cluster.trace.fired("churn: a machine is drained");
+                    cluster.note_draining(host);
+                    return self.later(Step::AwaitLeft(host));
+                }
+                Err(error) => self.refused = error.to_string(),
             }
         }
         self.later(Step::DrainAgain(host));
@@ -180,3 +192,8 @@ fn has_left(cluster: &Cluster, host: Host) -> bool {
         handle.client.peers().iter().any(|peer| peer.id == id && peer.state == PeerState::Left)
     })
 }
+
+/// How long one node is asked.
+const ASK_MAX: Duration = Duration::from_secs(5);
+/// Attempts, each some seconds after the one before.
+const FINISH_TRIES: u32 = 100;

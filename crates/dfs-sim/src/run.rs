@@ -68,28 +68,39 @@ pub fn run(options: Options, keep: bool) -> Outcome {
     let lineage = Lineage::default();
     let _logging = follow(&lineage, (options.search_logs || keep).then_some(&log));
     let (seed, machines) = (options.seed, options.machines);
+    let trace = Trace::new(keep);
     let ended = async {
-        tokio::time::timeout(RUN_MAX, simulate(Arc::new(options), keep, log, lineage)).await
+        let run = simulate(Arc::new(options), trace.clone(), keep, log.clone(), lineage);
+        tokio::time::timeout(RUN_MAX, run).await
     };
     runtime.block_on(ended).unwrap_or_else(|_| Outcome {
         seed,
         violations: vec![format!("the run does not end within {RUN_MAX:?} of its own time")],
         hash: ([0; 32], 0),
-        coverage: BTreeMap::new(),
+        coverage: trace.coverage(),
         simulated: RUN_MAX,
         machines,
         acknowledged: 0,
         checked: 0,
         searched: 0,
         errors: BTreeMap::new(),
-        lines: Vec::new(),
-        log: String::new(),
+        lines: trace.lines(),
+        log: if keep { text_of(&log) } else { String::new() },
     })
 }
 
-async fn simulate(options: Arc<Options>, keep: bool, log: Log, lineage: Lineage) -> Outcome {
+fn text_of(log: &Log) -> String {
+    String::from_utf8_lossy(&log.lock()).into_owned()
+}
+
+async fn simulate(
+    options: Arc<Options>,
+    trace: Trace,
+    keep: bool,
+    log: Log,
+    lineage: Lineage,
+) -> Outcome {
     let begin = Instant::now();
-    let trace = Trace::new(keep);
     let rng = Rng::new(options.seed);
     let needle = format!("CANARY{:010x}", rng.fork(5).draw() & 0xff_ffff_ffff).into_bytes();
     let net = SimNet::new(rng.fork(6), trace.clone(), needle.clone());
@@ -153,7 +164,7 @@ async fn simulate(options: Arc<Options>, keep: bool, log: Log, lineage: Lineage)
         searched,
         errors: history.errors(),
         lines: trace.lines(),
-        log: if keep { String::from_utf8_lossy(&log.lock()).into_owned() } else { String::new() },
+        log: if keep { text_of(&log) } else { String::new() },
     }
 }
 
@@ -205,7 +216,9 @@ async fn work(
     {
         let mut cluster = cluster.lock().await;
         heal(&mut cluster, history).await;
-        churn.finish(&mut cluster).await;
+        if let Err(why) = churn.finish(&mut cluster).await {
+            history.violation(why);
+        }
     }
     for done in join_all(clients).await {
         if let Err(error) = done {
