@@ -68,7 +68,8 @@ pub fn run(options: Options, keep: bool) -> Outcome {
     let lineage = Lineage::default();
     let _logging = follow(&lineage, (options.search_logs || keep).then_some(&log));
     let (seed, machines) = (options.seed, options.machines);
-    let trace = Trace::new(keep);
+    // Its clock is that of the run.
+    let trace = runtime.block_on(async { Trace::new(keep) });
     let ended = async {
         let run = simulate(Arc::new(options), trace.clone(), keep, log.clone(), lineage);
         tokio::time::timeout(RUN_MAX, run).await
