@@ -16,7 +16,7 @@ use crate::steward::Facts;
 /// Changes of standing that are due. `O(members * partitions)`.
 pub fn departures(state: &EpochState, facts: &impl Facts) -> Vec<EpochOp> {
     let due = |member: &Member| match member.state {
-        MemberState::Draining => has_emptied(state, member).then_some(MemberState::Left),
+        MemberState::Draining => has_emptied(state, member, facts).then_some(MemberState::Left),
         MemberState::Out => match facts.down_for(&member.node_id) {
             None => Some(MemberState::Active),
             Some(down) => {
@@ -33,8 +33,11 @@ pub fn departures(state: &EpochState, facts: &impl Facts) -> Vec<EpochOp> {
     ops
 }
 
-fn has_emptied(state: &EpochState, member: &Member) -> bool {
-    !state.is_named(member.idx) && !state.voters.contains(&member.node_id)
+/// Whether nothing is lost with a member: nobody reads from it, and it keeps no write for others.
+fn has_emptied(state: &EpochState, member: &Member, facts: &impl Facts) -> bool {
+    !state.is_named(member.idx)
+        && !state.voters.contains(&member.node_id)
+        && facts.keeps_nothing(&member.node_id)
 }
 
 /// Whether a member has been away for so long that its share is given to others, and that is safe.

@@ -25,6 +25,8 @@ pub trait Facts {
     fn synced(&self, node: &NodeId, partition: Partition, prepare_epoch: u64) -> bool;
     /// How long a member is away before its share is given to others.
     fn out_after(&self) -> Duration;
+    /// Whether the node said of the newest layout that it keeps no row that others should hold.
+    fn keeps_nothing(&self, node: &NodeId) -> bool;
     /// Whether the node has no rows of a partition that it held until this epoch.
     fn clean(&self, node: &NodeId, partition: Partition, changed: u64) -> bool;
     /// Whether the node has every chunk that those rows reference.

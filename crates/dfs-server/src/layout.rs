@@ -369,6 +369,11 @@ impl Facts for Node {
         self.layout.out_after
     }
 
+    fn keeps_nothing(&self, node: &NodeId) -> bool {
+        let info = self.network().info(node);
+        info.is_some_and(|info| info.clean.epoch >= self.layout.epoch())
+    }
+
     fn clean(&self, node: &NodeId, partition: Partition, changed: u64) -> bool {
         let info = self.network().info(node);
         info.is_some_and(|info| info.emptied.iter().any(|fact| fact.covers(partition, changed)))

@@ -15,6 +15,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct World {
     down: BTreeMap<NodeId, Duration>,
     clean: BTreeSet<(NodeId, Partition, u64)>,
+    keep: BTreeSet<NodeId>,
 }
 
 impl World {
@@ -47,6 +48,10 @@ impl Facts for World {
 
     fn out_after(&self) -> Duration {
         HOUR
+    }
+
+    fn keeps_nothing(&self, node: &NodeId) -> bool {
+        !self.keep.contains(node)
     }
 
     fn clean(&self, node: &NodeId, partition: Partition, changed: u64) -> bool {
@@ -172,6 +177,8 @@ fn a_drained_member_leaves_once_nothing_names_it() {
     state.voters = vec![node(4)];
     assert_eq!(departures(&state, &World::default()), [], "it still decides");
     state.voters = vec![node(1)];
+    let keeps = World { keep: [node(4)].into(), ..World::default() };
+    assert_eq!(departures(&state, &keeps), [], "a write for others would go with it");
     let left = EpochOp::SetState(node(4), MemberState::Left);
     assert_eq!(departures(&state, &World::default()), [left]);
 }

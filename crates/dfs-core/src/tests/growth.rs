@@ -44,6 +44,10 @@ impl Facts for World {
         OUT_AFTER
     }
 
+    fn keeps_nothing(&self, _: &NodeId) -> bool {
+        true
+    }
+
     fn clean(&self, node: &NodeId, _partition: Partition, changed: u64) -> bool {
         self.clean.contains(&(*node, changed))
     }

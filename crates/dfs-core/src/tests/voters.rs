@@ -37,6 +37,10 @@ impl Facts for Down {
         Duration::MAX
     }
 
+    fn keeps_nothing(&self, _: &NodeId) -> bool {
+        true
+    }
+
     fn clean(&self, _: &NodeId, _: Partition, _: u64) -> bool {
         false
     }
