@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dfs_core::epoch::MemberState;
 use dfs_core::hlc::Hlc;
-use dfs_core::id::BlobId;
+use dfs_core::id::{BlobId, NodeId};
 use dfs_p2p::message::Priority;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -142,11 +143,18 @@ impl Node {
                 Ok(Outcome::Settled)
             }
             Err(Error::Lost(_)) => self.judge_lost(id).await,
-            // Whoever else may have it may never come back.
+            // Whoever else may have it is away, and may know of a use that nobody here knows of. One
+            // that is out holds up nobody with what no file needs.
             Err(Error::Unavailable(away)) if !away.iter().any(|(n, _)| self.is_reachable(n)) => {
+                let is_out = |node: &NodeId| {
+                    state.member(node).is_some_and(|member| member.state == MemberState::Out)
+                };
+                if !away.iter().all(|(node, _)| is_out(node)) {
+                    return Ok(Outcome::Away);
+                }
                 match self.judge_lost(id).await? {
                     Outcome::Lost => Ok(Outcome::Away),
-                    unneeded => Ok(unneeded),
+                    _ => Ok(Outcome::Unnamed),
                 }
             }
             Err(error) => Err(error),

@@ -324,6 +324,13 @@ impl Node {
         Ok(())
     }
 
+    async fn want_missing(&self, rows: &[RefRow]) -> Result<(), Error> {
+        let held = self.store.has_blobs(rows.iter().map(|row| row.blob).collect()).await?;
+        let missing = rows.iter().zip(held).filter(|(row, held)| !held && !row.dropped);
+        missing.for_each(|(row, _)| self.repair.want_now(row.blob));
+        Ok(())
+    }
+
     async fn pull_refs(
         self: &Arc<Self>,
         node: &NodeId,
@@ -338,6 +345,8 @@ impl Node {
             if page.refs.iter().any(|row| row.blob.partition(state.bits) != partition) {
                 return Err(unexpected(node));
             }
+            // Before the rows are the same as the peer's: else all would seem well for a moment.
+            self.want_missing(&page.refs).await?;
             let held = match self.store.merge_refs(page.refs.clone()).await {
                 Err(WriteError::Damaged) => {
                     complete = false;
