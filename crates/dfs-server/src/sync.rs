@@ -347,15 +347,14 @@ impl Node {
             }
             // Before the rows are the same as the peer's: else all would seem well for a moment.
             self.want_missing(&page.refs).await?;
-            let held = match self.store.merge_refs(page.refs.clone()).await {
-                Err(WriteError::Damaged) => {
-                    complete = false;
-                    self.store.has_blobs(page.refs.iter().map(|row| row.blob).collect()).await?
+            match self.store.merge_refs(page.refs.clone()).await {
+                Err(WriteError::Damaged) => complete = false,
+                other => {
+                    other?;
                 }
-                other => other?,
-            };
-            let missing = page.refs.iter().zip(held).filter(|(row, held)| !held && !row.dropped);
-            missing.for_each(|(row, _)| self.repair.want_now(row.blob));
+            }
+            // A look that came between the two found no use of them yet.
+            self.want_missing(&page.refs).await?;
             after = next_after(&from, page.next, node)?;
         }
         Ok(complete)

@@ -289,6 +289,8 @@ const RETRY_MAX: Duration = Duration::from_secs(64 * 60);
 
 #[cfg(test)]
 mod tests {
+    use dfs_env::Env;
+
     use super::*;
 
     fn id(byte: u8) -> BlobId {
@@ -297,8 +299,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_only_a_lost_node_may_have_is_missing_and_holds_up_no_move() {
-        let (repair, now, bits) =
-            (Repair::new(Instant::now()), Instant::now(), PartitionBits::GENESIS);
+        let (now, bits) = (Env::real().mono(), PartitionBits::GENESIS);
+        let repair = Repair::new(now);
         repair.look_begins();
         repair.look_ends();
         repair.want_now(id(7));
@@ -317,7 +319,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_one_copy_left_is_taken_before_what_was_wanted_first() {
-        let (repair, now, none) = (Repair::new(Instant::now()), Instant::now(), BTreeSet::new());
+        let (now, none) = (Env::real().mono(), BTreeSet::new());
+        let repair = Repair::new(now);
         (0..6).for_each(|byte| repair.want_now(id(byte)));
         let due = repair.take_due(now, 4, &none);
         assert_eq!((due.ids.len(), due.uncounted.len()), (4, 6));
