@@ -311,7 +311,15 @@ impl Network {
 
     /// The newest a node said about itself.
     pub fn info(&self, node: &NodeId) -> Option<NodeInfo> {
-        self.0.registry().directory.get(node).cloned()
+        self.with_info(node, NodeInfo::clone)
+    }
+
+    /// Looks at the newest a node said about itself, this one included, without copying it.
+    pub fn with_info<T>(&self, node: &NodeId, look: impl FnOnce(&NodeInfo) -> T) -> Option<T> {
+        if *node == self.node_id() {
+            return Some(look(&self.0.own().info));
+        }
+        self.0.registry().directory.get(node).map(look)
     }
 
     /// Makes a call.

@@ -30,7 +30,7 @@ impl Node {
                 biased;
                 () = self.shutdown.cancelled() => return,
                 () = self.facts_changed.notified() => {}
-                () = self.env.sleep(STEWARD_EVERY) => {}
+                () = self.env.sleep(self.until_next_epoch()) => {}
             }
             if self.retired.get().is_some() {
                 return;
@@ -45,6 +45,15 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// When to look next without being told: what was learned too soon after the newest epoch
+    /// waits no longer than it must.
+    fn until_next_epoch(&self) -> Duration {
+        let newest = self.layout.newest();
+        let rest =
+            newest.as_ref().map(|newest| EPOCHS_APART.saturating_sub(newest.since.elapsed()));
+        rest.filter(|rest| !rest.is_zero()).unwrap_or(STEWARD_EVERY)
     }
 
     /// What this node should propose now, if anything.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use dfs_core::codec::Canonical;
 use dfs_core::epoch::{EpochCert, EpochError, EpochState, Member, MemberState, voters_after};
 use dfs_core::id::{NodeId, Partition};
+use dfs_core::member::{MoveFact, NodeInfo};
 use dfs_core::paxos::Ballot;
 use dfs_core::steward::{Facts, Joiner};
 use dfs_p2p::message::{Call, Priority, Request, Response};
@@ -341,28 +342,23 @@ impl Facts for Node {
     }
 
     fn durable_epoch(&self, node: &NodeId) -> u64 {
-        self.network().info(node).map_or(0, |info| info.durable_epoch)
+        self.told(node, |info| info.durable_epoch).unwrap_or(0)
     }
 
     fn offer(&self, node: &NodeId) -> Option<(String, u64)> {
-        let info = if *node == self.id {
-            Some(self.network().own_info())
-        } else {
-            self.network().info(node)
-        };
-        info.filter(|info| info.zone.len() <= ZONE_BYTES_MAX).map(|info| (info.zone, info.capacity))
+        let offer = |info: &NodeInfo| (info.zone.clone(), info.capacity);
+        self.told(node, offer).filter(|(zone, _)| zone.len() <= ZONE_BYTES_MAX)
     }
 
     fn used(&self, node: &NodeId) -> u64 {
         if *node == self.id {
             return self.store.used();
         }
-        self.network().info(node).map_or(0, |info| info.used)
+        self.told(node, |info| info.used).unwrap_or(0)
     }
 
     fn synced(&self, node: &NodeId, partition: Partition, prepare_epoch: u64) -> bool {
-        let info = self.network().info(node);
-        info.is_some_and(|info| info.synced.iter().any(|f| f.covers(partition, prepare_epoch)))
+        self.told_of(node, |info| &info.synced, partition, prepare_epoch)
     }
 
     fn out_after(&self) -> Duration {
@@ -370,18 +366,33 @@ impl Facts for Node {
     }
 
     fn keeps_nothing(&self, node: &NodeId) -> bool {
-        let info = self.network().info(node);
-        info.is_some_and(|info| info.clean.epoch >= self.layout.epoch())
+        self.told(node, |info| info.clean.epoch).is_some_and(|at| at >= self.layout.epoch())
     }
 
     fn clean(&self, node: &NodeId, partition: Partition, changed: u64) -> bool {
-        let info = self.network().info(node);
-        info.is_some_and(|info| info.emptied.iter().any(|fact| fact.covers(partition, changed)))
+        self.told_of(node, |info| &info.emptied, partition, changed)
     }
 
     fn bodies(&self, node: &NodeId, partition: Partition, prepare_epoch: u64) -> bool {
-        let info = self.network().info(node);
-        info.is_some_and(|info| info.bodies.iter().any(|f| f.covers(partition, prepare_epoch)))
+        self.told_of(node, |info| &info.bodies, partition, prepare_epoch)
+    }
+}
+
+impl Node {
+    fn told<T>(&self, node: &NodeId, what: impl FnOnce(&NodeInfo) -> T) -> Option<T> {
+        self.network().with_info(node, what)
+    }
+
+    /// Whether a node said a thing of a partition since an epoch.
+    fn told_of(
+        &self,
+        node: &NodeId,
+        facts: impl FnOnce(&NodeInfo) -> &Vec<MoveFact>,
+        partition: Partition,
+        epoch: u64,
+    ) -> bool {
+        let covers = |info: &NodeInfo| facts(info).iter().any(|f| f.covers(partition, epoch));
+        self.told(node, covers).unwrap_or(false)
     }
 }
 

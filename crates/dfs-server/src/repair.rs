@@ -182,7 +182,7 @@ impl Node {
 }
 
 /// Fetches under way at once: enough to fill a line, few enough to leave room for users.
-const FETCHES_MAX: usize = 4;
+const FETCHES_MAX: usize = 8;
 /// How often the loop looks without being told.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Rows read at once when looking through all of them.

@@ -94,6 +94,7 @@ impl Node {
         let mut busy = BTreeSet::new();
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut report_at, mut is_told) = (self.env.mono(), true);
         loop {
             tokio::select! {
                 biased;
@@ -104,6 +105,7 @@ impl Node {
                     let ended: Result<Compared, tokio::task::JoinError> = ended;
                     self.note_compared(node, ended.unwrap_or_default());
                 }
+                () = tokio::time::sleep_until(report_at), if !is_told => {}
                 () = self.sync.wake.notified() => {}
                 _ = look.tick() => {}
             }
@@ -118,7 +120,11 @@ impl Node {
                 let compare = self.env.spawn("compare", self.clone().compare(node));
                 running.push(async move { (node, compare.await) });
             }
-            self.report();
+            is_told = self.env.mono() >= report_at;
+            if is_told {
+                self.report();
+                report_at = self.env.mono() + REPORTS_APART;
+            }
         }
     }
 
@@ -431,6 +437,9 @@ fn unexpected(node: &NodeId) -> Error {
 
 /// How often the loop looks without being told.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// What this node says of itself is signed, sent to all, and looked at by every steward: not for
+/// each blob that arrives.
+const REPORTS_APART: Duration = Duration::from_millis(100);
 /// The same peer is not compared with more often.
 const COMPARE_APART: Duration = Duration::from_millis(500);
 /// Every co-replica is compared with at least this often.
