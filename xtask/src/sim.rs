@@ -14,6 +14,9 @@ pub(crate) struct Args {
     /// How many seeds to run
     #[arg(long, default_value_t = 100)]
     seeds: u64,
+    /// Of all seeds only those with machines that come, leave and are lost
+    #[arg(long)]
+    churns: bool,
     /// The first of them
     #[arg(long, default_value_t = 1)]
     first: u64,
@@ -47,7 +50,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         (None, Some(seed)) => sim.args(["--seed", &seed.to_string()]),
         (None, None) => {
             let of = [("--seeds", args.seeds), ("--first", args.first), ("--twice", args.twice)];
-            sim.args(of.iter().flat_map(|(flag, n)| [(*flag).to_owned(), n.to_string()]))
+            sim.args(of.iter().flat_map(|(flag, n)| [(*flag).to_owned(), n.to_string()]));
+            sim.args(args.churns.then_some("--churns"))
         }
     };
     Ok(if sim.status()?.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

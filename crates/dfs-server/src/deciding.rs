@@ -30,7 +30,7 @@ impl Node {
                 biased;
                 () = self.shutdown.cancelled() => return,
                 () = self.facts_changed.notified() => {}
-                () = self.env.sleep(self.until_next_epoch()) => {}
+                () = self.env.sleep(self.until_next_look(&waiting)) => {}
             }
             if self.retired.get().is_some() {
                 return;
@@ -49,11 +49,11 @@ impl Node {
 
     /// When to look next without being told: what was learned too soon after the newest epoch
     /// waits no longer than it must.
-    fn until_next_epoch(&self) -> Duration {
+    fn until_next_look(&self, waiting: &Waiting) -> Duration {
         let newest = self.layout.newest();
-        let rest =
-            newest.as_ref().map(|newest| EPOCHS_APART.saturating_sub(newest.since.elapsed()));
-        rest.filter(|rest| !rest.is_zero()).unwrap_or(STEWARD_EVERY)
+        let rest = |newest: &Newest| EPOCHS_APART.saturating_sub(newest.since.elapsed());
+        let otherwise = if waiting.is_some() { STEWARD_EVERY } else { STEWARD_IDLE };
+        newest.as_ref().map(rest).filter(|rest| !rest.is_zero()).unwrap_or(otherwise)
     }
 
     /// What this node should propose now, if anything.
@@ -271,8 +271,10 @@ fn not_yet() -> Refusal {
     Refusal::new(Code::Internal, "this node does not know the epoch before that one yet")
 }
 
-/// How often the steward looks without being told.
+/// How often a steward looks without being told, while something waits for its turn.
 const STEWARD_EVERY: Duration = Duration::from_millis(500);
+/// The same while nothing does: every new fact wakes it, but for the time that members are away.
+const STEWARD_IDLE: Duration = Duration::from_secs(2);
 /// Epochs follow each other no faster, so that every node keeps up.
 const EPOCHS_APART: Duration = Duration::from_millis(300);
 /// How old a layout is before voters other than the first look whether something stays undone.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dfs_server::{Error, PeerState};
+use dfs_server::{Error, Mode, PeerState};
 use tokio::time::{Instant, timeout};
 
 use crate::cluster::Cluster;
@@ -11,6 +11,7 @@ use crate::disk::CrashPolicy;
 use crate::net::Host;
 use crate::options::Options;
 use crate::rng::Rng;
+use crate::workload::{History, remove};
 
 /// What still has to happen, and when.
 pub struct Churn {
@@ -58,7 +59,7 @@ impl Churn {
             }));
             // The first two keep the vault's key, and a place to ask.
             let mut leaving: Vec<Host> = (2..first).collect();
-            let lost = (leaving.len() > 1 && rng.per_mille(700))
+            let lost = (leaving.len() > 1 && options.loses)
                 .then(|| leaving.swap_remove(rng.below(leaving.len())));
             plan.extend(lost.map(|host| {
                 let step = if rng.flip() { Step::Lose(host) } else { Step::Wipe(host) };
@@ -184,6 +185,25 @@ impl Churn {
     }
 }
 
+/// A machine is away for longer than tombstones are kept, while half of the names are deleted: what
+/// it still has of them must not come back with it.
+pub async fn long_absence(cluster: &mut Cluster, options: &Options, history: &History) {
+    let mut rng = Rng::new(options.seed).fork(10);
+    let serving = cluster.serving();
+    let (at, away) = (serving[0], *rng.pick(&serving[1..]));
+    cluster.trace.fired("churn: a machine is away for longer than tombstones are kept");
+    cluster.kill(away, CrashPolicy::KeepAll, false).await;
+    for name in (0..options.names).filter(|_| rng.flip()).map(|number| history.name(number)) {
+        if let Some(handle) = cluster.handle(at) {
+            remove(&handle, history, &name, Mode::Quorum).await;
+        }
+    }
+    tokio::time::sleep(ABSENCE).await;
+    if let Err(error) = cluster.start(away).await {
+        history.violation(format!("node {away} does not come back: {error}"));
+    }
+}
+
 /// Whether another node says that this one has left.
 fn has_left(cluster: &Cluster, host: Host) -> bool {
     let Some(id) = cluster.id(host) else { return false };
@@ -193,6 +213,8 @@ fn has_left(cluster: &Cluster, host: Host) -> bool {
     })
 }
 
+/// Three times as long as tombstones are kept, and two looks at what may be forgotten.
+const ABSENCE: Duration = Duration::from_secs(800);
 /// How long one node is asked.
 const ASK_MAX: Duration = Duration::from_secs(5);
 /// Attempts, each some seconds after the one before.

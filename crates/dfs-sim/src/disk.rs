@@ -158,7 +158,8 @@ impl Disk {
 
     /// Everything below a directory, in order.
     pub fn names_below(&self, dir: &Path) -> Vec<(PathBuf, Name)> {
-        let below = self.seen.names.iter().filter(|(path, _)| path.starts_with(dir));
+        let from = self.seen.names.range(dir.to_owned()..);
+        let below = from.take_while(|(path, _)| path.starts_with(dir));
         below.map(|(path, name)| (path.clone(), *name)).collect()
     }
 

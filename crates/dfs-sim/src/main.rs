@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +18,9 @@ struct Args {
     /// How many seeds to run
     #[arg(long, default_value_t = 100)]
     seeds: u64,
+    /// Of all seeds only those with machines that come, leave and are lost
+    #[arg(long)]
+    churns: bool,
     /// The first of them
     #[arg(long, default_value_t = 1)]
     first: u64,
@@ -162,17 +165,18 @@ impl Total {
 
 fn many(args: &Args) -> ExitCode {
     let started = tokio::time::Instant::now();
-    let next = AtomicU64::new(0);
+    let wanted = |seed: &u64| !args.churns || Options::of(*seed).churns;
+    let count = usize::try_from(args.seeds).unwrap_or(usize::MAX);
+    let seeds: Vec<u64> = (args.first..).filter(wanted).take(count).collect();
+    let next = AtomicUsize::new(0);
     let total = Mutex::new(Total::default());
     std::thread::scope(|scope| {
         for _ in 0..threads(args) {
             scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    if at >= args.seeds {
-                        return;
-                    }
-                    one(args.first + at, at < args.twice, &total);
+                    let Some(seed) = seeds.get(at) else { return };
+                    one(*seed, (at as u64) < args.twice, &total);
                 }
             });
         }

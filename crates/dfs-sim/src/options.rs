@@ -28,6 +28,8 @@ pub struct Options {
     pub grows: bool,
     /// Whether machines come and go meanwhile: some join late, some leave.
     pub churns: bool,
+    /// Whether one of these is lost with its disk.
+    pub loses: bool,
     /// Whether space is given back within seconds, and not only after days. Clocks are right then:
     /// an hour that is lost or won is more than any of these waits.
     pub collects: bool,
@@ -64,6 +66,7 @@ impl Options {
             zones: 1,
             grows: false,
             churns: false,
+            loses: false,
             collects: false,
             work: Duration::from_secs(rng.between(40, 120)),
             think: Duration::from_millis(rng.between(50, 2000)),
@@ -100,8 +103,8 @@ impl Options {
         }
     }
 
-    /// The same for a cluster whose machines come and go. One disk may be lost, so that the others
-    /// must keep what they have.
+    /// The same for a cluster whose machines come and go. Where one disk is lost the others must
+    /// keep what they have; else one may rot.
     fn churning(mut self, rng: &mut Rng) -> Self {
         self.churns = true;
         self.machines = 4 + rng.below(6);
@@ -110,6 +113,11 @@ impl Options {
         self.faults.retain(|fault| !fault.damages_blobs());
         while self.faults.len() > KINDS_WHILE_MOVING {
             self.faults.swap_remove(rng.below(self.faults.len()));
+        }
+        let mut rng = rng.fork(1);
+        self.loses = rng.per_mille(600);
+        if !self.loses && rng.flip() {
+            self.faults.extend([Fault::BitRot, Fault::Truncated, Fault::Misdirected]);
         }
         self
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::audit::audit;
 use crate::checker::{is_linearizable, values_agree, zones_agree};
-use crate::churn::Churn;
+use crate::churn::{Churn, long_absence};
 use crate::cluster::{Cluster, Handle};
 use crate::faults::Injector;
 use crate::fs::{DiskFaults, contains};
@@ -134,6 +134,10 @@ async fn simulate(
         }
         read_back(&cluster, &history).await;
         settle(&cluster, &history, "after every disk was read back").await;
+        if options.churns && options.collects {
+            long_absence(&mut cluster, &options, &history).await;
+            settle(&cluster, &history, "after a long absence").await;
+        }
         if options.collects {
             tokio::time::sleep(COLLECTED).await;
             settle(&cluster, &history, "after a long rest").await;

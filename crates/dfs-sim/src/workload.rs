@@ -230,7 +230,8 @@ async fn put(handle: &Handle, history: &History, name: &str, len: usize, mode: M
     history.note(name, Operation { start, end, action: Action::Write(Some(id)) });
 }
 
-async fn remove(handle: &Handle, history: &History, name: &str, mode: Mode) {
+/// Deletes a name.
+pub async fn remove(handle: &Handle, history: &History, name: &str, mode: Mode) {
     let path = FilePath::parse(name).expect("a name of ours");
     let start = history.now();
     let done = outcome(handle, history, handle.client.remove(&path, mode)).await;
