@@ -32,20 +32,33 @@ impl Urgency {
     }
 }
 
-/// The `count` most urgent blobs, most urgent first, those that are equally so by their ids.
-/// `O(n log count)`.
+/// How many blobs may be fetched now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Of any urgency.
+    pub any: usize,
+    /// These included, when the others are last copies: what may be lost does not wait for users.
+    pub last_copies: usize,
+}
+
+/// The most urgent blobs that there is room for, most urgent first, those that are equally so by
+/// their ids. `O(n log room)`.
 pub fn most_urgent(
     waiting: impl IntoIterator<Item = (Urgency, BlobId)>,
-    count: usize,
+    room: Room,
 ) -> Vec<BlobId> {
+    let most = room.any.max(room.last_copies);
     let mut first = BTreeSet::new();
     for one in waiting {
         first.insert(one);
-        if first.len() > count {
+        if first.len() > most {
             first.pop_last();
         }
     }
-    first.into_iter().map(|(_, id)| id).collect()
+    let fits = |(at, (urgency, _)): &(usize, (Urgency, BlobId))| {
+        *at < room.any || (*urgency == Urgency::LastCopy && *at < room.last_copies)
+    };
+    first.into_iter().enumerate().filter(fits).map(|(_, (_, id))| id).collect()
 }
 
 #[cfg(test)]
@@ -54,10 +67,15 @@ mod tests {
 
     #[track_caller]
     fn check(copies: &[Option<usize>], count: usize, expected: &[u8]) {
+        check_room(copies, Room { any: count, last_copies: count }, expected);
+    }
+
+    #[track_caller]
+    fn check_room(copies: &[Option<usize>], room: Room, expected: &[u8]) {
         let waiting = copies.iter().zip(0u8..);
         let waiting = waiting.map(|(copies, byte)| (Urgency::of(*copies), BlobId::new([byte; 32])));
         let expected: Vec<_> = expected.iter().map(|byte| BlobId::new([*byte; 32])).collect();
-        assert_eq!(most_urgent(waiting, count), expected);
+        assert_eq!(most_urgent(waiting, room), expected);
     }
 
     #[test]
@@ -70,5 +88,15 @@ mod tests {
         check(&[Some(0), None, Some(9), Some(2), one], 9, &[4, 3, 2, 1, 0]);
         check(&[one, Some(2), one, Some(2), one], 4, &[0, 2, 4, 1]);
         check(&[Some(4), Some(3), Some(5)], 2, &[0, 1]);
+    }
+
+    #[test]
+    fn only_last_copies_go_beyond_the_room_for_any() {
+        let (one, two) = (Some(1), Some(2));
+        for (any, last_copies, expected) in
+            [(1, 3, &[0, 2][..]), (0, 1, &[0]), (0, 0, &[]), (3, 4, &[0, 2, 1]), (2, 0, &[0, 2])]
+        {
+            check_room(&[one, two, one, two], Room { any, last_copies }, expected);
+        }
     }
 }

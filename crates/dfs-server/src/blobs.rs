@@ -346,18 +346,17 @@ impl Node {
         (node, result)
     }
 
-    /// Counts the copies of every blob of a version, its reference pages included; gives the
-    /// smallest count.
-    pub(crate) async fn fewest_copies(
+    /// Counts the copies of every blob of a version, its reference pages included.
+    pub(crate) async fn copies_of(
         self: &Arc<Self>,
         refs_root: BlobId,
         state: &Arc<EpochState>,
-    ) -> Result<usize, Error> {
-        let mut fewest = usize::MAX;
+    ) -> Result<Vec<(BlobId, usize)>, Error> {
+        let mut copies = Vec::new();
         let mut pages = vec![refs_root];
         loop {
             let counts = self.count_copies(&pages, state).await;
-            fewest = counts.into_iter().fold(fewest, usize::min);
+            copies.extend(pages.iter().copied().zip(counts));
             let (mut below, mut level) = (Vec::new(), 0);
             for id in pages {
                 let blob = self.fetch_blob(id).await?;
@@ -369,7 +368,8 @@ impl Node {
             pages = below;
             if level == 0 {
                 let counts = self.count_copies(&pages, state).await;
-                return Ok(counts.into_iter().fold(fewest, usize::min));
+                copies.extend(pages.into_iter().zip(counts));
+                return Ok(copies);
             }
         }
     }

@@ -291,7 +291,8 @@ impl Client {
             copies += usize::from(held.is_ok_and(has));
         }
         if let Some(root) = file.refs_root {
-            copies = copies.min(self.0.fewest_copies(root, state).await?);
+            let counts = self.0.copies_of(root, state).await?;
+            copies = counts.into_iter().map(|(_, count)| count).fold(copies, usize::min);
         }
         Ok((copies, wanted))
     }

@@ -65,6 +65,8 @@ pub struct Health {
     /// What this node fetches, and how long it will take; `None` when nothing is missing here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copying: Option<Copying>,
+    /// Whether someone asked this node to fetch nothing.
+    pub repair_paused: bool,
     /// What the failure of one more node would cost.
     pub next_failure: NextFailure,
     /// Pieces and rows on this node's disk that could not be read when it was last read back.
@@ -202,6 +204,7 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
             unrecoverable: 0,
             repair_queue: 0,
             copying: None,
+            repair_paused: node.repair.is_paused(),
             next_failure: NextFailure::alone(),
             unreadable: 0,
             moving: 0,
@@ -251,6 +254,7 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
         unrecoverable: node.repair.lost_len(),
         repair_queue,
         copying: Copying::new(missing_here, bytes_per_second, left),
+        repair_paused: node.repair.is_paused(),
         next_failure: NextFailure::of(&state, &down, is_missing, by_majority),
         unreadable: scrubbed.unread.saturating_add(scrubbed.rows_damaged),
         moving: state.moving(),

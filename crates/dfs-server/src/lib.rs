@@ -15,6 +15,7 @@
 //! | `upload`, `download` | a file as chunks, with bounded memory |
 //! | `namespace`, `entry` | directories: paths to records and back |
 //! | `history`, `versions`, `reuse` | what a version keeps of those before it; log, restore, conflicts |
+//! | `walk`, `lost` | a tree name by name; which files cannot be read |
 //! | `handler` | answering peers |
 //! | `sync`, `repair` | background: rows that differ, blobs that are missing |
 //! | `upkeep`, `scrub` | background: care for this disk, reading it back |
@@ -58,6 +59,7 @@ pub mod health;
 mod history;
 mod layout;
 mod liveness;
+mod lost;
 mod namespace;
 mod node;
 mod purge;
@@ -75,6 +77,7 @@ mod upkeep;
 mod upload;
 mod versions;
 mod views;
+mod walk;
 
 pub use client::{Client, FileRef};
 pub use config::{Config, Grace, Mode, OUT_AFTER, VaultConfig};
@@ -83,6 +86,7 @@ pub use download::Download;
 pub use error::{Error, StartServerError};
 pub use server::Server;
 pub use views::{
-    Collected, Conflict, ConflictPage, Listed, ListedKind, Logged, Page, PeerState, PeerView,
-    ScrubState, ScrubView, Stat, Stored, VersionState,
+    Collected, Conflict, ConflictPage, Fate, Listed, ListedKind, Logged, Page, PeerState, PeerView,
+    RepairState, RepairView, ScrubState, ScrubView, Stat, Stored, Unreadable, UnreadablePage,
+    VersionState,
 };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use dfs_core::epoch::MemberState;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, NodeId};
+use dfs_core::urgency::Room;
 use dfs_p2p::message::Priority;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -18,6 +19,7 @@ use crate::config::Mode;
 use crate::error::Error;
 use crate::node::Node;
 
+mod control;
 mod queue;
 
 impl Node {
@@ -37,8 +39,7 @@ impl Node {
         loop {
             let now = self.env.mono();
             self.store.take_set_aside().into_iter().for_each(|id| self.repair.want(id, None));
-            let room = FETCHES_MAX - busy.len();
-            let due = self.repair.take_due(now, room, &busy);
+            let due = self.repair.take_due(now, self.room(busy.len()), &busy);
             if due.rescan && now >= look_from && self.joined().is_ok() {
                 match self.find_missing().await {
                     Ok(()) => {
@@ -77,6 +78,14 @@ impl Node {
                 () = tokio::time::sleep_until(next) => {}
             }
         }
+    }
+
+    /// How many fetches may begin: fewer while someone waits for this node, none while it rests.
+    fn room(&self, under_way: usize) -> Room {
+        let most = if self.repair.is_paused() { 0 } else { FETCHES_MAX };
+        let any = if self.scrub.is_serving() { most.min(FETCHES_BESIDE_REQUESTS) } else { most };
+        let left = |of: usize| of.saturating_sub(under_way);
+        Room { any: left(any), last_copies: left(most) }
     }
 
     /// Looks through every reference for blobs that are not on this disk.
@@ -181,8 +190,10 @@ impl Node {
     }
 }
 
-/// Fetches under way at once: enough to fill a line, few enough to leave room for users.
+/// Fetches under way at once: enough to fill a line.
 const FETCHES_MAX: usize = 8;
+/// The same while requests are served, but for blobs with one copy left: users come first.
+const FETCHES_BESIDE_REQUESTS: usize = 2;
 /// How often the loop looks without being told.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Rows read at once when looking through all of them.

@@ -66,10 +66,15 @@ impl Scrubber {
         }
     }
 
-    /// Says that a request is being served: the scrub gives way to it.
+    /// Says that a request is being served: scrub and repair give way to it.
     pub(crate) fn serving(&self) -> Serving<'_> {
         self.serving.fetch_add(1, Ordering::Relaxed);
         Serving(&self.serving)
+    }
+
+    /// Whether any is.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Relaxed) > 0
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -335,7 +340,7 @@ impl Node {
     /// same on a node that is never at rest.
     async fn give_way(&self) {
         let until = self.env.mono() + GIVE_WAY_MAX;
-        while self.scrub.serving.load(Ordering::Relaxed) > 0 && self.env.mono() < until {
+        while self.scrub.is_serving() && self.env.mono() < until {
             self.env.sleep(GIVE_WAY_STEP).await;
         }
     }

@@ -91,6 +91,7 @@ impl Server {
         let node = Node::new(env.clone(), opened, config.grace, layout, joining, finishing);
         let node = Arc::new(node);
         node.load_scrub().await?;
+        node.load_repair().await?;
         let handler = Arc::new(Answering(Arc::downgrade(&node)));
         let network =
             Network::start(env.clone(), listener, network_config, facts, handler, |network| {

@@ -7,17 +7,15 @@ use std::sync::Arc;
 
 use dfs_core::id::{DirId, RecordKey, Vid, from_hex, hex};
 use dfs_core::name::{FilePath, NameError};
-use dfs_core::version::{Kind, Record};
-use dfs_store::keys::VaultKeys;
 
 use crate::client::{Client, Content, FileRef, kind, refuse_directory};
 use crate::config::Mode;
-use crate::entry::{Entry, EntryNode};
+use crate::entry::EntryNode;
 use crate::error::Error;
-use crate::history::{Known, Standing, known_versions, live_heads, open_entry};
+use crate::history::{Known, Standing, known_versions, live_heads};
 use crate::node::Node;
-use crate::scan::Whom;
 use crate::views::{Conflict, ConflictPage, ListedKind, Logged, Stored, VersionState};
+use crate::walk::Walk;
 
 /// A record that a path leads to, or led to.
 struct Place {
@@ -25,16 +23,6 @@ struct Place {
     known: Vec<Known>,
     /// Whether the path leads here now.
     is_current: bool,
-}
-
-/// A name met on a walk through a tree.
-struct Met {
-    path: FilePath,
-    /// What listings are ordered by.
-    order: String,
-    dir: Option<DirId>,
-    /// The versions that wait for a decision; empty when there is nothing to decide.
-    conflict: Vec<Logged>,
 }
 
 impl Node {
@@ -171,70 +159,31 @@ impl Client {
         limit: usize,
         mode: Mode,
     ) -> Result<ConflictPage, Error> {
-        let top = self.0.find_dir(dir, mode).await?;
-        let top = top.ok_or_else(|| Error::NotFound(dir.to_string()))?;
+        let keys = self.0.vault()?.keys.clone();
+        let mut walk = Walk::new(self.0.clone(), dir, after, mode).await?;
         let mut page = ConflictPage::default();
         let mut last = String::new();
-        let mut pending = self.meet(top, dir, mode).await?;
-        // Depth first, as listings go, so that the order stays that of the bytes.
-        while let Some(met) = pending.pop() {
-            if !met.conflict.is_empty() && met.order.as_str() > after {
+        while let Some(met) = walk.next().await? {
+            if met.record.conflicts() == 0 {
+                continue;
+            }
+            let known = met.known(&keys)?;
+            let heads = live_heads(&known);
+            if heads.len() > 1 {
                 if page.conflicts.len() == limit {
                     page.next = Some(last);
                     break;
                 }
-                last.clone_from(&met.order);
-                let path = met.path.to_string();
-                page.conflicts.push(Conflict { path, versions: met.conflict });
-            }
-            let is_ahead = met.order.as_str() > after || after.starts_with(&met.order);
-            if let Some(dir) = met.dir.filter(|_| is_ahead) {
-                pending.extend(self.meet(dir, &met.path, mode).await?);
+                let versions = heads.into_iter().map(|head| log_line(head, true)).collect();
+                page.conflicts.push(Conflict { path: met.path.to_string(), versions });
+                last = met.order;
             }
         }
         Ok(page)
     }
-
-    /// What is in a directory, the last first.
-    async fn meet(&self, dir: DirId, path: &FilePath, mode: Mode) -> Result<Vec<Met>, Error> {
-        let keys = self.0.vault()?.keys.clone();
-        let records = self.0.scan_dir(keys.vault, dir, mode, Whom::Enough).await?;
-        let path = path.clone();
-        let open = move || {
-            let live = records.iter().filter(|(_, record)| {
-                record.winner().is_some_and(|version| version.kind == Kind::Live)
-            });
-            let met = live.filter_map(|(key, record)| met(&keys, key, record, &path).transpose());
-            let mut met = met.collect::<Result<Vec<_>, Error>>()?;
-            met.sort_by(|a, b| b.order.cmp(&a.order));
-            Ok(met)
-        };
-        self.0.env.offload(open).await
-    }
 }
 
-fn met(
-    keys: &VaultKeys,
-    key: &RecordKey,
-    record: &Record,
-    parent: &FilePath,
-) -> Result<Option<Met>, Error> {
-    let Some(winner) = record.winner() else { return Ok(None) };
-    let entry: Entry = open_entry(keys, key, winner)?;
-    let mut conflict = Vec::new();
-    if record.conflicts() > 0 {
-        let known = known_versions(keys, key, record)?;
-        let heads = live_heads(&known);
-        if heads.len() > 1 {
-            conflict = heads.into_iter().map(|head| log_line(head, true)).collect();
-        }
-    }
-    let (path, dir) = (parent.join(&entry.name)?, entry.dir());
-    let order = if dir.is_some() { format!("{path}/") } else { path.to_string() };
-    Ok(Some(Met { path, order, dir, conflict }))
-}
-
-fn log_line(known: &Known, is_waiting: bool) -> Logged {
+pub(crate) fn log_line(known: &Known, is_waiting: bool) -> Logged {
     let state = match (&known.node, known.standing) {
         (None, _) => VersionState::Deleted,
         (Some(_), Standing::Shown) if is_waiting => VersionState::Current,

@@ -1,5 +1,7 @@
 //! What the face of a node shows.
 
+use std::time::Duration;
+
 /// A stored file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
@@ -178,6 +180,67 @@ pub struct ConflictPage {
     pub conflicts: Vec<Conflict>,
     /// What to go on after, when more may follow.
     pub next: Option<String>,
+}
+
+/// What is the matter with a version that cannot be read now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Every node that could have a piece of it answered, and none has a good copy.
+    Lost,
+    /// Nodes that may have what is missing are away.
+    OutOfReach,
+}
+
+/// A version of which a piece cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The whole path.
+    pub path: String,
+    /// The version.
+    pub version: Logged,
+    /// Why.
+    pub fate: Fate,
+}
+
+/// A page of the versions that cannot be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnreadablePage {
+    /// In byte order of their paths.
+    pub unreadable: Vec<Unreadable>,
+    /// What to go on after, when more may follow.
+    pub next: Option<String>,
+}
+
+/// What a node's repair is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RepairState {
+    /// Nothing is missing here.
+    Idle,
+    /// It looks for what is missing, or fetches it.
+    Running,
+    /// Someone asked it to rest.
+    Paused,
+}
+
+/// How far a node is with fetching what it should hold and does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RepairView {
+    /// What it is doing.
+    pub state: RepairState,
+    /// Blobs that it should hold and does not.
+    pub missing: u64,
+    /// Of these, blobs of existing files of which no replica has a good copy.
+    pub lost: u64,
+    /// Of these, blobs that only members may have that are away.
+    pub away: u64,
+    /// Whether every reference was looked at: else more may be missing.
+    pub looked_through: bool,
+    /// Bytes a second, measured over the last seconds.
+    pub bytes_per_second: u64,
+    /// Bytes to fetch, estimated from those that came last.
+    pub bytes_left: Option<u64>,
+    /// How long that takes at this speed.
+    pub time_left: Option<Duration>,
 }
 
 /// What a node's scrub is doing.

@@ -7,6 +7,7 @@ mod errors;
 mod files;
 mod history;
 mod members;
+mod repair;
 mod scrub;
 mod serve;
 mod upload;
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 pub use errors::ErrorBody;
 pub use history::{ConflictList, ConflictView, LogLine};
 pub use members::MemberView;
+pub use repair::{RepairStatus, UnreadableLine, UnreadableList};
 pub use scrub::ScrubStatus;
 pub use views::{FileView, ListPage, PeerLine, StatView, StoredView};
 
@@ -95,6 +97,9 @@ impl Api {
             .route("/v1/peers", get(views::peers))
             .route("/v1/members/{node}/drain", post(members::drain))
             .route("/v1/members/{node}/remove", post(members::remove))
+            .route("/v1/repair", get(repair::status))
+            .route("/v1/repair/{verb}", post(repair::tell))
+            .route("/v1/unreadable", get(repair::unreadable))
             .route("/v1/scrub", get(scrub::status))
             .route("/v1/scrub/{verb}", post(scrub::tell))
             .route("/v1/key-backup", post(views::key_backup))

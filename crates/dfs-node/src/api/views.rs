@@ -311,6 +311,7 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<String,
     gauge("dfs_conflicts", health.conflicts);
     gauge("dfs_next_failure_cost", health.next_failure.cost as u64);
     gauge("dfs_unreadable_pieces", health.unreadable);
+    gauge("dfs_repair_paused", u64::from(health.repair_paused));
     let copying = health.copying;
     gauge("dfs_repair_missing_chunks", copying.map_or(0, |copying| copying.pieces));
     gauge("dfs_repair_bytes_left", copying.and_then(|copying| copying.bytes).unwrap_or(0));

@@ -88,6 +88,9 @@ pub enum Verb {
         #[arg(value_name = "NODE")]
         member: String,
     },
+    /// Fetch what a node should hold and does not; name the files that cannot be read
+    #[command(subcommand)]
+    Repair(RepairVerb),
     /// Read the disk of a node back: finds rot, and has it mended
     #[command(subcommand)]
     Scrub(ScrubVerb),
@@ -208,6 +211,25 @@ pub struct Status {
     /// Say it anew every second, until Ctrl-C
     #[arg(long, short)]
     pub watch: bool,
+}
+
+/// What to do with the repair of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum RepairVerb {
+    /// Look for what is missing anew, and try everything at once that waits for its turn
+    Start,
+    /// Fetch nothing until 'resume' or 'start', also over restarts of the node
+    Pause,
+    /// Go on
+    Resume,
+    /// How much is missing on this node, and how fast it comes
+    Status,
+    /// The files that cannot be read now, with their old versions; asks for every piece
+    Lost {
+        /// Remote directory [default: everything]
+        #[arg(default_value = "")]
+        dir: String,
+    },
 }
 
 /// What to do with the scrub of a node.

@@ -14,8 +14,8 @@ use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body, RequestBuilder, SendBody};
 
 use crate::api::{
-    ConflictList, ErrorBody, ListPage, LogLine, MemberView, PeerLine, ScrubStatus, StatView,
-    StoredView,
+    ConflictList, ErrorBody, ListPage, LogLine, MemberView, PeerLine, RepairStatus, ScrubStatus,
+    StatView, StoredView, UnreadableList,
 };
 use crate::cli::args::{Args, ModeArg};
 use crate::config::default_config_dir;
@@ -171,6 +171,34 @@ impl Api {
     /// Tells the scrub to `start`, `pause` or `resume`.
     pub(super) fn tell_scrub(&self, verb: &str) -> Result<ScrubStatus, Failure> {
         self.post(&self.url(&format!("scrub/{verb}"), None, &[]))
+    }
+
+    pub(super) fn repair(&self) -> Result<RepairStatus, Failure> {
+        self.get(&self.url("repair", None, &[]))
+    }
+
+    /// Tells the repair to `start`, `pause` or `resume`.
+    pub(super) fn tell_repair(&self, verb: &str) -> Result<RepairStatus, Failure> {
+        self.post(&self.url(&format!("repair/{verb}"), None, &[]))
+    }
+
+    /// Versions that cannot be read, page by page.
+    pub(super) fn unreadable(
+        &self,
+        dir: Option<&FilePath>,
+        each: &mut dyn FnMut(&UnreadableList) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let dir = dir.map_or("", FilePath::as_str);
+        let mut after = String::new();
+        loop {
+            let query = [("dir", dir), ("after", &after)];
+            let page: UnreadableList = self.get(&self.url("unreadable", None, &query))?;
+            each(&page)?;
+            match page.next {
+                Some(next) => after = next,
+                None => return Ok(()),
+            }
+        }
     }
 
     /// Names with conflicts, page by page.

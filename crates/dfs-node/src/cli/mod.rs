@@ -10,6 +10,7 @@ mod http;
 mod keys;
 mod members;
 mod output;
+mod repair;
 mod scrub;
 mod source;
 mod status;
@@ -54,6 +55,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Peers => peers(&api()?, &out),
         Verb::Drain { member } => members::drain(&api()?, member, &out),
         Verb::Remove { member } => members::remove(&api()?, member, &out),
+        Verb::Repair(verb) => repair::run(&api()?, verb, &out),
         Verb::Scrub(verb) => scrub::run(&api()?, *verb, &out),
         Verb::Key(key) => keys::run(&args, key, &out),
         Verb::Completion { shell } => {

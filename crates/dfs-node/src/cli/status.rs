@@ -56,7 +56,13 @@ fn show(status: &Value, shown: &mut dyn Write) -> io::Result<()> {
     if status["copying"].is_object() {
         writeln!(shown, "copying    {}", copying(&status["copying"]))?;
     }
+    if status["repair_paused"] == true {
+        writeln!(shown, "repair     paused on this node: 'dfs repair resume' goes on")?;
+    }
     writeln!(shown, "lost       {} pieces", text("unrecoverable"))?;
+    if status["unrecoverable"].as_u64().is_some_and(|count| count > 0) {
+        writeln!(shown, "           'dfs repair lost' names the files")?;
+    }
     if status["unreadable"].as_u64().is_some_and(|count| count > 0) {
         writeln!(shown, "unread     {} pieces or rows on this disk", text("unreadable"))?;
     }

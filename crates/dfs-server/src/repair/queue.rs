@@ -1,12 +1,13 @@
 //! What waits to be fetched, and which of it comes next.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use dfs_core::id::{BlobId, Partition, PartitionBits};
 use dfs_core::meter::{Left, Meter};
-use dfs_core::urgency::{Urgency, most_urgent};
+use dfs_core::urgency::{Room, Urgency, most_urgent};
 use dfs_env::{Bug, bug};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -18,6 +19,8 @@ pub(crate) struct Repair {
     /// What was fetched lately, and what its `Duration`s count from.
     fetched: Mutex<Meter>,
     origin: Instant,
+    /// Nothing is fetched until someone says so.
+    paused: AtomicBool,
     pub(super) wake: Notify,
 }
 
@@ -74,7 +77,17 @@ pub(super) enum Outcome {
 impl Repair {
     pub(crate) fn new(now: Instant) -> Self {
         let (queue, fetched) = (Mutex::default(), Mutex::default());
-        Self { queue, fetched, origin: now, wake: Notify::new() }
+        let paused = AtomicBool::new(false);
+        Self { queue, fetched, origin: now, paused, wake: Notify::new() }
+    }
+
+    pub(super) fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
     }
 
     /// A blob of so many bytes was fetched.
@@ -184,6 +197,11 @@ impl Repair {
         self.queue().lost.len() as u64
     }
 
+    /// Blobs that nobody in reach has, but perhaps someone who is away.
+    pub(super) fn away_len(&self) -> u64 {
+        self.queue().away.len() as u64
+    }
+
     /// The partitions with blobs that are missing here and can be had; `None` while not all
     /// references were looked at. What nobody in reach has does not hold up a move: who is away
     /// stays a former holder, and is asked once it is back.
@@ -210,9 +228,9 @@ impl Repair {
         }
     }
 
-    /// Takes up to `count` blobs whose time has come, most urgent first; and when the next one's
-    /// will.
-    pub(super) fn take_due(&self, now: Instant, count: usize, busy: &BTreeSet<BlobId>) -> Due {
+    /// Takes the blobs whose time has come and that there is room for, most urgent first; and says
+    /// when the next one's will.
+    pub(super) fn take_due(&self, now: Instant, room: Room, busy: &BTreeSet<BlobId>) -> Due {
         let queue = self.queue();
         let mut due = Due { ids: Vec::new(), uncounted: Vec::new(), next: None, rescan: false };
         let mut waiting = 0;
@@ -228,7 +246,7 @@ impl Repair {
             }
             Some((Urgency::of(want.copies), *id))
         });
-        due.ids = most_urgent(ready, count);
+        due.ids = most_urgent(ready, room);
         // Where all find a place their order does not matter.
         if waiting <= due.ids.len() {
             due.uncounted.clear();
@@ -297,6 +315,10 @@ mod tests {
         BlobId::new([byte; 32])
     }
 
+    fn room(count: usize) -> Room {
+        Room { any: count, last_copies: count }
+    }
+
     #[tokio::test]
     async fn what_only_a_lost_node_may_have_is_missing_and_holds_up_no_move() {
         let (now, bits) = (Env::real().mono(), PartitionBits::GENESIS);
@@ -322,20 +344,20 @@ mod tests {
         let (now, none) = (Env::real().mono(), BTreeSet::new());
         let repair = Repair::new(now);
         (0..6).for_each(|byte| repair.want_now(id(byte)));
-        let due = repair.take_due(now, 4, &none);
+        let due = repair.take_due(now, room(4), &none);
         assert_eq!((due.ids.len(), due.uncounted.len()), (4, 6));
-        assert!(repair.take_due(now, 6, &none).uncounted.is_empty(), "all find a place");
+        assert!(repair.take_due(now, room(6), &none).uncounted.is_empty(), "all find a place");
         repair.counted(&due.uncounted, vec![3, 2, 3, 0, 1, 2]);
-        let taken = |count, busy: &BTreeSet<_>| repair.take_due(now, count, busy).ids;
+        let taken = |count, busy: &BTreeSet<_>| repair.take_due(now, room(count), busy).ids;
         assert_eq!(taken(9, &none), [4, 1, 5, 0, 2, 3].map(id));
         assert_eq!(taken(2, &[id(4)].into()), [1, 5].map(id));
         // It failed: until it is due again, and counted again, others go first.
         repair.settle(now, id(4), &Outcome::Later);
-        let due = repair.take_due(now, 1, &none);
+        let due = repair.take_due(now, room(1), &none);
         assert_eq!((due.ids, due.next), (vec![id(1)], Some(now + RETRY_FIRST)));
-        let due = repair.take_due(now + RETRY_FIRST, 1, &none);
+        let due = repair.take_due(now + RETRY_FIRST, room(1), &none);
         assert_eq!((due.ids, due.uncounted), (vec![id(1)], vec![id(4)]));
         repair.count_again();
-        assert_eq!(repair.take_due(now, 1, &none).uncounted.len(), 5);
+        assert_eq!(repair.take_due(now, room(1), &none).uncounted.len(), 5);
     }
 }

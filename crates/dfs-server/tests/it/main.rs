@@ -7,6 +7,7 @@ mod history;
 mod machines;
 mod membership;
 mod reach;
+mod repair;
 mod scrub;
 mod standing;
 
