@@ -7,8 +7,10 @@
 mod encoding;
 mod moving;
 mod proof;
+mod recovery;
 
 pub use proof::voters_after;
+pub use recovery::Loss;
 
 use ed25519_dalek::SigningKey;
 
@@ -125,6 +127,8 @@ pub enum EpochOp {
         /// The former holder.
         holder: MemberIdx,
     },
+    /// A partition goes on with those of its replicas that did not leave, whatever they lack.
+    Force(Partition),
     /// A member is in another zone now, or offers another number of bytes.
     UpdateMember {
         /// Which.
@@ -445,6 +449,7 @@ impl EpochState {
                 member.zone.clone_from(zone);
                 member.capacity = *capacity;
             }
+            EpochOp::Force(partition) => self.force(*partition)?,
             EpochOp::Prepare { partition, next } => self.prepare(*partition, next)?,
             EpochOp::Switch(partition) => {
                 let row = self.moving_row(*partition, Stage::Prepare)?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dfs_core::epoch::{EpochCert, EpochError, EpochOp, EpochProposal, EpochState, Vote};
+use dfs_core::id::NodeId;
 use dfs_core::paxos::{Ballot, Next, Proposer};
 use dfs_core::steward::plan;
 use dfs_core::voters::turn;
@@ -98,8 +99,18 @@ impl Node {
                 return Ok(false);
             }
         };
+        self.propose(newest, newest.state.voters.clone(), proposal).await
+    }
+
+    /// The same for a proposal, among these acceptors.
+    pub(crate) async fn propose(
+        self: &Arc<Self>,
+        newest: &Newest,
+        acceptors: Vec<NodeId>,
+        proposal: EpochProposal,
+    ) -> Result<bool, Error> {
         let ballot = self.new_ballot(*self.layout.ballot());
-        let decided = match self.attempt_epoch(&newest.state, ballot, proposal).await {
+        let decided = match self.attempt_epoch(&newest.state, acceptors, ballot, proposal).await {
             Ok(decided) => decided,
             // Someone knows a newer layout, and it is here by now.
             Err(StepError::Stale) => return Ok(true),
@@ -124,10 +135,11 @@ impl Node {
     async fn attempt_epoch(
         self: &Arc<Self>,
         state: &EpochState,
+        acceptors: Vec<NodeId>,
         ballot: Ballot,
         own: EpochProposal,
     ) -> Result<Result<EpochCert, Option<Ballot>>, StepError> {
-        let mut proposer = Proposer::new(ballot, vec![state.voters.clone()]);
+        let mut proposer = Proposer::new(ballot, vec![acceptors]);
         let prepare = Request::EpochPrepare { epoch: own.epoch, ballot };
         let next = self
             .phase(&mut proposer, state.epoch, &ask(prepare), |_, response| match response {
@@ -136,8 +148,11 @@ impl Node {
             })
             .await?;
         let proposal = match next {
-            // What may have been decided already must be what is decided.
-            Next::Choose(found) => found.unwrap_or(own),
+            // What may have been decided already must be what is decided; but for what voters that are
+            // gone had a part in.
+            Next::Choose(found) => {
+                found.filter(|found| found.generation == own.generation).unwrap_or(own)
+            }
             Next::Lost { higher } => return Ok(Err(higher)),
             Next::Wait | Next::Chosen(_) => return Ok(Err(None)),
         };
@@ -211,8 +226,19 @@ impl Node {
         self.need_next(proposal.epoch)?;
         let newest = self.layout.newest().clone();
         let newest = newest.ok_or_else(not_yet)?;
-        match newest.state.check(newest.cert.proposal.hash(), &proposal) {
+        let previous = newest.cert.proposal.hash();
+        let checked = match self.layout.told().as_ref() {
+            Some(loss) if loss.is_meant_by(&proposal) => {
+                loss.check(&newest.state, previous, &proposal)
+            }
+            _ => newest.state.check(previous, &proposal),
+        };
+        match checked {
             Ok(_) => {}
+            Err(EpochError::NotNext) if proposal.generation > newest.state.generation => {
+                let why = "this node was not told that these members are gone";
+                return Err(Refusal::new(Code::PreconditionFailed, why));
+            }
             Err(EpochError::NotNext) => return Err(stale()),
             Err(error) => {
                 warn!(%error, "a proposed epoch is refused");
@@ -235,7 +261,10 @@ impl Node {
 
     fn need_next(&self, epoch: u64) -> Result<(), Refusal> {
         let state = self.layout.current().ok_or_else(not_yet)?;
-        if !state.voters.contains(&self.id) {
+        let elects = self.layout.told().as_ref().is_some_and(|loss| {
+            loss.generation > state.generation && loss.electors(&state).contains(&self.id)
+        });
+        if !elects && !state.voters.contains(&self.id) {
             return Err(Refusal::new(Code::NotMember, "this node is no voter"));
         }
         match state.epoch.checked_add(1) {

@@ -264,11 +264,27 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
         key_backup,
     };
     (health.health, health.message) = judge(&health, &state, &down, node.store.has_failed());
+    if let Some(message) = went_on_without(node) {
+        (health.health, health.message) = (health.health.max(Level::AtRisk), message);
+    }
     if health.health == Level::Ok && !node.repair.knows_all() {
         let message = "this node looks for what it should hold and does not".to_owned();
         (health.health, health.message) = (Level::Degraded, message);
     }
     Ok(health)
+}
+
+/// What to do when others went on by hand without members that this node counts on.
+fn went_on_without(node: &Node) -> Option<String> {
+    let untold = node.layout.untold();
+    if untold.contains(&node.id) {
+        let what = "others went on by hand without this node, which counts as lost: stop it; started \
+                    with an empty data directory it joins again";
+        return Some(what.to_owned());
+    }
+    let lost = untold.iter().map(short).collect::<Vec<_>>().join(" ");
+    let what = "others went on by hand without nodes that this one counts on; 'dfs layout recover";
+    (!lost.is_empty()).then(|| format!("{what} {lost}' follows them"))
 }
 
 /// The word and the sentence.

@@ -1,11 +1,14 @@
 //! The epoch chain as this node knows it: adopt what was decided, catch up, decide as the voter.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dfs_core::codec::Canonical;
-use dfs_core::epoch::{EpochCert, EpochError, EpochState, Member, MemberState, voters_after};
+use dfs_core::epoch::{
+    EpochCert, EpochError, EpochProposal, EpochState, Loss, Member, MemberState, voters_after,
+};
 use dfs_core::id::{NodeId, Partition};
 use dfs_core::member::{MoveFact, NodeInfo};
 use dfs_core::paxos::Ballot;
@@ -26,6 +29,10 @@ pub(crate) struct Layout {
     joiners: Mutex<Vec<Joiner>>,
     /// The highest ballot heard of.
     ballot: Mutex<Option<Ballot>>,
+    /// What this node's operator said of members that are gone.
+    told: Mutex<Option<Loss>>,
+    /// Members without which others went on, which nobody told this node of.
+    untold: Mutex<BTreeSet<NodeId>>,
     /// See [`crate::Config::out_after`].
     out_after: Duration,
 }
@@ -54,8 +61,31 @@ impl Layout {
             adopting: tokio::sync::Mutex::new(()),
             joiners: Mutex::default(),
             ballot: Mutex::default(),
+            told: Mutex::default(),
+            untold: Mutex::default(),
             out_after,
         }
+    }
+
+    /// What this node's operator said of members that are gone.
+    pub(crate) fn told(&self) -> MutexGuard<'_, Option<Loss>> {
+        self.told.lock().expect("no holder of this lock panics")
+    }
+
+    /// Members without which others went on, which nobody told this node of.
+    pub(crate) fn untold(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
+        self.untold.lock().expect("no holder of this lock panics")
+    }
+
+    /// Whether the operator told this node of the loss that a proposal goes on from.
+    fn is_told_of(&self, proposal: &EpochProposal) -> bool {
+        let is_told = self.told().as_ref().is_some_and(|loss| loss.is_meant_by(proposal));
+        let (mut untold, lost) = (self.untold(), proposal.lost());
+        if !is_told && *untold != lost {
+            warn!(?lost, "others went on by hand without members that this node counts on");
+            *untold = lost;
+        }
+        is_told
     }
 
     /// The newest layout with its proof.
@@ -120,9 +150,24 @@ impl Node {
         let _one = self.layout.adopting.lock().await;
         let newest = self.layout.newest().clone();
         let Some(newest) = newest else { return Ok(()) };
-        match newest.state.follow(newest.cert.proposal.hash(), &cert) {
+        let previous = newest.cert.proposal.hash();
+        let followed = match self.layout.told().as_ref() {
+            Some(loss) if loss.is_meant_by(&cert.proposal) => {
+                loss.follow(&newest.state, previous, &cert)
+            }
+            _ => newest.state.follow(previous, &cert),
+        };
+        match followed {
             Ok(state) => self.put_in_force(state, cert, &[]).await,
-            Err(EpochError::NotNext) => Ok(()),
+            Err(EpochError::NotNext) => {
+                let (ours, theirs) = (&newest.state, &cert.proposal);
+                // The first of a generation, not those after it.
+                let is_next = ours.epoch.checked_add(1) == Some(theirs.epoch);
+                if theirs.generation > ours.generation && is_next {
+                    self.layout.is_told_of(theirs);
+                }
+                Ok(())
+            }
             Err(error) => {
                 warn!(%error, epoch = cert.proposal.epoch, "an epoch is refused");
                 Ok(())
@@ -143,19 +188,14 @@ impl Node {
             .as_ref()
             .is_none_or(|ours| ours.cluster_id == state.cluster_id && ours.epoch < state.epoch);
         let Some(cert) = certs.pop().filter(|_| newer) else { return Ok(()) };
-        let voters = match &ours {
-            Some(ours) => {
-                certs.retain(|cert| cert.proposal.epoch > ours.epoch);
-                voters_after(state.cluster_id, &ours.voters, &certs)
-            }
-            // Whoever joins knows nothing yet but what founded the cluster: its id is the hash of that.
-            None => voters_after(state.cluster_id, &[], &certs),
-        };
-        let decided = |voters: Vec<NodeId>| cert.verify_votes(state.cluster_id, &voters).is_ok();
-        let founds = ours.is_none() && certs.is_empty() && cert.founds(state.cluster_id);
+        certs.retain(|cert| ours.as_ref().is_none_or(|ours| cert.proposal.epoch > ours.epoch));
+        // Whoever joins knows nothing yet but what founded the cluster: its id is the hash of that.
+        let known = ours.as_ref().map_or((0, &[][..]), |ours| (ours.generation, &ours.voters));
+        let trusts = |loss: &EpochProposal| ours.is_none() || self.layout.is_told_of(loss);
+        let all = [&certs[..], std::slice::from_ref(&cert)].concat();
         let proven = cert.proposal.epoch == state.epoch
             && cert.proposal.state_hash == state.hash()
-            && (founds || voters.is_ok_and(decided));
+            && voters_after(state.cluster_id, known, &all, trusts).is_ok();
         if !proven {
             warn!(epoch = state.epoch, "a layout snapshot is refused: it is not proven");
             return Ok(());
@@ -202,6 +242,7 @@ impl Node {
         let newest =
             Newest { state: Arc::new(state), cert: Arc::new(cert), since: self.env.mono() };
         *self.layout.newest() = Some(newest);
+        self.layout.untold().clear();
         self.joining.done();
         debug!(epoch, "a new layout is in force");
         if !was_member && let Ok(state) = self.joined() {

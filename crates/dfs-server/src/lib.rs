@@ -10,6 +10,7 @@
 //! | `layout` | the epoch chain: adopt, catch up, decide |
 //! | `liveness` | who reaches whom, and who is down since when |
 //! | `form` | founding a cluster together with listed peers |
+//! | `standing`, `disaster` | members taken out: well, gone, or gone with what only they had |
 //! | `coordinate` | one request to many replicas, counted by quorum |
 //! | `records`, `scan`, `blobs` | reading and writing records; directories; storing and fetching blobs |
 //! | `upload`, `download` | a file as chunks, with bounded memory |
@@ -46,6 +47,7 @@ mod config;
 mod confirm;
 mod coordinate;
 mod deciding;
+mod disaster;
 mod download;
 mod entry;
 mod error;
@@ -88,5 +90,5 @@ pub use server::Server;
 pub use views::{
     Collected, Conflict, ConflictPage, Fate, Listed, ListedKind, Logged, Page, PeerState, PeerView,
     RepairState, RepairView, ScrubState, ScrubView, Stat, Stored, Unreadable, UnreadablePage,
-    VersionState,
+    VersionState, WentOn,
 };

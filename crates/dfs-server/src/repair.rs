@@ -125,6 +125,10 @@ impl Node {
     async fn attempt(self: Arc<Self>, id: BlobId) -> Outcome {
         match self.try_repair(id).await {
             Ok(outcome) => outcome,
+            Err(Error::NoSpace) => {
+                debug!(blob = ?id, "there is no room for a blob that should be here");
+                Outcome::Full
+            }
             Err(error) => {
                 debug!(blob = ?id, %error, "a blob could not be repaired yet");
                 Outcome::Later

@@ -65,7 +65,7 @@ impl Client {
 
 impl Node {
     /// The member that did not leave and has this address, or an id that begins so.
-    fn find_member(&self, state: &EpochState, name: &str) -> Result<Member, Error> {
+    pub(crate) fn find_member(&self, state: &EpochState, name: &str) -> Result<Member, Error> {
         let has_addr = |member: &Member| {
             let info = self.network().info(&member.node_id);
             info.is_some_and(|info| info.addrs.iter().any(|addr| addr == name))
@@ -133,4 +133,4 @@ impl Node {
 /// The shortest beginning of an id that names a member.
 const ID_PREFIX_MIN: usize = 4;
 /// How long deciding may take while proposers get into each other's way.
-const DECIDE_MAX: Duration = Duration::from_secs(20);
+pub(crate) const DECIDE_MAX: Duration = Duration::from_secs(20);

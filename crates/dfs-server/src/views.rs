@@ -182,6 +182,23 @@ pub struct ConflictPage {
     pub next: Option<String>,
 }
 
+/// What came of going on by hand without members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WentOn {
+    /// It is decided.
+    Decided {
+        /// The epoch that decided it, or a later one.
+        epoch: u64,
+        /// Partitions that go on with fewer replicas than could be sure of everything.
+        partitions: usize,
+    },
+    /// This node was told; others have to be told as well before anything happens.
+    Waits {
+        /// Those that decide with this one.
+        nodes: Vec<String>,
+    },
+}
+
 /// What is the matter with a version that cannot be read now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {

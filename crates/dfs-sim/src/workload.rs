@@ -231,6 +231,9 @@ async fn put(handle: &Handle, history: &History, name: &str, len: usize, mode: M
 }
 
 /// Deletes a name.
+///
+/// # Panics
+/// When `name` is not one of ours.
 pub async fn remove(handle: &Handle, history: &History, name: &str, mode: Mode) {
     let path = FilePath::parse(name).expect("a name of ours");
     let start = history.now();

@@ -180,6 +180,10 @@ impl Canonical for EpochOp {
                 out.u16(*partition);
                 out.u16(*holder);
             }
+            Self::Force(partition) => {
+                out.u8(10);
+                out.u16(*partition);
+            }
         }
     }
 
@@ -198,6 +202,7 @@ impl Canonical for EpochOp {
                 capacity: input.u64()?,
             },
             9 => Self::FormerClean { partition: input.u16()?, holder: input.u16()? },
+            10 => Self::Force(input.u16()?),
             _ => return Err(DecodeError::Invalid("epoch op")),
         })
     }

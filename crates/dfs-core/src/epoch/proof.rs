@@ -2,6 +2,7 @@
 
 use ed25519_dalek::{Signer, SigningKey};
 
+use super::recovery::begins_generation;
 use super::{EpochCert, EpochError, EpochOp, EpochProposal, Vote};
 use crate::codec::{Canonical, Writer};
 use crate::id::{ClusterId, NodeId};
@@ -62,22 +63,31 @@ impl EpochCert {
 /// with the epoch that founded the cluster.
 ///
 /// Whoever lags too far to follow every epoch needs only those that changed the voters: each was
-/// decided by the voters that the change before it named. `O(changes * voters)` signature checks.
+/// decided by the voters that the change before it named, or by whoever was left of them, where it
+/// begins a generation after `generation` and `trusts` says that the loss it speaks of is known.
+/// `O(changes * voters)` signature checks.
 ///
 /// # Errors
 /// [`EpochError::NotNext`] when they are out of order, [`EpochError::NotDecided`] when a change
 /// lacks the votes of those before it.
 pub fn voters_after(
     cluster: ClusterId,
-    voters: &[NodeId],
+    (mut generation, voters): (u64, &[NodeId]),
     changes: &[EpochCert],
+    trusts: impl Fn(&EpochProposal) -> bool,
 ) -> Result<Vec<NodeId>, EpochError> {
     let mut voters = voters.to_vec();
     if !changes.is_sorted_by(|a, b| a.proposal.epoch < b.proposal.epoch) {
         return Err(EpochError::NotNext);
     }
     for cert in changes {
-        if !cert.founds(cluster) {
+        if cert.proposal.generation > generation {
+            let begins = trusts(&cert.proposal) && begins_generation(cluster, &voters, cert);
+            generation = cert.proposal.generation;
+            if !begins {
+                return Err(EpochError::NotDecided);
+            }
+        } else if !cert.founds(cluster) {
             cert.verify_votes(cluster, &voters)?;
         }
         for op in &cert.proposal.ops {

@@ -20,6 +20,7 @@ mod names;
 mod paxos;
 mod purge;
 mod random;
+mod recovery;
 mod retention;
 mod samples;
 mod transition;

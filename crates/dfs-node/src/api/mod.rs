@@ -6,6 +6,7 @@
 mod errors;
 mod files;
 mod history;
+mod layout;
 mod members;
 mod repair;
 mod scrub;
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use errors::ErrorBody;
 pub use history::{ConflictList, ConflictView, LogLine};
+pub use layout::WentOnView;
 pub use members::MemberView;
 pub use repair::{RepairStatus, UnreadableLine, UnreadableList};
 pub use scrub::ScrubStatus;
@@ -97,6 +99,7 @@ impl Api {
             .route("/v1/peers", get(views::peers))
             .route("/v1/members/{node}/drain", post(members::drain))
             .route("/v1/members/{node}/remove", post(members::remove))
+            .route("/v1/layout/{how}/{nodes}", post(layout::go_on))
             .route("/v1/repair", get(repair::status))
             .route("/v1/repair/{verb}", post(repair::tell))
             .route("/v1/unreadable", get(repair::unreadable))

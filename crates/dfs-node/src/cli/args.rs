@@ -88,6 +88,9 @@ pub enum Verb {
         #[arg(value_name = "NODE")]
         member: String,
     },
+    /// Go on by hand after a disaster, without nodes that are gone for ever
+    #[command(subcommand)]
+    Layout(LayoutVerb),
     /// Fetch what a node should hold and does not; name the files that cannot be read
     #[command(subcommand)]
     Repair(RepairVerb),
@@ -211,6 +214,26 @@ pub struct Status {
     /// Say it anew every second, until Ctrl-C
     #[arg(long, short)]
     pub watch: bool,
+}
+
+/// How to go on without nodes that are gone for ever.
+#[derive(Debug, Subcommand)]
+pub enum LayoutVerb {
+    /// Give up what only they held, where others cannot be sure to have all of it
+    Force(Lost),
+    /// Make a new majority, where most voters are gone; say it to every node that is left
+    Recover(Lost),
+}
+
+/// Arguments of `layout force` and `layout recover`.
+#[derive(Debug, ClapArgs)]
+pub struct Lost {
+    /// The beginnings of their ids, or their addresses, as `dfs peers` shows them
+    #[arg(required = true, value_name = "NODE")]
+    pub nodes: Vec<String>,
+    /// The words that are asked for on a terminal
+    #[arg(long, value_name = "WORDS")]
+    pub confirm: Option<String>,
 }
 
 /// What to do with the repair of a node.

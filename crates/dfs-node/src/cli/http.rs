@@ -15,7 +15,7 @@ use ureq::{Agent, Body, RequestBuilder, SendBody};
 
 use crate::api::{
     ConflictList, ErrorBody, ListPage, LogLine, MemberView, PeerLine, RepairStatus, ScrubStatus,
-    StatView, StoredView, UnreadableList,
+    StatView, StoredView, UnreadableList, WentOnView,
 };
 use crate::cli::args::{Args, ModeArg};
 use crate::config::default_config_dir;
@@ -171,6 +171,13 @@ impl Api {
     /// Tells the scrub to `start`, `pause` or `resume`.
     pub(super) fn tell_scrub(&self, verb: &str) -> Result<ScrubStatus, Failure> {
         self.post(&self.url(&format!("scrub/{verb}"), None, &[]))
+    }
+
+    /// Goes on without members that are gone: `how` is `force` or `recover`.
+    pub(super) fn go_on_without(&self, nodes: &[String], how: &str) -> Result<WentOnView, Failure> {
+        let nodes: Vec<_> =
+            nodes.iter().map(|node| utf8_percent_encode(node, IN_QUERY).to_string()).collect();
+        self.post(&format!("{}/v1/layout/{how}/{}", self.base, nodes.join(",")))
     }
 
     pub(super) fn repair(&self) -> Result<RepairStatus, Failure> {

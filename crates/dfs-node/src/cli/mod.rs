@@ -8,6 +8,7 @@ mod fetch;
 mod history;
 mod http;
 mod keys;
+mod layout;
 mod members;
 mod output;
 mod repair;
@@ -55,6 +56,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Peers => peers(&api()?, &out),
         Verb::Drain { member } => members::drain(&api()?, member, &out),
         Verb::Remove { member } => members::remove(&api()?, member, &out),
+        Verb::Layout(verb) => layout::run(&api()?, verb, &out),
         Verb::Repair(verb) => repair::run(&api()?, verb, &out),
         Verb::Scrub(verb) => scrub::run(&api()?, *verb, &out),
         Verb::Key(key) => keys::run(&args, key, &out),

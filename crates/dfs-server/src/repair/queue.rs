@@ -72,6 +72,8 @@ pub(super) enum Outcome {
     Away,
     /// Someone who may have it did not answer.
     Later,
+    /// This disk has no room for it.
+    Full,
 }
 
 impl Repair {
@@ -160,6 +162,11 @@ impl Repair {
             (Some(old), Some(new)) => Some(old.min(new)),
             _ => None,
         };
+        if want.at.is_none() {
+            // What failed until now need not fail for as long again: whoever wants it may have made
+            // room, or brought it.
+            want.tries = want.tries.min(1);
+        }
     }
 
     /// A blob has arrived.
@@ -263,7 +270,7 @@ impl Repair {
             }
             // It arrived while it was looked for.
             _ if !queue.wanted.contains_key(&id) => {}
-            Outcome::Lost | Outcome::Unnamed | Outcome::Away | Outcome::Later => {
+            Outcome::Lost | Outcome::Unnamed | Outcome::Away | Outcome::Later | Outcome::Full => {
                 queue.parked.remove(&id);
                 queue.away.remove(&id);
                 match outcome {
@@ -277,7 +284,11 @@ impl Repair {
                 }
                 if let Some(want) = queue.wanted.get_mut(&id) {
                     let wait = RETRY_FIRST * 2u32.saturating_pow(want.tries.min(16));
-                    want.at = Some(now + wait.min(RETRY_MAX));
+                    let longest = match outcome {
+                        Outcome::Full => RETRY_FULL_MAX,
+                        _ => RETRY_MAX,
+                    };
+                    want.at = Some(now + wait.min(longest));
                     want.tries += 1;
                     want.copies = None;
                 }
@@ -304,6 +315,8 @@ const ON_ITS_WAY: Duration = Duration::from_secs(1);
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 /// The longest wait between attempts.
 const RETRY_MAX: Duration = Duration::from_secs(64 * 60);
+/// The same where only room is missing: nobody tells when there is some again.
+const RETRY_FULL_MAX: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -337,6 +350,29 @@ mod tests {
         assert_eq!(missing(), 1);
         repair.found(&id(7));
         assert_eq!((missing(), repair.queue_len(now)), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_puts_off_nothing_for_long() {
+        let (now, none) = (Env::real().mono(), BTreeSet::new());
+        let repair = Repair::new(now);
+        let next = |outcome: &Outcome| {
+            repair.settle(now, id(7), outcome);
+            repair.take_due(now, room(1), &none).next.unwrap() - now
+        };
+        // Seed 435: wanted anew with every comparison of rows while the disk was full, and then put
+        // off for an hour.
+        for _ in 0..20 {
+            repair.want_now(id(7));
+            assert!(next(&Outcome::Later) <= RETRY_FIRST * 2);
+        }
+        let waits: Vec<_> = (0..6).map(|_| next(&Outcome::Full).as_secs()).collect();
+        assert_eq!(waits, [8, 16, 30, 30, 30, 30]);
+        assert_eq!(
+            next(&Outcome::Later),
+            RETRY_FIRST * 256,
+            "others are put off longer and longer"
+        );
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod clock;
 mod collect;
+mod disaster;
 mod history;
 mod machines;
 mod membership;

@@ -1,0 +1,167 @@
+//! Going on by hand after a disaster: `layout force` where partitions lost too many replicas to be
+//! sure of what they held, `layout recover` where the majority of the voters is gone.
+//!
+//! What is allowed, and what it makes of the layout, is decided in [`dfs_core::epoch::Loss`].
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use dfs_core::codec::Canonical;
+use dfs_core::epoch::{EpochState, Loss};
+use dfs_core::id::NodeId;
+use dfs_store::ReadError;
+use tracing::{info, warn};
+
+use crate::client::{Client, short};
+use crate::error::Error;
+use crate::layout::Newest;
+use crate::node::Node;
+use crate::standing::DECIDE_MAX;
+use crate::views::WentOn;
+
+impl Client {
+    /// Gives up members that are gone for ever, though other replicas may lack what they held: the
+    /// partitions concerned go on with whoever is left.
+    ///
+    /// `names` are as [`Client::remove_member`] takes them.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for no or several such members, [`Error::Refused`] for one that answers,
+    /// where nothing is at risk, and where a majority of the voters is among them;
+    /// [`Error::Unavailable`] when voters that are left are out of reach.
+    pub async fn force_layout(&self, names: &[String]) -> Result<WentOn, Error> {
+        let node = &self.0;
+        let state = node.joined()?;
+        let loss = node.loss(&state, names)?;
+        if loss.is_of_majority(&state) {
+            let why = "most voters are among them, so nobody could decide that: 'dfs layout recover' \
+                       makes a new majority";
+            return Err(Error::Refused(why.to_owned()));
+        }
+        let partitions = loss.at_risk(&state).len();
+        if partitions == 0 {
+            let why = "the others have all that they held: 'dfs remove' takes them out";
+            return Err(Error::Refused(why.to_owned()));
+        }
+        let end = node.env.mono() + DECIDE_MAX;
+        loop {
+            let newest = node.layout.newest().clone().ok_or(Error::NotJoined)?;
+            let ops = loss.ops(&newest.state);
+            if ops.is_empty() {
+                let epoch = newest.state.epoch;
+                info!(lost = ?loss.lost, partitions, epoch, "went on without members by hand");
+                return Ok(WentOn::Decided { epoch, partitions });
+            }
+            let failed = match node.decide(&newest, ops).await {
+                Ok(true) if node.layout.epoch() > newest.state.epoch => continue,
+                Ok(_) => Error::Moving,
+                Err(error) => error,
+            };
+            if node.env.mono() >= end {
+                return Err(failed);
+            }
+            node.env.sleep(node.backoff()).await;
+        }
+    }
+
+    /// Makes a new majority of voters from those that are left, where most are gone for ever, and
+    /// gives up what partitions lost with them, as [`Client::force_layout`] does.
+    ///
+    /// It has to be told to every node that is left, each by its own operator: a node follows only
+    /// when it was told of the same loss. Whoever decides does so once a majority of them was told.
+    ///
+    /// # Errors
+    /// As [`Client::force_layout`], but refused where a majority of the voters is left, and nobody out
+    /// of reach is an error.
+    pub async fn recover_layout(&self, names: &[String]) -> Result<WentOn, Error> {
+        let node = &self.0;
+        let state = node.joined()?;
+        // Others may have gone on already: then this node only has to be told.
+        let untold = node.layout.untold().clone();
+        let loss = node.loss(&state, names)?;
+        if !loss.is_of_majority(&state) && loss.lost != untold {
+            let why = "a majority of the voters is left and decides: 'dfs remove' takes the nodes out, \
+                       or 'dfs layout force' where others may lack what they held";
+            return Err(Error::Refused(why.to_owned()));
+        }
+        node.store.put_state(LOSS, loss.to_canonical()).await?;
+        *node.layout.told() = Some(loss.clone());
+        warn!(lost = ?loss.lost, "told that members are gone, most voters among them");
+        for _ in 0..TRIES {
+            node.catch_up_with_all().await;
+            let newest = node.layout.newest().clone().ok_or(Error::NotJoined)?;
+            if newest.state.generation >= loss.generation {
+                let partitions = loss.at_risk(&state).len();
+                return Ok(WentOn::Decided { epoch: newest.state.epoch, partitions });
+            }
+            if !node.recover(&newest, &loss).await? {
+                node.env.sleep(node.backoff()).await;
+            }
+        }
+        let electors = loss.electors(&state);
+        let others = electors.iter().filter(|elector| **elector != node.id);
+        Ok(WentOn::Waits { nodes: others.map(short).collect() })
+    }
+}
+
+impl Node {
+    /// Takes up what an earlier start was told.
+    pub(crate) async fn load_loss(&self) -> Result<(), ReadError> {
+        let Some(kept) = self.store.state(LOSS).await? else { return Ok(()) };
+        match Loss::from_canonical(kept) {
+            Ok(loss) => *self.layout.told() = Some(loss),
+            Err(error) => warn!(%error, "what was kept of a loss is not used"),
+        }
+        Ok(())
+    }
+
+    fn loss(&self, state: &EpochState, names: &[String]) -> Result<Loss, Error> {
+        let mut lost = BTreeSet::new();
+        for name in names {
+            let member = self.find_member(state, name)?;
+            if self.is_reachable(&member.node_id) || member.node_id == self.id {
+                return Err(Error::Refused(format!("{name} is running, so it is not lost")));
+            }
+            lost.insert(member.node_id);
+        }
+        if lost.is_empty() {
+            return Err(Error::Refused("no node is named that is lost".to_owned()));
+        }
+        if state.active().all(|active| lost.contains(&active.node_id)) {
+            return Err(Error::Refused("nobody would be left that holds data".to_owned()));
+        }
+        Ok(Loss::of(state, lost))
+    }
+
+    /// One attempt to begin the new generation, if this node is one of those who decide.
+    async fn recover(self: &Arc<Self>, newest: &Newest, loss: &Loss) -> Result<bool, Error> {
+        let electors = loss.electors(&newest.state);
+        if !electors.contains(&self.id) {
+            return Ok(false);
+        }
+        let previous = newest.cert.proposal.hash();
+        let proposed = loss.propose(&newest.state, previous, self.id);
+        let (_, proposal) = proposed.map_err(|error| Error::Refused(error.to_string()))?;
+        match self.propose(newest, electors, proposal).await {
+            Ok(decided) => Ok(decided),
+            // Who was not told yet refuses.
+            Err(Error::Unavailable(_) | Error::Moving) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn catch_up_with_all(&self) {
+        let peers = self.network().peers();
+        let up = peers.iter().filter(|peer| peer.down_for.is_none());
+        for node in up.map(|peer| peer.info.node_id).collect::<Vec<NodeId>>() {
+            if let Err(error) = self.catch_up(&node).await {
+                warn!(%error, "a newer layout could not be stored");
+            }
+        }
+    }
+}
+
+/// What this node was told is kept under.
+const LOSS: &str = "loss";
+/// Attempts to begin a new generation before the others are waited for.
+const TRIES: u32 = 4;
