@@ -9,7 +9,7 @@ use bech32::{Bech32m, Fe32, Hrp};
 
 use crate::address::Address;
 use crate::codec::Canonical;
-use crate::epoch::{EpochCert, EpochState};
+use crate::epoch::{EpochCert, EpochState, Loss, voters_after};
 use crate::hlc::Hlc;
 use crate::id::{CertId, NODE_TEXT_PREFIX, NodeId, Vid};
 use crate::member::NodeInfo;
@@ -65,9 +65,15 @@ pub fn epoch(bytes: &[u8]) {
         look_at(state);
     }
     if let (Some(state), Some(cert)) = (state, cert) {
-        let _ = state.follow(cert.proposal.previous, &cert);
-        let proposed = state.propose([0; 32], cert.proposal.ops, cert.proposal.proposer);
-        if let Ok((next, _)) = proposed {
+        let (previous, proposer) = (cert.proposal.previous, cert.proposal.proposer);
+        let loss = Loss::of(&state, cert.proposal.lost());
+        let _ = state.follow(previous, &cert);
+        let _ = loss.follow(&state, previous, &cert);
+        let known = (state.generation, &state.voters[..]);
+        let _ = voters_after(state.cluster_id, known, std::slice::from_ref(&cert), |_| true);
+        let proposed = state.propose([0; 32], cert.proposal.ops, proposer);
+        for proposed in [proposed, loss.propose(&state, [0; 32], proposer)] {
+            let Ok((next, _)) = proposed else { continue };
             assert_eq!(next.epoch, state.epoch + 1);
             look_at(&next);
             // What voters may decide must fit what everyone else takes in.
@@ -83,7 +89,8 @@ fn look_at(state: &EpochState) {
         let sets = state.write_sets(partition);
         assert!(sets.iter().all(|set| !set.is_empty()) && !state.read_set(partition).is_empty());
         let holders = state.holders(partition);
-        assert!(sets.iter().flatten().all(|node| holders.contains(node)));
+        let mut present = sets.iter().flatten().filter(|node| state.is_member(node));
+        assert!(present.all(|node| holders.contains(node)));
     }
 }
 

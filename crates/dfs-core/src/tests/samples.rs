@@ -212,6 +212,10 @@ fn each_op() -> Vec<EpochOp> {
         EpochOp::Prepare { partition: 1, next: vec![1] },
         EpochOp::Abort(1),
         EpochOp::SetState(node(1), MemberState::Draining),
+        EpochOp::UpdateMember { node: node(2), zone: "y".to_owned(), capacity: 7 },
+        EpochOp::SetState(node(1), MemberState::Left),
+        EpochOp::Force(0),
+        EpochOp::FormerClean { partition: 0, holder: 0 },
     ]
 }
 
