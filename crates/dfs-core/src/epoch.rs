@@ -407,10 +407,13 @@ impl EpochState {
     }
 
     fn apply(&self, ops: &[EpochOp]) -> Result<Self, EpochError> {
-        let mut state = self.clone();
         // A state from a hostile peer may claim to be the last one there can be.
-        let next = state.epoch.checked_add(1);
-        state.epoch = next.ok_or(EpochError::BadOp("there is no later epoch"))?;
+        let next = self.epoch.checked_add(1);
+        self.apply_as(next.ok_or(EpochError::BadOp("there is no later epoch"))?, ops)
+    }
+
+    fn apply_as(&self, epoch: u64, ops: &[EpochOp]) -> Result<Self, EpochError> {
+        let mut state = Self { epoch, ..self.clone() };
         for op in ops {
             state.apply_one(op)?;
         }

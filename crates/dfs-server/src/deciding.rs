@@ -148,10 +148,11 @@ impl Node {
             })
             .await?;
         let proposal = match next {
-            // What may have been decided already must be what is decided; but for what voters that are
-            // gone had a part in.
+            // What may have been decided already must be what is decided; but for one that goes on
+            // from another loss, which those of this one were not told of.
             Next::Choose(found) => {
-                found.filter(|found| found.generation == own.generation).unwrap_or(own)
+                let is_ordinary = own.generation == state.generation;
+                found.filter(|found| is_ordinary || found.loss() == own.loss()).unwrap_or(own)
             }
             Next::Lost { higher } => return Ok(Err(higher)),
             Next::Wait | Next::Chosen(_) => return Ok(Err(None)),
@@ -227,18 +228,12 @@ impl Node {
         let newest = self.layout.newest().clone();
         let newest = newest.ok_or_else(not_yet)?;
         let previous = newest.cert.proposal.hash();
-        let checked = match self.layout.told().as_ref() {
-            Some(loss) if loss.is_meant_by(&proposal) => {
-                loss.check(&newest.state, previous, &proposal)
-            }
-            _ => newest.state.check(previous, &proposal),
+        let checked = match self.told_loss().filter(|loss| *loss == proposal.loss()) {
+            Some(loss) => loss.check(&newest.state, previous, &proposal),
+            None => newest.state.check(previous, &proposal),
         };
         match checked {
             Ok(_) => {}
-            Err(EpochError::NotNext) if proposal.generation > newest.state.generation => {
-                let why = "this node was not told that these members are gone";
-                return Err(Refusal::new(Code::PreconditionFailed, why));
-            }
             Err(EpochError::NotNext) => return Err(stale()),
             Err(error) => {
                 warn!(%error, "a proposed epoch is refused");
@@ -261,10 +256,13 @@ impl Node {
 
     fn need_next(&self, epoch: u64) -> Result<(), Refusal> {
         let state = self.layout.current().ok_or_else(not_yet)?;
-        let elects = self.layout.told().as_ref().is_some_and(|loss| {
-            loss.generation > state.generation && loss.electors(&state).contains(&self.id)
-        });
-        if !elects && !state.voters.contains(&self.id) {
+        if let Some(loss) = self.told_loss().filter(|loss| loss.epoch() == epoch) {
+            return match loss.electors(&state).contains(&self.id) {
+                true => Ok(()),
+                false => Err(Refusal::new(Code::NotMember, "this node does not decide about that")),
+            };
+        }
+        if !state.voters.contains(&self.id) {
             return Err(Refusal::new(Code::NotMember, "this node is no voter"));
         }
         match state.epoch.checked_add(1) {

@@ -5,11 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use dfs_core::codec::Canonical;
 use dfs_core::epoch::{EpochState, Loss};
 use dfs_core::id::NodeId;
-use dfs_store::ReadError;
 use tracing::{info, warn};
 
 use crate::client::{Client, short};
@@ -67,31 +66,51 @@ impl Client {
     /// Makes a new majority of voters from those that are left, where most are gone for ever, and
     /// gives up what partitions lost with them, as [`Client::force_layout`] does.
     ///
-    /// It has to be told to every node that is left, each by its own operator: a node follows only
-    /// when it was told of the same loss. Whoever decides does so once a majority of them was told.
+    /// It has to be told to every node that is left, each by its own operator, within an hour: a node
+    /// follows only when it was told of the same loss. Every member that is not lost must be in reach,
+    /// so that nobody knows of a newer layout. Those who decide do so once a majority of them was told.
     ///
     /// # Errors
-    /// As [`Client::force_layout`], but refused where a majority of the voters is left, and nobody out
-    /// of reach is an error.
+    /// As [`Client::force_layout`], but refused where a majority of the voters is left, where another
+    /// member is out of reach, and where others went on from another loss.
     pub async fn recover_layout(&self, names: &[String]) -> Result<WentOn, Error> {
         let node = &self.0;
         let state = node.joined()?;
-        // Others may have gone on already: then this node only has to be told.
-        let untold = node.layout.untold().clone();
         let loss = node.loss(&state, names)?;
-        if !loss.is_of_majority(&state) && loss.lost != untold {
-            let why = "a majority of the voters is left and decides: 'dfs remove' takes the nodes out, \
-                       or 'dfs layout force' where others may lack what they held";
-            return Err(Error::Refused(why.to_owned()));
+        match node.layout.untold() {
+            // Others have gone on: then this node only has to be told.
+            Some(untold) if untold.lost == loss.lost => {}
+            Some(untold) => {
+                let lost = shown(untold.lost.iter());
+                let why = format!("others went on by hand without {lost}; say the same here");
+                return Err(Error::Refused(why));
+            }
+            None if !loss.is_of_majority(&state) => {
+                let why = "a majority of the voters is left and decides: 'dfs remove' takes the nodes \
+                           out, or 'dfs layout force' where others may lack what they held";
+                return Err(Error::Refused(why.to_owned()));
+            }
+            None => {
+                let is_away = |member: &NodeId| {
+                    *member != node.id && !loss.lost.contains(member) && !node.is_reachable(member)
+                };
+                let present: Vec<_> = state.present().map(|member| member.node_id).collect();
+                let away = shown(present.iter().filter(|member| is_away(member)));
+                if !away.is_empty() {
+                    let why =
+                        format!("{away} may know of a newer layout: start them, or name them");
+                    return Err(Error::Refused(why));
+                }
+            }
         }
-        node.store.put_state(LOSS, loss.to_canonical()).await?;
-        *node.layout.told() = Some(loss.clone());
+        let loss = node.layout.untold().unwrap_or(loss);
+        let partitions = loss.at_risk(&state).len();
+        node.layout.tell(loss.clone(), node.env.mono() + TOLD_FOR);
         warn!(lost = ?loss.lost, "told that members are gone, most voters among them");
         for _ in 0..TRIES {
             node.catch_up_with_all().await;
             let newest = node.layout.newest().clone().ok_or(Error::NotJoined)?;
             if newest.state.generation >= loss.generation {
-                let partitions = loss.at_risk(&state).len();
                 return Ok(WentOn::Decided { epoch: newest.state.epoch, partitions });
             }
             if !node.recover(&newest, &loss).await? {
@@ -105,16 +124,6 @@ impl Client {
 }
 
 impl Node {
-    /// Takes up what an earlier start was told.
-    pub(crate) async fn load_loss(&self) -> Result<(), ReadError> {
-        let Some(kept) = self.store.state(LOSS).await? else { return Ok(()) };
-        match Loss::from_canonical(kept) {
-            Ok(loss) => *self.layout.told() = Some(loss),
-            Err(error) => warn!(%error, "what was kept of a loss is not used"),
-        }
-        Ok(())
-    }
-
     fn loss(&self, state: &EpochState, names: &[String]) -> Result<Loss, Error> {
         let mut lost = BTreeSet::new();
         for name in names {
@@ -133,10 +142,16 @@ impl Node {
         Ok(Loss::of(state, lost))
     }
 
-    /// One attempt to begin the new generation, if this node is one of those who decide.
+    /// One attempt to begin the new generation, if this node is one of those who decide and nobody
+    /// that is left knows of a newer layout.
     async fn recover(self: &Arc<Self>, newest: &Newest, loss: &Loss) -> Result<bool, Error> {
         let electors = loss.electors(&newest.state);
-        if !electors.contains(&self.id) {
+        let is_behind = |member: &NodeId| {
+            let theirs = self.network().with_info(member, |info| info.durable_epoch);
+            !loss.lost.contains(member) && theirs.is_none_or(|epoch| epoch > newest.state.epoch)
+        };
+        let elects = electors.contains(&self.id) && loss.is_of_majority(&newest.state);
+        if !elects || newest.state.present().any(|member| is_behind(&member.node_id)) {
             return Ok(false);
         }
         let previous = newest.cert.proposal.hash();
@@ -161,7 +176,12 @@ impl Node {
     }
 }
 
-/// What this node was told is kept under.
-const LOSS: &str = "loss";
+/// The beginnings of ids.
+pub(crate) fn shown<'a>(nodes: impl Iterator<Item = &'a NodeId>) -> String {
+    nodes.map(short).collect::<Vec<_>>().join(" ")
+}
+
+/// How long a node's word counts: a later disaster needs another one.
+const TOLD_FOR: Duration = Duration::from_secs(60 * 60);
 /// Attempts to begin a new generation before the others are waited for.
 const TRIES: u32 = 4;

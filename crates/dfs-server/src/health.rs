@@ -15,6 +15,7 @@ use tracing::debug;
 
 use crate::client::{Client, peer_state, short};
 use crate::config::Mode;
+use crate::disaster::shown;
 use crate::error::Error;
 use crate::node::Node;
 use crate::views::{PeerState, PeerView};
@@ -276,15 +277,15 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
 
 /// What to do when others went on by hand without members that this node counts on.
 fn went_on_without(node: &Node) -> Option<String> {
-    let untold = node.layout.untold();
-    if untold.contains(&node.id) {
-        let what = "others went on by hand without this node, which counts as lost: stop it; started \
-                    with an empty data directory it joins again";
+    let lost = node.layout.untold()?.lost;
+    if lost.contains(&node.id) {
+        let what = "others went on by hand and count this node as lost; ask whoever runs them before \
+                    you do anything to it";
         return Some(what.to_owned());
     }
-    let lost = untold.iter().map(short).collect::<Vec<_>>().join(" ");
-    let what = "others went on by hand without nodes that this one counts on; 'dfs layout recover";
-    (!lost.is_empty()).then(|| format!("{what} {lost}' follows them"))
+    let lost = shown(lost.iter());
+    let what = "others went on by hand without nodes that this one counts on; if that is right";
+    Some(format!("{what}, 'dfs layout recover {lost}' follows them"))
 }
 
 /// The word and the sentence.

@@ -1,6 +1,5 @@
 //! The epoch chain as this node knows it: adopt what was decided, catch up, decide as the voter.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -29,10 +28,10 @@ pub(crate) struct Layout {
     joiners: Mutex<Vec<Joiner>>,
     /// The highest ballot heard of.
     ballot: Mutex<Option<Ballot>>,
-    /// What this node's operator said of members that are gone.
-    told: Mutex<Option<Loss>>,
-    /// Members without which others went on, which nobody told this node of.
-    untold: Mutex<BTreeSet<NodeId>>,
+    /// What this node's operator said of members that are gone, and until when that counts.
+    told: Mutex<Option<(Loss, Instant)>>,
+    /// What others went on from, which nobody told this node of.
+    untold: Mutex<Option<Loss>>,
     /// See [`crate::Config::out_after`].
     out_after: Duration,
 }
@@ -67,25 +66,24 @@ impl Layout {
         }
     }
 
-    /// What this node's operator said of members that are gone.
-    pub(crate) fn told(&self) -> MutexGuard<'_, Option<Loss>> {
-        self.told.lock().expect("no holder of this lock panics")
+    /// Takes the word of this node's operator that members are gone.
+    pub(crate) fn tell(&self, loss: Loss, until: Instant) {
+        *self.told.lock().expect("no holder of this lock panics") = Some((loss, until));
     }
 
-    /// Members without which others went on, which nobody told this node of.
-    pub(crate) fn untold(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
-        self.untold.lock().expect("no holder of this lock panics")
+    /// What others went on from, which nobody told this node of.
+    pub(crate) fn untold(&self) -> Option<Loss> {
+        self.untold.lock().expect("no holder of this lock panics").clone()
     }
 
-    /// Whether the operator told this node of the loss that a proposal goes on from.
-    fn is_told_of(&self, proposal: &EpochProposal) -> bool {
-        let is_told = self.told().as_ref().is_some_and(|loss| loss.is_meant_by(proposal));
-        let (mut untold, lost) = (self.untold(), proposal.lost());
-        if !is_told && *untold != lost {
-            warn!(?lost, "others went on by hand without members that this node counts on");
-            *untold = lost;
+    fn note_untold(&self, loss: Option<Loss>) {
+        let mut untold = self.untold.lock().expect("no holder of this lock panics");
+        if *untold != loss
+            && let Some(loss) = &loss
+        {
+            warn!(lost = ?loss.lost, "others went on by hand without members this node counts on");
         }
-        is_told
+        *untold = loss;
     }
 
     /// The newest layout with its proof.
@@ -151,28 +149,36 @@ impl Node {
         let newest = self.layout.newest().clone();
         let Some(newest) = newest else { return Ok(()) };
         let previous = newest.cert.proposal.hash();
-        let followed = match self.layout.told().as_ref() {
-            Some(loss) if loss.is_meant_by(&cert.proposal) => {
-                loss.follow(&newest.state, previous, &cert)
+        if cert.proposal.generation > newest.state.generation {
+            let loss = cert.proposal.loss();
+            // Signed by those who may, which a stranger cannot make: only then anyone is told.
+            let Ok(state) = loss.follow(&newest.state, previous, &cert) else { return Ok(()) };
+            if self.is_told(&loss) {
+                return self.put_in_force(state, cert, &[]).await;
             }
-            _ => newest.state.follow(previous, &cert),
-        };
-        match followed {
+            self.layout.note_untold(Some(loss));
+            return Ok(());
+        }
+        match newest.state.follow(previous, &cert) {
             Ok(state) => self.put_in_force(state, cert, &[]).await,
-            Err(EpochError::NotNext) => {
-                let (ours, theirs) = (&newest.state, &cert.proposal);
-                // The first of a generation, not those after it.
-                let is_next = ours.epoch.checked_add(1) == Some(theirs.epoch);
-                if theirs.generation > ours.generation && is_next {
-                    self.layout.is_told_of(theirs);
-                }
-                Ok(())
-            }
+            Err(EpochError::NotNext) => Ok(()),
             Err(error) => {
                 warn!(%error, epoch = cert.proposal.epoch, "an epoch is refused");
                 Ok(())
             }
         }
+    }
+
+    /// What this node's operator said of members that are gone; nothing once one of them answers.
+    pub(crate) fn told_loss(&self) -> Option<Loss> {
+        let told = self.layout.told.lock().expect("no holder of this lock panics").clone();
+        let (loss, until) = told?;
+        let counts = self.env.mono() < until && !loss.lost.iter().any(|n| self.is_reachable(n));
+        counts.then_some(loss)
+    }
+
+    fn is_told(&self, loss: &Loss) -> bool {
+        self.told_loss().as_ref() == Some(loss)
     }
 
     /// Takes over a whole state, when there is none here or it is far ahead. `certs` are the voter
@@ -191,11 +197,19 @@ impl Node {
         certs.retain(|cert| ours.as_ref().is_none_or(|ours| cert.proposal.epoch > ours.epoch));
         // Whoever joins knows nothing yet but what founded the cluster: its id is the hash of that.
         let known = ours.as_ref().map_or((0, &[][..]), |ours| (ours.generation, &ours.voters));
-        let trusts = |loss: &EpochProposal| ours.is_none() || self.layout.is_told_of(loss);
+        let knows = |node: &NodeId| ours.as_ref().is_none_or(|ours| ours.is_member(node));
+        let trusts = |proposal: &EpochProposal| {
+            let loss = proposal.loss();
+            let trusts = ours.is_none() || self.is_told(&loss);
+            if !trusts {
+                self.layout.note_untold(Some(loss));
+            }
+            trusts
+        };
         let all = [&certs[..], std::slice::from_ref(&cert)].concat();
         let proven = cert.proposal.epoch == state.epoch
             && cert.proposal.state_hash == state.hash()
-            && voters_after(state.cluster_id, known, &all, trusts).is_ok();
+            && voters_after(state.cluster_id, known, &all, knows, trusts).is_ok();
         if !proven {
             warn!(epoch = state.epoch, "a layout snapshot is refused: it is not proven");
             return Ok(());
@@ -242,7 +256,7 @@ impl Node {
         let newest =
             Newest { state: Arc::new(state), cert: Arc::new(cert), since: self.env.mono() };
         *self.layout.newest() = Some(newest);
-        self.layout.untold().clear();
+        self.layout.note_untold(None);
         self.joining.done();
         debug!(epoch, "a new layout is in force");
         if !was_member && let Ok(state) = self.joined() {

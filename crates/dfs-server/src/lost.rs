@@ -95,6 +95,7 @@ impl Node {
         match error {
             Error::Lost(_) if all_here() => Ok(Fate::Lost),
             Error::Lost(_) | Error::Unavailable(_) => Ok(Fate::OutOfReach),
+            Error::Unverified(_) => Ok(Fate::Lost),
             other => Err(other),
         }
     }

@@ -146,6 +146,10 @@ impl Node {
         if self.store.adopt(id).await? {
             return Ok(Outcome::Settled);
         }
+        // Before it is fetched in vain.
+        if !self.store.has_room() {
+            return Ok(Outcome::Full);
+        }
         match self.fetch_remote(id, &state, Priority::Background).await {
             Ok(bytes) => {
                 let len = bytes.len() as u64;

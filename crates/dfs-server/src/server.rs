@@ -92,7 +92,6 @@ impl Server {
         let node = Arc::new(node);
         node.load_scrub().await?;
         node.load_repair().await?;
-        node.load_loss().await?;
         let handler = Arc::new(Answering(Arc::downgrade(&node)));
         let network =
             Network::start(env.clone(), listener, network_config, facts, handler, |network| {

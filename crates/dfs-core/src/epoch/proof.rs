@@ -1,5 +1,7 @@
 //! What proves that an epoch was decided: votes, and how to trust those who cast them.
 
+use std::cmp::Ordering;
+
 use ed25519_dalek::{Signer, SigningKey};
 
 use super::recovery::begins_generation;
@@ -64,7 +66,8 @@ impl EpochCert {
 ///
 /// Whoever lags too far to follow every epoch needs only those that changed the voters: each was
 /// decided by the voters that the change before it named, or by whoever was left of them, where it
-/// begins a generation after `generation` and `trusts` says that the loss it speaks of is known.
+/// begins a generation after `generation` and `trusts` says that the loss it speaks of is known;
+/// `knows` says who is a member, for a generation that none of the voters began.
 /// `O(changes * voters)` signature checks.
 ///
 /// # Errors
@@ -74,6 +77,7 @@ pub fn voters_after(
     cluster: ClusterId,
     (mut generation, voters): (u64, &[NodeId]),
     changes: &[EpochCert],
+    knows: impl Fn(&NodeId) -> bool,
     trusts: impl Fn(&EpochProposal) -> bool,
 ) -> Result<Vec<NodeId>, EpochError> {
     let mut voters = voters.to_vec();
@@ -81,14 +85,18 @@ pub fn voters_after(
         return Err(EpochError::NotNext);
     }
     for cert in changes {
-        if cert.proposal.generation > generation {
-            let begins = trusts(&cert.proposal) && begins_generation(cluster, &voters, cert);
-            generation = cert.proposal.generation;
-            if !begins {
-                return Err(EpochError::NotDecided);
+        match cert.proposal.generation.cmp(&generation) {
+            Ordering::Less => return Err(EpochError::NotNext),
+            Ordering::Equal if cert.founds(cluster) => {}
+            Ordering::Equal => cert.verify_votes(cluster, &voters)?,
+            Ordering::Greater => {
+                generation = cert.proposal.generation;
+                // Whom to trust is asked only about what was signed by those who may.
+                let begins = begins_generation(cluster, &voters, cert, &knows);
+                if !begins || !trusts(&cert.proposal) {
+                    return Err(EpochError::NotDecided);
+                }
             }
-        } else if !cert.founds(cluster) {
-            cert.verify_votes(cluster, &voters)?;
         }
         for op in &cert.proposal.ops {
             if let EpochOp::SetVoters(named) = op {

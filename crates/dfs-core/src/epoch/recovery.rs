@@ -12,11 +12,10 @@ use super::{
     EpochCert, EpochError, EpochOp, EpochProposal, EpochState, MemberIdx, MemberState, Stage,
     VOTERS_MAX, end_move, require,
 };
-use crate::codec::{Canonical, DecodeError, Reader, Writer};
 use crate::id::{ClusterId, NodeId, Partition};
 use crate::quorum::Tally;
 
-/// Members that are gone for ever, as an operator says. Nodes keep what theirs said.
+/// Members that are gone for ever, as an operator says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
     /// The generation that begins with it.
@@ -29,6 +28,12 @@ impl Loss {
     /// A loss that a cluster goes on from.
     pub fn of(state: &EpochState, lost: BTreeSet<NodeId>) -> Self {
         Self { generation: state.generation.saturating_add(1), lost }
+    }
+
+    /// The epoch that begins the generation: above all that the generation before can ever reach, so
+    /// that its number alone says which of two layouts counts.
+    pub fn epoch(&self) -> u64 {
+        self.generation.saturating_mul(EPOCHS_IN_GENERATION)
     }
 
     /// The partitions of which so many replicas are among the lost that the others may lack a write.
@@ -44,8 +49,8 @@ impl Loss {
 
     /// Whether too few voters are left to decide anything.
     pub fn is_of_majority(&self, state: &EpochState) -> bool {
-        let left = state.voters.iter().filter(|voter| !self.lost.contains(voter)).count();
-        left <= state.voters.len() / 2
+        let is_left = |voter: &&NodeId| !self.lost.contains(voter) && state.is_member(voter);
+        state.voters.iter().filter(is_left).count() <= state.voters.len() / 2
     }
 
     /// What the loss makes of the layout: the members have left, and the partitions at risk go on
@@ -59,23 +64,20 @@ impl Loss {
     /// Who decides where the majority of the voters is lost: the voters that are left, an odd
     /// number, or without any the longest members.
     pub fn electors(&self, state: &EpochState) -> Vec<NodeId> {
-        let is_left = |node: &NodeId| !self.lost.contains(node);
-        let voters = state.voters.iter().copied().filter(is_left);
-        let mut electors: Vec<NodeId> = voters.collect();
-        if electors.is_empty() {
-            let active = state.active().map(|member| member.node_id).filter(is_left);
-            electors = active.take(VOTERS_MAX).collect();
+        let is_left = |node: &NodeId| !self.lost.contains(node) && state.is_member(node);
+        let voters: Vec<NodeId> = state.voters.iter().copied().filter(is_left).collect();
+        if !voters.is_empty() {
+            return odd(voters);
         }
-        if electors.len().is_multiple_of(2) {
-            electors.pop();
-        }
-        electors
+        let active = state.active().map(|member| member.node_id).filter(is_left);
+        odd(active.take(VOTERS_MAX).collect())
     }
 
     /// The proposal that begins the new generation, the same for every node with this layout.
     ///
     /// # Errors
-    /// [`EpochError::BadOp`] when nobody would be left.
+    /// [`EpochError::BadOp`] when nobody would be left, [`EpochError::NotNext`] when the generation
+    /// has begun.
     pub fn propose(
         &self,
         state: &EpochState,
@@ -84,9 +86,12 @@ impl Loss {
     ) -> Result<(EpochState, EpochProposal), EpochError> {
         let mut ops = self.ops(state);
         ops.push(EpochOp::SetVoters(self.electors(state)));
-        let mut next = state.apply(&ops)?;
-        next.generation = self.generation;
-        let (epoch, generation) = (next.epoch, next.generation);
+        let (epoch, generation) = (self.epoch(), self.generation);
+        if generation <= state.generation || epoch <= state.epoch {
+            return Err(EpochError::NotNext);
+        }
+        let mut next = state.apply_as(epoch, &ops)?;
+        next.generation = generation;
         let state_hash = next.hash();
         Ok((next, EpochProposal { generation, epoch, previous, ops, state_hash, proposer }))
     }
@@ -103,8 +108,7 @@ impl Loss {
         proposal: &EpochProposal,
     ) -> Result<EpochState, EpochError> {
         let (next, own) = self.propose(state, previous, proposal.proposer)?;
-        let begins = proposal.generation > state.generation;
-        if !begins || proposal.epoch != own.epoch || proposal.previous != previous {
+        if proposal.epoch != own.epoch || proposal.previous != previous {
             return Err(EpochError::NotNext);
         }
         if own == *proposal { Ok(next) } else { Err(EpochError::OtherState) }
@@ -125,14 +129,14 @@ impl Loss {
         cert.verify_votes(state.cluster_id, &self.electors(state))?;
         Ok(next)
     }
-
-    /// Whether a proposal begins the generation of this loss, with the same members lost.
-    pub fn is_meant_by(&self, proposal: &EpochProposal) -> bool {
-        proposal.generation == self.generation && proposal.lost() == self.lost
-    }
 }
 
 impl EpochProposal {
+    /// The loss it goes on from, if it begins a generation.
+    pub fn loss(&self) -> Loss {
+        Loss { generation: self.generation, lost: self.lost() }
+    }
+
     /// The members it says are gone.
     pub fn lost(&self) -> BTreeSet<NodeId> {
         let lost = self.ops.iter().filter_map(|op| match op {
@@ -144,8 +148,8 @@ impl EpochProposal {
 }
 
 impl EpochState {
-    /// A partition goes on with those of its replicas that did not leave; without any, with the
-    /// longest active member, and empty.
+    /// A partition goes on with those of its replicas that did not leave: of one set, if it is sure
+    /// to have every write, else of both. Without any, with the longest active member, and empty.
     pub(super) fn force(&mut self, partition: Partition) -> Result<(), EpochError> {
         let (epoch, heir) = (self.epoch, self.active().next().map(|member| member.idx));
         let members = &self.members;
@@ -158,14 +162,19 @@ impl EpochState {
         };
         let row = self.rows.get_mut(usize::from(partition));
         let row = row.ok_or(EpochError::BadOp("no such partition"))?;
-        let all = [&row.current[..], &row.next].concat();
+        let mut all = [&row.current[..], &row.next].concat();
+        all.sort_unstable();
+        all.dedup();
         require(left(&all).len() < all.len(), "no replica of the partition has left")?;
-        // Whoever is read from has all rows there are.
-        let (read, other) = match row.stage {
-            Stage::Stable | Stage::Prepare => (&row.current, &row.next),
-            Stage::Switch => (&row.next, &row.current),
+        // A set that has every write, as long as so many of it are left that one of them has each.
+        let whole: &[_] = match row.stage {
+            Stage::Stable | Stage::Prepare => &[&row.current],
+            Stage::Switch => &[&row.next, &row.current],
         };
-        let kept = [left(read), left(other), heir.into_iter().collect()];
+        let is_sure =
+            |set: &&&Vec<MemberIdx>| left(set).len() >= Tally::<NodeId>::read_majority(set.len());
+        let kept = whole.iter().find(is_sure).map(|set| left(set));
+        let kept = [kept.unwrap_or_default(), left(&all), heir.into_iter().collect()];
         let kept = kept.into_iter().find(|set| !set.is_empty());
         row.current = kept.ok_or(EpochError::BadOp("no active member is left"))?;
         row.next.clear();
@@ -174,29 +183,39 @@ impl EpochState {
     }
 }
 
-impl Canonical for Loss {
-    fn encode(&self, out: &mut Writer) {
-        out.u64(self.generation);
-        out.list(&self.lost.iter().copied().collect::<Vec<_>>());
-    }
-
-    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        let generation = input.u64()?;
-        let lost = input.list::<NodeId>("lost", super::MEMBERS_MAX)?;
-        Ok(Self { generation, lost: lost.into_iter().collect() })
-    }
-}
-
-/// Whether a certificate begins a new generation as its own electors decided; `voters` are those
-/// of the generation before. For nodes that were told of the loss, and for those that know no layout.
-pub(super) fn begins_generation(cluster: ClusterId, voters: &[NodeId], cert: &EpochCert) -> bool {
-    let lost = cert.proposal.lost();
-    let named = cert.proposal.ops.iter().rev().find_map(|op| match op {
+/// Whether a certificate begins a new generation as its electors decided. `voters` are those before
+/// it; `knows` says whether a node is a member, for the case that all of them are lost.
+pub(super) fn begins_generation(
+    cluster: ClusterId,
+    voters: &[NodeId],
+    cert: &EpochCert,
+    knows: impl Fn(&NodeId) -> bool,
+) -> bool {
+    let proposal = &cert.proposal;
+    let (lost, loss) = (proposal.lost(), proposal.generation.checked_mul(EPOCHS_IN_GENERATION));
+    let named = proposal.ops.iter().rev().find_map(|op| match op {
         EpochOp::SetVoters(named) => Some(named),
         _ => None,
     });
-    let Some(named) = named else { return false };
-    let left: Vec<_> = voters.iter().filter(|voter| !lost.contains(voter)).collect();
-    let are_those_left = left.is_empty() || named.iter().all(|voter| left.contains(&voter));
-    are_those_left && cert.verify_votes(cluster, named).is_ok()
+    let Some(named) = named.filter(|_| !voters.is_empty() && loss == Some(proposal.epoch)) else {
+        return false;
+    };
+    let left = odd(voters.iter().copied().filter(|voter| !lost.contains(voter)).collect());
+    let are_electors = if left.is_empty() {
+        named.iter().all(|node| knows(node) && !lost.contains(node))
+    } else {
+        left == *named
+    };
+    are_electors && cert.verify_votes(cluster, named).is_ok()
 }
+
+/// An odd number of these: without the last, or all.
+fn odd(mut nodes: Vec<NodeId>) -> Vec<NodeId> {
+    if nodes.len().is_multiple_of(2) {
+        nodes.pop();
+    }
+    nodes
+}
+
+/// Room for the epochs of one generation: more than there will ever be.
+const EPOCHS_IN_GENERATION: u64 = 1 << 32;

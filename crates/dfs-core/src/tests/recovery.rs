@@ -69,10 +69,14 @@ fn a_forced_partition_goes_on_with_whoever_is_left() {
 fn a_move_under_way_ends_with_those_who_are_read() {
     let (state, _) = five(5);
     for (stage, gone, expected) in [
-        (Stage::Prepare, &[1, 2][..], &[2][..]),
+        // Two of the current set have every write; one alone is helped out by the next set.
+        (Stage::Prepare, &[1, 4][..], &[1, 2][..]),
+        (Stage::Prepare, &[1, 2], &[2, 3, 4]),
         (Stage::Prepare, &[1, 2, 3], &[3, 4]),
+        // One of two, which is enough to read from; else two of the three before it.
         (Stage::Switch, &[1, 4], &[4]),
         (Stage::Switch, &[4, 5, 3], &[0, 1]),
+        (Stage::Switch, &[4, 5, 3, 2], &[0]),
     ] {
         let mut state = state.clone();
         // From 0, 1, 2 to 3, 4.
@@ -81,7 +85,7 @@ fn a_move_under_way_ends_with_those_who_are_read() {
         let mut ops: Vec<_> =
             gone.iter().map(|of| EpochOp::SetState(node(*of), MemberState::Left)).collect();
         ops.push(EpochOp::Force(0));
-        let (next, _) = state.propose([0; 32], ops, node(5)).unwrap();
+        let (next, _) = state.propose([0; 32], ops, node(1)).unwrap();
         let row = next.row(0);
         assert_eq!((&row.current[..], row.stage, row.next.len()), (expected, Stage::Stable, 0));
         assert!(row.former.iter().all(|idx| !row.current.contains(idx)));
@@ -106,13 +110,13 @@ fn whoever_is_left_decides_and_only_nodes_that_were_told_follow() {
     assert_eq!(loss.electors(&state), [node(4)]);
     let made = decided(&state, &cert, &loss, &[4]);
     let next = loss.follow(&state, previous, &made).unwrap();
-    assert_eq!((next.generation, next.epoch), (state.generation + 1, state.epoch + 1));
+    assert_eq!((next.generation, next.epoch), (1, 1 << 32), "beyond all of the generation before");
     assert_eq!(next.voters, [node(4)]);
     // By the ordinary rule nobody follows, nor whoever was told of another loss.
     assert_eq!(state.follow(previous, &made), Err(EpochError::NotNext));
     let other = Loss::of(&state, lost(&[1, 2]));
     assert_eq!(other.follow(&state, previous, &made), Err(EpochError::OtherState));
-    assert!(loss.is_meant_by(&made.proposal) && !other.is_meant_by(&made.proposal));
+    assert_eq!(made.proposal.loss(), loss);
     // Nor without the electors' votes, nor on another predecessor.
     let stranger = decided(&state, &cert, &loss, &[5]);
     assert_eq!(loss.follow(&state, previous, &stranger), Err(EpochError::NotDecided));
@@ -141,18 +145,39 @@ fn whoever_lags_far_follows_a_new_generation_only_when_told() {
     let loss = Loss::of(&state, lost(&[1, 2, 3]));
     let made = decided(&state, &cert, &loss, &[4]);
     let known = (state.generation, &state.voters[..]);
-    let told = |trusts| voters_after(state.cluster_id, known, std::slice::from_ref(&made), trusts);
-    let told_of_it: fn(&crate::epoch::EpochProposal) -> bool = |_| true;
-    assert_eq!(told(told_of_it), Ok(vec![node(4)]));
-    assert_eq!(told(|_| false), Err(EpochError::NotDecided));
+    let after = |known, certs: &[EpochCert], trusts: bool| {
+        voters_after(state.cluster_id, known, certs, |node| state.is_member(node), |_| trusts)
+    };
+    let made = [made];
+    assert_eq!(after(known, &made, true), Ok(vec![node(4)]));
+    assert_eq!(after(known, &made, false), Err(EpochError::NotDecided));
+    // Not by another voter that is left, nor by one who names fewer than are left, nor from nowhere.
     let stranger = decided(&state, &cert, &loss, &[5]);
-    let all = [stranger];
-    assert_eq!(voters_after(state.cluster_id, known, &all, |_| true), Err(EpochError::NotDecided));
+    assert_eq!(after(known, &[stranger], true), Err(EpochError::NotDecided));
+    let (_, mut fewer) = Loss::of(&state, lost(&[1, 2])).propose(&state, [0; 32], node(5)).unwrap();
+    assert_eq!(fewer.ops.pop(), Some(EpochOp::SetVoters([3, 4, 5].map(node).to_vec())));
+    fewer.ops.push(EpochOp::SetVoters(vec![node(5)]));
+    let fewer = fewer.sign_alone(state.cluster_id, &key(5));
+    assert_eq!(after(known, &[fewer], true), Err(EpochError::NotDecided));
+    assert_eq!(after((0, &[]), &made, true), Err(EpochError::NotDecided));
+    // Nor back into a generation that is over.
+    let (next, _) = loss.propose(&state, cert.proposal.hash(), node(4)).unwrap();
+    let old = next_of(&state, &cert);
+    assert_eq!(after((next.generation, &next.voters), &[old], true), Err(EpochError::NotNext));
+}
+
+/// An epoch of the old generation, as node 4 alone would sign it.
+fn next_of(state: &EpochState, cert: &EpochCert) -> EpochCert {
+    let (_, proposal) = state.propose(cert.proposal.hash(), vec![], node(4)).unwrap();
+    proposal.sign_alone(state.cluster_id, &key(4))
 }
 
 #[test]
-fn a_loss_is_kept_as_it_was_told() {
-    let (state, _) = five(3);
-    let loss = Loss::of(&state, lost(&[2, 3]));
-    assert_eq!(Loss::from_canonical(loss.to_canonical()), Ok(loss));
+fn voters_that_left_before_are_no_electors() {
+    let (mut state, _) = five(5);
+    state.members[2].state = MemberState::Left;
+    let loss = Loss::of(&state, lost(&[4, 5]));
+    assert!(loss.is_of_majority(&state), "two of five are left");
+    assert_eq!(loss.electors(&state), [node(1)]);
+    assert!(loss.propose(&state, [0; 32], node(1)).is_ok());
 }

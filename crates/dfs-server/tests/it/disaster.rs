@@ -107,7 +107,7 @@ async fn the_last_of_three_goes_on_alone_when_told() {
     cluster.start(0).await;
     cluster.settled(0, 1).await;
     cluster.start(1).await;
-    let told = |health: &Health| health.message.contains("counts as lost");
+    let told = |health: &Health| health.message.contains("count this node as lost");
     cluster.until_health(1, told).await;
     cluster.settled(0, 1).await;
     assert_eq!(cluster.get(0, "new").await.unwrap(), b"x");
@@ -118,6 +118,7 @@ async fn every_node_that_is_left_has_to_be_told_of_the_same() {
     let mut cluster = Cluster::of(5).await;
     cluster.store_some().await;
     let lost = cluster.lose(&[2, 3, 4], &[0, 1]).await;
+    refused(cluster.node(0).recover_layout(&lost[..2]).await, "majority of the voters is left");
     let (one, other) = match cluster.node(0).recover_layout(&lost).await.unwrap() {
         WentOn::Decided { .. } => (0, 1),
         WentOn::Waits { nodes } => {
@@ -143,4 +144,22 @@ async fn every_node_that_is_left_has_to_be_told_of_the_same() {
     for at in [one, other] {
         assert_eq!(cluster.get(other, &format!("new{at}")).await.unwrap(), content(1000));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_goes_on_alone_while_someone_may_know_more() {
+    let mut cluster = Cluster::of(5).await;
+    cluster.settled(0, 5).await;
+    let lost = cluster.lose(&[1, 2, 3, 4], &[0]).await;
+    let client = cluster.node(0);
+    refused(client.recover_layout(&lost[1..]).await, "start them, or name them");
+    assert_eq!(client.health().await.unwrap().nodes, 5);
+    // Whoever is named must stay away until it is decided, and then it is.
+    cluster.start(4).await;
+    cluster.until_health(0, |health| health.alive == 2).await;
+    refused(client.recover_layout(&lost).await, "is running");
+    let went_on = client.recover_layout(&lost[..3]).await.unwrap();
+    let last = cluster.node(4).recover_layout(&lost[..3]).await.unwrap();
+    let decided = |went_on: &WentOn| matches!(went_on, WentOn::Decided { .. });
+    assert!(decided(&last) || decided(&went_on), "{went_on:?} {last:?}");
 }

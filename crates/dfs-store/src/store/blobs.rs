@@ -33,6 +33,11 @@ impl Store {
         self.put(id, bytes, Purpose::Restored).await
     }
 
+    /// Whether blobs that this node should hold already are taken at all.
+    pub fn has_room(&self) -> bool {
+        self.0.space.admits(&self.0.env, Purpose::Restored, 0).unwrap_or(true)
+    }
+
     async fn put(&self, id: BlobId, bytes: Bytes, purpose: Purpose) -> Result<(), WriteError> {
         let inner = &self.0;
         if inner.failed.load(Ordering::Relaxed) {
