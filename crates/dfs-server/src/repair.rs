@@ -201,7 +201,7 @@ impl Node {
 /// Fetches under way at once: enough to fill a line.
 const FETCHES_MAX: usize = 8;
 /// The same while requests are served, but for blobs with one copy left: users come first.
-const FETCHES_BESIDE_REQUESTS: usize = 2;
+const FETCHES_BESIDE_REQUESTS: usize = 4;
 /// How often the loop looks without being told.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Rows read at once when looking through all of them.
