@@ -6,7 +6,7 @@
 
 use std::io;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use prost::Message;
 use tokio_util::codec::{Decoder, Encoder, LengthDelimitedCodec};
 
@@ -75,7 +75,13 @@ impl Encoder<(u32, Kind)> for FrameCodec {
         out: &mut BytesMut,
     ) -> Result<(), FrameError> {
         let frame = Frame { stream, kind: Some(kind) };
-        Ok(self.0.encode(Bytes::from(frame.encode_to_vec()), out)?)
+        // As the codec does it, but straight to its place: bodies are not copied twice.
+        let len = u32::try_from(frame.encoded_len()).ok();
+        let len = len.filter(|len| *len as usize <= self.0.max_frame_length());
+        let len = len.ok_or(FrameError::TooLong)?;
+        out.reserve(4 + len as usize);
+        out.put_u32(len);
+        frame.encode(out).map_err(|_| FrameError::TooLong)
     }
 }
 

@@ -242,7 +242,7 @@ impl Node {
     ///
     /// A peer that lacks it, sends something else or is silent costs a bounded delay.
     pub(crate) async fn fetch_blob(self: &Arc<Self>, id: BlobId) -> Result<Bytes, Error> {
-        let _serving = self.scrub.serving();
+        let _waited = self.foreground.begin();
         let mut here = None;
         match self.store.get_blob(id).await {
             Ok(bytes) => return Ok(bytes),
@@ -257,7 +257,7 @@ impl Node {
         match (self.fetch_remote(id, &state, Priority::Chunks).await, here) {
             // This disk may still have it, and only could not be asked.
             (Err(Error::Lost(_)), Some(why)) => Err(Error::Unavailable(vec![(self.id, why)])),
-            (fetched, _) => fetched,
+            (fetched, _) => Ok(fetched?.bytes),
         }
     }
 
@@ -267,7 +267,7 @@ impl Node {
         id: BlobId,
         state: &Arc<EpochState>,
         priority: Priority,
-    ) -> Result<Bytes, Error> {
+    ) -> Result<Blob, Error> {
         let replicas = state.holders(id.partition(state.bits));
         let mut candidates: Vec<NodeId> =
             replicas.iter().copied().filter(|node| *node != self.id).collect();
@@ -301,7 +301,7 @@ impl Node {
                 }
             };
             match result {
-                Ok(bytes) => return Ok(bytes),
+                Ok(blob) => return Ok(blob),
                 Err(error) if says_no(&error) => {
                     debug!(blob = ?id, peer = ?node, %error, "a peer has no good copy");
                 }
@@ -321,7 +321,7 @@ impl Node {
         node: NodeId,
         id: BlobId,
         priority: Priority,
-    ) -> (NodeId, Result<Bytes, AskError>) {
+    ) -> (NodeId, Result<Blob, AskError>) {
         let ask = Ask {
             answer_bytes_max: BLOB_BYTES_MAX,
             deadline: BLOB_DEADLINE,
@@ -329,19 +329,16 @@ impl Node {
         };
         let result = match self.ask_again(&node, 0, ask).await {
             Err(error) => Err(error),
-            Ok((_, bytes)) => {
-                let check = move || (BlobId::of(&bytes) == id).then_some(bytes);
-                match self.env.offload(check).await {
-                    Some(bytes) => Ok(bytes),
-                    None => {
-                        warn!(peer = ?node, blob = ?id, "a peer sent other bytes than asked for");
-                        let report = Ask::new(Priority::Background, Request::ReportCorrupt(id));
-                        let _ = self.ask(&node, 0, report).await;
-                        let why = "it sent other bytes";
-                        Err(dfs_p2p::message::Refusal::new(Code::Corrupt, why).into())
-                    }
+            Ok((_, bytes)) => match self.env.offload(move || Blob::checked(id, bytes)).await {
+                Some(blob) => Ok(blob),
+                None => {
+                    warn!(peer = ?node, blob = ?id, "a peer sent other bytes than asked for");
+                    let report = Ask::new(Priority::Background, Request::ReportCorrupt(id));
+                    let _ = self.ask(&node, 0, report).await;
+                    let why = "it sent other bytes";
+                    Err(dfs_p2p::message::Refusal::new(Code::Corrupt, why).into())
                 }
-            }
+            },
         };
         (node, result)
     }

@@ -113,8 +113,8 @@ impl Node {
     pub(crate) fn respond(self: &Arc<Self>, from: Caller, call: Call) -> BoxFuture<'_, Answer> {
         // In a box, because answering may ask in turn: a certificate, or the layout.
         Box::pin(async move {
-            let waited_for = matches!(call.priority, Priority::Records | Priority::Chunks);
-            let _serving = waited_for.then(|| self.scrub.serving());
+            let is_waited_for = call.priority == Priority::Chunks;
+            let _waited = is_waited_for.then(|| self.foreground.begin());
             let result = self.answer(from, call).await;
             let epoch = self.layout.epoch();
             match result {

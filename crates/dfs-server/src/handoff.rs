@@ -54,7 +54,7 @@ impl Node {
         let clean = if rows == 0 { Clean { at, epoch: state.epoch } } else { Clean::default() };
         *self.clean.lock().expect("no holder of this lock panics") = clean;
         if self.strays_seen.swap(rows, Ordering::Relaxed) != rows {
-            self.sync.wake(); // Its peers are told.
+            self.sync.tell();
         }
     }
 
@@ -98,7 +98,7 @@ impl Node {
         let mut known = self.emptied.lock().expect("no holder of this lock panics");
         if *known != emptied {
             *known = emptied;
-            self.sync.wake(); // Its peers are told.
+            self.sync.tell();
         }
     }
 
@@ -174,7 +174,7 @@ impl Node {
     /// Gives a reference row to its replicas, with the blob when it is here.
     async fn hand_ref(self: &Arc<Self>, row: RefRow, state: &Arc<EpochState>) -> Result<(), Error> {
         if let Ok(bytes) = self.store.get_blob(row.blob).await {
-            let blob = dfs_store::blob::Blob { id: row.blob, bytes };
+            let blob = dfs_store::blob::Blob::of(bytes);
             self.store_blob(blob, row, &Arc::new(Lag::default()), Mode::Quorum).await?;
             return Ok(());
         }

@@ -20,6 +20,7 @@
 //! | `handler` | answering peers |
 //! | `sync`, `repair` | background: rows that differ, blobs that are missing |
 //! | `upkeep`, `scrub` | background: care for this disk, reading it back |
+//! | `foreground` | what users wait for, and background work gives way to |
 //! | `audit`, `purge`, `collect`, `confirm` | background: uses that have ended, old tombstones, unwanted blobs; what replicas confirm |
 //! | `health` | what `status` says |
 //!
@@ -51,6 +52,7 @@ mod disaster;
 mod download;
 mod entry;
 mod error;
+mod foreground;
 mod form;
 #[doc(hidden)]
 #[cfg(any(test, feature = "fuzzing"))]

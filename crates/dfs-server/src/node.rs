@@ -24,6 +24,7 @@ use crate::actors::Actors;
 use crate::collect::Unwanted;
 use crate::config::{Grace, Mode};
 use crate::error::Error;
+use crate::foreground::Foreground;
 use crate::form::Joining;
 use crate::layout::Layout;
 use crate::liveness::Liveness;
@@ -46,6 +47,7 @@ pub(crate) struct Node {
     pub(crate) retired: OnceLock<String>,
     pub(crate) repair: Repair,
     pub(crate) scrub: Scrubber,
+    pub(crate) foreground: Foreground,
     pub(crate) sync: crate::sync::Schedule,
     pub(crate) dirs: DirCache,
     pub(crate) health: crate::health::Cache,
@@ -108,6 +110,7 @@ impl Node {
             liveness: Liveness::new(env.mono()),
             repair: Repair::new(env.mono()),
             scrub: Scrubber::new(&env, &id),
+            foreground: Foreground::default(),
             env,
             id,
             data_dir,

@@ -43,7 +43,7 @@ impl Node {
             if due.rescan && now >= look_from && self.joined().is_ok() {
                 match self.find_missing().await {
                     Ok(()) => {
-                        self.sync.wake();
+                        self.sync.tell();
                         continue;
                     }
                     Err(error) => error!(%error, "references could not be read"),
@@ -71,7 +71,7 @@ impl Node {
                         warn!(blob = ?id, "no replica has a good copy of a blob that is needed");
                     }
                     self.repair.settle(self.env.mono(), id, &outcome);
-                    self.sync.wake();
+                    self.sync.tell();
                 }
                 Some(_) = counting.next() => {}
                 () = self.repair.wake.notified() => {}
@@ -80,10 +80,10 @@ impl Node {
         }
     }
 
-    /// How many fetches may begin: fewer while someone waits for this node, none while it rests.
+    /// How many fetches may begin: fewer while someone waits for blobs of this node, none while it rests.
     fn room(&self, under_way: usize) -> Room {
         let most = if self.repair.is_paused() { 0 } else { FETCHES_MAX };
-        let any = if self.scrub.is_serving() { most.min(FETCHES_BESIDE_REQUESTS) } else { most };
+        let any = if self.foreground.is_busy() { most.min(FETCHES_BESIDE_USERS) } else { most };
         let left = |of: usize| of.saturating_sub(under_way);
         Room { any: left(any), last_copies: left(most) }
     }
@@ -151,9 +151,9 @@ impl Node {
             return Ok(Outcome::Full);
         }
         match self.fetch_remote(id, &state, Priority::Background).await {
-            Ok(bytes) => {
-                let len = bytes.len() as u64;
-                self.store.restore_blob(id, bytes).await?;
+            Ok(blob) => {
+                let len = blob.bytes.len() as u64;
+                self.store.restore_blob(blob).await?;
                 self.repair.fetched(self.env.mono(), len);
                 metrics::counter!("dfs_repaired_blobs_total").increment(1);
                 metrics::counter!("dfs_repair_bytes_total").increment(len);
@@ -198,10 +198,10 @@ impl Node {
     }
 }
 
-/// Fetches under way at once: enough to fill a line.
-const FETCHES_MAX: usize = 8;
-/// The same while requests are served, but for blobs with one copy left: users come first.
-const FETCHES_BESIDE_REQUESTS: usize = 4;
+/// Fetches under way at once: enough to fill a line, and to share the cost of a commit.
+const FETCHES_MAX: usize = 16;
+/// The same while users wait for blobs, but for those with one copy left: users come first.
+const FETCHES_BESIDE_USERS: usize = 2;
 /// How often the loop looks without being told.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Rows read at once when looking through all of them.

@@ -137,7 +137,7 @@ impl Reuse {
             let copies = match verdict {
                 Verdict::Reached => copies,
                 Verdict::Pending | Verdict::Impossible => {
-                    let blob = Blob { id: row.blob, bytes: node.fetch_blob(row.blob).await? };
+                    let blob = Blob::of(node.fetch_blob(row.blob).await?);
                     node.store_blob(blob, *row, &self.lag, mode).await?
                 }
             };

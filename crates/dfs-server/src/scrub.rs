@@ -3,7 +3,6 @@
 //! When, how far and how fast is decided in [`dfs_core::scrub`]; here it is carried out and kept. What
 //! is bad is set aside by the store, and wanted by the repair at once.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -31,8 +30,6 @@ pub(crate) struct Scrubber {
     /// One writes the state at a time, so that the newest is the last on the disk.
     saving: tokio::sync::Mutex<()>,
     wake: Notify,
-    /// Requests under way that someone waits for.
-    serving: AtomicUsize,
     /// What `Duration`s of the clock count from.
     origin: Instant,
 }
@@ -45,15 +42,6 @@ struct State {
     meter: Meter,
 }
 
-/// A request that someone waits for, until it is dropped.
-pub(crate) struct Serving<'a>(&'a AtomicUsize);
-
-impl Drop for Serving<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl Scrubber {
     pub(crate) fn new(env: &Env, node: &NodeId) -> Self {
         let scrub = Scrub::of(node, env.wall_ms());
@@ -61,20 +49,8 @@ impl Scrubber {
             state: Mutex::new(State { scrub, saved: None, meter: Meter::default() }),
             saving: tokio::sync::Mutex::default(),
             wake: Notify::new(),
-            serving: AtomicUsize::new(0),
             origin: env.mono(),
         }
-    }
-
-    /// Says that a request is being served: scrub and repair give way to it.
-    pub(crate) fn serving(&self) -> Serving<'_> {
-        self.serving.fetch_add(1, Ordering::Relaxed);
-        Serving(&self.serving)
-    }
-
-    /// Whether any is.
-    pub(crate) fn is_serving(&self) -> bool {
-        self.serving.load(Ordering::Relaxed) > 0
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -336,11 +312,11 @@ impl Node {
         self.change_scrub(done).await
     }
 
-    /// Waits while requests are served, a bounded time: users come first, and rot is found all the
+    /// Waits while users wait for blobs, a bounded time: users come first, and rot is found all the
     /// same on a node that is never at rest.
     async fn give_way(&self) {
         let until = self.env.mono() + GIVE_WAY_MAX;
-        while self.scrub.is_serving() && self.env.mono() < until {
+        while self.foreground.is_busy() && self.env.mono() < until {
             self.env.sleep(GIVE_WAY_STEP).await;
         }
     }
@@ -409,9 +385,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 const READ_TRIES: u32 = 3;
 /// The wait before it is read again.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// How long one blob waits for requests. On a node that is never at rest, 4 MiB/s remain.
+/// How long one blob waits for those of users. On a node that is never at rest, 4 MiB/s remain.
 const GIVE_WAY_MAX: Duration = Duration::from_millis(250);
-/// How often it is looked whether requests are served.
+/// How often it is looked whether users wait.
 const GIVE_WAY_STEP: Duration = Duration::from_millis(10);
 
 #[cfg(test)]

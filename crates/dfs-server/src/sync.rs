@@ -33,6 +33,8 @@ use crate::node::Node;
 pub(crate) struct Schedule {
     plans: Mutex<Plans>,
     wake: Notify,
+    /// Something that peers are told of has changed.
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +84,16 @@ impl Schedule {
     pub(crate) fn wake(&self) {
         self.wake.notify_one();
     }
+
+    /// Something changed that peers are told of: they are, soon.
+    pub(crate) fn tell(&self) {
+        self.changed.notify_one();
+    }
+
+    async fn is_to_tell(&self, from: Instant) {
+        tokio::time::sleep_until(from).await;
+        self.changed.notified().await;
+    }
 }
 
 /// The partitions that were brought together with one peer.
@@ -94,7 +106,7 @@ impl Node {
         let mut busy = BTreeSet::new();
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut report_at, mut is_told) = (self.env.mono(), true);
+        let mut report_at = self.env.mono();
         loop {
             tokio::select! {
                 biased;
@@ -105,8 +117,8 @@ impl Node {
                     let ended: Result<Compared, tokio::task::JoinError> = ended;
                     self.note_compared(node, ended.unwrap_or_default());
                 }
-                () = tokio::time::sleep_until(report_at), if !is_told => {}
                 () = self.sync.wake.notified() => {}
+                () = self.sync.is_to_tell(report_at) => {}
                 _ = look.tick() => {}
             }
             let ahead = std::mem::take(&mut self.sync.plans().ahead);
@@ -120,10 +132,11 @@ impl Node {
                 let compare = self.env.spawn("compare", self.clone().compare(node));
                 running.push(async move { (node, compare.await) });
             }
-            is_told = self.env.mono() >= report_at;
-            if is_told {
+            if self.env.mono() >= report_at {
                 self.report();
                 report_at = self.env.mono() + REPORTS_APART;
+            } else {
+                self.sync.tell();
             }
         }
     }

@@ -137,8 +137,9 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.try_into().expect("the caller cut N bytes")
 }
 
-/// A blob and its id.
+/// A blob and its id. Whoever has one need not check it again: only what hashes the bytes makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Blob {
     /// The hash of `bytes`.
     pub id: BlobId,
@@ -151,6 +152,11 @@ impl Blob {
     pub fn of(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self { id: BlobId::of(&bytes), bytes }
+    }
+
+    /// Takes bytes for a blob if they are what its id says. `O(n)`.
+    pub fn checked(id: BlobId, bytes: Bytes) -> Option<Self> {
+        Some(Self::of(bytes)).filter(|blob| blob.id == id)
     }
 }
 

@@ -23,14 +23,20 @@ pub(super) fn run(args: &Args, mut cluster: Cluster, seed: u64, dir: &Path) -> R
     fs::create_dir_all(&local)?;
     for number in 0..args.mib.div_ceil(FILE_MIB) {
         let bytes = content(seed, "file", number, (FILE_MIB as usize) << 20);
-        fs::write(local.join(number.to_string()), bytes)?;
+        // Durable, or the kernel writes it back while the rate is measured.
+        let mut file = File::create_new(local.join(number.to_string()))?;
+        file.write_all(&bytes)?;
+        file.sync_data()?;
     }
     cluster.run(0, &["put", "-r", text(&local)?, "files"])?;
     cluster.wait_ok(0, 4, SETTLE_MAX)?;
+    touch_memory(&dir.join("touched"), 2 * args.mib)?;
     let held = used(&cluster, VICTIM + 1)?;
     let id = id_of(&cluster, VICTIM)?;
     cluster.kill(VICTIM)?;
-    fs::remove_dir_all(cluster.data_dir(VICTIM)?)?;
+    // A disk that is gone costs nothing; one that is emptied makes ext4 pass over every inode that was
+    // freed, for a minute, whenever it needs a new one.
+    fs::rename(cluster.data_dir(VICTIM)?, dir.join("lost"))?;
     let waited = wait_until_out(&cluster, &id)?;
     let started = Instant::now();
     cluster.wait_ok(0, 3, SETTLE_MAX)?;
@@ -84,6 +90,17 @@ fn wait_until_out(cluster: &Cluster, id: &str) -> Result<Duration> {
         std::thread::sleep(LOOK_EVERY);
     }
     Ok(started.elapsed())
+}
+
+/// Fills so much of the page cache and gives it back. Memory that a virtual machine has never used may
+/// cost ten times what it takes to copy into it, and that is no matter of who is measured first.
+fn touch_memory(file: &Path, mib: u32) -> Result<()> {
+    let (mut to, piece) = (File::create_new(file)?, vec![1; PIECE]);
+    for _ in 0..mib {
+        to.write_all(&piece)?;
+    }
+    to.sync_data()?;
+    Ok(fs::remove_file(file)?)
 }
 
 /// How fast so many bytes go from files over loopback into durable files of a chunk, with nothing

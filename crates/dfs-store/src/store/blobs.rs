@@ -9,7 +9,7 @@ use dfs_env::{Bug, Env, bug};
 use tracing::{error, warn};
 
 use super::Store;
-use crate::blob::Header;
+use crate::blob::{Blob, Header};
 use crate::chunks::{Chunks, Found};
 use crate::error::{ReadError, WriteError};
 use crate::meta::MetaTx;
@@ -21,7 +21,8 @@ impl Store {
     /// # Errors
     /// [`WriteError`]; the blob does not count as stored then.
     pub async fn put_blob(&self, id: BlobId, bytes: Bytes) -> Result<(), WriteError> {
-        self.put(id, bytes, Purpose::Blob).await
+        let len = bytes.len();
+        self.put(id, len, Purpose::Blob, move || Blob::checked(id, bytes)).await
     }
 
     /// Stores a blob that this node should hold already: it may use the room that is kept from new
@@ -29,8 +30,8 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::put_blob`].
-    pub async fn restore_blob(&self, id: BlobId, bytes: Bytes) -> Result<(), WriteError> {
-        self.put(id, bytes, Purpose::Restored).await
+    pub async fn restore_blob(&self, blob: Blob) -> Result<(), WriteError> {
+        self.put(blob.id, blob.bytes.len(), Purpose::Restored, move || Some(blob)).await
     }
 
     /// Whether blobs that this node should hold already are taken at all.
@@ -38,12 +39,19 @@ impl Store {
         self.0.space.admits(&self.0.env, Purpose::Restored, 0).unwrap_or(true)
     }
 
-    async fn put(&self, id: BlobId, bytes: Bytes, purpose: Purpose) -> Result<(), WriteError> {
+    /// `check` runs where hashing holds up nobody, and only if the blob is not here.
+    async fn put(
+        &self,
+        id: BlobId,
+        len: usize,
+        purpose: Purpose,
+        check: impl FnOnce() -> Option<Blob> + Send + 'static,
+    ) -> Result<(), WriteError> {
         let inner = &self.0;
         if inner.failed.load(Ordering::Relaxed) {
             return Err(WriteError::Closed);
         }
-        let len = u32::try_from(bytes.len()).map_err(|_| WriteError::WrongId(id))?;
+        let len = u32::try_from(len).map_err(|_| WriteError::WrongId(id))?;
         let order = inner.rename_lock(&id).await;
         // Under the lock, for it may just be thrown away.
         if self.has_blob(id).await.unwrap_or(false) {
@@ -59,11 +67,10 @@ impl Store {
         }
         let (env, chunks) = (inner.env.clone(), inner.chunks.clone());
         let write = move || {
-            if BlobId::of(&bytes) != id || Header::parse(&bytes).is_err() {
-                return Err(WriteError::WrongId(id));
-            }
-            chunks.write(&env, &id, &bytes).map_err(WriteError::from)?;
-            Ok(order)
+            let blob = check().filter(|blob| Header::parse(&blob.bytes).is_ok());
+            let blob = blob.ok_or(WriteError::WrongId(id))?;
+            chunks.write(&env, &id, &blob.bytes).map_err(WriteError::from)?;
+            Ok::<_, WriteError>(order)
         };
         let _order = inner.env.offload(write).await?;
         self.add_blob(id, len).await
