@@ -283,6 +283,14 @@ impl PartitionBits {
         1 << self.0
     }
 
+    /// The lowest hash of a partition; `None` where there are fewer partitions.
+    pub fn first_of(self, partition: Partition) -> Option<[u8; 32]> {
+        let mut first = [0; 32];
+        let is_one = usize::from(partition) < self.count();
+        first[..2].copy_from_slice(&(partition << (16 - self.0)).to_be_bytes());
+        is_one.then_some(first)
+    }
+
     fn top_of(self, hash: &[u8; 32]) -> Partition {
         u16::from_be_bytes([hash[0], hash[1]]) >> (16 - self.0)
     }

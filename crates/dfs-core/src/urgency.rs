@@ -1,7 +1,5 @@
 //! Which of many missing blobs is fetched first.
 
-use std::collections::BTreeSet;
-
 use crate::id::BlobId;
 
 /// How urgent it is to copy a blob, most urgent first.
@@ -41,28 +39,21 @@ pub struct Room {
     pub last_copies: usize,
 }
 
-/// The most urgent blobs that there is room for, most urgent first, those that are equally so by
-/// their ids. `O(n log room)`.
-pub fn most_urgent(
+/// Of blobs that wait, most urgent first, those that there is room for. `O(room)`.
+pub fn that_fit(
     waiting: impl IntoIterator<Item = (Urgency, BlobId)>,
     room: Room,
-) -> Vec<BlobId> {
-    let most = room.any.max(room.last_copies);
-    let mut first = BTreeSet::new();
-    for one in waiting {
-        first.insert(one);
-        if first.len() > most {
-            first.pop_last();
-        }
-    }
-    let fits = |(at, (urgency, _)): &(usize, (Urgency, BlobId))| {
+) -> impl Iterator<Item = BlobId> {
+    let fits = move |(at, (urgency, _)): &(usize, (Urgency, BlobId))| {
         *at < room.any || (*urgency == Urgency::LastCopy && *at < room.last_copies)
     };
-    first.into_iter().enumerate().filter(fits).map(|(_, (_, id))| id).collect()
+    waiting.into_iter().enumerate().take_while(fits).map(|(_, (_, id))| id)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[track_caller]
@@ -73,9 +64,10 @@ mod tests {
     #[track_caller]
     fn check_room(copies: &[Option<usize>], room: Room, expected: &[u8]) {
         let waiting = copies.iter().zip(0u8..);
-        let waiting = waiting.map(|(copies, byte)| (Urgency::of(*copies), BlobId::new([byte; 32])));
+        let waiting: BTreeSet<_> =
+            waiting.map(|(copies, byte)| (Urgency::of(*copies), BlobId::new([byte; 32]))).collect();
         let expected: Vec<_> = expected.iter().map(|byte| BlobId::new([*byte; 32])).collect();
-        assert_eq!(most_urgent(waiting, room), expected);
+        assert_eq!(that_fit(waiting, room).collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dfs_core::id::{BlobId, Partition, PartitionBits};
 use dfs_core::meter::{Left, Meter};
-use dfs_core::urgency::{Room, Urgency, most_urgent};
+use dfs_core::urgency::{Room, Urgency, that_fit};
 use dfs_env::{Bug, bug};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -27,6 +27,10 @@ pub(crate) struct Repair {
 #[derive(Debug, Default)]
 struct Queue {
     wanted: BTreeMap<BlobId, Want>,
+    /// Those of them that may be fetched now, most urgent first.
+    ready: BTreeSet<(Urgency, BlobId)>,
+    /// The others, by when they may.
+    later: BTreeSet<(Instant, BlobId)>,
     /// Blobs of existing files of which no replica has a good copy.
     lost: BTreeSet<BlobId>,
     /// Blobs of uploads that no version names yet, and that no replica has: nobody waits for them.
@@ -40,8 +44,54 @@ struct Queue {
 }
 
 impl Queue {
+    /// Changes what is known of a blob, if it is wanted.
+    fn change(&mut self, id: BlobId, change: impl FnOnce(&mut Want)) {
+        let Some(want) = self.wanted.get_mut(&id) else { return };
+        let before = *want;
+        change(want);
+        let after = *want;
+        self.unplace(id, &before);
+        self.place(id, &after);
+    }
+
+    fn change_all(&mut self, change: impl FnMut(&mut Want)) {
+        self.wanted.values_mut().for_each(change);
+        self.ready.clear();
+        self.later.clear();
+        let wanted = std::mem::take(&mut self.wanted);
+        wanted.iter().for_each(|(id, want)| self.place(*id, want));
+        self.wanted = wanted;
+    }
+
+    fn place(&mut self, id: BlobId, want: &Want) {
+        match want.at {
+            None => self.ready.insert((Urgency::of(want.copies), id)),
+            Some(at) => self.later.insert((at, id)),
+        };
+    }
+
+    fn unplace(&mut self, id: BlobId, want: &Want) {
+        match want.at {
+            None => self.ready.remove(&(Urgency::of(want.copies), id)),
+            Some(at) => self.later.remove(&(at, id)),
+        };
+    }
+
+    /// Makes ready what has waited for its time.
+    fn ripen(&mut self, now: Instant) {
+        while let Some((_, id)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
+            self.change(id, |want| want.at = None);
+        }
+    }
+
+    fn drop_want(&mut self, id: &BlobId) {
+        if let Some(want) = self.wanted.remove(id) {
+            self.unplace(*id, &want);
+        }
+    }
+
     fn forget(&mut self, id: &BlobId) {
-        self.wanted.remove(id);
+        self.drop_want(id);
         for set in [&mut self.lost, &mut self.parked, &mut self.away] {
             set.remove(id);
         }
@@ -50,6 +100,7 @@ impl Queue {
 
 #[derive(Debug, Clone, Copy)]
 struct Want {
+    /// When it may be fetched; `None` is now.
     at: Option<Instant>,
     tries: u32,
     /// When it was first counted.
@@ -156,17 +207,19 @@ impl Repair {
         // Someone needs it now, whatever was found out before.
         queue.parked.remove(&id);
         queue.away.remove(&id);
-        let want =
-            queue.wanted.entry(id).or_insert(Want { at, tries: 0, since: None, copies: None });
-        want.at = match (want.at, at) {
-            (Some(old), Some(new)) => Some(old.min(new)),
-            _ => None,
-        };
-        if want.at.is_none() {
+        if !queue.wanted.contains_key(&id) {
+            let want = Want { at, tries: 0, since: None, copies: None };
+            queue.place(id, &want);
+            queue.wanted.insert(id, want);
+            return;
+        }
+        queue.change(id, |want| match (want.at, at) {
+            (Some(old), Some(new)) => want.at = Some(old.min(new)),
+            (_, Some(_)) => {}
             // What failed until now need not fail for as long again: whoever wants it may have made
             // room, or brought it.
-            want.tries = want.tries.min(1);
-        }
+            (_, None) => (want.at, want.tries) = (None, want.tries.min(1)),
+        });
     }
 
     /// A blob has arrived.
@@ -179,9 +232,11 @@ impl Repair {
     pub(crate) fn retry_all(&self) {
         let mut queue = self.queue();
         queue.away.clear();
-        for want in queue.wanted.values_mut().filter(|want| want.tries > 0) {
-            *want = Want { at: None, tries: 1, ..*want };
-        }
+        queue.change_all(|want| {
+            if want.tries > 0 {
+                (want.at, want.tries) = (None, 1);
+            }
+        });
         drop(queue);
         self.wake.notify_one();
     }
@@ -216,50 +271,52 @@ impl Repair {
         let queue = self.queue();
         let nowhere = [&queue.lost, &queue.parked, &queue.away];
         let to_be_had = |id: &&BlobId| !nowhere.iter().any(|set| set.contains(id));
-        let missing = queue.wanted.keys().filter(to_be_had);
-        queue.complete.then(|| missing.map(|id| id.partition(bits)).collect())
+        let mut missing = BTreeSet::new();
+        let mut from = Some([0; 32]);
+        // One blob of a partition is enough.
+        while let Some(first) = from {
+            let rest = queue.wanted.range(BlobId::new(first)..).map(|(id, _)| id);
+            let Some(id) = rest.into_iter().find(to_be_had) else { break };
+            let partition = id.partition(bits);
+            missing.insert(partition);
+            from = partition.checked_add(1).and_then(|next| bits.first_of(next));
+        }
+        queue.complete.then_some(missing)
     }
 
     /// Who is in reach has changed, and with it how many copies each blob has.
     pub(crate) fn count_again(&self) {
-        self.queue().wanted.values_mut().for_each(|want| want.copies = None);
+        self.queue().change_all(|want| want.copies = None);
     }
 
     /// Notes how many copies of these blobs are in reach.
     pub(super) fn counted(&self, ids: &[BlobId], copies: Vec<usize>) {
         let mut queue = self.queue();
         for (id, copies) in ids.iter().zip(copies) {
-            if let Some(want) = queue.wanted.get_mut(id) {
-                want.copies = Some(copies);
-            }
+            queue.change(*id, |want| want.copies = Some(copies));
         }
     }
 
     /// Takes the blobs whose time has come and that there is room for, most urgent first; and says
     /// when the next one's will.
     pub(super) fn take_due(&self, now: Instant, room: Room, busy: &BTreeSet<BlobId>) -> Due {
-        let queue = self.queue();
-        let mut due = Due { ids: Vec::new(), uncounted: Vec::new(), next: None, rescan: false };
-        let mut waiting = 0;
-        let wanted = queue.wanted.iter().filter(|(id, _)| !busy.contains(id));
-        let ready = wanted.filter_map(|(id, want)| {
-            if let Some(at) = want.at.filter(|at| *at > now) {
-                due.next = Some(due.next.map_or(at, |next: Instant| next.min(at)));
-                return None;
-            }
-            waiting += 1;
-            if want.copies.is_none() && due.uncounted.len() < COUNTED_AT_ONCE {
-                due.uncounted.push(*id);
-            }
-            Some((Urgency::of(want.copies), *id))
-        });
-        due.ids = most_urgent(ready, room);
+        let mut queue = self.queue();
+        queue.ripen(now);
+        let waiting = || queue.ready.iter().copied().filter(|(_, id)| !busy.contains(id));
+        let ids: Vec<_> = that_fit(waiting(), room).collect();
+        let is_uncounted = |(urgency, _): &(Urgency, BlobId)| *urgency == Urgency::Uncounted;
+        let first = (Urgency::Uncounted, BlobId::new([0; 32]));
+        let uncounted = queue.ready.range(first..).take_while(|one| is_uncounted(one));
+        let uncounted = uncounted.map(|(_, id)| *id).filter(|id| !busy.contains(id));
         // Where all find a place their order does not matter.
-        if waiting <= due.ids.len() {
-            due.uncounted.clear();
+        let all_fit = waiting().nth(ids.len()).is_none();
+        let uncounted = uncounted.take(if all_fit { 0 } else { COUNTED_AT_ONCE }).collect();
+        Due {
+            ids,
+            uncounted,
+            next: queue.later.first().map(|(at, _)| *at),
+            rescan: !queue.complete && queue.wanted.len() < WANTED_MAX / 2,
         }
-        due.rescan = !queue.complete && queue.wanted.len() < WANTED_MAX / 2;
-        due
     }
 
     pub(super) fn settle(&self, now: Instant, id: BlobId, outcome: &Outcome) {
@@ -280,9 +337,9 @@ impl Repair {
                     _ => false,
                 };
                 if bug(Bug::RepairGivesUp) {
-                    queue.wanted.remove(&id);
+                    queue.drop_want(&id);
                 }
-                if let Some(want) = queue.wanted.get_mut(&id) {
+                queue.change(id, |want| {
                     let wait = RETRY_FIRST * 2u32.saturating_pow(want.tries.min(16));
                     let longest = match outcome {
                         Outcome::Full => RETRY_FULL_MAX,
@@ -291,7 +348,7 @@ impl Repair {
                     want.at = Some(now + wait.min(longest));
                     want.tries += 1;
                     want.copies = None;
-                }
+                });
             }
         }
     }
@@ -319,81 +376,4 @@ const RETRY_MAX: Duration = Duration::from_secs(64 * 60);
 const RETRY_FULL_MAX: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
-mod tests {
-    use dfs_env::Env;
-
-    use super::*;
-
-    fn id(byte: u8) -> BlobId {
-        BlobId::new([byte; 32])
-    }
-
-    fn room(count: usize) -> Room {
-        Room { any: count, last_copies: count }
-    }
-
-    #[tokio::test]
-    async fn what_only_a_lost_node_may_have_is_missing_and_holds_up_no_move() {
-        let (now, bits) = (Env::real().mono(), PartitionBits::GENESIS);
-        let repair = Repair::new(now);
-        repair.look_begins();
-        repair.look_ends();
-        repair.want_now(id(7));
-        let missing = || repair.missing_partitions(bits).unwrap().len();
-        assert_eq!(missing(), 1);
-        repair.settle(now, id(7), &Outcome::Away);
-        assert_eq!((missing(), repair.queue_len(now)), (0, 1));
-        repair.retry_all();
-        assert_eq!(missing(), 1, "whoever came back may have it");
-        repair.settle(now, id(7), &Outcome::Away);
-        repair.settle(now, id(7), &Outcome::Later);
-        assert_eq!(missing(), 1);
-        repair.found(&id(7));
-        assert_eq!((missing(), repair.queue_len(now)), (0, 0));
-    }
-
-    #[tokio::test]
-    async fn a_full_disk_puts_off_nothing_for_long() {
-        let (now, none) = (Env::real().mono(), BTreeSet::new());
-        let repair = Repair::new(now);
-        let next = |outcome: &Outcome| {
-            repair.settle(now, id(7), outcome);
-            repair.take_due(now, room(1), &none).next.unwrap() - now
-        };
-        // Seed 435: wanted anew with every comparison of rows while the disk was full, and then put
-        // off for an hour.
-        for _ in 0..20 {
-            repair.want_now(id(7));
-            assert!(next(&Outcome::Later) <= RETRY_FIRST * 2);
-        }
-        let waits: Vec<_> = (0..6).map(|_| next(&Outcome::Full).as_secs()).collect();
-        assert_eq!(waits, [8, 16, 30, 30, 30, 30]);
-        assert_eq!(
-            next(&Outcome::Later),
-            RETRY_FIRST * 256,
-            "others are put off longer and longer"
-        );
-    }
-
-    #[tokio::test]
-    async fn what_has_one_copy_left_is_taken_before_what_was_wanted_first() {
-        let (now, none) = (Env::real().mono(), BTreeSet::new());
-        let repair = Repair::new(now);
-        (0..6).for_each(|byte| repair.want_now(id(byte)));
-        let due = repair.take_due(now, room(4), &none);
-        assert_eq!((due.ids.len(), due.uncounted.len()), (4, 6));
-        assert!(repair.take_due(now, room(6), &none).uncounted.is_empty(), "all find a place");
-        repair.counted(&due.uncounted, vec![3, 2, 3, 0, 1, 2]);
-        let taken = |count, busy: &BTreeSet<_>| repair.take_due(now, room(count), busy).ids;
-        assert_eq!(taken(9, &none), [4, 1, 5, 0, 2, 3].map(id));
-        assert_eq!(taken(2, &[id(4)].into()), [1, 5].map(id));
-        // It failed: until it is due again, and counted again, others go first.
-        repair.settle(now, id(4), &Outcome::Later);
-        let due = repair.take_due(now, room(1), &none);
-        assert_eq!((due.ids, due.next), (vec![id(1)], Some(now + RETRY_FIRST)));
-        let due = repair.take_due(now + RETRY_FIRST, room(1), &none);
-        assert_eq!((due.ids, due.uncounted), (vec![id(1)], vec![id(4)]));
-        repair.count_again();
-        assert_eq!(repair.take_due(now, room(1), &none).uncounted.len(), 5);
-    }
-}
+mod tests;
