@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use crate::audit::Unnamed;
+use crate::claims::Turns;
 use crate::client::Client;
 use crate::error::Error;
 use crate::node::Node;
@@ -82,6 +83,7 @@ impl Node {
     /// Looks for what may be forgotten until shutdown.
     pub(crate) async fn collect_loop(self: Arc<Self>) {
         let (mut unnamed, mut resting) = (Unnamed::default(), Resting::default());
+        let mut turns = Turns::new(&self.grace, self.env.wall_ms());
         // The nodes of a cluster that starts do not all look at once.
         let mut wait = self.share_of(self.grace.audit_every);
         loop {
@@ -92,21 +94,24 @@ impl Node {
             }
             wait = self.grace.audit_every;
             if self.joined().is_ok()
-                && let Err(error) = self.look_through(&mut unnamed, &mut resting).await
+                && let Err(error) = self.look_through(&mut unnamed, &mut resting, &mut turns).await
             {
                 debug!(%error, "what may be forgotten could not be looked through");
             }
         }
     }
 
-    /// One round: first tombstones, then the uses that end with them, then blobs.
+    /// One round: first tombstones, then the uses that end with them, then those that nobody noted,
+    /// then blobs.
     async fn look_through(
         self: &Arc<Self>,
         unnamed: &mut Unnamed,
         resting: &mut Resting,
+        turns: &mut Turns,
     ) -> Result<(), Error> {
         let tombstones = self.purge_tombstones(resting).await? as u64;
         let (uses, forgotten) = self.audit_refs(unnamed).await?;
+        self.claim_blobs(turns).await?;
         let (blobs, bytes) = self.collect_blobs().await?;
         if tombstones > 0 || uses > 0 || forgotten > 0 || blobs > 0 {
             info!(tombstones, uses, forgotten, blobs, bytes, "what nobody needs is given up");

@@ -58,6 +58,8 @@ pub struct Grace {
     /// conditional writes goes, only after two looks: the time between them is what an operation
     /// that has read a record may take to write it.
     pub audit_every: Duration,
+    /// How often it is looked whether what a version uses is noted where the blobs are.
+    pub claim_every: Duration,
 }
 
 impl Default for Grace {
@@ -69,6 +71,7 @@ impl Default for Grace {
             purge_after: hours(30 * 24),
             history: Duration::from_millis(KEPT_FOR_MS),
             audit_every: hours(6),
+            claim_every: hours(30 * 24),
         }
     }
 }
@@ -83,6 +86,7 @@ impl Grace {
             purge_after: time,
             history: time,
             audit_every: (time / 4).max(AUDITS_APART_MIN),
+            claim_every: time,
         }
     }
 

@@ -21,7 +21,7 @@
 //! | `sync`, `repair` | background: rows that differ, blobs that are missing |
 //! | `upkeep`, `scrub` | background: care for this disk, reading it back |
 //! | `foreground` | what users wait for, and background work gives way to |
-//! | `audit`, `purge`, `collect`, `confirm` | background: uses that have ended, old tombstones, unwanted blobs; what replicas confirm |
+//! | `audit`, `claims`, `purge`, `collect`, `confirm` | background: uses that have ended, and that nobody noted; old tombstones, unwanted blobs; what replicas confirm |
 //! | `health` | what `status` says |
 //!
 //! ```no_run
@@ -41,6 +41,7 @@ mod actors;
 mod agree;
 mod audit;
 mod blobs;
+mod claims;
 pub mod client;
 mod collect;
 mod conditional;

@@ -1,4 +1,4 @@
-//! A new version with the blobs of another: references are noted, contents stay where they are.
+//! A version with blobs that are stored already: references are noted, contents stay where they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::node::Node;
 use crate::upload::Uploaded;
 
-/// One version taking over the blobs of another.
+/// One version taking over the blobs of another, or claiming its own again.
 struct Reuse {
     node: Arc<Node>,
     key: RecordKey,
@@ -29,6 +29,8 @@ struct Reuse {
     mode: Mode,
     hlc: Hlc,
     hold_until: Hlc,
+    /// Whether a blob that too few replicas hold is brought to them.
+    brings: bool,
     lag: Arc<Lag>,
     /// Of the least replicated blob so far.
     copies: Option<Copies>,
@@ -62,12 +64,29 @@ impl Node {
             let (hlc, hold_until) = (self.tick(), self.hold_until());
             let node = self.clone();
             let lag = Arc::default();
-            let mut reuse = Reuse { node, key, vid, mode, hlc, hold_until, lag, copies: None };
+            let brings = true;
+            let mut reuse =
+                Reuse { node, key, vid, mode, hlc, hold_until, brings, lag, copies: None };
             reuse.refer_tree(root).await?;
             (reused.refs_root, reused.copies) = (Some(root), reuse.copies);
             reused.held_until = Some(hold_until);
         }
         Ok(reused)
+    }
+
+    /// Notes a row for everything below a reference page of a version, as one that may be old: one
+    /// that is there already stays as it is. Who lacks the blob of a row fetches it.
+    pub(crate) async fn note_uses(
+        self: &Arc<Self>,
+        key: RecordKey,
+        vid: Vid,
+        root: BlobId,
+    ) -> Result<(), Error> {
+        let (hlc, hold_until) = (Hlc::default(), Hlc::default());
+        let (node, lag, mode) = (self.clone(), Arc::default(), Mode::Quorum);
+        let mut uses =
+            Reuse { node, key, vid, mode, hlc, hold_until, brings: false, lag, copies: None };
+        uses.refer_tree(root).await
     }
 
     /// Notes rows and asks who holds their blobs; the answers are in the order of the rows.
@@ -109,7 +128,7 @@ impl Node {
 }
 
 impl Reuse {
-    /// Takes over everything below a reference page, and the page itself.
+    /// Notes everything below a reference page, and the page itself.
     async fn refer_tree(&mut self, root: BlobId) -> Result<(), Error> {
         self.refer(vec![root]).await?;
         let mut pages = vec![(root, None)];
@@ -136,6 +155,7 @@ impl Reuse {
         for (row, (copies, verdict)) in rows.iter().zip(holding) {
             let copies = match verdict {
                 Verdict::Reached => copies,
+                _ if !self.brings => copies,
                 Verdict::Pending | Verdict::Impossible => {
                     let blob = Blob::of(node.fetch_blob(row.blob).await?);
                     node.store_blob(blob, *row, &self.lag, mode).await?

@@ -352,6 +352,7 @@ const KEPT_SHORT: Grace = Grace {
     purge_after: Duration::from_secs(60),
     history: Duration::from_secs(60),
     audit_every: Duration::from_secs(250),
+    claim_every: Duration::from_secs(500),
 };
 /// How long an answer about health may take before it is asked again.
 const ASK_MAX: Duration = Duration::from_secs(10);

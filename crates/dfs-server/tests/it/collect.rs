@@ -26,6 +26,7 @@ const GRACE: Grace = Grace {
     purge_after: HOUR,
     collect_after: Duration::from_millis(300),
     audit_every: Duration::from_millis(200),
+    claim_every: Duration::from_millis(400),
 };
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -81,9 +82,7 @@ impl Cluster {
 
     /// How many reference rows a node has on its disk.
     async fn rows(&self, at: usize) -> Option<u64> {
-        let env = Env::with_disk(1, MemoryNet::default(), self.disks[at].copy());
-        let config = dfs_store::Config { root: "/data".into(), capacity: None };
-        let store = dfs_store::Store::open(env, config).await.ok()?;
+        let store = store_on(self.disks[at].copy()).await.ok()?;
         let roots = store.roots(Table::Refs, PartitionBits::GENESIS).await.ok()?;
         Some(roots.iter().map(|root| root.count).sum())
     }
@@ -104,6 +103,13 @@ impl Cluster {
     async fn remove(&self, at: usize, name: &str) {
         self.node(at).remove(&path(name), Mode::Default).await.unwrap();
     }
+}
+
+/// The store on a disk that no node uses.
+async fn store_on(disk: MemoryFs) -> Result<dfs_store::Store, dfs_store::OpenStoreError> {
+    let env = Env::with_disk(1, MemoryNet::default(), disk);
+    let config = dfs_store::Config { root: "/data".into(), capacity: None };
+    dfs_store::Store::open(env, config).await
 }
 
 /// Two looks end a use, two more collect its blob, and some.
@@ -307,4 +313,45 @@ async fn blobs_that_moved_to_others_are_given_up() {
     for (number, file) in files.iter().enumerate() {
         assert_eq!(cluster.get(4, &format!("{number}")).await.unwrap(), *file);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_all_replicas_lost_are_noted_anew_and_what_is_gone_is_found_to_be_missing() {
+    // Nothing is collected meanwhile.
+    let grace = Grace { collect_after: HOUR, ..GRACE };
+    let mut cluster = Cluster::with_grace(3, None, grace).await;
+    let all = [0, 1, 2];
+    let kept = vec![7; 2 << 20];
+    cluster.put(0, "kept", &kept).await.unwrap();
+    for at in all {
+        cluster.settled(at, 3).await;
+    }
+    let before = cluster.rows(0).await.unwrap();
+    assert!(before >= 3);
+    all.iter().for_each(|at| cluster.crash(*at));
+    for disk in &cluster.disks {
+        let store = store_on(disk.clone()).await.unwrap();
+        for partition in 0..1 << PartitionBits::GENESIS.get() {
+            let bits = PartitionBits::GENESIS;
+            let rows = store.scan_refs(partition, bits, Vec::new(), 100).await.unwrap();
+            store.forget_refs(rows.clone()).await.unwrap();
+            for row in rows {
+                // The content is gone besides: without its row nobody would miss it.
+                if store.get_blob(row.blob).await.unwrap().len() > 1 << 20 {
+                    store.collect(row.blob, || true).await.unwrap().unwrap();
+                }
+            }
+        }
+        store.close().await;
+    }
+    for at in all {
+        cluster.start(at).await;
+    }
+    cluster.until_rows(&all, before).await;
+    let lost = async {
+        while all.iter().any(|at| cluster.node(*at).repair().lost != 1) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, lost).await.expect("nobody misses it");
 }

@@ -1,0 +1,93 @@
+//! The other direction of the audit: blobs that a version needs, and no reference row says so.
+//!
+//! Rows are noted before the version that uses them, and compared between replicas, so none should
+//! ever be missing. Where one is, all replicas lost it, and they would throw the blob away: it is
+//! noted anew, and a blob that is gone already is found to be missing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dfs_core::epoch::Stage;
+use dfs_core::id::{BlobId, Partition, RecordKey, Vid};
+use dfs_core::sync::Table;
+use dfs_core::version::Record;
+use tracing::debug;
+
+use crate::config::Grace;
+use crate::error::Error;
+use crate::node::{Node, millis};
+
+/// Which partitions are looked at in which round, so that each is once in `claim_every`.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    rounds: u64,
+    next: u64,
+}
+
+impl Turns {
+    /// Goes on about where an earlier start of the node was.
+    pub(crate) fn new(grace: &Grace, wall_ms: u64) -> Self {
+        let every = millis(grace.audit_every).max(1);
+        Self { rounds: (millis(grace.claim_every) / every).max(1), next: wall_ms / every }
+    }
+
+    fn has(&self, partition: Partition) -> bool {
+        u64::from(partition) % self.rounds == self.next % self.rounds
+    }
+
+    fn end_round(&mut self) {
+        self.next = self.next.wrapping_add(1);
+    }
+}
+
+impl Node {
+    /// Notes every use that versions have of blobs anew, for the partitions whose turn it is and that
+    /// this node asks for. Noting a row that is there changes nothing.
+    pub(crate) async fn claim_blobs(self: &Arc<Self>, turns: &mut Turns) -> Result<(), Error> {
+        let state = self.joined()?;
+        let roots = self.store.roots(Table::Records, state.bits).await?;
+        for partition in self.partitions_of(&state, &self.id) {
+            let is_empty = roots.get(usize::from(partition)).is_none_or(|root| root.count == 0);
+            let waits = state.row(partition).stage != Stage::Stable;
+            if is_empty || waits || !turns.has(partition) || !self.asks_for(partition, &state) {
+                continue;
+            }
+            let mut after = Vec::new();
+            loop {
+                let page = self.store.scan_records(partition, state.bits, after, ROWS_AT_ONCE);
+                let page = page.await?;
+                let Some((last, _)) = page.last() else { break };
+                let is_full = page.len() == ROWS_AT_ONCE;
+                after = dfs_store::store::record_row(last);
+                for (key, record) in page {
+                    if self.shutdown.is_cancelled() {
+                        return Ok(());
+                    }
+                    self.claim(key, &record).await;
+                }
+                self.rest(is_full).await?;
+            }
+        }
+        turns.end_round();
+        Ok(())
+    }
+
+    async fn claim(self: &Arc<Self>, key: RecordKey, record: &Record) {
+        for (vid, root) in with_blobs(record) {
+            if let Err(error) = self.note_uses(key, vid, root).await {
+                debug!(?key, %vid, %error, "the uses of a version could not be noted anew");
+            }
+        }
+    }
+}
+
+/// The versions of a record that blobs are referenced under, and their top reference pages.
+fn with_blobs(record: &Record) -> BTreeMap<Vid, BlobId> {
+    let heads = record.heads().map(|head| (head.vid, head.refs_root));
+    let retained = record.heads().flat_map(|head| &head.retained);
+    let all = heads.chain(retained.map(|old| (old.vid, old.refs_root)));
+    all.filter_map(|(vid, root)| Some((vid, root?))).collect()
+}
+
+/// Records read at once.
+const ROWS_AT_ONCE: usize = 256;
