@@ -85,6 +85,32 @@ impl Node {
         BACKOFF_MIN + self.share_of(BACKOFF_MAX - BACKOFF_MIN)
     }
 
+    /// Has a change decided, also when others come before it: `left` says what of it a layout still
+    /// lacks. Gives the epoch that lacks nothing.
+    pub(crate) async fn decide_all(
+        self: &Arc<Self>,
+        left: impl Fn(&EpochState) -> Result<Vec<EpochOp>, Error>,
+    ) -> Result<u64, Error> {
+        let end = self.env.mono() + DECIDE_MAX;
+        loop {
+            let newest = self.layout.newest().clone().ok_or(Error::NotJoined)?;
+            let ops = left(&newest.state)?;
+            if ops.is_empty() {
+                return Ok(newest.state.epoch);
+            }
+            let failed = match self.decide(&newest, ops).await {
+                // This change, or another: then it is tried again on top of that.
+                Ok(true) if self.layout.epoch() > newest.state.epoch => continue,
+                Ok(_) => Error::Moving,
+                Err(error) => error,
+            };
+            if self.env.mono() >= end {
+                return Err(failed);
+            }
+            self.env.sleep(self.backoff()).await;
+        }
+    }
+
     /// One attempt to have an epoch decided; says whether one was, this or another.
     pub(crate) async fn decide(
         self: &Arc<Self>,
@@ -306,6 +332,8 @@ const STEWARD_IDLE: Duration = Duration::from_secs(2);
 const EPOCHS_APART: Duration = Duration::from_millis(300);
 /// How old a layout is before voters other than the first look whether something stays undone.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long a change may take to be decided while proposers get into each other's way.
+const DECIDE_MAX: Duration = Duration::from_secs(20);
 /// Two stewards that got into each other's way wait for different times.
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);

@@ -15,7 +15,6 @@ use crate::client::{Client, short};
 use crate::error::Error;
 use crate::layout::Newest;
 use crate::node::Node;
-use crate::standing::DECIDE_MAX;
 use crate::views::WentOn;
 
 impl Client {
@@ -42,25 +41,9 @@ impl Client {
             let why = "the others have all that they held: 'dfs remove' takes them out";
             return Err(Error::Refused(why.to_owned()));
         }
-        let end = node.env.mono() + DECIDE_MAX;
-        loop {
-            let newest = node.layout.newest().clone().ok_or(Error::NotJoined)?;
-            let ops = loss.ops(&newest.state);
-            if ops.is_empty() {
-                let epoch = newest.state.epoch;
-                info!(lost = ?loss.lost, partitions, epoch, "went on without members by hand");
-                return Ok(WentOn::Decided { epoch, partitions });
-            }
-            let failed = match node.decide(&newest, ops).await {
-                Ok(true) if node.layout.epoch() > newest.state.epoch => continue,
-                Ok(_) => Error::Moving,
-                Err(error) => error,
-            };
-            if node.env.mono() >= end {
-                return Err(failed);
-            }
-            node.env.sleep(node.backoff()).await;
-        }
+        let epoch = node.decide_all(|state| Ok(loss.ops(state))).await?;
+        info!(lost = ?loss.lost, partitions, epoch, "went on without members by hand");
+        Ok(WentOn::Decided { epoch, partitions })
     }
 
     /// Makes a new majority of voters from those that are left, where most are gone for ever, and

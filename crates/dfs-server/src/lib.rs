@@ -91,7 +91,7 @@ pub use download::Download;
 pub use error::{Error, StartServerError};
 pub use server::Server;
 pub use views::{
-    Collected, Conflict, ConflictPage, Fate, Listed, ListedKind, Logged, Page, PeerState, PeerView,
-    RepairState, RepairView, ScrubState, ScrubView, Stat, Stored, Unreadable, UnreadablePage,
-    VersionState, WentOn,
+    Collected, Conflict, ConflictPage, Departure, Fate, Listed, ListedKind, Logged, Page,
+    PeerState, PeerView, RepairState, RepairView, ScrubState, ScrubView, Stat, Stored, Unreadable,
+    UnreadablePage, VersionState, WentOn,
 };

@@ -1,7 +1,6 @@
 //! Taking a member out: `drain` for one that is well, `remove` for one that will not come back.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use dfs_core::epoch::{EpochOp, EpochState, Member, MemberState};
 use dfs_core::id::{NodeId, Partition, hex};
@@ -11,10 +10,11 @@ use tracing::info;
 use crate::client::{Client, short};
 use crate::error::Error;
 use crate::node::Node;
+use crate::views::Departure;
 
 impl Client {
     /// Lets a member give its partitions to the others; it leaves by itself once it holds nothing.
-    /// Returns its id when that is decided, long before it is done.
+    /// Returns when that is decided, long before it is done.
     ///
     /// `name` is the beginning of the member's id or the whole of its address, as the list of peers
     /// shows them.
@@ -22,7 +22,7 @@ impl Client {
     /// # Errors
     /// [`Error::NotFound`] for no or several such members, [`Error::Refused`] when it may not be
     /// drained, [`Error::Unavailable`] when a majority of the voters is out of reach.
-    pub async fn drain(&self, name: &str) -> Result<String, Error> {
+    pub async fn drain(&self, name: &str) -> Result<Departure, Error> {
         let node = &self.0;
         let state = node.joined()?;
         let member = node.find_member(&state, name)?;
@@ -32,7 +32,7 @@ impl Client {
         }
         node.set_standing(member.node_id, MemberState::Draining).await?;
         info!(member = ?member.node_id, "a member is drained");
-        Ok(member.node_id.to_string())
+        Ok(node.departure(&*node.joined()?, &member.node_id))
     }
 
     /// Takes out a member that will not come back. Its id never takes part again.
@@ -40,7 +40,7 @@ impl Client {
     /// # Errors
     /// As [`Client::drain`]. Refused for a member that answers (that one is drained), and where
     /// what others in reach hold may not be all that was acknowledged.
-    pub async fn remove_member(&self, name: &str) -> Result<String, Error> {
+    pub async fn remove_member(&self, name: &str) -> Result<Departure, Error> {
         let node = &self.0;
         let state = node.joined()?;
         let member = node.find_member(&state, name)?;
@@ -59,7 +59,7 @@ impl Client {
         }
         node.set_standing(member.node_id, MemberState::Left).await?;
         info!(member = ?member.node_id, "a member is removed");
-        Ok(member.node_id.to_string())
+        Ok(node.departure(&*node.joined()?, &member.node_id))
     }
 }
 
@@ -83,6 +83,12 @@ impl Node {
         }
     }
 
+    fn departure(&self, state: &EpochState, member: &NodeId) -> Departure {
+        let copies_wanted = usize::from(state.target_copies);
+        let left = state.active().filter(|active| active.node_id != *member).count();
+        Departure { id: member.to_string(), copies: copies_wanted.min(left), copies_wanted }
+    }
+
     /// Partitions of which so few replicas beside one answer that they may lack a write.
     fn partitions_without(&self, state: &EpochState, idx: u16) -> usize {
         let is_at_risk = |partition: &Partition| {
@@ -98,29 +104,17 @@ impl Node {
 
     /// Has a member's standing decided, this node proposing it.
     async fn set_standing(self: &Arc<Self>, member: NodeId, to: MemberState) -> Result<(), Error> {
-        let end = self.env.mono() + DECIDE_MAX;
-        loop {
-            let newest = self.layout.newest().clone().ok_or(Error::NotJoined)?;
-            let now = newest.state.member(&member).map(|member| member.state);
+        let ops = |state: &EpochState| {
+            let now = state.member(&member).map(|member| member.state);
             if now == Some(to) || now == Some(MemberState::Left) {
-                return Ok(());
+                return Ok(Vec::new());
             }
-            let only = newest.state.active().all(|active| active.node_id == member);
-            if only {
+            if state.active().all(|active| active.node_id == member) {
                 return Err(Error::Refused("it is the last member that holds data".to_owned()));
             }
-            let ops = vec![EpochOp::SetState(member, to)];
-            let failed = match self.decide(&newest, ops).await {
-                // This change, or another: then it is tried again on top of that.
-                Ok(true) if self.layout.epoch() > newest.state.epoch => continue,
-                Ok(_) => Error::Moving,
-                Err(error) => error,
-            };
-            if self.env.mono() >= end {
-                return Err(failed);
-            }
-            self.env.sleep(self.backoff()).await;
-        }
+            Ok(vec![EpochOp::SetState(member, to)])
+        };
+        self.decide_all(ops).await.map(|_| ())
     }
 
     /// Why this node takes part in nothing any more, if the cluster let it go.
@@ -132,5 +126,3 @@ impl Node {
 
 /// The shortest beginning of an id that names a member.
 const ID_PREFIX_MIN: usize = 4;
-/// How long deciding may take while proposers get into each other's way.
-pub(crate) const DECIDE_MAX: Duration = Duration::from_secs(20);

@@ -260,6 +260,17 @@ pub struct RepairView {
     pub time_left: Option<Duration>,
 }
 
+/// A member that is taken out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departure {
+    /// Its id.
+    pub id: String,
+    /// How many copies of everything there will be without it.
+    pub copies: usize,
+    /// How many there should be.
+    pub copies_wanted: usize,
+}
+
 /// What a node's scrub is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScrubState {

@@ -46,6 +46,30 @@ pub(super) struct Incoming {
     pub(super) content: Box<dyn Read>,
 }
 
+/// A part of a longer answer.
+trait Paged {
+    /// What to ask for the next part with.
+    fn next(self) -> Option<String>;
+}
+
+impl Paged for ListPage {
+    fn next(self) -> Option<String> {
+        self.next
+    }
+}
+
+impl Paged for ConflictList {
+    fn next(self) -> Option<String> {
+        self.next
+    }
+}
+
+impl Paged for UnreadableList {
+    fn next(self) -> Option<String> {
+        self.next
+    }
+}
+
 impl Api {
     /// Finds the node that the arguments name, or the only one.
     pub(super) fn find(args: &Args) -> Result<Self, Failure> {
@@ -195,17 +219,7 @@ impl Api {
         dir: Option<&FilePath>,
         each: &mut dyn FnMut(&UnreadableList) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let dir = dir.map_or("", FilePath::as_str);
-        let mut after = String::new();
-        loop {
-            let query = [("dir", dir), ("after", &after)];
-            let page: UnreadableList = self.get(&self.url("unreadable", None, &query))?;
-            each(&page)?;
-            match page.next {
-                Some(next) => after = next,
-                None => return Ok(()),
-            }
-        }
+        self.pages("unreadable", &[("dir", dir.map_or("", FilePath::as_str))], each)
     }
 
     /// Names with conflicts, page by page.
@@ -214,17 +228,7 @@ impl Api {
         dir: Option<&FilePath>,
         each: &mut dyn FnMut(&ConflictList) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let dir = dir.map_or("", FilePath::as_str);
-        let mut after = String::new();
-        loop {
-            let query = [("dir", dir), ("after", &after)];
-            let page: ConflictList = self.get(&self.url("conflicts", None, &query))?;
-            each(&page)?;
-            match page.next {
-                Some(next) => after = next,
-                None => return Ok(()),
-            }
-        }
+        self.pages("conflicts", &[("dir", dir.map_or("", FilePath::as_str))], each)
     }
 
     /// Lists page by page.
@@ -234,18 +238,24 @@ impl Api {
         recursive: bool,
         each: &mut dyn FnMut(&ListPage) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let mut after = String::new();
         let delimiter = if recursive { "" } else { "/" };
+        let query = [("prefix", prefix), ("delimiter", delimiter), ("limit", LIST_PAGE)];
+        self.pages("list", &query, each)
+    }
+
+    /// Asks for one page after the other.
+    fn pages<P: DeserializeOwned + Paged>(
+        &self,
+        what: &str,
+        query: &[(&str, &str)],
+        each: &mut dyn FnMut(&P) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut after = String::new();
         loop {
-            let query = [
-                ("prefix", prefix),
-                ("delimiter", delimiter),
-                ("after", &after),
-                ("limit", LIST_PAGE),
-            ];
-            let page: ListPage = self.get(&self.url("list", None, &query))?;
+            let query = [query, &[("after", &after)]].concat();
+            let page: P = self.get(&self.url(what, None, &query))?;
             each(&page)?;
-            match page.next {
+            match page.next() {
                 Some(next) => after = next,
                 None => return Ok(()),
             }

@@ -1,5 +1,6 @@
 //! `dfs drain` and `dfs remove`.
 
+use crate::api::MemberView;
 use crate::cli::http::Api;
 use crate::cli::output::Output;
 use crate::exit::{Failure, tell};
@@ -10,8 +11,21 @@ pub(super) fn drain(api: &Api, node: &str, out: &Output) -> Result<(), Failure> 
         return out.object(&member);
     }
     tell(format_args!("{} gives its data to the others and leaves then", member.id));
+    tell_copies(&member);
     tell("hint: 'dfs status' shows how far it is; stop it once 'dfs peers' calls it left");
     Ok(())
+}
+
+/// Says so when everything has fewer copies from now on than it should.
+fn tell_copies(member: &MemberView) {
+    let MemberView { copies, copies_wanted, .. } = member;
+    if copies < copies_wanted {
+        let nodes = if *copies == 1 { "node that is" } else { "nodes that are" };
+        tell(format_args!(
+            "warning: the {copies} {nodes} left cannot hold {copies_wanted} copies of each file; \
+             add a node"
+        ));
+    }
 }
 
 pub(super) fn remove(api: &Api, node: &str, out: &Output) -> Result<(), Failure> {
@@ -20,5 +34,6 @@ pub(super) fn remove(api: &Api, node: &str, out: &Output) -> Result<(), Failure>
         return out.object(&member);
     }
     tell(format_args!("{} is removed for good; what it held is copied anew", member.id));
+    tell_copies(&member);
     Ok(())
 }

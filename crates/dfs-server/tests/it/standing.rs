@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dfs_core::name::FilePath;
-use dfs_server::{Error, Mode, OUT_AFTER, PeerState};
+use dfs_server::{Departure, Error, Mode, OUT_AFTER, PeerState};
 
 use crate::{Cluster, LIMIT, content};
 
@@ -58,7 +58,8 @@ async fn a_drained_member_gives_everything_away_and_leaves() {
     let mut cluster = Cluster::of(4).await;
     cluster.share().await;
     let id = cluster.id(1);
-    assert_eq!(cluster.node(0).drain(&id[..12]).await.unwrap(), id);
+    let drained = cluster.node(0).drain(&id[..12]).await.unwrap();
+    assert_eq!(drained, Departure { id: id.clone(), copies: 3, copies_wanted: 3 });
     cluster.sees(0, &id, PeerState::Left).await;
     cluster.settled(0, 3).await;
     cluster.is_whole(0).await;
