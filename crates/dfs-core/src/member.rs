@@ -34,6 +34,8 @@ pub struct NodeInfo {
     pub durable_epoch: u64,
     /// Chunks it should hold and does not yet.
     pub repair_queue: u64,
+    /// Of these, those that existing files need and no replica has a good copy of.
+    pub lost: u64,
     /// Progress of moves it takes part in: partitions whose rows it has pulled.
     pub synced: Vec<MoveFact>,
     /// Progress of moves: partitions whose referenced chunks it has on disk.
@@ -141,6 +143,7 @@ impl NodeInfo {
         out.bytes(self.build.as_bytes());
         out.u64(self.durable_epoch);
         out.u64(self.repair_queue);
+        out.u64(self.lost);
         out.list(&self.synced);
         out.list(&self.bodies);
         out.list(&self.emptied);
@@ -189,6 +192,7 @@ impl Canonical for NodeInfo {
             build: input.string("build", TEXT_BYTES_MAX)?,
             durable_epoch: input.u64()?,
             repair_queue: input.u64()?,
+            lost: input.u64()?,
             synced: input.list("synced", FACTS_MAX)?,
             bodies: input.list("bodies", FACTS_MAX)?,
             emptied: input.list("emptied", FACTS_MAX)?,
@@ -299,7 +303,7 @@ impl Directory {
     }
 }
 
-const INFO_FORMAT: u8 = 2;
+const INFO_FORMAT: u8 = 3;
 /// Addresses one node may advertise: a few interfaces, IPv4 and IPv6.
 pub const ADDRS_MAX: usize = 16;
 /// Bytes in an address, a zone name or a build string.

@@ -61,6 +61,8 @@ pub struct OwnFacts {
     pub durable_epoch: u64,
     /// See [`NodeInfo::repair_queue`].
     pub repair_queue: u64,
+    /// See [`NodeInfo::lost`].
+    pub lost: u64,
     /// See [`NodeInfo::synced`].
     pub synced: Vec<MoveFact>,
     /// See [`NodeInfo::bodies`].
@@ -397,6 +399,7 @@ fn sign(
         build: config.build.clone(),
         durable_epoch: facts.durable_epoch,
         repair_queue: facts.repair_queue,
+        lost: facts.lost,
         synced: facts.synced.clone(),
         bodies: facts.bodies.clone(),
         emptied: facts.emptied.clone(),

@@ -252,7 +252,7 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
         files: counted.files,
         bytes: counted.bytes,
         under_replicated: repair_queue.saturating_add(behind).saturating_add(pieces_down),
-        unrecoverable: node.repair.lost_len(),
+        unrecoverable: lost(node),
         repair_queue,
         copying: Copying::new(missing_here, bytes_per_second, left),
         repair_paused: node.repair.is_paused(),
@@ -286,6 +286,14 @@ fn went_on_without(node: &Node) -> Option<String> {
     let lost = shown(lost.iter());
     let what = "others went on by hand without nodes that this one counts on; if that is right";
     Some(format!("{what}, 'dfs layout recover {lost}' follows them"))
+}
+
+/// Pieces that are lost, as whoever in reach knows of most of them says: the same piece is looked for
+/// by all its replicas.
+fn lost(node: &Node) -> u64 {
+    let peers = node.network().peers();
+    let in_reach = peers.iter().filter(|peer| node.is_reachable(&peer.info.node_id));
+    in_reach.map(|peer| peer.info.lost).fold(node.repair.lost_len(), u64::max)
 }
 
 /// The word and the sentence.

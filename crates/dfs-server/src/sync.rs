@@ -417,11 +417,13 @@ impl Node {
         // Whoever has not looked yet may miss something: peers must not call that well.
         let unknown = u64::from(!self.repair.knows_all());
         let queue = self.missing_here().saturating_add(strays).saturating_add(unknown);
+        let lost = self.repair.lost_len();
         let (used, capacity) = (self.store.used(), self.store.capacity());
         self.network().update(|facts| {
             facts.used = used;
             facts.capacity = capacity;
             facts.repair_queue = queue;
+            facts.lost = lost;
             facts.synced = synced;
             facts.bodies = bodies;
             facts.emptied = emptied;

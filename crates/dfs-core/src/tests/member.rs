@@ -18,6 +18,7 @@ fn info(of: u8, seq: u64) -> NodeInfo {
         build: "test".to_owned(),
         durable_epoch: 3,
         repair_queue: 2,
+        lost: 1,
         synced: vec![MoveFact { first: 0, last: 9, prepare_epoch: 7 }],
         bodies: Vec::new(),
         emptied: Vec::new(),

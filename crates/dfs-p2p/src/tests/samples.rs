@@ -238,6 +238,7 @@ fn info() -> NodeInfo {
         build: "test".to_owned(),
         durable_epoch: 3,
         repair_queue: 2,
+        lost: 1,
         synced: Vec::new(),
         bodies: Vec::new(),
         emptied: Vec::new(),

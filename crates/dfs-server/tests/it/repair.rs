@@ -4,11 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use dfs_core::name::FilePath;
+use dfs_server::health::Level;
 use dfs_server::{Fate, Mode, RepairState, RepairView, Unreadable, VersionState};
 
 use crate::{Cluster, LIMIT, content};
 
 const FILES: u64 = 12;
+const NODES: usize = 8;
 
 impl Cluster {
     async fn until_repair(&self, at: usize, is: impl Fn(&RepairView) -> bool) {
@@ -20,6 +22,17 @@ impl Cluster {
         };
         let in_time = tokio::time::timeout(LIMIT, waited).await;
         assert!(in_time.is_ok(), "not in time: {:?}", self.node(at).repair());
+    }
+
+    async fn read_back(&self, at: usize) {
+        let client = self.node(at);
+        client.start_scrub().await.unwrap();
+        let ended = async {
+            while client.scrub().last_complete_ms.is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, ended).await.unwrap();
     }
 
     async fn unreadable(&self, at: usize) -> Vec<Unreadable> {
@@ -57,20 +70,40 @@ async fn a_node_whose_repair_rests_fetches_nothing_also_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_its_replicas_found_to_be_lost_all_nodes_say() {
+    let cluster = Cluster::of(NODES).await;
+    cluster.put(0, "small", &content(30_000)).await.unwrap();
+    for at in 0..NODES {
+        cluster.settled(at, NODES).await;
+    }
+    // Of so many nodes, most often one has nothing of it.
+    let damaged: Vec<_> = (0..NODES).map(|at| cluster.damage(at)).collect();
+    for at in 0..NODES {
+        cluster.read_back(at).await;
+    }
+    for at in 0..NODES {
+        let client = cluster.node(at);
+        let said = async {
+            while client.health().await.unwrap().health != Level::Lost {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(LIMIT, said).await;
+        assert!(in_time.is_ok(), "node {at}: {:?}", client.health().await);
+        assert!(client.health().await.unwrap().unrecoverable > 0);
+    }
+    let finders = (0..NODES).filter(|at| cluster.node(*at).repair().lost > 0).count();
+    assert_eq!(finders, damaged.iter().filter(|count| **count > 0).count());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_that_are_lost_are_named_old_versions_too() {
     let mut cluster = Cluster::of(3).await;
     cluster.put(0, "d/lost", &content(2_500_000)).await.unwrap();
     cluster.put(0, "twice", &content(40_000)).await.unwrap();
     (0..3).for_each(|at| assert!(cluster.damage(at) > 0));
     for at in 0..3 {
-        cluster.node(at).start_scrub().await.unwrap();
-        let client = cluster.node(at);
-        let ended = async {
-            while client.scrub().last_complete_ms.is_none() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(LIMIT, ended).await.unwrap();
+        cluster.read_back(at).await;
     }
     cluster.put(1, "twice", &content(50_000)).await.unwrap();
     cluster.put(1, "whole", &content(60_000)).await.unwrap();
