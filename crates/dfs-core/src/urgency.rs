@@ -39,6 +39,22 @@ pub struct Room {
     pub last_copies: usize,
 }
 
+impl Room {
+    /// What there is when so many fetches are under way: less while users wait for blobs of this
+    /// node, none while it is told to fetch nothing.
+    pub fn beside(under_way: usize, users_wait: bool, paused: bool) -> Self {
+        let most = if paused { 0 } else { FETCHES_MAX };
+        let any = if users_wait { most.min(FETCHES_BESIDE_USERS) } else { most };
+        let left = |of: usize| of.saturating_sub(under_way);
+        Self { any: left(any), last_copies: left(most) }
+    }
+}
+
+/// Fetches under way at once: enough to fill a line, and to share the cost of a commit.
+pub const FETCHES_MAX: usize = 16;
+/// The same while users wait for blobs, but for those with one copy left: users come first.
+pub const FETCHES_BESIDE_USERS: usize = 2;
+
 /// Of blobs that wait, most urgent first, those that there is room for. `O(room)`.
 pub fn that_fit(
     waiting: impl IntoIterator<Item = (Urgency, BlobId)>,
@@ -80,6 +96,23 @@ mod tests {
         check(&[Some(0), None, Some(9), Some(2), one], 9, &[4, 3, 2, 1, 0]);
         check(&[one, Some(2), one, Some(2), one], 4, &[0, 2, 4, 1]);
         check(&[Some(4), Some(3), Some(5)], 2, &[0, 1]);
+    }
+
+    #[test]
+    fn users_come_before_all_but_last_copies() {
+        for (under_way, users_wait, paused, any, last_copies) in [
+            (0, false, false, 16, 16),
+            (10, false, false, 6, 6),
+            (16, false, false, 0, 0),
+            (0, true, false, 2, 16),
+            (1, true, false, 1, 15),
+            (9, true, false, 0, 7),
+            (0, false, true, 0, 0),
+            (3, true, true, 0, 0),
+        ] {
+            let room = Room::beside(under_way, users_wait, paused);
+            assert_eq!(room, Room { any, last_copies }, "{under_way} {users_wait} {paused}");
+        }
     }
 
     #[test]

@@ -39,7 +39,9 @@ impl Node {
         loop {
             let now = self.env.mono();
             self.store.take_set_aside().into_iter().for_each(|id| self.repair.want(id, None));
-            let due = self.repair.take_due(now, self.room(busy.len()), &busy);
+            let (users_wait, paused) = (self.foreground.is_busy(), self.repair.is_paused());
+            let room = Room::beside(busy.len(), users_wait, paused);
+            let due = self.repair.take_due(now, room, &busy);
             if due.rescan && now >= look_from && self.joined().is_ok() {
                 match self.find_missing().await {
                     Ok(()) => {
@@ -78,14 +80,6 @@ impl Node {
                 () = tokio::time::sleep_until(next) => {}
             }
         }
-    }
-
-    /// How many fetches may begin: fewer while someone waits for blobs of this node, none while it rests.
-    fn room(&self, under_way: usize) -> Room {
-        let most = if self.repair.is_paused() { 0 } else { FETCHES_MAX };
-        let any = if self.foreground.is_busy() { most.min(FETCHES_BESIDE_USERS) } else { most };
-        let left = |of: usize| of.saturating_sub(under_way);
-        Room { any: left(any), last_copies: left(most) }
     }
 
     /// Looks through every reference for blobs that are not on this disk.
@@ -198,10 +192,6 @@ impl Node {
     }
 }
 
-/// Fetches under way at once: enough to fill a line, and to share the cost of a commit.
-const FETCHES_MAX: usize = 16;
-/// The same while users wait for blobs, but for those with one copy left: users come first.
-const FETCHES_BESIDE_USERS: usize = 2;
 /// How often the loop looks without being told.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Rows read at once when looking through all of them.
