@@ -1,4 +1,4 @@
-//! Which of many missing blobs is fetched first.
+//! Which of many missing blobs is fetched first, and how many at once.
 
 use crate::id::BlobId;
 
@@ -40,20 +40,48 @@ pub struct Room {
 }
 
 impl Room {
-    /// What there is when so many fetches are under way: less while users wait for blobs of this
-    /// node, none while it is told to fetch nothing.
-    pub fn beside(under_way: usize, users_wait: bool, paused: bool) -> Self {
-        let most = if paused { 0 } else { FETCHES_MAX };
+    /// What a window leaves when so many fetches are under way: less while users wait for blobs of
+    /// this node, none while it is told to fetch nothing.
+    pub fn beside(window: Window, under_way: usize, users_wait: bool, paused: bool) -> Self {
+        let most = if paused { 0 } else { window.0 };
         let any = if users_wait { most.min(FETCHES_BESIDE_USERS) } else { most };
         let left = |of: usize| of.saturating_sub(under_way);
         Self { any: left(any), last_copies: left(most) }
     }
 }
 
-/// Fetches under way at once: enough to fill a line, and to share the cost of a commit.
-pub const FETCHES_MAX: usize = 16;
+/// How many fetches at once the line and the peers bear: those under way share the line, and each has
+/// to be done by a deadline.
+///
+/// One more for each that came, half after one that did not. Source: Chiu and Jain, "Analysis of the
+/// increase and decrease algorithms for congestion avoidance", 1989.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window(usize);
+
+impl Default for Window {
+    fn default() -> Self {
+        Self(FETCHES_FIRST)
+    }
+}
+
+impl Window {
+    /// A blob came in time.
+    pub fn came(&mut self) {
+        self.0 = FETCHES_MAX.min(self.0 + 1);
+    }
+
+    /// One did not, though somebody may have it.
+    pub fn failed(&mut self) {
+        self.0 = (self.0 / 2).max(1);
+    }
+}
+
+/// Fetches under way at once: enough to fill a fast line.
+const FETCHES_MAX: usize = 16;
+/// As many before anything is known of the line.
+const FETCHES_FIRST: usize = 4;
 /// The same while users wait for blobs, but for those with one copy left: users come first.
-pub const FETCHES_BESIDE_USERS: usize = 2;
+const FETCHES_BESIDE_USERS: usize = 2;
 
 /// Of blobs that wait, most urgent first, those that there is room for. `O(room)`.
 pub fn that_fit(
@@ -110,9 +138,27 @@ mod tests {
             (0, false, true, 0, 0),
             (3, true, true, 0, 0),
         ] {
-            let room = Room::beside(under_way, users_wait, paused);
+            let room = Room::beside(Window(16), under_way, users_wait, paused);
             assert_eq!(room, Room { any, last_copies }, "{under_way} {users_wait} {paused}");
         }
+    }
+
+    #[test]
+    fn a_slow_line_gets_one_blob_at_a_time_and_a_fast_one_many() {
+        let mut window = Window::default();
+        let seen = "+++++++++++++-+-----+".chars().map(|came| {
+            if came == '+' {
+                window.came()
+            } else {
+                window.failed()
+            }
+            window.0
+        });
+        let seen: Vec<_> = seen.collect();
+        let grown = [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 16];
+        assert_eq!(seen, [&grown[..], &[8, 9, 4, 2, 1, 1, 1, 2]].concat());
+        let room = Room::beside(window, 1, false, false);
+        assert_eq!(room, Room { any: 1, last_copies: 1 });
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::future::Future;
-use std::io::{self, Read};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -98,11 +98,20 @@ impl Vfs for RealFs {
     fn read(&self, path: &Path, max: u64) -> io::Result<Vec<u8>> {
         let file = open(path, OpenMode::Read)?;
         let len = file.metadata()?.len();
-        let room = usize::try_from(len).ok().filter(|_| len <= max);
+        let len = usize::try_from(len).ok().filter(|_| len <= max);
+        let len = len.ok_or(io::ErrorKind::FileTooLarge)?;
         // Not filled with zeros first, as the default does.
-        let mut bytes = Vec::with_capacity(room.ok_or(io::ErrorKind::FileTooLarge)?);
-        file.take(len).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 == len { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes)) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // Room may be more than was asked for.
+        bytes.truncate(len);
+        Ok(bytes)
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn VfsFile>> {

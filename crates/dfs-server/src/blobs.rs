@@ -15,7 +15,7 @@ use dfs_p2p::message::{Code, Priority, Request, Response};
 use dfs_store::ReadError;
 use dfs_store::blob::BLOB_BYTES_MAX;
 use dfs_store::blob::Blob;
-use dfs_store::manifest::ReferencePage;
+use dfs_store::manifest::PageWalk;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
@@ -243,9 +243,18 @@ impl Node {
     /// A peer that lacks it, sends something else or is silent costs a bounded delay.
     pub(crate) async fn fetch_blob(self: &Arc<Self>, id: BlobId) -> Result<Bytes, Error> {
         let _waited = self.foreground.begin();
+        Ok(self.find_blob(id, Priority::Chunks).await?.bytes)
+    }
+
+    /// The same, whether or not someone waits for it.
+    pub(crate) async fn find_blob(
+        self: &Arc<Self>,
+        id: BlobId,
+        priority: Priority,
+    ) -> Result<Blob, Error> {
         let mut here = None;
         match self.store.get_blob(id).await {
-            Ok(bytes) => return Ok(bytes),
+            Ok(blob) => return Ok(blob),
             Err(ReadError::Corrupt(_)) => self.repair.want_now(id),
             Err(ReadError::NotHeld(_)) => {}
             Err(error) => {
@@ -254,10 +263,10 @@ impl Node {
             }
         }
         let state = self.joined()?;
-        match (self.fetch_remote(id, &state, Priority::Chunks).await, here) {
+        match (self.fetch_remote(id, &state, priority).await, here) {
             // This disk may still have it, and only could not be asked.
             (Err(Error::Lost(_)), Some(why)) => Err(Error::Unavailable(vec![(self.id, why)])),
-            (fetched, _) => Ok(fetched?.bytes),
+            (fetched, _) => fetched,
         }
     }
 
@@ -279,11 +288,16 @@ impl Node {
         if bug(Bug::FetchAsksOne) {
             candidates.truncate(1);
         }
+        // A second copy on its way takes from the line what the first one needs.
+        let hedge_after = match priority {
+            Priority::Background => BLOB_DEADLINE / 2,
+            _ => HEDGE_AFTER,
+        };
         let mut candidates = candidates.into_iter();
         let mut asking = FuturesUnordered::new();
         let mut unanswered = Vec::new();
         loop {
-            let hedge = self.env.sleep(HEDGE_AFTER);
+            let hedge = self.env.sleep(hedge_after);
             if asking.is_empty() {
                 match candidates.next() {
                     Some(node) => asking.push(self.clone().get_blob_from(node, id, priority)),
@@ -349,26 +363,16 @@ impl Node {
         refs_root: BlobId,
         state: &Arc<EpochState>,
     ) -> Result<Vec<(BlobId, usize)>, Error> {
-        let mut copies = Vec::new();
-        let mut pages = vec![refs_root];
-        loop {
-            let counts = self.count_copies(&pages, state).await;
-            copies.extend(pages.iter().copied().zip(counts));
-            let (mut below, mut level) = (Vec::new(), 0);
-            for id in pages {
-                let blob = self.fetch_blob(id).await?;
-                let page = ReferencePage::from_blob(&blob);
-                let page = page.map_err(|_| Error::Unverified("a reference page".to_owned()))?;
-                level = page.level;
-                below.extend(page.ids);
-            }
-            pages = below;
-            if level == 0 {
-                let counts = self.count_copies(&pages, state).await;
-                copies.extend(pages.into_iter().zip(counts));
-                return Ok(copies);
-            }
+        let counts = self.count_copies(&[refs_root], state).await;
+        let mut copies: Vec<_> = std::iter::zip([refs_root], counts).collect();
+        let mut walk = PageWalk::from(refs_root);
+        while let Some(at) = walk.next_page() {
+            let ids = walk.enter(at, &self.fetch_blob(at.id).await?);
+            let ids = ids.map_err(|_| Error::Unverified("a reference page".to_owned()))?;
+            let counts = self.count_copies(&ids, state).await;
+            copies.extend(ids.into_iter().zip(counts));
         }
+        Ok(copies)
     }
 
     /// For each blob, how many of its replicas hold it durably now.
@@ -405,13 +409,13 @@ fn says_no(error: &AskError) -> bool {
 const LAG_BLOBS_MAX: usize = 2;
 /// How long an upload waits for a slow replica before it goes on without it.
 const LAG_WAIT: Duration = Duration::from_secs(2);
-/// A blob of 1 MiB at 100 KiB/s.
+/// A blob of 1 MiB at 100 KiB/s, when it has the line for itself.
 const BLOB_DEADLINE: Duration = Duration::from_secs(10);
 /// How often a busy replica is asked again.
 const OVERLOADED_TRIES: u32 = 20;
 /// The longest wait that a busy replica may ask for.
 const OVERLOADED_WAIT_MAX: Duration = Duration::from_millis(500);
-/// How long the first peer may take before a second one is asked as well.
+/// How long the first peer may take before a second one is asked as well, where someone waits.
 const HEDGE_AFTER: Duration = Duration::from_millis(250);
 /// Members asked for a blob that are not its replicas.
 const STRANGERS_ASKED_MAX: usize = 16;

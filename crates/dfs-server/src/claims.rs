@@ -28,7 +28,8 @@ impl Turns {
     /// Goes on about where an earlier start of the node was.
     pub(crate) fn new(grace: &Grace, wall_ms: u64) -> Self {
         let every = millis(grace.audit_every).max(1);
-        Self { rounds: (millis(grace.claim_every) / every).max(1), next: wall_ms / every }
+        // An odd number: a node that runs at the same hours of each day has all turns too.
+        Self { rounds: (millis(grace.claim_every) / every) | 1, next: wall_ms / every }
     }
 
     fn has(&self, partition: Partition) -> bool {
@@ -42,7 +43,8 @@ impl Turns {
 
 impl Node {
     /// Notes every use that versions have of blobs anew, for the partitions whose turn it is and that
-    /// this node asks for. Noting a row that is there changes nothing.
+    /// this node asks for. A row that counts stays as it is, one whose use had ended counts again.
+    /// Where replicas do not answer the round ends, and they have their turn again in the next.
     pub(crate) async fn claim_blobs(self: &Arc<Self>, turns: &mut Turns) -> Result<(), Error> {
         let state = self.joined()?;
         let roots = self.store.roots(Table::Records, state.bits).await?;
@@ -63,7 +65,7 @@ impl Node {
                     if self.shutdown.is_cancelled() {
                         return Ok(());
                     }
-                    self.claim(key, &record).await;
+                    self.claim(key, &record).await?;
                 }
                 self.rest(is_full).await?;
             }
@@ -72,12 +74,17 @@ impl Node {
         Ok(())
     }
 
-    async fn claim(self: &Arc<Self>, key: RecordKey, record: &Record) {
+    async fn claim(self: &Arc<Self>, key: RecordKey, record: &Record) -> Result<(), Error> {
         for (vid, root) in with_blobs(record) {
-            if let Err(error) = self.note_uses(key, vid, root).await {
-                debug!(?key, %vid, %error, "the uses of a version could not be noted anew");
+            match self.note_uses(key, vid, root).await {
+                // What lists the others is gone itself; that is known now.
+                Err(error @ (Error::Lost(_) | Error::Unverified(_))) => {
+                    debug!(?key, %vid, %error, "the uses of a version could not be noted anew");
+                }
+                other => other?,
             }
         }
+        Ok(())
     }
 }
 

@@ -101,8 +101,8 @@ impl Node {
         }
     }
 
-    /// One round: first tombstones, then the uses that end with them, then those that nobody noted,
-    /// then blobs.
+    /// One round: first tombstones, then the uses that end with them, then blobs, then uses that
+    /// nobody noted.
     async fn look_through(
         self: &Arc<Self>,
         unnamed: &mut Unnamed,
@@ -111,13 +111,12 @@ impl Node {
     ) -> Result<(), Error> {
         let tombstones = self.purge_tombstones(resting).await? as u64;
         let (uses, forgotten) = self.audit_refs(unnamed).await?;
-        self.claim_blobs(turns).await?;
         let (blobs, bytes) = self.collect_blobs().await?;
         if tombstones > 0 || uses > 0 || forgotten > 0 || blobs > 0 {
             info!(tombstones, uses, forgotten, blobs, bytes, "what nobody needs is given up");
         }
         self.count(&Collected { looks: 1, tombstones, uses: uses as u64, blobs, bytes });
-        Ok(())
+        self.claim_blobs(turns).await
     }
 
     fn count(&self, more: &Collected) {

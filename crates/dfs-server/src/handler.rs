@@ -221,7 +221,7 @@ impl Node {
                 if let Err(ReadError::Corrupt(_)) = &found {
                     self.repair.want_now(id);
                 }
-                Ok((Response::Done, found.map_err(read_refused)?))
+                Ok((Response::Done, found.map_err(read_refused)?.bytes))
             }
             Request::ChunkHas(ids) => {
                 done(Response::Held(self.store.has_blobs(ids).await.map_err(read_refused)?))

@@ -173,8 +173,7 @@ impl Node {
 
     /// Gives a reference row to its replicas, with the blob when it is here.
     async fn hand_ref(self: &Arc<Self>, row: RefRow, state: &Arc<EpochState>) -> Result<(), Error> {
-        if let Ok(bytes) = self.store.get_blob(row.blob).await {
-            let blob = dfs_store::blob::Blob::of(bytes);
+        if let Ok(blob) = self.store.get_blob(row.blob).await {
             self.store_blob(blob, row, &Arc::new(Lag::default()), Mode::Quorum).await?;
             return Ok(());
         }

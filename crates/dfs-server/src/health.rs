@@ -227,12 +227,7 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
         .peers()
         .iter()
         // What one said before it was lost is no work for anyone.
-        .filter(|peer| {
-            let member = state.member(&peer.info.node_id);
-            member.is_some_and(|member| {
-                matches!(member.state, MemberState::Active | MemberState::Draining)
-            })
-        })
+        .filter(|peer| is_heard(&state, &peer.info.node_id))
         .fold(0u64, |sum, peer| sum.saturating_add(peer.info.repair_queue));
     let missing_here = node.missing_here();
     let repair_queue = missing_here.saturating_add(told_by_peers);
@@ -252,7 +247,7 @@ pub(crate) async fn health(client: &Client) -> Result<Health, Error> {
         files: counted.files,
         bytes: counted.bytes,
         under_replicated: repair_queue.saturating_add(behind).saturating_add(pieces_down),
-        unrecoverable: lost(node),
+        unrecoverable: lost(node, &state),
         repair_queue,
         copying: Copying::new(missing_here, bytes_per_second, left),
         repair_paused: node.repair.is_paused(),
@@ -290,10 +285,17 @@ fn went_on_without(node: &Node) -> Option<String> {
 
 /// Pieces that are lost, as whoever in reach knows of most of them says: the same piece is looked for
 /// by all its replicas.
-fn lost(node: &Node) -> u64 {
+fn lost(node: &Node, state: &EpochState) -> u64 {
     let peers = node.network().peers();
-    let in_reach = peers.iter().filter(|peer| node.is_reachable(&peer.info.node_id));
-    in_reach.map(|peer| peer.info.lost).fold(node.repair.lost_len(), u64::max)
+    let heard = peers.iter().map(|peer| &peer.info).filter(|info| is_heard(state, &info.node_id));
+    let in_reach = heard.filter(|info| node.is_reachable(&info.node_id));
+    in_reach.map(|info| info.lost).fold(node.repair.lost_len(), u64::max)
+}
+
+/// Whether what a node says of its pieces counts: it has some to look after.
+fn is_heard(state: &EpochState, node: &NodeId) -> bool {
+    let member = state.member(node).map(|member| member.state);
+    matches!(member, Some(MemberState::Active | MemberState::Draining))
 }
 
 /// The word and the sentence.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use dfs_core::epoch::MemberState;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, NodeId};
-use dfs_core::urgency::Room;
+use dfs_core::urgency::{Room, Window};
 use dfs_p2p::message::Priority;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -35,13 +35,14 @@ impl Node {
         let mut busy = BTreeSet::new();
         // One question at a time.
         let mut counting = FuturesUnordered::new();
+        let mut window = Window::default();
         let mut look_from = self.env.mono();
         loop {
             let now = self.env.mono();
             self.store.take_set_aside().into_iter().for_each(|id| self.repair.want(id, None));
             let (users_wait, paused) = (self.foreground.is_busy(), self.repair.is_paused());
-            let room = Room::beside(busy.len(), users_wait, paused);
-            let due = self.repair.take_due(now, room, &busy);
+            let room = Room::beside(window, busy.len(), users_wait, paused);
+            let due = self.repair.take_due(now, room, &busy, counting.is_empty());
             if due.rescan && now >= look_from && self.joined().is_ok() {
                 match self.find_missing().await {
                     Ok(()) => {
@@ -53,7 +54,7 @@ impl Node {
                 // What was found before the error wakes this loop at once: it must not spin.
                 look_from = self.env.mono() + LOOK_EVERY;
             }
-            if !due.uncounted.is_empty() && counting.is_empty() && self.joined().is_ok() {
+            if !due.uncounted.is_empty() && self.joined().is_ok() {
                 counting.push(self.env.spawn("count", self.clone().count_wanted(due.uncounted)));
             }
             for id in due.ids {
@@ -69,8 +70,13 @@ impl Node {
                     busy.remove(&id);
                     // An attempt that panicked is one that failed.
                     let outcome = ended.unwrap_or(Outcome::Later);
-                    if matches!(outcome, Outcome::Lost) {
-                        warn!(blob = ?id, "no replica has a good copy of a blob that is needed");
+                    match outcome {
+                        Outcome::Settled => window.came(),
+                        Outcome::Later => window.failed(),
+                        Outcome::Lost => {
+                            warn!(blob = ?id, "no replica has a good copy of a blob that is needed");
+                        }
+                        _ => {}
                     }
                     self.repair.settle(self.env.mono(), id, &outcome);
                     self.sync.tell();

@@ -1,6 +1,6 @@
 //! A version with blobs that are stored already: references are noted, contents stay where they are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dfs_core::epoch::EpochState;
@@ -9,8 +9,7 @@ use dfs_core::id::{BlobId, NodeId, RecordKey, Vid};
 use dfs_core::quorum::{Tally, Verdict};
 use dfs_core::refs::RefRow;
 use dfs_p2p::message::{Priority, Request, Response};
-use dfs_store::blob::Blob;
-use dfs_store::manifest::ReferencePage;
+use dfs_store::manifest::PageWalk;
 
 use crate::blobs::{Copies, Lag};
 use crate::client::FileRef;
@@ -29,8 +28,8 @@ struct Reuse {
     mode: Mode,
     hlc: Hlc,
     hold_until: Hlc,
-    /// Whether a blob that too few replicas hold is brought to them.
-    brings: bool,
+    /// Whether someone waits: then a blob that too few replicas hold is brought to them.
+    priority: Priority,
     lag: Arc<Lag>,
     /// Of the least replicated blob so far.
     copies: Option<Copies>,
@@ -64,9 +63,9 @@ impl Node {
             let (hlc, hold_until) = (self.tick(), self.hold_until());
             let node = self.clone();
             let lag = Arc::default();
-            let brings = true;
+            let priority = Priority::Chunks;
             let mut reuse =
-                Reuse { node, key, vid, mode, hlc, hold_until, brings, lag, copies: None };
+                Reuse { node, key, vid, mode, hlc, hold_until, priority, lag, copies: None };
             reuse.refer_tree(root).await?;
             (reused.refs_root, reused.copies) = (Some(root), reuse.copies);
             reused.held_until = Some(hold_until);
@@ -74,8 +73,8 @@ impl Node {
         Ok(reused)
     }
 
-    /// Notes a row for everything below a reference page of a version, as one that may be old: one
-    /// that is there already stays as it is. Who lacks the blob of a row fetches it.
+    /// Notes a row for everything below a reference page of a version, as old as can be: one that is
+    /// there and counts stays as it is. Who lacks the blob of a row fetches it.
     pub(crate) async fn note_uses(
         self: &Arc<Self>,
         key: RecordKey,
@@ -84,8 +83,8 @@ impl Node {
     ) -> Result<(), Error> {
         let (hlc, hold_until) = (Hlc::default(), Hlc::default());
         let (node, lag, mode) = (self.clone(), Arc::default(), Mode::Quorum);
-        let mut uses =
-            Reuse { node, key, vid, mode, hlc, hold_until, brings: false, lag, copies: None };
+        let priority = Priority::Background;
+        let mut uses = Reuse { node, key, vid, mode, hlc, hold_until, priority, lag, copies: None };
         uses.refer_tree(root).await
     }
 
@@ -131,18 +130,11 @@ impl Reuse {
     /// Notes everything below a reference page, and the page itself.
     async fn refer_tree(&mut self, root: BlobId) -> Result<(), Error> {
         self.refer(vec![root]).await?;
-        let mut pages = vec![(root, None)];
-        while let Some((id, expected)) = pages.pop() {
-            let page = ReferencePage::from_blob(&self.node.fetch_blob(id).await?).ok();
-            // Levels fall, so that the walk ends.
-            let page = page.filter(|page| expected.is_none_or(|level| page.level == level));
-            let page = page.ok_or_else(|| Error::Unverified("a reference page".to_owned()))?;
-            // Pages list a blob as often as it occurs.
-            let ids: BTreeSet<BlobId> = page.ids.into_iter().collect();
-            if let Some(below) = page.level.checked_sub(1) {
-                pages.extend(ids.iter().map(|id| (*id, Some(below))));
-            }
-            self.refer(ids.into_iter().collect()).await?;
+        let mut walk = PageWalk::from(root);
+        while let Some(at) = walk.next_page() {
+            let blob = self.node.find_blob(at.id, self.priority).await?;
+            let ids = walk.enter(at, &blob.bytes);
+            self.refer(ids.map_err(|_| Error::Unverified("a reference page".to_owned()))?).await?;
         }
         Ok(())
     }
@@ -155,9 +147,9 @@ impl Reuse {
         for (row, (copies, verdict)) in rows.iter().zip(holding) {
             let copies = match verdict {
                 Verdict::Reached => copies,
-                _ if !self.brings => copies,
+                _ if self.priority == Priority::Background => copies,
                 Verdict::Pending | Verdict::Impossible => {
-                    let blob = Blob::of(node.fetch_blob(row.blob).await?);
+                    let blob = node.find_blob(row.blob, self.priority).await?;
                     node.store_blob(blob, *row, &self.lag, mode).await?
                 }
             };

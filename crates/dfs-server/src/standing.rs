@@ -32,7 +32,7 @@ impl Client {
         }
         node.set_standing(member.node_id, MemberState::Draining).await?;
         info!(member = ?member.node_id, "a member is drained");
-        Ok(node.departure(&*node.joined()?, &member.node_id))
+        Ok(departure(&state, &member.node_id))
     }
 
     /// Takes out a member that will not come back. Its id never takes part again.
@@ -59,7 +59,7 @@ impl Client {
         }
         node.set_standing(member.node_id, MemberState::Left).await?;
         info!(member = ?member.node_id, "a member is removed");
-        Ok(node.departure(&*node.joined()?, &member.node_id))
+        Ok(departure(&state, &member.node_id))
     }
 }
 
@@ -81,12 +81,6 @@ impl Node {
             (None, _) => Err(Error::NotFound(format!("member {name}"))),
             (Some(_), Some(_)) => Err(Error::Refused(format!("several members begin with {name}"))),
         }
-    }
-
-    fn departure(&self, state: &EpochState, member: &NodeId) -> Departure {
-        let copies_wanted = usize::from(state.target_copies);
-        let left = state.active().filter(|active| active.node_id != *member).count();
-        Departure { id: member.to_string(), copies: copies_wanted.min(left), copies_wanted }
     }
 
     /// Partitions of which so few replicas beside one answer that they may lack a write.
@@ -122,6 +116,12 @@ impl Node {
         let own = state.member(&self.id).filter(|member| member.state == MemberState::Left)?;
         Some(format!("the cluster let node {} go, and its data is on others", short(&own.node_id)))
     }
+}
+
+fn departure(state: &EpochState, member: &NodeId) -> Departure {
+    let copies_wanted = usize::from(state.target_copies);
+    let left = state.active().filter(|active| active.node_id != *member).count();
+    Departure { id: member.to_string(), copies: copies_wanted.min(left), copies_wanted }
 }
 
 /// The shortest beginning of an id that names a member.

@@ -417,7 +417,8 @@ impl Node {
         // Whoever has not looked yet may miss something: peers must not call that well.
         let unknown = u64::from(!self.repair.knows_all());
         let queue = self.missing_here().saturating_add(strays).saturating_add(unknown);
-        let lost = self.repair.lost_len();
+        // Who has left looks for nothing any more.
+        let lost = self.joined().map_or(0, |_| self.repair.lost_len());
         let (used, capacity) = (self.store.used(), self.store.capacity());
         self.network().update(|facts| {
             facts.used = used;

@@ -209,7 +209,7 @@ async fn verify(disk: &SimDisk, trace: &Trace, kept: &[Kept]) -> Result<(), Stri
     for kept in kept {
         match kept {
             Kept::Blob(blob) => match store.get_blob(blob.id).await {
-                Ok(bytes) if bytes == blob.bytes => {}
+                Ok(read) if read == *blob => {}
                 other => return Err(format!("a blob was acknowledged and is {other:?}")),
             },
             Kept::Record(key, vid) => {
@@ -257,7 +257,7 @@ async fn check_held(store: &dfs_store::Store) -> Result<usize, String> {
             count += 1;
             held += blob.bytes.len() as u64;
             let read = store.get_blob(blob.id).await;
-            if read.as_ref().ok() != Some(&blob.bytes) {
+            if read.as_ref().ok() != Some(&blob) {
                 return Err(format!("a blob is said to be held and is {read:?}"));
             }
         }

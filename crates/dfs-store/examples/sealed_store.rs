@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = PathTransform::default().blob_path(&sealed.id);
     eprintln!("stored as {} ({} bytes)", path.display(), sealed.bytes.len());
 
-    let read = store.get_blob(sealed.id).await?;
+    let read = store.get_blob(sealed.id).await?.bytes;
     eprintln!("opened: {:?}", String::from_utf8_lossy(&keys.chunks.open(&sealed.id, &read)?));
 
     let mut damaged = read.to_vec();

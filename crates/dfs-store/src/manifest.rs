@@ -5,6 +5,8 @@
 //! lists pages of level 0. Reference pages list, in clear, all blobs of one version, for peers
 //! that must know what belongs together without a key.
 
+use std::collections::BTreeSet;
+
 use bytes::{Buf, Bytes};
 use dfs_core::id::{BlobId, VaultId};
 
@@ -147,6 +149,53 @@ impl ReferencePage {
     }
 }
 
+/// A walk through the reference pages of one version, from the top page down.
+///
+/// It enters each page once, however many others name it, and only on the level below theirs: it ends
+/// whatever a peer made of the pages.
+#[derive(Debug)]
+pub struct PageWalk {
+    left: Vec<PageAt>,
+    seen: BTreeSet<BlobId>,
+}
+
+/// A page to enter, and its level if one above has said it.
+#[derive(Debug, Clone, Copy)]
+pub struct PageAt {
+    /// The blob that is the page.
+    pub id: BlobId,
+    level: Option<u8>,
+}
+
+impl PageWalk {
+    /// Begins at the top page.
+    pub fn from(root: BlobId) -> Self {
+        Self { left: vec![PageAt { id: root, level: None }], seen: BTreeSet::from([root]) }
+    }
+
+    /// The page to read and enter next.
+    pub fn next_page(&mut self) -> Option<PageAt> {
+        self.left.pop()
+    }
+
+    /// Takes in what was read; gives all ids on the page, those of further pages too, each once.
+    ///
+    /// # Errors
+    /// [`PageError`] when it is no page, or one of another level.
+    pub fn enter(&mut self, at: PageAt, blob: &Bytes) -> Result<Vec<BlobId>, PageError> {
+        let page = ReferencePage::from_blob(blob)?;
+        if at.level.is_some_and(|level| page.level != level) {
+            return Err(PageError::Malformed);
+        }
+        let ids: BTreeSet<BlobId> = page.ids.into_iter().collect();
+        if let Some(below) = page.level.checked_sub(1) {
+            let new = ids.iter().filter(|id| self.seen.insert(**id));
+            self.left.extend(new.map(|id| PageAt { id: *id, level: Some(below) }));
+        }
+        Ok(ids.into_iter().collect())
+    }
+}
+
 fn put_ids(ids: &[BlobId], out: &mut Vec<u8>) {
     out.extend_from_slice(&u32::try_from(ids.len()).expect("a page is small").to_le_bytes());
     ids.iter().for_each(|id| out.extend_from_slice(id.as_bytes()));
@@ -173,6 +222,8 @@ const CHUNK_BYTES_MAX: u32 = 8 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn manifest(ids: usize, total_bytes: u64) -> Manifest {
@@ -212,5 +263,53 @@ mod tests {
         for len in 0..page.len() {
             assert!(Manifest::decode(page[..len].to_vec().into()).is_err(), "cut at {len}");
         }
+    }
+
+    fn stored(level: u8, ids: &[BlobId], pages: &mut BTreeMap<BlobId, Bytes>) -> BlobId {
+        let blob = ReferencePage { level, ids: ids.to_vec() }.to_blob(VaultId::new([1; 16]));
+        pages.insert(blob.id, blob.bytes);
+        blob.id
+    }
+
+    fn walk(root: BlobId, pages: &BTreeMap<BlobId, Bytes>) -> Result<Vec<BlobId>, PageError> {
+        let (mut walk, mut seen) = (PageWalk::from(root), Vec::new());
+        while let Some(at) = walk.next_page() {
+            seen.extend(walk.enter(at, &pages[&at.id])?);
+        }
+        seen.sort_unstable();
+        Ok(seen)
+    }
+
+    #[test]
+    fn a_walk_gives_what_is_on_every_page() {
+        let mut pages = BTreeMap::new();
+        let [a, b, c] = [1, 2, 3].map(|byte| BlobId::new([byte; 32]));
+        let (one, other) = (stored(0, &[a, b, a], &mut pages), stored(0, &[c], &mut pages));
+        let root = stored(1, &[one, other], &mut pages);
+        let mut all = vec![a, b, c, one, other];
+        all.sort_unstable();
+        assert_eq!(walk(root, &pages).unwrap(), all);
+    }
+
+    #[test]
+    fn pages_that_name_the_same_ones_do_not_double_with_every_level() {
+        let mut pages = BTreeMap::new();
+        let mut below = [1, 2].map(|byte| stored(0, &[BlobId::new([byte; 32])], &mut pages));
+        for level in 1..=u8::MAX {
+            let [one, other] = below;
+            below = [
+                stored(level, &[one, other], &mut pages),
+                stored(level, &[one, other, one], &mut pages),
+            ];
+        }
+        assert_eq!(walk(below[0], &pages).unwrap().len(), 254 * 4 + 2 + 2);
+    }
+
+    #[test]
+    fn a_page_of_another_level_than_the_one_above_says_is_refused() {
+        let mut pages = BTreeMap::new();
+        let leaf = stored(0, &[BlobId::new([1; 32])], &mut pages);
+        let root = stored(2, &[leaf], &mut pages);
+        assert!(matches!(walk(root, &pages), Err(PageError::Malformed)));
     }
 }

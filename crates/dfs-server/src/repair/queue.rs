@@ -298,8 +298,14 @@ impl Repair {
     }
 
     /// Takes the blobs whose time has come and that there is room for, most urgent first; and says
-    /// when the next one's will.
-    pub(super) fn take_due(&self, now: Instant, room: Room, busy: &BTreeSet<BlobId>) -> Due {
+    /// when the next one's will, and of which the copies should be counted, if that is asked.
+    pub(super) fn take_due(
+        &self,
+        now: Instant,
+        room: Room,
+        busy: &BTreeSet<BlobId>,
+        counts: bool,
+    ) -> Due {
         let mut queue = self.queue();
         queue.ripen(now);
         let waiting = || queue.ready.iter().copied().filter(|(_, id)| !busy.contains(id));
@@ -309,8 +315,8 @@ impl Repair {
         let uncounted = queue.ready.range(first..).take_while(|one| is_uncounted(one));
         let uncounted = uncounted.map(|(_, id)| *id).filter(|id| !busy.contains(id));
         // Where all find a place their order does not matter.
-        let all_fit = waiting().nth(ids.len()).is_none();
-        let uncounted = uncounted.take(if all_fit { 0 } else { COUNTED_AT_ONCE }).collect();
+        let counts = counts && waiting().nth(ids.len()).is_some();
+        let uncounted = uncounted.take(if counts { COUNTED_AT_ONCE } else { 0 }).collect();
         Due {
             ids,
             uncounted,

@@ -337,7 +337,7 @@ async fn rows_that_all_replicas_lost_are_noted_anew_and_what_is_gone_is_found_to
             store.forget_refs(rows.clone()).await.unwrap();
             for row in rows {
                 // The content is gone besides: without its row nobody would miss it.
-                if store.get_blob(row.blob).await.unwrap().len() > 1 << 20 {
+                if store.get_blob(row.blob).await.unwrap().bytes.len() > 1 << 20 {
                     store.collect(row.blob, || true).await.unwrap().unwrap();
                 }
             }

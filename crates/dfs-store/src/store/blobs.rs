@@ -91,12 +91,12 @@ impl Store {
     ///
     /// # Errors
     /// [`ReadError`]; after `Corrupt` the blob is set aside and no longer held.
-    pub async fn get_blob(&self, id: BlobId) -> Result<Bytes, ReadError> {
+    pub async fn get_blob(&self, id: BlobId) -> Result<Blob, ReadError> {
         if !self.has_blob(id).await? {
             return Err(ReadError::NotHeld(id));
         }
         match self.read_file(id, Chunks::read).await? {
-            Found::Good(bytes) => Ok(bytes.into()),
+            Found::Good(bytes) => Ok(Blob { id, bytes: bytes.into() }),
             // It was thrown away, or set aside, since the index was asked.
             Found::Bad if !self.has_blob(id).await? => Err(ReadError::NotHeld(id)),
             Found::Bad => {

@@ -91,7 +91,7 @@ async fn what_was_acknowledged_survives_a_power_failure() {
     disk.fs.crash();
     drop(store);
     let store = disk.open().await;
-    assert_eq!(store.get_blob(kept.id).await.unwrap(), kept.bytes);
+    assert_eq!(store.get_blob(kept.id).await.unwrap().bytes, kept.bytes);
     assert_eq!(store.record(key).await.unwrap(), version);
     assert_eq!(store.refs_of(kept.id, 9).await.unwrap(), [row(kept.id)]);
     assert_eq!(store.used(), kept.bytes.len() as u64);
@@ -373,5 +373,5 @@ async fn a_new_node_takes_over_the_blobs_of_a_lost_one() {
     let store = disk.open().await;
     assert!(!store.has_blob(blob.id).await.unwrap());
     store.reconcile().await.unwrap();
-    assert_eq!(store.get_blob(blob.id).await.unwrap(), blob.bytes);
+    assert_eq!(store.get_blob(blob.id).await.unwrap().bytes, blob.bytes);
 }

@@ -48,7 +48,7 @@ async fn whatever_happens_each_wanted_blob_has_one_place_in_the_order() {
             7 => repair.settle(now, id, &Outcome::Settled),
             8 => repair.retry_all(),
             9 => repair.count_again(),
-            _ => drop(repair.take_due(now, room(3), &none)),
+            _ => drop(repair.take_due(now, room(3), &none, true)),
         }
         let queue = repair.queue();
         let places = queue.ready.iter().copied().map(|(_, id)| (id, None));
@@ -86,7 +86,7 @@ async fn a_full_disk_puts_off_nothing_for_long() {
     let repair = Repair::new(now);
     let next = |outcome: &Outcome| {
         repair.settle(now, id(7), outcome);
-        repair.take_due(now, room(1), &none).next.unwrap() - now
+        repair.take_due(now, room(1), &none, true).next.unwrap() - now
     };
     // Seed 435: wanted anew with every comparison of rows while the disk was full, and then put
     // off for an hour.
@@ -104,19 +104,19 @@ async fn what_has_one_copy_left_is_taken_before_what_was_wanted_first() {
     let (now, none) = (Env::real().mono(), BTreeSet::new());
     let repair = Repair::new(now);
     (0..6).for_each(|byte| repair.want_now(id(byte)));
-    let due = repair.take_due(now, room(4), &none);
+    let due = repair.take_due(now, room(4), &none, true);
     assert_eq!((due.ids.len(), due.uncounted.len()), (4, 6));
-    assert!(repair.take_due(now, room(6), &none).uncounted.is_empty(), "all find a place");
+    assert!(repair.take_due(now, room(6), &none, true).uncounted.is_empty(), "all find a place");
     repair.counted(&due.uncounted, vec![3, 2, 3, 0, 1, 2]);
-    let taken = |count, busy: &BTreeSet<_>| repair.take_due(now, room(count), busy).ids;
+    let taken = |count, busy: &BTreeSet<_>| repair.take_due(now, room(count), busy, true).ids;
     assert_eq!(taken(9, &none), [4, 1, 5, 0, 2, 3].map(id));
     assert_eq!(taken(2, &[id(4)].into()), [1, 5].map(id));
     // It failed: until it is due again, and counted again, others go first.
     repair.settle(now, id(4), &Outcome::Later);
-    let due = repair.take_due(now, room(1), &none);
+    let due = repair.take_due(now, room(1), &none, true);
     assert_eq!((due.ids, due.next), (vec![id(1)], Some(now + RETRY_FIRST)));
-    let due = repair.take_due(now + RETRY_FIRST, room(1), &none);
+    let due = repair.take_due(now + RETRY_FIRST, room(1), &none, true);
     assert_eq!((due.ids, due.uncounted), (vec![id(1)], vec![id(4)]));
     repair.count_again();
-    assert_eq!(repair.take_due(now + RETRY_FIRST, room(1), &none).uncounted.len(), 6);
+    assert_eq!(repair.take_due(now + RETRY_FIRST, room(1), &none, true).uncounted.len(), 6);
 }

@@ -44,10 +44,10 @@ async fn a_blob_goes_once_its_last_use_has_ended() {
     assert_eq!(store.collect(one.id, || true).await.unwrap(), None);
     assert_eq!((store.used(), disk.blob_files().len()), (all - len, 1));
     assert!(matches!(store.get_blob(one.id).await, Err(ReadError::NotHeld(_))));
-    assert_eq!(store.get_blob(other.id).await.unwrap(), other.bytes);
+    assert_eq!(store.get_blob(other.id).await.unwrap().bytes, other.bytes);
     assert_eq!(store.corrupt_count(), 0);
     store.put_blob(one.id, one.bytes.clone()).await.unwrap();
-    assert_eq!(store.get_blob(one.id).await.unwrap(), one.bytes);
+    assert_eq!(store.get_blob(one.id).await.unwrap().bytes, one.bytes);
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn who_was_told_that_a_blob_is_held_finds_it() {
         };
         told += usize::from(held);
         collected += usize::from(gone.unwrap().is_some());
-        assert_eq!(store.get_blob(blob.id).await.unwrap(), blob.bytes);
+        assert_eq!(store.get_blob(blob.id).await.unwrap().bytes, blob.bytes);
         store.drop_refs(vec![row]).await.unwrap();
     }
     assert!(told + collected >= 60, "{told} told, {collected} collected");
