@@ -71,12 +71,19 @@ impl Chunks {
         self.root.join("blobs").join(self.transform.blob_path(id))
     }
 
-    /// Stores verified bytes; on return they survive a power loss.
-    pub(crate) fn write(&self, env: &Env, id: &BlobId, bytes: &[u8]) -> io::Result<()> {
+    /// Stores verified bytes; on return they survive a power loss. The memory that the disk's cache
+    /// took for them is given back at once unless they are likely to be `read_soon`.
+    pub(crate) fn write(
+        &self,
+        env: &Env,
+        id: &BlobId,
+        bytes: &[u8],
+        read_soon: bool,
+    ) -> io::Result<()> {
         let fs = env.fs();
         let number = self.next_temp.fetch_add(1, Ordering::Relaxed);
         let temp = self.root.join("tmp").join(format!("{number}.tmp"));
-        let result = self.write_and_rename(env, id, bytes, &temp);
+        let result = self.write_and_rename(env, id, bytes, read_soon, &temp);
         if result.is_err() {
             // Best effort: the next start clears the directory anyway.
             let _ = fs.remove_file(&temp);
@@ -89,6 +96,7 @@ impl Chunks {
         env: &Env,
         id: &BlobId,
         bytes: &[u8],
+        read_soon: bool,
         temp: &Path,
     ) -> io::Result<()> {
         let fs = env.fs();
@@ -96,6 +104,10 @@ impl Chunks {
         file.write_all_at(bytes, 0)?;
         if !bug(Bug::SkipFileSync) {
             file.sync_data()?;
+        }
+        if !read_soon {
+            // What stays remembered does no harm.
+            let _ = file.forget_cached();
         }
         let path = self.path(id);
         let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;

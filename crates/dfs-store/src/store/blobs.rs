@@ -69,7 +69,9 @@ impl Store {
         let write = move || {
             let blob = check().filter(|blob| Header::parse(&blob.bytes).is_ok());
             let blob = blob.ok_or(WriteError::WrongId(id))?;
-            chunks.write(&env, &id, &blob.bytes).map_err(WriteError::from)?;
+            // What users read often shall not be pushed out of memory by what is only mended.
+            let read_soon = purpose != Purpose::Restored;
+            chunks.write(&env, &id, &blob.bytes, read_soon).map_err(WriteError::from)?;
             Ok::<_, WriteError>(order)
         };
         let _order = inner.env.offload(write).await?;
