@@ -14,6 +14,7 @@ use dfs_core::version::Record;
 use tracing::debug;
 
 use crate::config::Grace;
+use crate::confirm::RecordPages;
 use crate::error::Error;
 use crate::node::{Node, millis};
 
@@ -54,20 +55,14 @@ impl Node {
             if is_empty || waits || !turns.has(partition) || !self.asks_for(partition, &state) {
                 continue;
             }
-            let mut after = Vec::new();
-            loop {
-                let page = self.store.scan_records(partition, state.bits, after, ROWS_AT_ONCE);
-                let page = page.await?;
-                let Some((last, _)) = page.last() else { break };
-                let is_full = page.len() == ROWS_AT_ONCE;
-                after = dfs_store::store::record_row(last);
+            let mut pages = RecordPages::of(partition);
+            while let Some(page) = self.next_records(&mut pages, &state).await? {
                 for (key, record) in page {
                     if self.shutdown.is_cancelled() {
                         return Ok(());
                     }
                     self.claim(key, &record).await?;
                 }
-                self.rest(is_full).await?;
             }
         }
         turns.end_round();
@@ -95,6 +90,3 @@ fn with_blobs(record: &Record) -> BTreeMap<Vid, BlobId> {
     let all = heads.chain(retained.map(|old| (old.vid, old.refs_root)));
     all.filter_map(|(vid, root)| Some((vid, root?))).collect()
 }
-
-/// Records read at once.
-const ROWS_AT_ONCE: usize = 256;

@@ -9,6 +9,7 @@ use dfs_core::hlc::Hlc;
 use dfs_core::id::{NodeId, Partition, RecordKey};
 use dfs_core::member::Clean;
 use dfs_core::purge::Facts;
+use dfs_core::version::Record;
 use dfs_p2p::message::{Priority, Request, Response};
 
 use crate::coordinate::Ask;
@@ -101,6 +102,25 @@ impl Node {
         state.read_set(partition).first() == Some(&self.id)
     }
 
+    /// The next page of a partition's records, after a rest if the page before was full; `None` when
+    /// there are no more.
+    pub(crate) async fn next_records(
+        &self,
+        pages: &mut RecordPages,
+        state: &EpochState,
+    ) -> Result<Option<Vec<(RecordKey, Record)>>, Error> {
+        if let Some(was_full) = pages.was_full {
+            self.rest(was_full).await?;
+        }
+        let after = std::mem::take(&mut pages.after);
+        let page = self.store.scan_records(pages.partition, state.bits, after, RECORDS_IN_PAGE);
+        let page = page.await?;
+        let Some((last, _)) = page.last() else { return Ok(None) };
+        pages.after = dfs_store::store::record_row(last);
+        pages.was_full = Some(page.len() == RECORDS_IN_PAGE);
+        Ok(Some(page))
+    }
+
     /// Rests after a page of a long look, if it was full. An error says that there is no more to do.
     pub(crate) async fn rest(&self, was_full: bool) -> Result<(), Error> {
         if !was_full {
@@ -115,6 +135,22 @@ impl Node {
     }
 }
 
+/// How far a look through the records of a partition is.
+pub(crate) struct RecordPages {
+    partition: Partition,
+    after: Vec<u8>,
+    /// Of the page before, if there was one.
+    was_full: Option<bool>,
+}
+
+impl RecordPages {
+    pub(crate) fn of(partition: Partition) -> Self {
+        Self { partition, after: Vec::new(), was_full: None }
+    }
+}
+
+/// Records read at once in a long look.
+const RECORDS_IN_PAGE: usize = 256;
 /// What a member says of a later time does not count: as far as writers' clocks may be ahead.
 const AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
 /// Between two full pages of rows: a million rows take less than a minute, and users do not notice.

@@ -12,7 +12,7 @@ use dfs_p2p::message::{Refusal, Request};
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::confirm::{KeyedHash, Known, Published};
+use crate::confirm::{KeyedHash, Known, Published, RecordPages};
 use crate::error::Error;
 use crate::handler::{read_refused, write_refused};
 use crate::node::{Node, millis};
@@ -71,18 +71,12 @@ impl Node {
             if is_empty || waits || !self.asks_for(partition, &state) {
                 continue;
             }
-            let mut after = Vec::new();
-            loop {
-                let page = self.store.scan_records(partition, state.bits, after, ROWS_AT_ONCE);
-                let page = page.await?;
-                let Some((last, _)) = page.last() else { break };
-                let is_full = page.len() == ROWS_AT_ONCE;
-                after = dfs_store::store::record_row(last);
+            let mut pages = RecordPages::of(partition);
+            while let Some(page) = self.next_records(&mut pages, &state).await? {
                 let old = self.old_tombstones(page);
                 if !old.is_empty() {
                     purged += self.purge(partition, old, resting, &published, &state).await?;
                 }
-                self.rest(is_full).await?;
             }
         }
         resting.end_round();
@@ -156,7 +150,5 @@ impl Node {
     }
 }
 
-/// Records read at once.
-const ROWS_AT_ONCE: usize = 256;
 /// Tombstones remembered from round to round: 8 MiB. Those beyond have their turn later.
 const RESTING_MAX: usize = 65_536;
