@@ -68,6 +68,14 @@ impl<V: Clone + Eq> Register<V> {
         self.accepted.as_ref()
     }
 
+    /// Whether this very value was accepted under `ballot`, and nothing higher was promised: only
+    /// then may an acceptor sign that it accepted it.
+    pub fn stands_by(&self, ballot: Ballot, value: &V) -> bool {
+        let accepted = self.accepted.as_ref();
+        self.promised == Some(ballot)
+            && accepted.is_some_and(|(at, held)| *at == ballot && held == value)
+    }
+
     /// Phase 1: promises to take part in nothing below `ballot`, and tells what was accepted.
     ///
     /// A ballot that was promised before is refused too: so a proposer that restarts and has
@@ -113,6 +121,47 @@ impl<V: Clone + Eq> Register<V> {
         if ballot(&other.accepted) > ballot(&self.accepted) {
             self.accepted.clone_from(&other.accepted);
         }
+    }
+}
+
+/// What an acceptor's answer means to a proposer. It answers with its register as it is after the
+/// request, which says it all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard<V> {
+    /// It promised, and had accepted this before.
+    Promised(Option<(Ballot, V)>),
+    /// It accepted.
+    Accepted,
+    /// It promised a higher ballot.
+    Refused(Ballot),
+    /// It said something else.
+    Failed,
+}
+
+/// An acceptor's answer to a prepare, from what its register says then.
+///
+/// A promise that it took over from another acceptor binds it as its own does, and what it accepted
+/// before it tells of: so either is one.
+pub fn promise_of<V: Clone>(register: &Register<V>, ballot: Ballot) -> Heard<V> {
+    match register.promised {
+        // Ballots are unique, so this one was promised to this attempt, maybe to a call repeated.
+        Some(promised) if promised == ballot => Heard::Promised(register.accepted.clone()),
+        Some(promised) if promised > ballot => Heard::Refused(promised),
+        _ => Heard::Failed,
+    }
+}
+
+/// An acceptor's answer to an accept, from what its register says then.
+///
+/// A register that was merged may show a value that its acceptor refused, and whoever was promised
+/// the higher ballot was not told of it. So the promise is looked at first; one that accepted before
+/// it promised more, and is asked once more, then counts as refusing, which is safe. While nothing
+/// higher is promised, what was taken over binds as if it had been accepted here.
+pub fn acceptance_of<V>(register: &Register<V>, ballot: Ballot) -> Heard<V> {
+    match (register.promised, &register.accepted) {
+        (Some(promised), _) if promised > ballot => Heard::Refused(promised),
+        (_, Some((accepted, _))) if *accepted == ballot => Heard::Accepted,
+        _ => Heard::Failed,
     }
 }
 
@@ -173,6 +222,16 @@ impl<V: Clone + Eq> Proposer<V> {
     /// Everyone to send each request to.
     pub fn acceptors(&self) -> BTreeSet<NodeId> {
         self.answers.nodes()
+    }
+
+    /// `from` answered what it was asked last.
+    pub fn heard(&mut self, from: NodeId, heard: Heard<V>) -> Next<V> {
+        match heard {
+            Heard::Promised(accepted) => self.promised(from, accepted),
+            Heard::Accepted => self.accepted(from),
+            Heard::Refused(higher) => self.refused(from, higher),
+            Heard::Failed => self.failed(from),
+        }
     }
 
     /// `from` promised, and had accepted this before.

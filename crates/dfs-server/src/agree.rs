@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_core::id::NodeId;
-use dfs_core::paxos::{Ballot, Next, Proposer, Register};
+use dfs_core::paxos::{Ballot, Heard, Next, Proposer};
 use dfs_p2p::message::{Code, Response};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -13,37 +13,6 @@ use tracing::debug;
 
 use crate::coordinate::{Ask, StepError};
 use crate::node::Node;
-
-/// What an acceptor's answer means to a proposer.
-pub(crate) enum Heard<V> {
-    /// It promised, and had accepted this before.
-    Promised(Option<(Ballot, V)>),
-    /// It accepted.
-    Accepted,
-    /// It promised a higher ballot.
-    Refused(Ballot),
-    /// It said something else.
-    Failed,
-}
-
-/// An acceptor's answer to a prepare, from what its register says then.
-pub(crate) fn promise_of<V: Clone + Eq>(register: &Register<V>, ballot: Ballot) -> Heard<V> {
-    match register.promised() {
-        // Ballots are unique, so this one was promised to this attempt, maybe to a call repeated.
-        Some(promised) if promised == ballot => Heard::Promised(register.accepted().cloned()),
-        Some(promised) if promised > ballot => Heard::Refused(promised),
-        _ => Heard::Failed,
-    }
-}
-
-/// An acceptor's answer to an accept, from what its register says then.
-pub(crate) fn acceptance_of<V: Clone + Eq>(register: &Register<V>, ballot: Ballot) -> Heard<V> {
-    match (register.accepted(), register.promised()) {
-        (Some((accepted, _)), _) if *accepted == ballot => Heard::Accepted,
-        (_, Some(promised)) if promised > ballot => Heard::Refused(promised),
-        _ => Heard::Failed,
-    }
-}
 
 impl Node {
     /// A ballot above what was seen, and unlike any other: a node that restarts must not bring a
@@ -76,12 +45,7 @@ impl Node {
         }
         while let Some((node, result)) = running.next().await {
             let next = match result {
-                Ok((response, _)) => match hear(node, response) {
-                    Heard::Promised(accepted) => proposer.promised(node, accepted),
-                    Heard::Accepted => proposer.accepted(node),
-                    Heard::Refused(higher) => proposer.refused(node, higher),
-                    Heard::Failed => proposer.failed(node),
-                },
+                Ok((response, _)) => proposer.heard(node, hear(node, response)),
                 Err(error) if error.code() == Some(Code::StaleEpoch) => {
                     return Err(StepError::Stale);
                 }

@@ -13,12 +13,11 @@ use dfs_core::conditional::{Candidate, Condition};
 use dfs_core::epoch::EpochState;
 use dfs_core::id::{NodeId, RecordKey, Vid};
 use dfs_core::name::FilePath;
-use dfs_core::paxos::{Ballot, Next, Proposer};
+use dfs_core::paxos::{Ballot, Heard, Next, Proposer, acceptance_of, promise_of};
 use dfs_core::version::{Record, Version, merge};
 use dfs_p2p::message::{Priority, Request, Response};
 use tracing::debug;
 
-use crate::agree::{Heard, acceptance_of, promise_of};
 use crate::client::refuse_directory;
 use crate::config::Mode;
 use crate::coordinate::{Ask, StepError};

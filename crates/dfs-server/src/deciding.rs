@@ -6,13 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use dfs_core::epoch::{EpochCert, EpochError, EpochOp, EpochProposal, EpochState, Vote};
 use dfs_core::id::NodeId;
-use dfs_core::paxos::{Ballot, Next, Proposer};
+use dfs_core::paxos::{Ballot, Heard, Next, Proposer, acceptance_of, promise_of};
 use dfs_core::steward::plan;
 use dfs_core::voters::turn;
 use dfs_p2p::message::{Call, Code, Priority, Refusal, Request, Response};
 use tracing::{debug, warn};
 
-use crate::agree::{Heard, acceptance_of, promise_of};
 use crate::coordinate::{Ask, StepError};
 use crate::error::Error;
 use crate::layout::{CHAIN_DEADLINE, Newest};
@@ -187,19 +186,20 @@ impl Node {
         let mut votes = Vec::new();
         let accept = Request::EpochAccept { ballot, proposal: Box::new(proposal.clone()) };
         let next = self
-            .phase(&mut proposer, state.epoch, &ask(accept), |voter, response| match response {
-                Response::EpochRegister { register, signature: Some(signature) } => {
-                    let vote = Vote { voter, signature };
-                    if !vote.is_genuine(state.cluster_id, ballot, &proposal) {
-                        return Heard::Failed;
-                    }
+            .phase(&mut proposer, state.epoch, &ask(accept), |voter, response| {
+                let Response::EpochRegister { register, signature } = response else {
+                    return Heard::Failed;
+                };
+                let heard = acceptance_of(&register, ballot);
+                if matches!(heard, Heard::Accepted) {
+                    // Counted are those whose votes make up the certificate, and no others.
+                    let vote = signature.map(|signature| Vote { voter, signature });
+                    let is_genuine =
+                        |vote: &Vote| vote.is_genuine(state.cluster_id, ballot, &proposal);
+                    let Some(vote) = vote.filter(is_genuine) else { return Heard::Failed };
                     votes.push(vote);
-                    acceptance_of(&register, ballot)
                 }
-                Response::EpochRegister { register, signature: None } => {
-                    acceptance_of(&register, ballot)
-                }
-                _ => Heard::Failed,
+                heard
             })
             .await?;
         match next {
@@ -267,13 +267,13 @@ impl Node {
             }
         }
         let vote = proposal.vote(newest.state.cluster_id, ballot, self.data_dir.node_key());
+        let value = proposal.clone();
         let accepted = self.change_vote(proposal.epoch, move |register| {
-            let _ = register.accept(ballot, proposal);
+            let _ = register.accept(ballot, value);
         });
         match accepted.await? {
             Response::EpochRegister { register, .. } => {
-                let accepted = register.accepted().is_some_and(|(at, _)| *at == ballot);
-                let signature = accepted.then_some(vote.signature);
+                let signature = register.stands_by(ballot, &proposal).then_some(vote.signature);
                 Ok(Response::EpochRegister { register, signature })
             }
             other => Ok(other),

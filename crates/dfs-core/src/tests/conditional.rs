@@ -1,12 +1,13 @@
 //! Conditional puts under random schedules: each replaces exactly the version it found, in one
-//! order, whoever stops half-way. This is how a coordinator uses a proposer more than once on one
-//! register. The weakened rules must let two puts replace the same version.
+//! order, whoever stops half-way and whatever replicas take over from each other meanwhile. This is
+//! how a coordinator uses a proposer more than once on one register, and how it judges the answers.
+//! The weakened rules must let two puts replace the same version.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::random::Random;
 use crate::id::NodeId;
-use crate::paxos::{Ballot, Next, Proposer, Register};
+use crate::paxos::{Ballot, Heard, Next, Proposer, Register, acceptance_of, promise_of};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Rule {
@@ -15,6 +16,8 @@ enum Rule {
     LeaveUnfinished,
     /// A replica that takes over the record gets the versions and not the register.
     RegisterNotMoved,
+    /// What a replica took over from another one counts as accepted by it, whatever it promised.
+    TakenOverIsAccepted,
 }
 
 /// A version: its number, and the one it replaces.
@@ -45,6 +48,8 @@ struct World {
     /// For each version, what replaced it.
     replaced: BTreeMap<u32, u32>,
     is_split: bool,
+    /// What replicas held at some time and others may take over yet.
+    on_the_way: Vec<Replica>,
 }
 
 fn id(of: usize) -> NodeId {
@@ -68,6 +73,7 @@ impl World {
             numbers: 0,
             replaced: BTreeMap::new(),
             is_split: false,
+            on_the_way: Vec::new(),
         }
     }
 
@@ -82,6 +88,9 @@ impl World {
         if self.random.chance(2) {
             self.move_a_replica();
         }
+        if self.random.chance(20) {
+            self.take_over();
+        }
     }
 
     fn begin(&mut self, at: usize) -> Put {
@@ -91,27 +100,37 @@ impl World {
         Put { proposer, value: None, known: BTreeSet::new(), unasked: vec![0, 1, 2] }
     }
 
-    /// Asks one more replica; some requests are lost.
+    /// Asks one more replica; some requests are lost, and some answers: those calls are repeated.
     fn carry_on(&mut self, mut put: Put) -> Option<Put> {
         if put.unasked.is_empty() {
             return None;
         }
-        let to = put.unasked.swap_remove(self.random.index(put.unasked.len()));
-        let (replica, ballot) = (&mut self.replicas[to], put.proposer.ballot());
-        let next = match put.value {
-            _ if self.random.chance(20) => put.proposer.failed(id(to)),
-            None => match replica.register.prepare(ballot) {
-                Ok(accepted) => {
-                    put.known.extend(&replica.known);
-                    put.proposer.promised(id(to), accepted)
+        let at = self.random.index(put.unasked.len());
+        let (to, ballot) = (put.unasked[at], put.proposer.ballot());
+        let is_lost = self.random.chance(20);
+        let replica = &mut self.replicas[to];
+        let heard = match put.value {
+            _ if is_lost => Heard::Failed,
+            None => {
+                let _ = replica.register.prepare(ballot);
+                promise_of(&replica.register, ballot)
+            }
+            Some(value) => {
+                let _ = replica.register.accept(ballot, value);
+                match self.rule {
+                    Rule::TakenOverIsAccepted => accepted_or_taken_over(&replica.register, ballot),
+                    _ => acceptance_of(&replica.register, ballot),
                 }
-                Err(higher) => put.proposer.refused(id(to), higher),
-            },
-            Some(value) => match replica.register.accept(ballot, value) {
-                Ok(()) => put.proposer.accepted(id(to)),
-                Err(higher) => put.proposer.refused(id(to), higher),
-            },
+            }
         };
+        if self.random.chance(10) {
+            return Some(put);
+        }
+        put.unasked.swap_remove(at);
+        if matches!(heard, Heard::Promised(_)) {
+            put.known.extend(&self.replicas[to].known);
+        }
+        let next = put.proposer.heard(id(to), heard);
         match next {
             Next::Wait => {}
             Next::Choose(found) => {
@@ -143,6 +162,18 @@ impl World {
         }
     }
 
+    /// Replicas are brought together, by a read or in the background: what one held, then or long
+    /// ago, is joined with what another one holds. Nobody's attempts end for it.
+    fn take_over(&mut self) {
+        let from = self.replicas[self.random.index(3)].clone();
+        self.on_the_way.push(from);
+        let late = self.on_the_way.len().min(LATE);
+        let at = self.on_the_way.len() - 1 - self.random.index(late);
+        let (told, to) = (&self.on_the_way[at], self.random.index(3));
+        self.replicas[to].register.merge(&told.register);
+        self.replicas[to].known.extend(&told.known);
+    }
+
     /// A new disk takes the place of one replica, with what the two others have.
     fn move_a_replica(&mut self) {
         let to = self.random.index(3);
@@ -156,6 +187,14 @@ impl World {
         self.replicas[to] = new;
         // Attempts under the old layout are refused from now on.
         self.puts.iter_mut().for_each(|put| *put = None);
+    }
+}
+
+/// What the weakened rule makes of an answer to an accept.
+fn accepted_or_taken_over(register: &Register<Version>, ballot: Ballot) -> Heard<Version> {
+    match register.accepted() {
+        Some((accepted, _)) if *accepted == ballot => Heard::Accepted,
+        _ => acceptance_of(register, ballot),
     }
 }
 
@@ -190,3 +229,11 @@ fn leaving_an_unfinished_put_would_replace_a_version_twice() {
 fn moving_a_record_without_its_register_would_replace_a_version_twice() {
     assert_eq!(splits(Rule::RegisterNotMoved, 3000).0, 1);
 }
+
+#[test]
+fn counting_what_a_replica_took_over_would_replace_a_version_twice() {
+    assert_eq!(splits(Rule::TakenOverIsAccepted, 1000).0, 1);
+}
+
+/// How many of the latest states that were on their way may still arrive.
+const LATE: usize = 4;

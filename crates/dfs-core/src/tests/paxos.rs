@@ -3,7 +3,7 @@
 use super::epoch::node;
 use crate::codec::{Canonical, DecodeError};
 use crate::id::Vid;
-use crate::paxos::{Ballot, Next, Proposer, Register};
+use crate::paxos::{Ballot, Heard, Next, Proposer, Register, acceptance_of, promise_of};
 
 fn ballot(round: u32, of: u8) -> Ballot {
     Ballot { round, node: node(of) }
@@ -35,6 +35,21 @@ fn one_ballot_carries_one_value_however_often_it_comes() {
 }
 
 #[test]
+fn an_acceptor_stands_by_the_value_it_accepted_until_it_promises_more() {
+    let (low, high) = (ballot(2, 1), ballot(3, 1));
+    let mut register = Register::default();
+    register.prepare(low).unwrap();
+    assert!(!register.stands_by(low, &7));
+    register.accept(low, 7).unwrap();
+    let _ = register.accept(low, 8);
+    assert!(register.stands_by(low, &7));
+    assert!(!register.stands_by(low, &8), "the ballot carried another value");
+    assert!(!register.stands_by(high, &7));
+    register.prepare(high).unwrap();
+    assert!(!register.stands_by(low, &7));
+}
+
+#[test]
 fn accepting_is_a_promise_too() {
     let mut register = Register::default();
     assert_eq!(register.accept(ballot(4, 1), 7), Ok(()));
@@ -52,6 +67,41 @@ fn merged_registers_keep_the_higher_ballots() {
         one.merge(&Register::default());
         assert_eq!(one, expected);
     }
+}
+
+#[test]
+fn what_an_acceptor_took_over_and_refused_is_not_accepted_by_it() {
+    let (low, high) = (ballot(2, 1), ballot(3, 2));
+    let mut other = Register::default();
+    other.prepare(low).unwrap();
+    other.accept(low, 7).unwrap();
+    let mut register = Register::default();
+    register.prepare(high).unwrap();
+    register.merge(&other);
+    assert_eq!(register.accept(low, 7), Err(high));
+    assert_eq!(register.accepted(), Some(&(low, 7)), "it tells of it all the same");
+    assert_eq!(acceptance_of(&register, low), Heard::Refused(high));
+    assert_eq!(promise_of(&register, high), Heard::Promised(Some((low, 7))));
+}
+
+#[test]
+fn answers_are_the_same_when_a_call_is_repeated_until_a_higher_ballot_comes() {
+    let (low, high) = (ballot(2, 1), ballot(3, 2));
+    let mut register = Register::default();
+    assert_eq!(promise_of(&register, low), Heard::Failed);
+    for _ in 0..2 {
+        let _ = register.prepare(low);
+        assert_eq!(promise_of(&register, low), Heard::Promised(None));
+        assert_eq!(acceptance_of(&register, low), Heard::Failed);
+    }
+    for _ in 0..2 {
+        let _ = register.accept(low, 7);
+        assert_eq!(acceptance_of(&register, low), Heard::Accepted);
+    }
+    register.prepare(high).unwrap();
+    let _ = register.accept(low, 7);
+    assert_eq!(acceptance_of(&register, low), Heard::Refused(high));
+    assert_eq!(promise_of(&register, low), Heard::Refused(high));
 }
 
 #[test]
