@@ -1,5 +1,7 @@
 //! Rows that other nodes should hold: kept here while none of those was in reach, or left over from
-//! a move. They are given to their replicas, and forgotten here once a majority has them.
+//! a move. They are given to their replicas, and forgotten here once a majority has them: each row
+//! that was given, or all rows of a partition that were compared with theirs. What comes in after
+//! that, only this node may have, and it stays.
 //!
 //! Until then they protect what only this node may have: a write in available mode on the smaller
 //! side of a split, or a row that a move did not carry over.
@@ -13,7 +15,7 @@ use dfs_core::id::{NodeId, Partition};
 use dfs_core::member::{Clean, ranges};
 use dfs_core::quorum::Tally;
 use dfs_core::refs::RefRow;
-use dfs_core::sync::Table;
+use dfs_core::sync::{Root, Table};
 use dfs_env::{Bug, bug};
 use dfs_p2p::message::{Priority, Request};
 use tracing::{debug, info};
@@ -102,11 +104,7 @@ impl Node {
         }
     }
 
-    async fn roots(
-        &self,
-        table: Table,
-        state: &EpochState,
-    ) -> Result<Vec<dfs_core::sync::Root>, Error> {
+    async fn roots(&self, table: Table, state: &EpochState) -> Result<Vec<Root>, Error> {
         Ok(self.store.roots(table, state.bits).await?)
     }
 
@@ -121,10 +119,11 @@ impl Node {
                     continue;
                 }
                 let known = bug(Bug::HandoffForgetsAtOnce)
-                    || self.is_known(table, partition, &state).await?;
+                    || self.is_known(table, partition, root, &state).await?;
                 if self.layout.epoch() != state.epoch {
                     return Ok(handed); // Whose rows these are may be another question now.
                 }
+                let known = known.then_some(root);
                 handed += match table {
                     Table::Refs => self.hand_refs(partition, known, &state).await?,
                     Table::Records => self.hand_records(partition, known, &state).await?,
@@ -134,17 +133,19 @@ impl Node {
         Ok(handed)
     }
 
-    /// Whether a majority of the partition's replicas holds exactly the same rows.
-    async fn is_known(
+    /// Whether a majority of the partition's replicas holds exactly the rows that this root is of.
+    pub(crate) async fn is_known(
         self: &Arc<Self>,
         table: Table,
         partition: Partition,
+        root: Root,
         state: &Arc<EpochState>,
     ) -> Result<bool, Error> {
         let replicas = state.read_set(partition);
         let mut same = 0;
         for node in replicas.iter().filter(|node| self.is_reachable(node)) {
-            let differ = self.differing_with(node, table, &[partition], state).await?;
+            let asked = vec![(partition, root)];
+            let differ = self.differing_from(node, table, asked, state).await?;
             same += usize::from(differ.is_empty());
         }
         Ok(same >= Tally::<NodeId>::write_majority(replicas.len()))
@@ -153,7 +154,7 @@ impl Node {
     async fn hand_refs(
         self: &Arc<Self>,
         partition: Partition,
-        known: bool,
+        mut known: Option<Root>,
         state: &Arc<EpochState>,
     ) -> Result<usize, Error> {
         let (mut after, mut handed) = (Vec::new(), 0);
@@ -161,13 +162,24 @@ impl Node {
             let rows = self.store.scan_refs(partition, state.bits, after, ROWS_AT_ONCE).await?;
             let Some(last) = rows.last() else { return Ok(handed) };
             after = dfs_store::store::ref_row(&last.blob, &last.vid);
-            if !known {
+            if self.layout.epoch() != state.epoch {
+                return Ok(handed); // They may be this node's own by now.
+            }
+            let Some(root) = known else {
                 // Those whose use has ended are only forgotten: their replicas find out themselves.
                 for row in rows.iter().filter(|row| !row.dropped) {
                     self.hand_ref(*row, state).await?;
                 }
+                handed += self.store.forget_refs(rows).await?;
+                continue;
+            };
+            let count = rows.len();
+            known = self.store.forget_known_refs(partition, root, rows).await?;
+            if known.is_none() {
+                // A row came in that was not compared: they are compared anew in the next round.
+                return Ok(handed);
             }
-            handed += self.store.forget_refs(rows).await?;
+            handed += count;
         }
     }
 
@@ -183,10 +195,12 @@ impl Node {
         Ok(())
     }
 
-    async fn hand_records(
+    /// Gives the records of a partition to their replicas, unless these are known to have all that
+    /// a root is of, and forgets them.
+    pub(crate) async fn hand_records(
         self: &Arc<Self>,
         partition: Partition,
-        known: bool,
+        mut known: Option<Root>,
         state: &Arc<EpochState>,
     ) -> Result<usize, Error> {
         let (mut after, mut handed) = (Vec::new(), 0);
@@ -194,11 +208,22 @@ impl Node {
             let rows = self.store.scan_records(partition, state.bits, after, ROWS_AT_ONCE).await?;
             let Some((last, _)) = rows.last() else { return Ok(handed) };
             after = dfs_store::store::record_row(last);
-            let hashes = rows.iter().map(|(key, record)| (*key, record.state_hash())).collect();
-            if !known {
-                self.write_back(rows, true, state).await?;
+            if self.layout.epoch() != state.epoch {
+                return Ok(handed);
             }
-            handed += self.store.forget_records(hashes).await?;
+            let hashes: Vec<_> =
+                rows.iter().map(|(key, record)| (*key, record.state_hash())).collect();
+            let Some(root) = known else {
+                self.write_back(rows, true, state).await?;
+                handed += self.store.forget_records(hashes).await?;
+                continue;
+            };
+            let count = hashes.len();
+            known = self.store.forget_known_records(partition, root, hashes).await?;
+            if known.is_none() {
+                return Ok(handed);
+            }
+            handed += count;
         }
     }
 }

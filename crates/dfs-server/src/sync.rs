@@ -14,7 +14,7 @@ use dfs_core::epoch::{EpochState, Stage};
 use dfs_core::id::{NodeId, Partition, RecordKey};
 use dfs_core::member::ranges;
 use dfs_core::refs::RefRow;
-use dfs_core::sync::Table;
+use dfs_core::sync::{Root, Table};
 use dfs_env::{Bug, bug};
 use dfs_p2p::message::{Priority, Request, Response};
 use dfs_store::WriteError;
@@ -265,11 +265,23 @@ impl Node {
     ) -> Result<Vec<Partition>, Error> {
         let ours = self.store.roots(table, state.bits).await?;
         let roots = partitions.iter().map(|p| (*p, ours[usize::from(*p)])).collect();
+        self.differing_from(node, table, roots, state).await
+    }
+
+    /// The partitions whose fingerprints at a peer are not these.
+    pub(crate) async fn differing_from(
+        self: &Arc<Self>,
+        node: &NodeId,
+        table: Table,
+        roots: Vec<(Partition, Root)>,
+        state: &EpochState,
+    ) -> Result<Vec<Partition>, Error> {
+        let asked: Vec<Partition> = roots.iter().map(|(partition, _)| *partition).collect();
         // With the epoch, so that the peer has it on disk before it answers.
         let ask = Ask::new(Priority::Records, Request::SyncRoots { table, roots });
         match self.ask(node, state.epoch, ask).await {
             Ok((Response::Differing(differ), _)) => {
-                Ok(differ.into_iter().filter(|p| partitions.contains(p)).collect())
+                Ok(differ.into_iter().filter(|p| asked.contains(p)).collect())
             }
             Ok(_) => Err(unexpected(node)),
             Err(error) => Err(Error::Unavailable(vec![(*node, error.to_string())])),

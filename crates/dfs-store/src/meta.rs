@@ -229,19 +229,25 @@ impl MetaTx {
         if old == Some(new) {
             return Ok(());
         }
-        let key = root_key(table, partition_of_row(row));
-        let mut root = self.get(SUMS, &key)?.map(|bytes| decode_root(&bytes)).unwrap_or_default();
+        let partition = partition_of_row(row);
+        let mut root = self.root(table, partition)?;
         if let Some(old) = old {
             root.subtract(&old);
         }
         root.add(&new);
-        self.set_root(&key, &root)
+        self.set_root(table, partition, &root)
     }
 
-    fn set_root(&mut self, key: &[u8], root: &Root) -> MetaResult<()> {
+    /// The fingerprint of a partition as it is by now in this transaction.
+    pub(crate) fn root(&self, table: Table, partition: Partition) -> MetaResult<Root> {
+        let found = self.get(SUMS, &root_key(table, partition))?;
+        Ok(found.map(|bytes| decode_root(&bytes)).unwrap_or_default())
+    }
+
+    fn set_root(&mut self, table: Table, partition: Partition, root: &Root) -> MetaResult<()> {
         let mut value = root.sum.to_vec();
         value.extend_from_slice(&root.count.to_le_bytes());
-        self.set(SUMS, key, &value)
+        self.set(SUMS, &root_key(table, partition), &value)
     }
 
     /// Takes a record out if its state has this hash; says whether it had.
@@ -272,10 +278,10 @@ impl MetaTx {
             Table::Refs => REFS,
         };
         self.inner.open_table(rows)?.remove(row)?;
-        let key = root_key(table, partition_of_row(row));
-        let mut root = self.get(SUMS, &key)?.map(|bytes| decode_root(&bytes)).unwrap_or_default();
+        let partition = partition_of_row(row);
+        let mut root = self.root(table, partition)?;
         root.subtract(hash);
-        self.set_root(&key, &root)
+        self.set_root(table, partition, &root)
     }
 
     /// Puts bytes that are no record where one should be.

@@ -2,6 +2,7 @@
 
 #[path = "../../../../corpus/reader.rs"]
 mod corpus;
+mod handoff;
 
 use dfs_core::codec::Canonical;
 use dfs_core::hlc::Hlc;

@@ -69,8 +69,7 @@ impl MetaTx {
     /// Counts the rows of a partition anew and keeps that root, unless a row is damaged; says
     /// whether it was another.
     pub(crate) fn mend_root(&mut self, table: Table, partition: Partition) -> MetaResult<bool> {
-        let key = root_key(table, partition);
-        let kept = self.get(SUMS, &key)?.map(|bytes| decode_root(&bytes)).unwrap_or_default();
+        let kept = self.root(table, partition)?;
         let counted = {
             let rows = match table {
                 Table::Records => self.inner.open_table(RECORDS)?,
@@ -79,7 +78,7 @@ impl MetaTx {
             recount(&rows, table, partition, kept)?
         };
         if !counted.agrees {
-            self.set_root(&key, &counted.root)?;
+            self.set_root(table, partition, &counted.root)?;
         }
         Ok(!counted.agrees)
     }
@@ -87,7 +86,7 @@ impl MetaTx {
     /// Puts another root in the place of the one that is kept.
     #[cfg(test)]
     pub(crate) fn damage_root(&mut self, table: Table, partition: Partition) -> MetaResult<()> {
-        self.set_root(&root_key(table, partition), &Root { sum: [7; 32], count: 7 })
+        self.set_root(table, partition, &Root { sum: [7; 32], count: 7 })
     }
 }
 

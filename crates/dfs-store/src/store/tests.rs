@@ -17,6 +17,7 @@ use crate::seal::Salt;
 mod collect;
 mod reconcile;
 mod scrub;
+mod strays;
 
 struct Disk {
     fs: MemoryFs,
