@@ -1,4 +1,4 @@
 //! Payloads, as they are inside their seal.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dfs_server::fuzzing::payload(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dfs_store::fuzzing::payload(bytes));

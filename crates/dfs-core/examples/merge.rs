@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use dfs_core::hlc::{Clock, Hlc};
 use dfs_core::id::{CertId, Vid};
-use dfs_core::version::{Kind, Record, Version, merge, place_after};
+use dfs_core::record::version::{Kind, Record, Version, merge, place_after};
 
 fn write(read: &Record, who: u64, number: u8, stamp: Hlc) -> Record {
     let place = place_after(read, stamp, who, 0, true);

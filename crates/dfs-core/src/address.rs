@@ -89,3 +89,6 @@ impl fmt::Display for Address {
 
 /// The longest host name of the domain name system (RFC 1035).
 const HOST_BYTES_MAX: usize = 253;
+
+/// Bytes in an address, a zone name or a build string.
+pub const TEXT_BYTES_MAX: usize = 300;

@@ -9,14 +9,14 @@ use bech32::{Bech32m, Fe32, Hrp};
 
 use crate::address::Address;
 use crate::codec::Canonical;
-use crate::epoch::{EpochCert, EpochState, Loss, voters_after};
 use crate::hlc::Hlc;
 use crate::id::{CertId, NODE_TEXT_PREFIX, NodeId, Vid};
-use crate::member::NodeInfo;
+use crate::layout::epoch::{EpochCert, EpochState, Loss, voters_after};
 use crate::name::FilePath;
-use crate::refs::RefRow;
-use crate::version::{Kind, Record, Version, merge, place_after};
-use crate::writer::WriterCert;
+use crate::node::member::NodeInfo;
+use crate::record::refs::RefRow;
+use crate::record::version::{Kind, Record, Version, merge, place_after};
+use crate::record::writer::WriterCert;
 
 /// Decodes, and checks that what decodes encodes to the very same bytes.
 pub fn decode<T: Canonical + Debug>(bytes: &[u8]) -> Option<T> {

@@ -7,26 +7,15 @@
 //!
 //! | module | decides |
 //! | --- | --- |
-//! | [`version`] | what survives when two replicas' records of one name meet, and which version is shown |
-//! | [`epoch`] | who is a member and which nodes hold each partition, as a chain of signed decisions |
-//! | [`conditional`] | what a condition asks, and what replicas remember of a conditional write |
+//! | [`record`] | what survives when two replicas' records of one name meet, which version is shown, who may write, what a condition asks, what a version uses and keeps |
+//! | [`layout`] | who is a member and which nodes hold each partition, as a chain of signed decisions, and which to propose next |
+//! | [`node`] | which facts about nodes are newest and genuine, since when nobody reaches one, which of two connections stays |
+//! | [`replica`] | whether two replicas hold the same, which missing blob is fetched first, when a disk is read back, what may be forgotten |
 //! | [`paxos`] | which of several proposed values is the one |
-//! | [`assign`] | which members should hold each partition |
-//! | [`steward`] | which decision to propose next |
-//! | [`voters`] | who decides, and whose turn it is to propose |
 //! | [`quorum`] | whether enough replicas have answered, or can still answer |
-//! | [`purge`] | when a tombstone may be forgotten, and when a use of a blob has ended |
-//! | [`refs`] | which version uses which blob |
-//! | [`retention`] | which earlier versions a new one keeps |
-//! | [`sync`] | whether two replicas hold the same |
-//! | [`scrub`], [`meter`] | when a disk is read back, and how fast; how long the rest takes |
-//! | [`urgency`] | which missing blob is fetched first |
-//! | [`outlook`] | what one more failure would cost |
-//! | [`member`] | which facts about nodes are newest and genuine |
-//! | [`forming`] | who founds a cluster when nodes list each other |
-//! | [`liveness`] | since when nobody reaches a member |
-//! | [`conn`] | which of two connections stays, and when to dial again |
 //! | [`hlc`] | the stamp of the next write |
+//! | [`id`], [`name`], [`address`], [`codec`] | the types that all share, and their one encoding |
+//! | [`meter`] | how fast something goes, and how long the rest takes |
 //!
 //! ```
 //! use dfs_core::quorum::{Tally, Verdict};
@@ -39,35 +28,21 @@
 //! ```
 
 pub mod address;
-pub mod assign;
 pub mod codec;
-pub mod conditional;
-pub mod conn;
-pub mod departure;
-pub mod epoch;
-pub mod forming;
 #[doc(hidden)]
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod hlc;
 pub mod id;
-pub mod liveness;
-pub mod member;
+pub mod layout;
 pub mod meter;
 pub mod name;
-pub mod outlook;
+pub mod node;
 pub mod paxos;
-pub mod purge;
 pub mod quorum;
-pub mod refs;
-pub mod retention;
-pub mod scrub;
-pub mod steward;
-pub mod sync;
-pub mod urgency;
-pub mod version;
-pub mod voters;
-pub mod writer;
+pub mod record;
+pub mod replica;
+pub mod signature;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use dfs_env::{Env, FileLock};
 use dfs_store::keyfile::{self, KeyFileError, KeyKind};
-use dfs_store::keys::{ClusterKey, VaultKey};
+use dfs_store::vault::keys::{ClusterKey, VaultKey};
 
 use crate::exit::{Code, Failure};
 

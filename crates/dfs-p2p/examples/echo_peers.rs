@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dfs_core::id::{BlobId, ClusterId, NodeId};
-use dfs_core::member::NodeInfo;
+use dfs_core::node::member::NodeInfo;
 use dfs_env::{BoxFuture, Env};
 use dfs_p2p::message::{Answer, Call, Priority, Request, Response};
 use dfs_p2p::{Caller, Config, Handler, Network, OwnFacts};

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use dfs_core::address::Address;
-use dfs_core::conn::Backoff;
 use dfs_core::id::NodeId;
+use dfs_core::node::conn::Backoff;
 use tokio::time::Instant;
 
 /// What a dial is for.

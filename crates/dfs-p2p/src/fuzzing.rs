@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use dfs_core::codec::Canonical;
 use dfs_core::id::NodeId;
-use dfs_core::member::NodeInfo;
+use dfs_core::node::member::NodeInfo;
 use prost::Message;
 use tokio_util::codec::Decoder;
 use zeroize::Zeroizing;

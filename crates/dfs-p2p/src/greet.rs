@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use dfs_core::codec::Canonical;
 use dfs_core::id::{ClusterId, NodeId};
-use dfs_core::member::NodeInfo;
+use dfs_core::node::member::NodeInfo;
 use dfs_env::Stream;
 use futures_util::StreamExt;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};

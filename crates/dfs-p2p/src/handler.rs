@@ -1,7 +1,7 @@
 //! What the layer above provides.
 
 use dfs_core::id::{ClusterId, NodeId};
-use dfs_core::member::NodeInfo;
+use dfs_core::node::member::NodeInfo;
 use dfs_env::BoxFuture;
 
 use crate::message::{Answer, Call};

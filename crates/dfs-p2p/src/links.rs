@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_core::address::Address;
-use dfs_core::conn::replaces;
 use dfs_core::id::NodeId;
+use dfs_core::node::conn::replaces;
 use dfs_env::{Bug, Listener, Stream, bug};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;

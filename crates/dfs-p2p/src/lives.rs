@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::NodeId;
-use dfs_core::member::{Life, NodeInfo, life};
+use dfs_core::node::member::{Life, NodeInfo, life};
 use tracing::{debug, warn};
 
 use crate::hello::ConnClass;

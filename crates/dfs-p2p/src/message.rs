@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dfs_core::epoch::{EpochCert, EpochProposal, EpochState};
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, CertId, DirId, NodeId, Partition, RecordKey, VaultId, Vid};
-use dfs_core::member::NodeInfo;
+use dfs_core::layout::epoch::{EpochCert, EpochProposal, EpochState};
+use dfs_core::node::member::NodeInfo;
 use dfs_core::paxos::{Ballot, Register};
-use dfs_core::refs::RefRow;
-use dfs_core::sync::{Root, Table};
-use dfs_core::version::{Record, Version};
-use dfs_core::writer::WriterCert;
+use dfs_core::record::refs::RefRow;
+use dfs_core::record::version::{Record, Version};
+use dfs_core::record::writer::WriterCert;
+use dfs_core::replica::sync::{Root, Table};
 
 /// Which call goes first when the line is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,7 +50,7 @@ pub enum Request {
     Gossip(Gossip),
     /// Asks to become a member.
     Join(Box<NodeInfo>),
-    /// Offers to found a cluster of just these nodes: see [`dfs_core::forming`].
+    /// Offers to found a cluster of just these nodes: see [`dfs_core::layout::forming`].
     GenesisOffer(Vec<NodeId>),
     /// Asks for the promise made to such an offer back.
     GenesisWithdraw,

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use dfs_core::conn::ConnFacts;
 use dfs_core::id::{ClusterId, NodeId};
+use dfs_core::node::conn::ConnFacts;
 use dfs_env::{Env, Stream};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;

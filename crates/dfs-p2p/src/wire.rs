@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dfs_core::codec::{Canonical, DecodeError};
-use dfs_core::epoch::{EpochCert, EpochProposal, EpochState};
-use dfs_core::forming::FOUNDERS_MAX;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, CertId, DirId, NodeId, Partition, RecordKey, VaultId, Vid};
-use dfs_core::member::{NODES_MAX, NodeInfo};
+use dfs_core::layout::epoch::{EpochCert, EpochProposal, EpochState};
+use dfs_core::layout::forming::FOUNDERS_MAX;
+use dfs_core::node::member::{NODES_MAX, NodeInfo};
 use dfs_core::paxos::{Ballot, Register};
-use dfs_core::sync::{Root, Table};
-use dfs_core::version::{Record, Version};
-use dfs_core::writer::WriterCert;
+use dfs_core::record::version::{Record, Version};
+use dfs_core::record::writer::WriterCert;
+use dfs_core::replica::sync::{Root, Table};
 
 use crate::message::{Answer, Call, Code, Gossip, Origin, Priority, Refusal, Request, Response};
 

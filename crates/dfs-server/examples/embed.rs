@@ -5,7 +5,7 @@
 use dfs_core::name::FilePath;
 use dfs_env::Env;
 use dfs_server::{Config, Grace, Mode, Server, VaultConfig};
-use dfs_store::keys::{ClusterKey, VaultKey};
+use dfs_store::vault::keys::{ClusterKey, VaultKey};
 use futures_util::TryStreamExt;
 
 #[tokio::main]

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use dfs_core::hlc::Hlc;
 use dfs_core::id::RecordKey;
-use dfs_core::version::Actor;
+use dfs_core::record::version::Actor;
 
 /// The actors of one process.
 #[derive(Debug)]

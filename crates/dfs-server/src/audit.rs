@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use dfs_core::epoch::{EpochState, Stage};
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, NodeId, Partition, RecordKey, Vid};
-use dfs_core::purge::may_drop;
-use dfs_core::refs::RefRow;
-use dfs_core::sync::Table;
-use dfs_core::version::Record;
+use dfs_core::layout::epoch::{EpochState, Stage};
+use dfs_core::record::refs::RefRow;
+use dfs_core::record::version::Record;
+use dfs_core::replica::purge::may_drop;
+use dfs_core::replica::sync::Table;
 use dfs_env::{Bug, bug};
 use dfs_p2p::message::Request;
 use tracing::debug;
@@ -106,7 +106,7 @@ impl Node {
                 let rows = self.store.scan_refs(partition, state.bits, after, ROWS_AT_ONCE).await?;
                 let Some(last) = rows.last() else { break };
                 let is_full = rows.len() == ROWS_AT_ONCE;
-                after = dfs_store::store::ref_row(&last.blob, &last.vid);
+                after = dfs_store::disk::store::ref_row(&last.blob, &last.vid);
                 let (over, live): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.dropped);
                 ended += round.look_at(live).await?;
                 if !over.is_empty() && self.asks_for(partition, &state) {

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dfs_core::epoch::Stage;
 use dfs_core::id::{BlobId, Partition, RecordKey, Vid};
-use dfs_core::sync::Table;
-use dfs_core::version::Record;
+use dfs_core::layout::epoch::Stage;
+use dfs_core::record::version::Record;
+use dfs_core::replica::sync::Table;
 use tracing::debug;
 
 use crate::config::Grace;

@@ -3,18 +3,17 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use dfs_core::conditional::Condition;
-use dfs_core::epoch::{EpochState, MemberState};
 use dfs_core::id::{BlobId, DirId, RecordKey, Vid, hex};
+use dfs_core::layout::epoch::{EpochState, MemberState};
 use dfs_core::name::FilePath;
-use dfs_core::version::{Kind, Record};
+use dfs_core::record::conditional::Condition;
+use dfs_core::record::version::{Kind, Record};
 use dfs_env::{Bug, bug};
 use tokio::io::AsyncRead;
 
 use crate::conditional::WriteIf;
 use crate::config::Mode;
 use crate::download::Download;
-use crate::entry::{Entry, EntryNode};
 use crate::error::Error;
 use crate::health::{self, Health};
 use crate::history::{self, NewVersion, open_entry};
@@ -23,6 +22,7 @@ use crate::records::Written;
 use crate::scan::Whom;
 use crate::upload::{CHUNK_BYTES, Uploaded};
 use crate::views::{Listed, ListedKind, Page, PeerState, PeerView, Stat, Stored};
+use dfs_store::vault::entry::{Entry, EntryNode};
 
 /// A handle on a running node; cheap to clone.
 #[derive(Clone)]
@@ -543,7 +543,7 @@ fn order(entry: &Entry) -> String {
 
 /// Refuses to put a file in place of a directory.
 pub(crate) fn refuse_directory(
-    keys: &dfs_store::keys::VaultKeys,
+    keys: &dfs_store::vault::keys::VaultKeys,
     key: &RecordKey,
     read: &Record,
     path: &FilePath,

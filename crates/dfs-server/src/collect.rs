@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use dfs_core::epoch::{EpochState, Stage};
 use dfs_core::id::{BlobId, NodeId, Partition};
+use dfs_core::layout::epoch::{EpochState, Stage};
 use dfs_env::{Bug, bug};
 use dfs_p2p::message::Request;
 use tokio::time::Instant;

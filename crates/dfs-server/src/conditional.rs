@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfs_core::conditional::{Candidate, Condition};
-use dfs_core::epoch::EpochState;
 use dfs_core::id::{NodeId, RecordKey, Vid};
+use dfs_core::layout::epoch::EpochState;
 use dfs_core::name::FilePath;
 use dfs_core::paxos::{Ballot, Heard, Next, Proposer, acceptance_of, promise_of};
-use dfs_core::version::{Record, Version, merge};
+use dfs_core::record::conditional::Condition;
+use dfs_core::record::version::{Candidate, Record, Version, merge};
 use dfs_p2p::message::{Priority, Request, Response};
 use tracing::debug;
 
@@ -125,7 +125,7 @@ impl Node {
             }
         };
         if self.env.wall_ms().saturating_sub(began) > millis(self.grace.attempt_max()) {
-            // Replicas may have forgotten meanwhile what they promised: see dfs_core::purge.
+            // Replicas may have forgotten meanwhile what they promised: see dfs_core::replica::purge.
             return Ok(Attempt::Again(Some(ballot)));
         }
         self.choose(&mut proposer, write, state, version).await

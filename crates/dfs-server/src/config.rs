@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dfs_core::address::Address;
-use dfs_core::retention::KEPT_FOR_MS;
-use dfs_store::keys::{ClusterKey, VaultKey};
+use dfs_core::record::retention::KEPT_FOR_MS;
+use dfs_store::vault::keys::{ClusterKey, VaultKey};
 
 /// A node's configuration.
 #[derive(Debug, Clone)]

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfs_core::epoch::EpochState;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{NodeId, Partition, RecordKey};
-use dfs_core::member::Clean;
-use dfs_core::purge::Facts;
-use dfs_core::version::Record;
+use dfs_core::layout::epoch::EpochState;
+use dfs_core::node::member::Clean;
+use dfs_core::record::version::Record;
+use dfs_core::replica::purge::Facts;
 use dfs_p2p::message::{Priority, Request, Response};
 
 use crate::coordinate::Ask;
@@ -116,7 +116,7 @@ impl Node {
         let page = self.store.scan_records(pages.partition, state.bits, after, RECORDS_IN_PAGE);
         let page = page.await?;
         let Some((last, _)) = page.last() else { return Ok(None) };
-        pages.after = dfs_store::store::record_row(last);
+        pages.after = dfs_store::disk::store::record_row(last);
         pages.was_full = Some(page.len() == RECORDS_IN_PAGE);
         Ok(Some(page))
     }

@@ -260,7 +260,7 @@ impl Node {
     /// Repeats `attempt` while the layout moves under it.
     pub(crate) async fn with_layout<T, F>(
         self: &Arc<Self>,
-        mut attempt: impl FnMut(Arc<dfs_core::epoch::EpochState>) -> F,
+        mut attempt: impl FnMut(Arc<dfs_core::layout::epoch::EpochState>) -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, StepError>>,

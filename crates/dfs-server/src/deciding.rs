@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dfs_core::epoch::{EpochCert, EpochError, EpochOp, EpochProposal, EpochState, Vote};
 use dfs_core::id::NodeId;
+use dfs_core::layout::epoch::{EpochCert, EpochError, EpochOp, EpochProposal, EpochState, Vote};
+use dfs_core::layout::steward::plan;
+use dfs_core::layout::voters::turn;
 use dfs_core::paxos::{Ballot, Heard, Next, Proposer, acceptance_of, promise_of};
-use dfs_core::steward::plan;
-use dfs_core::voters::turn;
 use dfs_p2p::message::{Call, Code, Priority, Refusal, Request, Response};
 use tracing::{debug, warn};
 

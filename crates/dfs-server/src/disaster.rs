@@ -1,14 +1,14 @@
 //! Going on by hand after a disaster: `layout force` where partitions lost too many replicas to be
 //! sure of what they held, `layout recover` where the majority of the voters is gone.
 //!
-//! What is allowed, and what it makes of the layout, is decided in [`dfs_core::epoch::Loss`].
+//! What is allowed, and what it makes of the layout, is decided in [`dfs_core::layout::epoch::Loss`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfs_core::epoch::{EpochState, Loss};
 use dfs_core::id::NodeId;
+use dfs_core::layout::epoch::{EpochState, Loss};
 use tracing::{info, warn};
 
 use crate::client::{Client, short};

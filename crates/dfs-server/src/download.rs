@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dfs_core::id::BlobId;
-use dfs_store::keys::VaultKeys;
-use dfs_store::manifest::Manifest;
+use dfs_store::vault::keys::VaultKeys;
+use dfs_store::vault::manifest::Manifest;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
-use crate::entry::{Entry, EntryNode};
 use crate::error::Error;
 use crate::node::Node;
+use dfs_store::vault::entry::{Entry, EntryNode};
 
 /// Verified content, in order.
 pub struct Download {

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use dfs_core::epoch::EpochError;
 use dfs_core::id::NodeId;
+use dfs_core::layout::epoch::EpochError;
 use dfs_core::name::NameError;
 use dfs_p2p::StartError;
 use dfs_store::keyfile::KeyFileError;

@@ -1,4 +1,4 @@
-//! Founding a cluster together with listed peers: the decisions of [`dfs_core::forming`] carried
+//! Founding a cluster together with listed peers: the decisions of [`dfs_core::layout::forming`] carried
 //! out, and why this node has not joined a cluster yet.
 
 use std::collections::BTreeSet;
@@ -6,14 +6,14 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dfs_core::epoch::EpochState;
-use dfs_core::forming::{Forming, Step, Waiting};
 use dfs_core::id::NodeId;
+use dfs_core::layout::epoch::EpochState;
+use dfs_core::layout::forming::{Forming, Step, Waiting};
 use dfs_env::Env;
 use dfs_p2p::Caller;
 use dfs_p2p::message::{Call, Code, Priority, Request, Response};
 use dfs_store::Store;
-use dfs_store::data_dir::DataDir;
+use dfs_store::disk::data_dir::DataDir;
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tracing::{debug, info, warn};

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dfs_core::codec::Canonical;
-use dfs_core::epoch::EpochState;
 use dfs_core::id::{BlobId, ClusterId, NodeId, Partition, RecordKey};
-use dfs_core::member::NodeInfo;
-use dfs_core::refs::RefRow;
-use dfs_core::steward::Joiner;
-use dfs_core::sync::{Table, differing};
-use dfs_core::version::Record;
+use dfs_core::layout::epoch::EpochState;
+use dfs_core::layout::steward::Joiner;
+use dfs_core::node::member::NodeInfo;
+use dfs_core::record::refs::RefRow;
+use dfs_core::record::version::Record;
+use dfs_core::replica::sync::{Table, differing};
 use dfs_env::{BoxFuture, Bug, bug};
 use dfs_p2p::message::{Answer, Call, Code, Origin, Priority, Refusal, Request, Response};
 use dfs_p2p::{Caller, Handler};
@@ -470,7 +470,7 @@ impl Node {
             Table::Records => {
                 let rows = self.store.scan_records(partition, bits, after, limit).await;
                 let rows = rows.map_err(read_refused)?;
-                let last = rows.last().map(|(key, _)| dfs_store::store::record_row(key));
+                let last = rows.last().map(|(key, _)| dfs_store::disk::store::record_row(key));
                 let hashes = rows.iter().map(|(key, record)| (*key, record.state_hash()));
                 Response::Rows {
                     more: rows.len() == limit,
@@ -482,7 +482,8 @@ impl Node {
             Table::Refs => {
                 let rows = self.store.scan_refs(partition, bits, after, limit).await;
                 let rows = rows.map_err(read_refused)?;
-                let last = rows.last().map(|row| dfs_store::store::ref_row(&row.blob, &row.vid));
+                let last =
+                    rows.last().map(|row| dfs_store::disk::store::ref_row(&row.blob, &row.vid));
                 Response::Rows {
                     hashes: Vec::new(),
                     more: rows.len() == limit,

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dfs_core::epoch::{EpochState, Row, Stage};
 use dfs_core::id::{NodeId, Partition};
-use dfs_core::member::{Clean, ranges};
+use dfs_core::layout::epoch::{EpochState, Row, Stage};
+use dfs_core::node::member::{Clean, ranges};
 use dfs_core::quorum::Tally;
-use dfs_core::refs::RefRow;
-use dfs_core::sync::{Root, Table};
+use dfs_core::record::refs::RefRow;
+use dfs_core::replica::sync::{Root, Table};
 use dfs_env::{Bug, bug};
 use dfs_p2p::message::{Priority, Request};
 use tracing::{debug, info};
@@ -161,7 +161,7 @@ impl Node {
         loop {
             let rows = self.store.scan_refs(partition, state.bits, after, ROWS_AT_ONCE).await?;
             let Some(last) = rows.last() else { return Ok(handed) };
-            after = dfs_store::store::ref_row(&last.blob, &last.vid);
+            after = dfs_store::disk::store::ref_row(&last.blob, &last.vid);
             if self.layout.epoch() != state.epoch {
                 return Ok(handed); // They may be this node's own by now.
             }
@@ -207,7 +207,7 @@ impl Node {
         loop {
             let rows = self.store.scan_records(partition, state.bits, after, ROWS_AT_ONCE).await?;
             let Some((last, _)) = rows.last() else { return Ok(handed) };
-            after = dfs_store::store::record_row(last);
+            after = dfs_store::disk::store::record_row(last);
             if self.layout.epoch() != state.epoch {
                 return Ok(handed);
             }

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dfs_core::epoch::{EpochState, Member, MemberState};
 use dfs_core::id::{NodeId, Partition, hex};
+use dfs_core::layout::epoch::{EpochState, Member, MemberState};
+use dfs_core::layout::voters::limiting_zone;
 use dfs_core::quorum::Tally;
-use dfs_core::sync::Table;
-use dfs_core::voters::limiting_zone;
+use dfs_core::replica::sync::Table;
 use dfs_p2p::Direction;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -101,7 +101,7 @@ struct Counted {
 pub(crate) fn peers(node: &Node) -> Vec<PeerView> {
     let state = node.joined().ok();
     let own = node.network().own_info();
-    let view = |info: &dfs_core::member::NodeInfo, state: PeerState, is_self| PeerView {
+    let view = |info: &dfs_core::node::member::NodeInfo, state: PeerState, is_self| PeerView {
         id: info.node_id.to_string(),
         addr: info.addrs.first().cloned().unwrap_or_default(),
         zone: info.zone.clone(),

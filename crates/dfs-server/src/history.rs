@@ -14,18 +14,18 @@ use bytes::Bytes;
 use dfs_core::codec::Canonical;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, CertId, RecordKey, Vid};
-use dfs_core::retention::{Earlier, kept};
-use dfs_core::version::{Kind, RETAINED_MAX, Record, Retained, Version};
-use dfs_store::keys::VaultKeys;
-use dfs_store::seal::Salt;
+use dfs_core::record::retention::{Earlier, kept};
+use dfs_core::record::version::{Kind, RETAINED_MAX, Record, Retained, Version};
+use dfs_store::vault::keys::VaultKeys;
+use dfs_store::vault::seal::Salt;
 use tracing::warn;
 
 use crate::config::Mode;
-use crate::entry::{Entry, EntryNode, INLINE_BYTES_MAX, Past, Payload};
 use crate::error::Error;
 use crate::node::{Node, millis};
 use crate::records::Draft;
 use crate::upload::Uploaded;
+use dfs_store::vault::entry::{Entry, EntryNode, INLINE_BYTES_MAX, Past, Payload};
 
 /// Where a version stands among those of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

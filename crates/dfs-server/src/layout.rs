@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dfs_core::codec::Canonical;
-use dfs_core::epoch::{
+use dfs_core::id::{NodeId, Partition};
+use dfs_core::layout::epoch::{
     EpochCert, EpochError, EpochProposal, EpochState, Loss, Member, MemberState, voters_after,
 };
-use dfs_core::id::{NodeId, Partition};
-use dfs_core::member::{MoveFact, NodeInfo};
+use dfs_core::layout::{facts::Facts, steward::Joiner};
+use dfs_core::node::member::{MoveFact, NodeInfo};
 use dfs_core::paxos::Ballot;
-use dfs_core::steward::{Facts, Joiner};
 use dfs_p2p::message::{Call, Priority, Request, Response};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -125,7 +125,7 @@ impl Layout {
 pub(crate) async fn found(
     env: &dfs_env::Env,
     store: &dfs_store::Store,
-    data_dir: &dfs_store::data_dir::DataDir,
+    data_dir: &dfs_store::disk::data_dir::DataDir,
     zone: &str,
 ) -> Result<(EpochState, EpochCert), StartServerError> {
     let key = data_dir.node_key();

@@ -14,7 +14,7 @@
 //! | `coordinate` | one request to many replicas, counted by quorum |
 //! | `records`, `scan`, `blobs` | reading and writing records; directories; storing and fetching blobs |
 //! | `upload`, `download` | a file as chunks, with bounded memory |
-//! | `namespace`, `entry` | directories: paths to records and back |
+//! | `namespace` | directories: paths to records and back |
 //! | `history`, `versions`, `reuse` | what a version keeps of those before it; log, restore, conflicts |
 //! | `walk`, `lost` | a tree name by name; which files cannot be read |
 //! | `handler` | answering peers |
@@ -51,13 +51,9 @@ mod coordinate;
 mod deciding;
 mod disaster;
 mod download;
-mod entry;
 mod error;
 mod foreground;
 mod form;
-#[doc(hidden)]
-#[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
 mod handler;
 mod handoff;
 pub mod health;
@@ -86,7 +82,7 @@ mod walk;
 
 pub use client::{Client, FileRef};
 pub use config::{Config, Grace, Mode, OUT_AFTER, VaultConfig};
-pub use dfs_core::conditional::Condition;
+pub use dfs_core::record::conditional::Condition;
 pub use download::Download;
 pub use error::{Error, StartServerError};
 pub use server::Server;

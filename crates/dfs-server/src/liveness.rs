@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use dfs_core::id::NodeId;
-use dfs_core::liveness::{Reach, Watch};
+use dfs_core::node::liveness::{Reach, Watch};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 

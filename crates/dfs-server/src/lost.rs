@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use dfs_core::epoch::EpochState;
 use dfs_core::id::BlobId;
+use dfs_core::layout::epoch::EpochState;
 use dfs_core::name::FilePath;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;

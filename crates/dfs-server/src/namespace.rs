@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use dfs_core::id::{DirId, RecordKey};
 use dfs_core::name::FilePath;
-use dfs_core::version::{Kind, Record};
-use dfs_store::keys::VaultKeys;
+use dfs_core::record::version::{Kind, Record};
+use dfs_store::vault::keys::VaultKeys;
 
 use crate::config::Mode;
-use crate::entry::{Entry, EntryNode};
 use crate::error::Error;
 use crate::history::{NewVersion, open_entry};
 use crate::node::Node;
+use dfs_store::vault::entry::{Entry, EntryNode};
 
 /// Directories seen lately.
 #[derive(Debug, Default)]

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dfs_core::epoch::{EpochState, Stage};
 use dfs_core::id::{NodeId, Partition, RecordKey};
-use dfs_core::purge::{lone_tombstone, may_purge};
-use dfs_core::sync::Table;
-use dfs_core::version::Record;
+use dfs_core::layout::epoch::{EpochState, Stage};
+use dfs_core::record::version::Record;
+use dfs_core::replica::purge::{lone_tombstone, may_purge};
+use dfs_core::replica::sync::Table;
 use dfs_p2p::message::{Refusal, Request};
 use tokio::time::Instant;
 use tracing::debug;

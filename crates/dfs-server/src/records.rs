@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dfs_core::codec::Canonical;
-use dfs_core::epoch::{EpochState, Stage};
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{CertId, NodeId, Partition, RecordKey, Vid, hex};
+use dfs_core::layout::epoch::{EpochState, Stage};
 use dfs_core::quorum::Tally;
-use dfs_core::version::{Kind, Place, Record, Retained, Version, merge, place_after};
-use dfs_core::writer::WriterCert;
+use dfs_core::record::version::{Kind, Place, Record, Retained, Version, merge, place_after};
+use dfs_core::record::writer::WriterCert;
 use dfs_env::{Bug, bug};
 use dfs_p2p::message::{Origin, Priority, Request, Response};
 use ed25519_dalek::Signer;

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfs_core::epoch::MemberState;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, NodeId};
-use dfs_core::urgency::{Room, Window};
+use dfs_core::layout::epoch::MemberState;
+use dfs_core::replica::urgency::{Room, Window};
 use dfs_p2p::message::Priority;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -98,7 +98,7 @@ impl Node {
             loop {
                 let rows = self.store.scan_refs(partition, state.bits, after, ROWS_IN_SCAN).await?;
                 let Some(last) = rows.last() else { break };
-                after = dfs_store::store::ref_row(&last.blob, &last.vid);
+                after = dfs_store::disk::store::ref_row(&last.blob, &last.vid);
                 let ids = rows.iter().map(|row| row.blob).collect();
                 let held = self.store.has_blobs(ids).await?;
                 for (row, _) in rows.iter().zip(held).filter(|(row, held)| !held && !row.dropped) {

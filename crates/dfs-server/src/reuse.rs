@@ -3,22 +3,22 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dfs_core::epoch::EpochState;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, NodeId, RecordKey, Vid};
+use dfs_core::layout::epoch::EpochState;
 use dfs_core::quorum::{Tally, Verdict};
-use dfs_core::refs::RefRow;
+use dfs_core::record::refs::RefRow;
 use dfs_p2p::message::{Priority, Request, Response};
-use dfs_store::manifest::PageWalk;
+use dfs_store::pages::PageWalk;
 
 use crate::blobs::{Copies, Lag};
 use crate::client::FileRef;
 use crate::config::Mode;
 use crate::coordinate::{Ask, Step, StepError};
-use crate::entry::EntryNode;
 use crate::error::Error;
 use crate::node::Node;
 use crate::upload::Uploaded;
+use dfs_store::vault::entry::EntryNode;
 
 /// One version taking over the blobs of another, or claiming its own again.
 struct Reuse {

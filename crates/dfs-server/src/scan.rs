@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfs_core::epoch::EpochState;
 use dfs_core::id::{DirId, NodeId, RecordKey, VaultId, dir_partition};
+use dfs_core::layout::epoch::EpochState;
 use dfs_core::quorum::Tally;
-use dfs_core::version::{Record, merge};
+use dfs_core::record::version::{Record, merge};
 use dfs_p2p::message::{Code, Priority, Request, Response};
 
 use crate::config::Mode;

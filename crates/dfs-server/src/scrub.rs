@@ -1,6 +1,6 @@
 //! Reading this node's disk back: finds rot, missing files and wrong sums before anyone needs them.
 //!
-//! When, how far and how fast is decided in [`dfs_core::scrub`]; here it is carried out and kept. What
+//! When, how far and how fast is decided in [`dfs_core::replica::scrub`]; here it is carried out and kept. What
 //! is bad is set aside by the store, and wanted by the repair at once.
 
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,10 +9,10 @@ use std::time::Duration;
 use dfs_core::codec::Canonical;
 use dfs_core::id::{BlobId, NodeId, Partition};
 use dfs_core::meter::Meter;
-use dfs_core::scrub::{Pace, Scrub, Step};
+use dfs_core::replica::scrub::{Pace, Scrub, Step};
 use dfs_env::Env;
-use dfs_store::path::PathTransform;
-use dfs_store::store::{Held, SumChecked, Verified};
+use dfs_store::disk::path::PathTransform;
+use dfs_store::disk::store::{Held, SumChecked, Verified};
 use dfs_store::{ReadError, Store};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -230,7 +230,7 @@ impl Node {
         self.change_scrub(|scrub| scrub.end(number, now)).await?;
         let last = self.scrub.state().scrub.last;
         if let Some(found) = last.map(|last| last.found) {
-            let dfs_core::scrub::Found { good, bytes, bad, unread, sums, rows } = found;
+            let dfs_core::replica::scrub::Found { good, bytes, bad, unread, sums, rows } = found;
             info!(good, bytes, bad, unread, sums, rows, "the disk was read back");
         }
         Ok(())

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use dfs_core::codec::Canonical;
 use dfs_core::id::NodeId;
-use dfs_core::writer::WriterCert;
+use dfs_core::record::writer::WriterCert;
 use dfs_env::{Env, Task};
 use dfs_p2p::{Network, OwnFacts};
-use dfs_store::data_dir::DataDir;
-use dfs_store::keys::VaultKeys;
+use dfs_store::disk::data_dir::DataDir;
+use dfs_store::vault::keys::VaultKeys;
 use dfs_store::{Store, WriteError};
 use ed25519_dalek::SigningKey;
 use futures_util::stream::FuturesUnordered;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use dfs_core::epoch::{EpochOp, EpochState, Member, MemberState};
 use dfs_core::id::{NodeId, Partition, hex};
+use dfs_core::layout::epoch::{EpochOp, EpochState, Member, MemberState};
 use dfs_core::quorum::Tally;
 use tracing::info;
 

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dfs_core::epoch::{EpochState, Stage};
 use dfs_core::id::{NodeId, Partition, RecordKey};
-use dfs_core::member::ranges;
-use dfs_core::refs::RefRow;
-use dfs_core::sync::{Root, Table};
+use dfs_core::layout::epoch::{EpochState, Stage};
+use dfs_core::node::member::ranges;
+use dfs_core::record::refs::RefRow;
+use dfs_core::replica::sync::{Root, Table};
 use dfs_env::{Bug, bug};
 use dfs_p2p::message::{Priority, Request, Response};
 use dfs_store::WriteError;

@@ -6,20 +6,21 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, RecordKey, Vid};
-use dfs_core::refs::RefRow;
+use dfs_core::record::refs::RefRow;
 use dfs_store::blob::Blob;
-use dfs_store::keys::VaultKeys;
-use dfs_store::manifest::{MANIFEST_IDS_MAX, Manifest, REFERENCE_IDS_MAX, ReferencePage};
-use dfs_store::seal::Salt;
+use dfs_store::pages::{REFERENCE_IDS_MAX, ReferencePage};
+use dfs_store::vault::keys::VaultKeys;
+use dfs_store::vault::manifest::{MANIFEST_IDS_MAX, Manifest};
+use dfs_store::vault::seal::Salt;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::blobs::{Copies, Lag};
 use crate::config::Mode;
-use crate::entry::{EntryNode, INLINE_BYTES_MAX};
 use crate::error::Error;
 use crate::node::{Node, millis};
+use dfs_store::vault::entry::{EntryNode, INLINE_BYTES_MAX};
 
 /// A file's content, stored and ready to be named.
 #[derive(Debug, Clone)]

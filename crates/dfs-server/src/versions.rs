@@ -10,12 +10,12 @@ use dfs_core::name::{FilePath, NameError};
 
 use crate::client::{Client, Content, FileRef, kind, refuse_directory};
 use crate::config::Mode;
-use crate::entry::EntryNode;
 use crate::error::Error;
 use crate::history::{Known, Standing, known_versions, live_heads};
 use crate::node::Node;
 use crate::views::{Conflict, ConflictPage, ListedKind, Logged, Stored, VersionState};
 use crate::walk::Walk;
+use dfs_store::vault::entry::EntryNode;
 
 /// A record that a path leads to, or led to.
 struct Place {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use dfs_core::id::{DirId, RecordKey};
 use dfs_core::name::FilePath;
-use dfs_core::version::{Kind, Record};
-use dfs_store::keys::VaultKeys;
+use dfs_core::record::version::{Kind, Record};
+use dfs_store::vault::keys::VaultKeys;
 
 use crate::config::Mode;
 use crate::error::Error;

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use dfs_core::codec::Canonical;
-use dfs_core::epoch::{EpochCert, EpochState};
 use dfs_core::id::{BlobId, NodeId, Partition, PartitionBits, RecordKey, Vid};
-use dfs_core::refs::RefRow;
-use dfs_core::version::Record;
-use dfs_store::path::PathTransform;
+use dfs_core::layout::epoch::{EpochCert, EpochState};
+use dfs_core::record::refs::RefRow;
+use dfs_core::record::version::Record;
+use dfs_store::disk::path::PathTransform;
 use dfs_store::{ReadError, Store};
 
 use crate::cluster::Cluster;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use dfs_env::Env;
 use dfs_server::health::{Health, Level};
 use dfs_server::{Client, Config, Grace, Server, StartServerError, VaultConfig};
-use dfs_store::keys::{ClusterKey, VaultKey};
+use dfs_store::vault::keys::{ClusterKey, VaultKey};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, CertId, DirId, RecordKey, Tag, VaultId, Vid};
-use dfs_core::refs::RefRow;
-use dfs_core::version::{Kind, Record, Version};
+use dfs_core::record::refs::RefRow;
+use dfs_core::record::version::{Kind, Record, Version};
 use dfs_store::blob::Blob;
-use dfs_store::keys::VaultKey;
-use dfs_store::seal::Salt;
+use dfs_store::vault::keys::VaultKey;
+use dfs_store::vault::seal::Salt;
 
 use crate::disk::CrashPolicy;
 use crate::fs::{DiskFaults, EIO, EMFILE, ENOSPC, EROFS, SimDisk, SimFs};

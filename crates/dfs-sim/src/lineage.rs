@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use dfs_core::codec::Canonical;
 use dfs_core::id::hex;
-use dfs_core::version::CONTEXT_MAX;
+use dfs_core::record::version::CONTEXT_MAX;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;

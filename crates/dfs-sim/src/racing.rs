@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dfs_core::conditional::Condition;
 use dfs_core::id::{Vid, from_hex};
 use dfs_core::name::FilePath;
+use dfs_core::record::conditional::Condition;
 use dfs_server::{Error, Mode};
 use tokio::time::Instant;
 

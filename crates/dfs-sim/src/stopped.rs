@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dfs_core::id::NodeId;
 use dfs_env::{Env, MemoryNet};
-use dfs_store::data_dir::DataDir;
+use dfs_store::disk::data_dir::DataDir;
 use dfs_store::{Config, Store};
 
 use crate::fs::SimFs;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, DirId, RecordKey, Tag, VaultId, Vid};
-use dfs_core::refs::RefRow;
+use dfs_core::record::refs::RefRow;
 use dfs_env::{Env, OpenMode};
-use dfs_store::data_dir::DataDir;
+use dfs_store::disk::data_dir::DataDir;
 use dfs_store::{Config, Store};
 
 #[tokio::main]

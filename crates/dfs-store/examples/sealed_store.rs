@@ -3,10 +3,10 @@
 //! cargo run -p dfs-store --example sealed_store
 
 use dfs_env::Env;
-use dfs_store::data_dir::DataDir;
-use dfs_store::keys::VaultKey;
-use dfs_store::path::PathTransform;
-use dfs_store::seal::Salt;
+use dfs_store::disk::data_dir::DataDir;
+use dfs_store::disk::path::PathTransform;
+use dfs_store::vault::keys::VaultKey;
+use dfs_store::vault::seal::Salt;
 use dfs_store::{Config, Store};
 
 #[tokio::main]

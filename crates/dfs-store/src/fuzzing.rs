@@ -7,13 +7,17 @@ mod data_dir;
 use std::path::Path;
 
 use bytes::Bytes;
+use dfs_core::codec::Canonical;
 use dfs_core::id::BlobId;
+use dfs_core::record::version::RETAINED_MAX;
 
 use crate::blob::{Blob, Header, TAG_AT};
 use crate::keyfile::{self, KeyKind};
-use crate::keys::{ClusterKey, VaultKey};
-use crate::manifest::{Manifest, ReferencePage};
-use crate::seal::{OpenError, Salt, Sealer};
+use crate::pages::ReferencePage;
+use crate::vault::entry::Payload;
+use crate::vault::keys::{ClusterKey, VaultKey};
+use crate::vault::manifest::Manifest;
+use crate::vault::seal::{OpenError, Salt, Sealer};
 
 pub use data_dir::data_dir;
 
@@ -105,3 +109,16 @@ pub fn keys(bytes: &[u8]) {
 
 pub(crate) const KEY: [u8; 32] = [7; 32];
 const SEALED_BYTES_MAX: usize = 2048;
+
+/// Payloads, as they are inside their seal.
+pub fn payload(bytes: &[u8]) {
+    let Ok(payload) = Payload::from_canonical(bytes.to_vec()) else { return };
+    assert_eq!(payload.to_canonical(), bytes, "two encodings of {payload:?}");
+    assert!(payload.history.len() <= RETAINED_MAX);
+    assert!(payload.node.is_some() || !payload.history.is_empty());
+    if let Some(node) = &payload.node {
+        assert!(node.inline_bytes() as u64 <= node.bytes());
+        assert!(node.dir().is_none() || node.bytes() == 0);
+    }
+    assert_eq!(payload.node.is_some(), payload.entry().is_some());
+}

@@ -2,43 +2,34 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`path`] | where a blob's file lies |
 //! | [`blob`] | the format of a stored blob, and what anyone can check without a key |
-//! | [`seal`] | encrypting and authenticating, verifying and decrypting |
-//! | [`manifest`] | the lists that tie a file's chunks together |
-//! | [`keys`], [`keyfile`] | keys, and how they are kept and written down |
-//! | [`store`] | the store itself: durable before it answers, verified on every read |
+//! | [`pages`] | lists, in clear, of the blobs of one version |
+//! | [`keyfile`] | how a key is kept in a file |
+//! | [`vault`] | what only the key holder needs: keys, sealing and opening, the lists of a file's chunks |
+//! | [`disk`] | the store itself: durable before it answers, verified on every read |
 //!
 //! ```
-//! use dfs_store::keys::VaultKey;
-//! use dfs_store::seal::Salt;
+//! use dfs_store::vault::keys::VaultKey;
+//! use dfs_store::vault::seal::Salt;
 //!
 //! let vault = VaultKey::from_bytes([7; 32]).derive();
 //! let sealed = vault.chunks.seal(b"a chunk", Salt::Deduplicating, true);
 //! assert_eq!(vault.chunks.open(&sealed.id, &sealed.bytes)?, b"a chunk"[..]);
-//! # Ok::<(), dfs_store::seal::OpenError>(())
+//! # Ok::<(), dfs_store::vault::seal::OpenError>(())
 //! ```
 
 pub mod blob;
-mod chunks;
-pub mod data_dir;
+pub mod disk;
 pub mod error;
 #[doc(hidden)]
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod keyfile;
-pub mod keys;
-mod layout;
-pub mod manifest;
-mod meta;
-pub mod path;
-pub mod seal;
-mod space;
-pub mod store;
-mod strays;
+pub mod pages;
+pub mod vault;
 
+pub use disk::store::{Config, Reconciled, Store, Unused};
 pub use error::{OpenStoreError, ReadError, ReconcileError, WriteError};
-pub use store::{Config, Reconciled, Store, Unused};
 
 #[cfg(test)]
 mod tests;

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::random::Random;
-use crate::assign::{
+use crate::layout::assign::{
     Candidate, Held, Limits, Move, Planned, Reason, Standing, copies_possible, next_moves, plan,
 };
-use crate::epoch::MemberIdx;
+use crate::layout::epoch::MemberIdx;
 
 type Rows = Vec<Vec<MemberIdx>>;
 

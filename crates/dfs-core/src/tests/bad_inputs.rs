@@ -5,14 +5,14 @@ use super::epoch::genesis;
 use super::samples::{cert, record_key, valid};
 use crate::address::Address;
 use crate::codec::Canonical;
-use crate::epoch::{EpochCert, EpochState};
 use crate::id::{BlobId, NodeId, from_hex};
-use crate::member::NodeInfo;
+use crate::layout::epoch::{EpochCert, EpochState};
 use crate::name::FilePath;
-use crate::refs::RefRow;
-use crate::scrub::Scrub;
-use crate::version::{Record, Version};
-use crate::writer::WriterCert;
+use crate::node::member::NodeInfo;
+use crate::record::refs::RefRow;
+use crate::record::version::{Record, Version};
+use crate::record::writer::WriterCert;
+use crate::replica::scrub::Scrub;
 
 fn decode<T: Canonical>(bytes: &[u8]) -> Result<T, Refused> {
     T::from_canonical(bytes.to_vec()).map_err(Refused::of)

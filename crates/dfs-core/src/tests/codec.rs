@@ -4,12 +4,12 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use crate::codec::{Canonical, DecodeError, Reader, Writer};
-use crate::epoch::{EpochCert, EpochState};
 use crate::id::{BlobId, RecordKey, Vid};
-use crate::member::NodeInfo;
-use crate::refs::RefRow;
-use crate::version::Record;
-use crate::writer::WriterCert;
+use crate::layout::epoch::{EpochCert, EpochState};
+use crate::node::member::NodeInfo;
+use crate::record::refs::RefRow;
+use crate::record::version::Record;
+use crate::record::writer::WriterCert;
 
 #[test]
 fn a_count_beyond_the_input_reserves_nothing() {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::epoch::node;
-use crate::conn::{Backoff, ConnFacts, replaces};
 use crate::hlc::{Clock, Hlc};
+use crate::node::conn::{Backoff, ConnFacts, replaces};
 use crate::quorum::{Tally, Verdict};
 
 #[test]

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::epoch::{genesis, node};
-use crate::departure::{LEFT_AFTER, cleaned, departures};
-use crate::epoch::{EpochError, EpochOp, EpochState, Member, MemberIdx, MemberState};
 use crate::id::{NodeId, Partition};
-use crate::steward::{Facts, plan};
+use crate::layout::departure::{LEFT_AFTER, cleaned, departures};
+use crate::layout::epoch::{EpochError, EpochOp, EpochState, Member, MemberIdx, MemberState};
+use crate::layout::{facts::Facts, steward::plan};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -6,13 +6,13 @@ use super::random::Random;
 use super::transition::{first_layout, id};
 use super::versions::version;
 use crate::codec::Canonical;
-use crate::epoch::EpochState;
 use crate::hlc::Hlc;
 use crate::id::{BlobId, NodeId, RecordKey, Vid};
-use crate::member::Clean;
-use crate::purge::{Facts, may_drop};
-use crate::refs::RefRow;
-use crate::version::{Kind, Record, Retained, merge, place_after};
+use crate::layout::epoch::EpochState;
+use crate::node::member::Clean;
+use crate::record::refs::RefRow;
+use crate::record::version::{Kind, Record, Retained, merge, place_after};
+use crate::replica::purge::{Facts, may_drop};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Rule {

@@ -3,8 +3,10 @@
 use ed25519_dalek::SigningKey;
 
 use crate::codec::Canonical;
-use crate::epoch::{EpochCert, EpochError, EpochOp, EpochState, Member, MemberState, Stage};
 use crate::id::NodeId;
+use crate::layout::epoch::{
+    EpochCert, EpochError, EpochOp, EpochState, Member, MemberState, Stage,
+};
 
 pub(super) fn key(of: u8) -> SigningKey {
     SigningKey::from_bytes(&[of; 32])

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::forming::{Declined, FOUNDERS_MAX, Forming, Step, TooLate, Waiting};
 use crate::id::NodeId;
+use crate::layout::forming::{Declined, FOUNDERS_MAX, Forming, Step, TooLate, Waiting};
 
 fn node(of: u8) -> NodeId {
     NodeId::new([of; 32])

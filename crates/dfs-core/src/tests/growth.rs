@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::epoch::{genesis, member, node};
-use crate::epoch::{EpochOp, EpochState, Stage};
 use crate::id::{NodeId, Partition};
-use crate::steward::{ABORT_AFTER, Facts, Joiner, LAGGARD_MAX, plan};
+use crate::layout::epoch::{EpochOp, EpochState, Stage};
+use crate::layout::facts::Facts;
+use crate::layout::steward::{ABORT_AFTER, Joiner, LAGGARD_MAX, plan};
 
 #[derive(Default)]
 struct World {

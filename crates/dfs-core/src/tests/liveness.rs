@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::epoch::node;
 use crate::codec::Canonical;
-use crate::epoch::MEMBERS_MAX;
-use crate::liveness::{REACH_BYTES_MAX, Reach, Watch};
+use crate::layout::epoch::MEMBERS_MAX;
+use crate::node::liveness::{REACH_BYTES_MAX, Reach, Watch};
 
 #[test]
 fn a_set_of_members_has_one_encoding() {

@@ -3,8 +3,8 @@
 use super::epoch::{key, node};
 use crate::codec::Canonical;
 use crate::hlc::Hlc;
-use crate::liveness::Reach;
-use crate::member::{Clean, Directory, Learned, Life, MoveFact, NodeInfo, life, ranges};
+use crate::node::liveness::Reach;
+use crate::node::member::{Clean, Directory, Learned, Life, MoveFact, NodeInfo, life, ranges};
 
 fn info(of: u8, seq: u64) -> NodeInfo {
     let info = NodeInfo {

@@ -7,14 +7,14 @@ use super::random::Random;
 use super::transition::{first_layout, id};
 use super::versions::version;
 use crate::codec::Canonical;
-use crate::epoch::{EpochOp, EpochState, MemberIdx, MemberState};
 use crate::hlc::Hlc;
 use crate::id::{BlobId, NodeId, RecordKey, Vid};
-use crate::member::Clean;
+use crate::layout::epoch::{EpochOp, EpochState, MemberIdx, MemberState};
+use crate::node::member::Clean;
 use crate::paxos::Ballot;
-use crate::purge::{AGE_MIN, Facts, Kept, may_drop, may_purge};
-use crate::refs::RefRow;
-use crate::version::{Kind, Place, Record, Retained, merge};
+use crate::record::refs::RefRow;
+use crate::record::version::{Kind, Place, Record, Retained, merge};
+use crate::replica::purge::{AGE_MIN, Facts, Kept, may_drop, may_purge};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Rule {

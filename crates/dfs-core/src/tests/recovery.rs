@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use super::epoch::{genesis, key, member, node};
 use crate::codec::Canonical;
-use crate::epoch::{
+use crate::id::NodeId;
+use crate::layout::epoch::{
     EpochCert, EpochError, EpochOp, EpochState, Loss, MemberState, Stage, voters_after,
 };
-use crate::id::NodeId;
 use crate::paxos::Ballot;
 
 /// Five members, the first `voters` of them voters; partitions 0 to 4 lie on three of them in turn.

@@ -2,8 +2,8 @@
 
 use crate::hlc::Hlc;
 use crate::id::Vid;
-use crate::retention::{Earlier, KEPT_FOR_MS, VERSIONS_KEPT, kept};
-use crate::version::RETAINED_MAX;
+use crate::record::retention::{Earlier, KEPT_FOR_MS, VERSIONS_KEPT, kept};
+use crate::record::version::RETAINED_MAX;
 
 const NOW: u64 = 2 * KEPT_FOR_MS;
 

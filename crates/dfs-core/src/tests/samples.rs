@@ -5,20 +5,21 @@ use std::collections::BTreeMap;
 use ed25519_dalek::Signer;
 
 use super::epoch::{genesis, key, member, node};
+use crate::address::TEXT_BYTES_MAX;
 use crate::codec::{Canonical, Writer};
-use crate::epoch::{
-    EpochCert, EpochOp, EpochState, MEMBERS_MAX, Member, MemberState, Row, Stage, VOTERS_MAX,
-};
 use crate::hlc::Hlc;
 use crate::id::{BlobId, DirId, NodeId, PartitionBits, RecordKey, Tag, Vid};
-use crate::liveness::Reach;
-use crate::member::{ADDRS_MAX, Clean, FACTS_MAX, MoveFact, NodeInfo, TEXT_BYTES_MAX};
-use crate::refs::RefRow;
-use crate::scrub::{Ended, Found, Pass, Scrub};
-use crate::version::{
+use crate::layout::epoch::{
+    EpochCert, EpochOp, EpochState, MEMBERS_MAX, Member, MemberState, Row, Stage, VOTERS_MAX,
+};
+use crate::node::liveness::Reach;
+use crate::node::member::{ADDRS_MAX, Clean, FACTS_MAX, MoveFact, NodeInfo};
+use crate::record::refs::RefRow;
+use crate::record::version::{
     CONTEXT_MAX, HEADS_MAX, Kind, RETAINED_MAX, Record, Retained, SEALED_BYTES_MAX, Version, merge,
 };
-use crate::writer::WriterCert;
+use crate::record::writer::WriterCert;
+use crate::replica::scrub::{Ended, Found, Pass, Scrub};
 
 /// The canonical bytes of the value with this name.
 pub(super) fn valid(name: &str) -> Vec<u8> {

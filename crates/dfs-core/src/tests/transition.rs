@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::random::Random;
-use crate::epoch::Stage::{Prepare, Stable, Switch};
-use crate::epoch::{EpochOp, EpochState, Member, MemberIdx, MemberState, Row};
 use crate::id::{ClusterId, NodeId, PartitionBits};
+use crate::layout::epoch::Stage::{Prepare, Stable, Switch};
+use crate::layout::epoch::{EpochOp, EpochState, Member, MemberIdx, MemberState, Row};
 use crate::quorum::{Tally, Verdict};
 
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -9,7 +9,7 @@ use super::random::Random;
 use super::versions::version;
 use crate::hlc::Hlc;
 use crate::id::Vid;
-use crate::version::{Actor, Kind, Place, Record, merge, place_after};
+use crate::record::version::{Actor, Kind, Place, Record, merge, place_after};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Rule {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::codec::{Canonical, DecodeError};
 use crate::hlc::Hlc;
 use crate::id::{CertId, Vid};
-use crate::version::{CONTEXT_MAX, Kind, Place, Record, Version, merge, place_after};
+use crate::record::version::{CONTEXT_MAX, Kind, Place, Record, Version, merge, place_after};
 
 pub(super) fn version(vid: u8, place: Place, kind: Kind) -> Version {
     Version {

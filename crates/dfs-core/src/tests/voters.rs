@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::epoch::{genesis, member, node};
-use crate::epoch::{EpochOp, EpochState, Member, MemberState};
 use crate::id::{NodeId, Partition};
-use crate::steward::Facts;
-use crate::voters::{REPLACE_AFTER, TURN, better_voters, limiting_zone, turn};
+use crate::layout::epoch::{EpochOp, EpochState, Member, MemberState};
+use crate::layout::facts::Facts;
+use crate::layout::voters::{REPLACE_AFTER, TURN, better_voters, limiting_zone, turn};
 
 #[derive(Default)]
 struct Down(BTreeMap<NodeId, Duration>);

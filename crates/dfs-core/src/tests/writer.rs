@@ -9,8 +9,9 @@ use super::versions::version;
 use crate::codec::Canonical;
 use crate::hlc::Hlc;
 use crate::id::{DirId, RecordKey, Tag};
-use crate::version::{Kind, Place, Retained, Version};
-use crate::writer::{ForgedError, WriterCert};
+use crate::record::version::{Kind, Place, Retained, Version};
+use crate::record::writer::{ForgedError, WriterCert};
+use crate::signature::BadSignature;
 
 fn signed(cert: &WriterCert, key_of: &RecordKey, kind: Kind) -> Version {
     let place = Place { actor: 1, hlc: Hlc(5), context: BTreeMap::new() };
@@ -37,7 +38,10 @@ fn a_certified_writers_version_is_genuine_for_its_own_name_only() {
     let version = signed(&cert, &key, Kind::Live);
     assert_eq!(cert.verify_version(&key, &version), Ok(()));
     let elsewhere = RecordKey { tag: Tag::new([3; 16]), ..key };
-    assert_eq!(cert.verify_version(&elsewhere, &version), Err(ForgedError::Signature));
+    assert_eq!(
+        cert.verify_version(&elsewhere, &version),
+        Err(ForgedError::Signature(BadSignature))
+    );
 }
 
 #[test]
@@ -59,7 +63,7 @@ fn every_changed_field_of_a_version_is_noticed() {
     for change in changes {
         let mut version = good.clone();
         change(&mut version);
-        assert_eq!(cert.verify_version(&key, &version), Err(ForgedError::Signature));
+        assert_eq!(cert.verify_version(&key, &version), Err(ForgedError::Signature(BadSignature)));
     }
     let mut dead = good.clone();
     dead.kind = Kind::Dead;
@@ -73,7 +77,7 @@ fn every_changed_field_of_a_version_is_noticed() {
 fn a_certificate_by_another_vault_is_forged() {
     let mut cert = cert();
     cert.not_after_unix_ms += 1;
-    assert_eq!(cert.verify(), Err(ForgedError::Signature));
+    assert_eq!(cert.verify(), Err(ForgedError::Signature(BadSignature)));
     let mut cert = self::cert();
     cert.root = key(3).verifying_key().to_bytes();
     assert_eq!(cert.verify(), Err(ForgedError::OtherVault));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dfs_env::Env;
 use dfs_store::keyfile::KeyKind;
-use dfs_store::keys::{ClusterKey, VaultKey};
+use dfs_store::vault::keys::{ClusterKey, VaultKey};
 use zeroize::Zeroizing;
 
 use crate::cli::args::{Args, KeyVerb};

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use dfs_core::id::{Tag, Vid};
-use dfs_core::refs::RefRow;
+use dfs_core::record::refs::RefRow;
 use prost::Message;
 
 use super::*;

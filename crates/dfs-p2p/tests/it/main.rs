@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dfs_core::id::{BlobId, ClusterId, NodeId};
-use dfs_core::member::NodeInfo;
+use dfs_core::node::member::NodeInfo;
 use dfs_env::{BoxFuture, Env, MemoryNet};
 use dfs_p2p::message::{Answer, Call, Code, Priority, Request, Response};
 use dfs_p2p::{CallError, Caller, Config, Handler, Network, OwnFacts};

@@ -1,9 +1,9 @@
 //! What a status says of what comes: what one more failure would cost, and how long repair takes.
 
-use dfs_core::epoch::EpochState;
 use dfs_core::id::NodeId;
+use dfs_core::layout::epoch::EpochState;
 use dfs_core::meter::Left;
-use dfs_core::outlook::{Cost, Reach, one_more};
+use dfs_core::replica::outlook::{Cost, Reach, one_more};
 use serde::Serialize;
 
 /// What the failure of one more node would cost.

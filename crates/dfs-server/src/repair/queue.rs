@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dfs_core::id::{BlobId, Partition, PartitionBits};
 use dfs_core::meter::{Left, Meter};
-use dfs_core::urgency::{Room, Urgency, that_fit};
+use dfs_core::replica::urgency::{Room, Urgency, that_fit};
 use dfs_env::{Bug, bug};
 use tokio::sync::Notify;
 use tokio::time::Instant;

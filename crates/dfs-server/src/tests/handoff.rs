@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_core::name::FilePath;
-use dfs_core::sync::Table;
+use dfs_core::replica::sync::Table;
 use dfs_env::{Env, MemoryFs, MemoryNet};
-use dfs_store::keys::{ClusterKey, VaultKey};
+use dfs_store::vault::keys::{ClusterKey, VaultKey};
 use futures_util::TryStreamExt;
 
 use crate::health::Level;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dfs_core::id::{PartitionBits, Vid, from_hex};
 use dfs_core::name::FilePath;
-use dfs_core::sync::Table;
+use dfs_core::replica::sync::Table;
 use dfs_env::{Env, MemoryFs, MemoryNet, Task};
 use dfs_server::{Condition, Error, Grace, Mode, Stored};
 use tokio::io::{AsyncWriteExt, DuplexStream};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_core::name::FilePath;
-use dfs_core::retention::{KEPT_FOR_MS, VERSIONS_KEPT};
+use dfs_core::record::retention::{KEPT_FOR_MS, VERSIONS_KEPT};
 use dfs_server::health::Level;
 use dfs_server::{Error, ListedKind, Logged, Mode, VersionState};
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use dfs_env::{BoxFuture, Env, Listener, MemoryFs, MemoryNet, Net, Stream};
 use dfs_server::health::Health;
 use dfs_server::{Client, Config, Grace, PeerState, PeerView, Server};
-use dfs_store::keys::ClusterKey;
+use dfs_store::vault::keys::ClusterKey;
 
 pub(crate) struct Machines {
     net: MemoryNet,

@@ -24,7 +24,7 @@ use dfs_server::{
     Config, Error, Grace, ListedKind, Mode, PeerState, Server, StartServerError, VaultConfig,
 };
 use dfs_store::OpenStoreError;
-use dfs_store::keys::{ClusterKey, VaultKey};
+use dfs_store::vault::keys::{ClusterKey, VaultKey};
 use futures_util::TryStreamExt;
 
 mod deciding;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfs_core::scrub::EVERY;
+use dfs_core::replica::scrub::EVERY;
 use dfs_server::{ScrubState, ScrubView};
 
 use crate::clock::Ahead;

@@ -7,11 +7,11 @@ use dfs_env::{Env, MemoryFs, MemoryNet, OpenMode, Vfs};
 
 use super::KEY;
 use crate::blob::Blob;
-use crate::data_dir::DataDir;
+use crate::disk::data_dir::DataDir;
+use crate::disk::store::{Config, Store};
 use crate::error::OpenStoreError;
-use crate::keys::VaultKey;
-use crate::seal::Salt;
-use crate::store::{Config, Store};
+use crate::vault::keys::VaultKey;
+use crate::vault::seal::Salt;
 
 /// A directory, empty or of a node that ran, is changed as the input says and opened. What opens
 /// must store, and hold what it stored when it is opened again.

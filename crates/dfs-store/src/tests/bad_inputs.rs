@@ -8,13 +8,14 @@ use dfs_env::{Env, MemoryFs, MemoryNet, OpenMode, Vfs};
 use super::corpus::{Refused, check};
 use super::samples::{chunk, valid};
 use crate::blob::Header;
-use crate::data_dir::DataDir;
+use crate::disk::data_dir::DataDir;
+use crate::disk::store::{Config, Store};
 use crate::error::OpenStoreError;
 use crate::fuzzing::KEY;
 use crate::keyfile::{self, KeyKind};
-use crate::keys::VaultKey;
-use crate::manifest::{Manifest, ReferencePage};
-use crate::store::{Config, Store};
+use crate::pages::ReferencePage;
+use crate::vault::keys::VaultKey;
+use crate::vault::manifest::Manifest;
 
 macro_rules! corpus {
     ($name:literal) => {

@@ -5,9 +5,10 @@ use dfs_core::id::{BlobId, VaultId};
 use crate::blob::Blob;
 use crate::fuzzing::KEY;
 use crate::keyfile::{self, KeyKind};
-use crate::keys::{ClusterKey, VaultKey};
-use crate::manifest::{MANIFEST_IDS_MAX, Manifest, REFERENCE_IDS_MAX, ReferencePage};
-use crate::seal::Salt;
+use crate::pages::{REFERENCE_IDS_MAX, ReferencePage};
+use crate::vault::keys::{ClusterKey, VaultKey};
+use crate::vault::manifest::{MANIFEST_IDS_MAX, Manifest};
+use crate::vault::seal::Salt;
 
 /// The bytes of the value with this name.
 pub(super) fn valid(name: &str) -> Vec<u8> {

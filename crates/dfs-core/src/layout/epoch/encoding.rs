@@ -1,0 +1,263 @@
+//! The canonical encoding of the types above.
+
+use super::{
+    EpochCert, EpochOp, EpochProposal, EpochState, FORMER_MAX, MEMBERS_MAX, Member, MemberIdx,
+    MemberState, Row, Stage, VOTERS_MAX, Vote,
+};
+use crate::address::TEXT_BYTES_MAX;
+use crate::codec::{Canonical, DecodeError, Reader, Writer};
+use crate::id::{ClusterId, NodeId, PartitionBits};
+use crate::paxos::Ballot;
+
+const STATE_FORMAT: u8 = 1;
+const CERT_FORMAT: u8 = 1;
+/// Nodes in one replica set.
+const SET_MAX: usize = 8;
+/// One for each partition, and as many for members.
+const OPS_MAX: usize = (1 << 16) + MEMBERS_MAX;
+
+impl Canonical for u16 {
+    fn encode(&self, out: &mut Writer) {
+        out.u16(*self);
+    }
+
+    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
+        input.u16()
+    }
+}
+
+impl Canonical for MemberState {
+    fn encode(&self, out: &mut Writer) {
+        out.u8(match self {
+            Self::Active => 1,
+            Self::Draining => 2,
+            Self::Out => 3,
+            Self::Left => 4,
+        });
+    }
+
+    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
+        match input.u8()? {
+            1 => Ok(Self::Active),
+            2 => Ok(Self::Draining),
+            3 => Ok(Self::Out),
+            4 => Ok(Self::Left),
+            _ => Err(DecodeError::Invalid("member state")),
+        }
+    }
+}
+
+impl Canonical for Member {
+    fn encode(&self, out: &mut Writer) {
+        self.node_id.encode(out);
+        out.u16(self.idx);
+        out.bytes(self.zone.as_bytes());
+        out.u64(self.capacity);
+        self.state.encode(out);
+    }
+
+    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(Self {
+            node_id: NodeId::decode(input)?,
+            idx: input.u16()?,
+            zone: input.string("zone", TEXT_BYTES_MAX)?,
+            capacity: input.u64()?,
+            state: MemberState::decode(input)?,
+        })
+    }
+}
+
+impl Canonical for Row {
+    fn encode(&self, out: &mut Writer) {
+        out.u64(self.changed);
+        out.list(&self.current);
+        out.list(&self.next);
+        out.u8(match self.stage {
+            Stage::Stable => 1,
+            Stage::Prepare => 2,
+            Stage::Switch => 3,
+        });
+        out.u64(self.prepare_epoch);
+        out.list(&self.former);
+    }
+
+    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
+        let changed = input.u64()?;
+        let current = input.list::<MemberIdx>("current", SET_MAX)?;
+        let next = input.list::<MemberIdx>("next", SET_MAX)?;
+        let stage = match input.u8()? {
+            1 => Stage::Stable,
+            2 => Stage::Prepare,
+            3 => Stage::Switch,
+            _ => return Err(DecodeError::Invalid("stage")),
+        };
+        if current.is_empty() || (stage == Stage::Stable) != next.is_empty() {
+            return Err(DecodeError::Invalid("row"));
+        }
+        let (prepare_epoch, former) = (input.u64()?, input.list("former", FORMER_MAX)?);
+        Ok(Self { changed, current, next, stage, prepare_epoch, former })
+    }
+}
+
+impl Canonical for EpochState {
+    fn encode(&self, out: &mut Writer) {
+        out.u8(STATE_FORMAT);
+        out.u64(self.generation);
+        out.u64(self.epoch);
+        self.cluster_id.encode(out);
+        out.u8(self.bits.get());
+        out.u8(self.target_copies);
+        out.list(&self.members);
+        out.list(&self.voters);
+        out.list(&self.rows);
+    }
+
+    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
+        match input.u8()? {
+            STATE_FORMAT => {}
+            other => return Err(DecodeError::UnknownVersion(other)),
+        }
+        let (generation, epoch) = (input.u64()?, input.u64()?);
+        let cluster_id = ClusterId::decode(input)?;
+        let bits = PartitionBits::new(input.u8()?)?;
+        let target_copies = input.u8()?;
+        let members: Vec<Member> = input.list("members", MEMBERS_MAX)?;
+        let in_order = members.iter().enumerate().all(|(at, m)| usize::from(m.idx) == at);
+        let voters = input.list("voters", VOTERS_MAX)?;
+        let rows: Vec<Row> = input.list("rows", bits.count())?;
+        let known = |row: &Row| {
+            let mut all = row.current.iter().chain(&row.next).chain(&row.former);
+            all.all(|idx| usize::from(*idx) < members.len())
+        };
+        if !in_order || rows.len() != bits.count() || !rows.iter().all(known) {
+            return Err(DecodeError::Invalid("layout"));
+        }
+        Ok(Self { generation, epoch, cluster_id, bits, target_copies, members, voters, rows })
+    }
+}
+
+impl Canonical for EpochOp {
+    fn encode(&self, out: &mut Writer) {
+        match self {
+            Self::AddMember(member) => {
+                out.u8(1);
+                member.encode(out);
+            }
+            Self::SetVoters(voters) => {
+                out.u8(2);
+                out.list(voters);
+            }
+            Self::Prepare { partition, next } => {
+                out.u8(3);
+                out.u16(*partition);
+                out.list(next);
+            }
+            Self::Switch(partition) => {
+                out.u8(4);
+                out.u16(*partition);
+            }
+            Self::Done(partition) => {
+                out.u8(5);
+                out.u16(*partition);
+            }
+            Self::Abort(partition) => {
+                out.u8(6);
+                out.u16(*partition);
+            }
+            Self::SetState(node, state) => {
+                out.u8(7);
+                node.encode(out);
+                state.encode(out);
+            }
+            Self::UpdateMember { node, zone, capacity } => {
+                out.u8(8);
+                node.encode(out);
+                out.bytes(zone.as_bytes());
+                out.u64(*capacity);
+            }
+            Self::FormerClean { partition, holder } => {
+                out.u8(9);
+                out.u16(*partition);
+                out.u16(*holder);
+            }
+            Self::Force(partition) => {
+                out.u8(10);
+                out.u16(*partition);
+            }
+        }
+    }
+
+    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(match input.u8()? {
+            1 => Self::AddMember(Member::decode(input)?),
+            2 => Self::SetVoters(input.list("voters", VOTERS_MAX)?),
+            3 => Self::Prepare { partition: input.u16()?, next: input.list("next", SET_MAX)? },
+            4 => Self::Switch(input.u16()?),
+            5 => Self::Done(input.u16()?),
+            6 => Self::Abort(input.u16()?),
+            7 => Self::SetState(NodeId::decode(input)?, MemberState::decode(input)?),
+            8 => Self::UpdateMember {
+                node: NodeId::decode(input)?,
+                zone: input.string("zone", TEXT_BYTES_MAX)?,
+                capacity: input.u64()?,
+            },
+            9 => Self::FormerClean { partition: input.u16()?, holder: input.u16()? },
+            10 => Self::Force(input.u16()?),
+            _ => return Err(DecodeError::Invalid("epoch op")),
+        })
+    }
+}
+
+impl Canonical for Vote {
+    fn encode(&self, out: &mut Writer) {
+        self.voter.encode(out);
+        out.fixed(&self.signature);
+    }
+
+    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(Self { voter: NodeId::decode(input)?, signature: input.array()? })
+    }
+}
+
+impl Canonical for EpochProposal {
+    fn encode(&self, out: &mut Writer) {
+        out.u64(self.generation);
+        out.u64(self.epoch);
+        out.fixed(&self.previous);
+        out.list(&self.ops);
+        out.fixed(&self.state_hash);
+        self.proposer.encode(out);
+    }
+
+    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(Self {
+            generation: input.u64()?,
+            epoch: input.u64()?,
+            previous: input.array()?,
+            ops: input.list("ops", OPS_MAX)?,
+            state_hash: input.array()?,
+            proposer: NodeId::decode(input)?,
+        })
+    }
+}
+
+impl Canonical for EpochCert {
+    fn encode(&self, out: &mut Writer) {
+        out.u8(CERT_FORMAT);
+        self.proposal.encode(out);
+        self.ballot.encode(out);
+        out.list(&self.votes);
+    }
+
+    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
+        match input.u8()? {
+            CERT_FORMAT => {}
+            other => return Err(DecodeError::UnknownVersion(other)),
+        }
+        Ok(Self {
+            proposal: EpochProposal::decode(input)?,
+            ballot: Ballot::decode(input)?,
+            votes: input.list("votes", VOTERS_MAX)?,
+        })
+    }
+}

@@ -1,0 +1,184 @@
+//! What to propose next, from the decided layout and what nodes report.
+//!
+//! Admit who asks, name the voters, take out who is dead for long, bring every partition to the
+//! members that should hold it, finish or give up moves.
+
+use std::time::Duration;
+
+use crate::id::{NodeId, Partition};
+use crate::layout::assign::{self, Candidate, Held, Limits, Move, Standing, next_moves};
+use crate::layout::departure::{cleaned, departures};
+use crate::layout::epoch::{
+    EpochOp, EpochState, MEMBERS_MAX, Member, MemberIdx, MemberState, Row, Stage,
+};
+use crate::layout::facts::Facts;
+use crate::layout::voters::better_voters;
+
+/// A node that asks to become a member.
+#[derive(Debug, Clone)]
+pub struct Joiner {
+    /// The node.
+    pub node_id: NodeId,
+    /// Its failure domain.
+    pub zone: String,
+    /// Bytes it offers.
+    pub capacity: u64,
+}
+
+/// The changes to propose now; none when the layout is as it should be, or waits for facts.
+///
+/// `waited` is how long the newest epoch has been decided. `O(partitions)`.
+pub fn plan(
+    state: &EpochState,
+    joiners: &[Joiner],
+    waited: Duration,
+    facts: &impl Facts,
+) -> Vec<EpochOp> {
+    let mut ops = admit(state, joiners);
+    ops.extend(state.active().filter_map(|member| update(member, waited, facts)));
+    ops.extend(departures(state, facts));
+    if ops.is_empty()
+        && let Some(voters) = better_voters(state, facts)
+    {
+        // Alone: whoever lags far behind gets the certificates of all such epochs.
+        return vec![EpochOp::SetVoters(voters)];
+    }
+    let moving = state.rows.iter().any(|row| row.stage != Stage::Stable);
+    if !moving {
+        // What begins to move depends on who is a member, and in what standing.
+        if ops.is_empty() {
+            ops = begin_moves(state, facts);
+        }
+        if ops.is_empty() {
+            ops = cleaned(state, facts);
+        }
+        return ops;
+    }
+    for (partition, row) in (0..=Partition::MAX).zip(&state.rows) {
+        ops.extend(match row.stage {
+            Stage::Stable => None,
+            Stage::Prepare => after_prepare(state, partition, row, waited, facts),
+            Stage::Switch => after_switch(state, partition, row, facts),
+        });
+    }
+    ops
+}
+
+/// Takes over what a reachable member says of itself: its zone at once, what it offers when that
+/// differs by much and nothing else has changed for a while, for it may move data.
+fn update(member: &Member, waited: Duration, facts: &impl Facts) -> Option<EpochOp> {
+    let node = member.node_id;
+    let (zone, offered) = facts.offer(&node).filter(|_| facts.down_for(&node).is_none())?;
+    let differs = offered.abs_diff(member.capacity) > member.capacity / CAPACITY_PART;
+    let follows = differs && waited >= CAPACITY_AFTER;
+    let capacity = if follows { offered } else { member.capacity };
+    let op = || EpochOp::UpdateMember { node, zone: zone.clone(), capacity };
+    (zone != member.zone || follows).then(op)
+}
+
+fn admit(state: &EpochState, joiners: &[Joiner]) -> Vec<EpochOp> {
+    let unknown = joiners.iter().filter(|joiner| state.member(&joiner.node_id).is_none());
+    let indexes = state.members.len()..MEMBERS_MAX;
+    let member = |(joiner, at): (&Joiner, usize)| {
+        let idx = MemberIdx::try_from(at).ok()?;
+        Some(EpochOp::AddMember(Member {
+            node_id: joiner.node_id,
+            idx,
+            zone: joiner.zone.clone(),
+            capacity: joiner.capacity,
+            state: MemberState::Active,
+        }))
+    };
+    unknown.zip(indexes).filter_map(member).collect()
+}
+
+/// Moves to begin: towards the table that should be, so much at once that no receiver is swamped.
+fn begin_moves(state: &EpochState, facts: &impl Facts) -> Vec<EpochOp> {
+    let members: Vec<Candidate<'_>> =
+        state.members.iter().map(|member| candidate(member, facts)).collect();
+    let rows: Vec<Held<'_>> = state.rows.iter().map(held).collect();
+    let planned = assign::plan(&rows, &members, usize::from(state.target_copies));
+    let limit = rows_at_once(state, facts);
+    let limits = Limits { rows: usize::MAX, balance_rows: usize::MAX, rows_per_receiver: limit };
+    next_moves(&rows, &planned, &members, &limits)
+        .into_iter()
+        .map(|Move { partition, next }| EpochOp::Prepare { partition, next })
+        .collect()
+}
+
+fn held(row: &Row) -> Held<'_> {
+    Held { replicas: &row.current, is_moving: row.stage != Stage::Stable }
+}
+
+fn candidate<'a>(member: &'a Member, facts: &impl Facts) -> Candidate<'a> {
+    let standing = match member.state {
+        MemberState::Active if facts.down_for(&member.node_id).is_none() => Standing::Receives,
+        MemberState::Active => Standing::Keeps,
+        MemberState::Draining | MemberState::Out | MemberState::Left => Standing::Leaves,
+    };
+    Candidate { idx: member.idx, zone: &member.zone, capacity: member.capacity, standing }
+}
+
+/// Partitions that one member may be receiving, by what they weigh on average. Empty ones weigh
+/// nothing, so a new cluster takes its shape in one epoch.
+fn rows_at_once(state: &EpochState, facts: &impl Facts) -> usize {
+    let used = |member: &Member| facts.used(&member.node_id);
+    let used = state.members.iter().map(used).fold(0u64, u64::saturating_add);
+    let copies: usize = state.rows.iter().map(|row| row.current.len()).sum();
+    let each = used / u64::try_from(copies.max(1)).unwrap_or(u64::MAX);
+    let rows = RECEIVING_BYTES / each.max(1);
+    usize::try_from(rows).unwrap_or(usize::MAX).max(RECEIVING_ROWS)
+}
+
+fn after_prepare(
+    state: &EpochState,
+    partition: Partition,
+    row: &Row,
+    waited: Duration,
+    facts: &impl Facts,
+) -> Option<EpochOp> {
+    let node = |idx: &MemberIdx| state.node(*idx);
+    let mut arriving = row.next.iter().filter(|idx| !row.current.contains(idx)).filter_map(node);
+    let dead = |node: NodeId| facts.down_for(&node).is_some_and(|down| down >= ABORT_AFTER);
+    if arriving.any(dead) {
+        return Some(EpochOp::Abort(partition));
+    }
+    let synced = |node: &NodeId| facts.synced(node, partition, row.prepare_epoch);
+    let enough = row.may_switch(|idx| node(&idx).is_some_and(|node| synced(&node)));
+    if !enough && waited >= LAGGARD_MAX {
+        // Reachable, and yet it does not manage: a full or failing disk. Writes need it until then.
+        return Some(EpochOp::Abort(partition));
+    }
+    let mut next = row.next.iter().filter_map(node);
+    let all_live = next.all(|node| facts.down_for(&node).is_some() || synced(&node));
+    (enough && (all_live || waited >= LAGGARD_MAX)).then_some(EpochOp::Switch(partition))
+}
+
+fn after_switch(
+    state: &EpochState,
+    partition: Partition,
+    row: &Row,
+    facts: &impl Facts,
+) -> Option<EpochOp> {
+    let is_fenced = |node: NodeId| facts.durable_epoch(&node) >= row.changed;
+    let is_filled = |node: NodeId| facts.bodies(&node, partition, row.prepare_epoch);
+    row.may_finish(
+        |idx| state.node(idx).is_some_and(is_fenced),
+        |idx| state.node(idx).is_some_and(is_filled),
+    )
+    .then_some(EpochOp::Done(partition))
+}
+
+/// What a member offers is taken over once it differs by more than this part.
+const CAPACITY_PART: u64 = 8;
+/// How long nothing else has changed before that: a disk that is full for a moment moves nothing.
+const CAPACITY_AFTER: Duration = Duration::from_secs(600);
+/// Bytes that one member is receiving at once: some minutes on a slow line.
+const RECEIVING_BYTES: u64 = 2 << 30;
+/// Partitions that one member may be receiving however much they weigh.
+const RECEIVING_ROWS: usize = 2;
+/// A newcomer that is gone this long before it holds anything is not waited for: until then
+/// writes need it.
+pub const ABORT_AFTER: Duration = Duration::from_secs(10);
+/// A reachable node that has not pulled its rows by then does not hold up the others.
+pub const LAGGARD_MAX: Duration = Duration::from_secs(600);

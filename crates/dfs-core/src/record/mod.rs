@@ -1,0 +1,7 @@
+//! What a name says: its versions, who signed them, and the blobs they use.
+
+pub mod conditional;
+pub mod refs;
+pub mod retention;
+pub mod version;
+pub mod writer;

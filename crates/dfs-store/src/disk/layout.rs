@@ -1,0 +1,133 @@
+//! What a node keeps of the chain of layouts: the newest, certificates for those who lag, and what
+//! it promised as a voter.
+
+use dfs_core::codec::{Canonical, Reader, Writer};
+use dfs_core::layout::epoch::{EpochCert, EpochProposal, EpochState};
+use dfs_core::paxos::Register;
+
+use crate::disk::meta::{MetaReader, MetaResult, MetaTx};
+use crate::disk::store::Store;
+use crate::error::{ReadError, WriteError};
+
+impl Store {
+    /// The newest epoch known here, with the proof that it was decided.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read or holds something else.
+    pub async fn epoch(&self) -> Result<Option<(EpochState, EpochCert)>, ReadError> {
+        let read = |meta: &MetaReader| {
+            let (Some(state), Some(cert)) = (meta.state(EPOCH_STATE)?, meta.state(EPOCH_CERT)?)
+            else {
+                return Ok(None);
+            };
+            let state = EpochState::from_canonical(state).map_err(|_| damaged("epoch"))?;
+            Ok(Some((state, EpochCert::from_canonical(cert).map_err(|_| damaged("epoch"))?)))
+        };
+        self.read(read).await
+    }
+
+    /// The certificate of one epoch, if kept here.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn epoch_cert(&self, epoch: u64) -> Result<Option<Vec<u8>>, ReadError> {
+        self.read(move |meta| meta.state(&epoch_key(epoch))).await
+    }
+
+    /// Certificates of epochs after `epoch` that changed the voters, in order, at most `limit`:
+    /// with them whoever lags far behind can check who decided the newest.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn voter_certs(&self, epoch: u64, limit: usize) -> Result<Vec<Vec<u8>>, ReadError> {
+        let after = voters_key(epoch.saturating_add(1));
+        self.read(move |meta| meta.states(&after, VOTERS_END, limit)).await
+    }
+
+    /// Makes an epoch durable, with the voter changes `led` that lead to it. From then on this node
+    /// speaks for no older one.
+    ///
+    /// # Errors
+    /// [`WriteError`] when it could not be stored.
+    pub async fn put_epoch(
+        &self,
+        state: &EpochState,
+        cert: &EpochCert,
+        led: &[EpochCert],
+    ) -> Result<(), WriteError> {
+        let (epoch, state) = (state.epoch, state.to_canonical());
+        let changes = led.iter().chain([cert]).filter(|cert| cert.proposal.changes_voters());
+        let changes: Vec<_> =
+            changes.map(|cert| (voters_key(cert.proposal.epoch), cert.to_canonical())).collect();
+        let cert = cert.to_canonical();
+        let work = move |tx: &mut MetaTx| {
+            for (key, cert) in changes {
+                tx.set_state(&key, &cert)?;
+            }
+            if let Some(old) = epoch.checked_sub(CERTS_KEPT) {
+                tx.remove_state(&epoch_key(old))?;
+            }
+            tx.set_state(&epoch_key(epoch), &cert)?;
+            tx.set_state(EPOCH_CERT, &cert)?;
+            tx.set_state(EPOCH_STATE, &state)
+        };
+        self.commit(work).await
+    }
+
+    /// Changes what this node remembers, as a voter, of the decision of `epoch`, and gives what it
+    /// is then. Durable on return: only then may it be told. `None` once a later one is voted on.
+    ///
+    /// # Errors
+    /// [`WriteError`] when it could not be stored, or what is there does not decode: a voter that
+    /// forgot what it promised must not vote.
+    pub async fn vote(
+        &self,
+        epoch: u64,
+        change: impl FnOnce(&mut Register<EpochProposal>) + Send + 'static,
+    ) -> Result<Option<Register<EpochProposal>>, WriteError> {
+        let work = move |tx: &mut MetaTx| {
+            let mut register = match tx.state(VOTE)?.map(decode_vote).transpose()? {
+                Some((of, _)) if of > epoch => return Ok(None),
+                Some((of, register)) if of == epoch => register,
+                _ => Register::default(),
+            };
+            change(&mut register);
+            let mut out = Writer::default();
+            out.u64(epoch);
+            register.encode(&mut out);
+            tx.set_state(VOTE, &out.into_vec())?;
+            Ok(Some(register))
+        };
+        self.commit(work).await
+    }
+}
+
+fn decode_vote(bytes: Vec<u8>) -> MetaResult<(u64, Register<EpochProposal>)> {
+    let mut input = Reader::new(bytes.into());
+    let decoded = input.u64().and_then(|epoch| {
+        let register = Register::decode(&mut input)?;
+        input.finish()?;
+        Ok((epoch, register))
+    });
+    decoded.map_err(|_| damaged("vote"))
+}
+
+fn damaged(what: &str) -> redb::Error {
+    redb::Error::Corrupted(format!("the {what} kept here does not decode"))
+}
+
+fn epoch_key(epoch: u64) -> String {
+    format!("epoch/{epoch:020}")
+}
+
+fn voters_key(epoch: u64) -> String {
+    format!("voters/{epoch:020}")
+}
+
+const EPOCH_STATE: &str = "epoch-state";
+const EPOCH_CERT: &str = "epoch-cert";
+const VOTE: &str = "vote";
+/// The first key after those of voter changes.
+const VOTERS_END: &str = "voters0";
+/// Certificates kept for those who lag; whoever lags further takes a snapshot.
+const CERTS_KEPT: u64 = 256;

@@ -1,0 +1,122 @@
+//! What reading a disk back asks of the index: blobs in the order of the disk, and sums recomputed
+//! from the rows they stand for.
+
+use std::collections::BinaryHeap;
+
+use dfs_core::id::{BlobId, Partition};
+use dfs_core::replica::sync::{Root, Table};
+use redb::ReadableTable;
+
+use super::rows::{
+    ROOT_BITS, corrupt, decode_key, decode_len, decode_record, decode_ref, decode_root,
+    partition_range, record_item, root_key,
+};
+use super::{BLOBS, MetaReader, MetaResult, MetaTx, RECORDS, REFS, SUMS};
+
+/// The rows of one partition, counted anew.
+pub(crate) struct Recount {
+    /// The root of the rows that decode.
+    pub(crate) root: Root,
+    /// Rows that do not.
+    pub(crate) damaged: u64,
+    /// Bytes of all of them.
+    pub(crate) bytes: u64,
+    /// Whether the root that is kept is that of the rows. With damaged ones nobody can tell, and
+    /// it counts as such.
+    pub(crate) agrees: bool,
+}
+
+impl MetaReader {
+    /// The first `limit` blobs after one, in an order that gives each a place, with their places
+    /// and lengths. `O(n log limit)` for all that are held, and memory for `limit`.
+    pub(crate) fn held_after(
+        &self,
+        after: Option<BlobId>,
+        limit: usize,
+        place: impl Fn(&BlobId) -> u64,
+    ) -> MetaResult<Vec<(u64, BlobId, u32)>> {
+        let after = after.map(|id| (place(&id), id));
+        let mut first = BinaryHeap::with_capacity(limit + 1);
+        for row in self.inner.open_table(BLOBS)?.iter()? {
+            let (key, len) = row?;
+            let id = key.value().try_into().map_err(|_| corrupt("the id of a blob"))?;
+            let id = BlobId::new(id);
+            let at = (place(&id), id);
+            if after.is_some_and(|after| at <= after) {
+                continue;
+            }
+            first.push((at.0, at.1, decode_len(len.value())));
+            if first.len() > limit {
+                first.pop();
+            }
+        }
+        Ok(first.into_sorted_vec())
+    }
+
+    /// Counts the rows of a partition anew.
+    pub(crate) fn recount(&self, table: Table, partition: Partition) -> MetaResult<Recount> {
+        let kept = self.get(SUMS, &root_key(table, partition))?;
+        let kept = kept.map(|bytes| decode_root(&bytes)).unwrap_or_default();
+        let rows = match table {
+            Table::Records => self.inner.open_table(RECORDS)?,
+            Table::Refs => self.inner.open_table(REFS)?,
+        };
+        recount(&rows, table, partition, kept)
+    }
+}
+
+impl MetaTx {
+    /// Counts the rows of a partition anew and keeps that root, unless a row is damaged; says
+    /// whether it was another.
+    pub(crate) fn mend_root(&mut self, table: Table, partition: Partition) -> MetaResult<bool> {
+        let kept = self.root(table, partition)?;
+        let counted = {
+            let rows = match table {
+                Table::Records => self.inner.open_table(RECORDS)?,
+                Table::Refs => self.inner.open_table(REFS)?,
+            };
+            recount(&rows, table, partition, kept)?
+        };
+        if !counted.agrees {
+            self.set_root(table, partition, &counted.root)?;
+        }
+        Ok(!counted.agrees)
+    }
+
+    /// Puts another root in the place of the one that is kept.
+    #[cfg(test)]
+    pub(crate) fn damage_root(&mut self, table: Table, partition: Partition) -> MetaResult<()> {
+        self.set_root(table, partition, &Root { sum: [7; 32], count: 7 })
+    }
+}
+
+fn recount(
+    rows: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    table: Table,
+    partition: Partition,
+    kept: Root,
+) -> MetaResult<Recount> {
+    use std::ops::Bound::{Excluded, Included, Unbounded};
+    let (from, to) = partition_range(partition, ROOT_BITS, &[]);
+    let end = to.as_deref().map_or(Unbounded, Excluded);
+    let mut counted = Recount { root: Root::default(), damaged: 0, bytes: 0, agrees: false };
+    for row in rows.range::<&[u8]>((Included(from.as_slice()), end))? {
+        let (key, value) = row?;
+        let (key, value) = (key.value(), value.value());
+        counted.bytes += (key.len() + value.len()) as u64;
+        match item(table, key, value.to_vec()) {
+            Ok(item) => counted.root.add(&item),
+            Err(_) => counted.damaged += 1,
+        }
+    }
+    counted.agrees = counted.damaged > 0 || counted.root == kept;
+    Ok(counted)
+}
+
+/// What a row adds to its root.
+fn item(table: Table, key: &[u8], value: Vec<u8>) -> MetaResult<[u8; 32]> {
+    match table {
+        Table::Records => Ok(record_item(&decode_key(key)?, &decode_record(value)?)),
+        Table::Refs => Ok(decode_ref(value)?.state_hash()),
+    }
+}

@@ -1,0 +1,107 @@
+//! Row keys of the index, and taking rows apart.
+
+use dfs_core::codec::Canonical;
+use dfs_core::id::{BlobId, Partition, PartitionBits, RecordKey, Vid};
+use dfs_core::record::refs::RefRow;
+use dfs_core::record::version::Record;
+use dfs_core::replica::sync::{Root, Table};
+
+use super::MetaResult;
+
+/// The row key of a record: location, vault, directory, tag.
+pub fn record_row(key: &RecordKey) -> Vec<u8> {
+    let mut row = key.partition(LOCATION_BITS).to_be_bytes().to_vec();
+    row.extend_from_slice(&key.to_canonical());
+    row
+}
+
+/// The row key of a reference: location, blob, version.
+pub fn ref_row(blob: &BlobId, vid: &Vid) -> Vec<u8> {
+    let mut row = blob.partition(LOCATION_BITS).to_be_bytes().to_vec();
+    row.extend_from_slice(blob.as_bytes());
+    row.extend_from_slice(vid.as_bytes());
+    row
+}
+
+pub(super) fn partition_of_row(row: &[u8]) -> Partition {
+    u16::from_be_bytes([row[0], row[1]]) >> (16 - ROOT_BITS.get())
+}
+
+pub(super) fn partition_range(
+    partition: Partition,
+    bits: PartitionBits,
+    after: &[u8],
+) -> (Vec<u8>, Option<Vec<u8>>) {
+    let shift = 16 - bits.get();
+    let first = partition << shift;
+    let mut from = first.to_be_bytes().to_vec();
+    if after > from.as_slice() {
+        from = after.to_vec();
+        from.push(0);
+    }
+    let end = u32::from(first) + (1 << shift);
+    let end = u16::try_from(end).ok().map(|end| end.to_be_bytes().to_vec());
+    (from, end)
+}
+
+/// The first key that does not begin with `prefix`; `None` when there is none.
+pub(super) fn successor(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut next = prefix.to_vec();
+    while let Some(last) = next.pop() {
+        if let Some(higher) = last.checked_add(1) {
+            next.push(higher);
+            return Some(next);
+        }
+    }
+    None
+}
+
+/// What a record adds to its partition's root.
+pub(super) fn record_item(key: &RecordKey, record: &Record) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&key.to_canonical()).update(&record.state_hash());
+    *hasher.finalize().as_bytes()
+}
+
+pub(super) fn root_key(table: Table, partition: Partition) -> [u8; 3] {
+    let [high, low] = partition.to_be_bytes();
+    [table as u8, high, low]
+}
+
+pub(super) fn decode_root(bytes: &[u8]) -> Root {
+    let mut root = Root::default();
+    if let Some((sum, count)) = bytes.split_first_chunk::<32>() {
+        root.sum = *sum;
+        root.count = count.first_chunk().map_or(0, |count| u64::from_le_bytes(*count));
+    }
+    root
+}
+
+pub(super) fn decode_len(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(0, |len| u32::from_le_bytes(*len))
+}
+
+pub(super) fn corrupt(what: &str) -> redb::Error {
+    redb::Error::Corrupted(format!("{what} in the index does not decode"))
+}
+
+pub(super) fn decode_key(row: &[u8]) -> MetaResult<RecordKey> {
+    let key = row.get(2..).unwrap_or_default();
+    RecordKey::from_canonical(key.to_vec()).map_err(|_| corrupt("a record key"))
+}
+
+pub(super) fn decode_record(bytes: Vec<u8>) -> MetaResult<Record> {
+    Record::from_canonical(bytes).map_err(|_| corrupt("a record"))
+}
+
+pub(super) fn decode_ref(bytes: Vec<u8>) -> MetaResult<RefRow> {
+    RefRow::from_canonical(bytes).map_err(|_| corrupt("a reference row"))
+}
+
+/// Rows are placed by 16 bits whatever the partition size, so a split moves no row.
+pub(super) const LOCATION_BITS: PartitionBits = match PartitionBits::new(16) {
+    Ok(bits) => bits,
+    Err(_) => panic!("16 bits are allowed"),
+};
+/// Roots are kept for partitions of this size, the one every cluster starts with.
+pub(crate) const ROOT_BITS: PartitionBits = PartitionBits::GENESIS;

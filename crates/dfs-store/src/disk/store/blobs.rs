@@ -1,0 +1,196 @@
+//! Blobs of a store: written durably, checked on every read, set aside when bad.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use dfs_core::id::BlobId;
+use dfs_env::{Bug, Env, bug};
+use tracing::{error, warn};
+
+use super::Store;
+use crate::blob::{Blob, Header};
+use crate::disk::chunks::{Chunks, Found};
+use crate::disk::meta::MetaTx;
+use crate::disk::space::Purpose;
+use crate::error::{ReadError, WriteError};
+
+impl Store {
+    /// Stores a blob. Durable on return; storing it again is cheap.
+    ///
+    /// # Errors
+    /// [`WriteError`]; the blob does not count as stored then.
+    pub async fn put_blob(&self, id: BlobId, bytes: Bytes) -> Result<(), WriteError> {
+        let len = bytes.len();
+        self.put(id, len, Purpose::Blob, move || Blob::checked(id, bytes)).await
+    }
+
+    /// Stores a blob that this node should hold already: it may use the room that is kept from new
+    /// ones.
+    ///
+    /// # Errors
+    /// As [`Store::put_blob`].
+    pub async fn restore_blob(&self, blob: Blob) -> Result<(), WriteError> {
+        self.put(blob.id, blob.bytes.len(), Purpose::Restored, move || Some(blob)).await
+    }
+
+    /// Whether blobs that this node should hold already are taken at all.
+    pub fn has_room(&self) -> bool {
+        self.0.space.admits(&self.0.env, Purpose::Restored, 0).unwrap_or(true)
+    }
+
+    /// `check` runs where hashing holds up nobody, and only if the blob is not here.
+    async fn put(
+        &self,
+        id: BlobId,
+        len: usize,
+        purpose: Purpose,
+        check: impl FnOnce() -> Option<Blob> + Send + 'static,
+    ) -> Result<(), WriteError> {
+        let inner = &self.0;
+        if inner.failed.load(Ordering::Relaxed) {
+            return Err(WriteError::Closed);
+        }
+        let len = u32::try_from(len).map_err(|_| WriteError::WrongId(id))?;
+        let order = inner.rename_lock(&id).await;
+        // Under the lock, for it may just be thrown away.
+        if self.has_blob(id).await.unwrap_or(false) {
+            return Ok(());
+        }
+        let _slot = inner.writing.acquire().await.map_err(|_| WriteError::Closed)?;
+        // Only now: what waited for its turn must not count on room that others used meanwhile.
+        if !inner.space.admits(&inner.env, purpose, u64::from(len))? {
+            return Err(WriteError::NoSpace);
+        }
+        if bug(Bug::IndexBeforeFile) {
+            self.add_blob(id, len).await?;
+        }
+        let (env, chunks) = (inner.env.clone(), inner.chunks.clone());
+        let write = move || {
+            let blob = check().filter(|blob| Header::parse(&blob.bytes).is_ok());
+            let blob = blob.ok_or(WriteError::WrongId(id))?;
+            // What users read often shall not be pushed out of memory by what is only mended.
+            let read_soon = purpose != Purpose::Restored;
+            chunks.write(&env, &id, &blob.bytes, read_soon).map_err(WriteError::from)?;
+            Ok::<_, WriteError>(order)
+        };
+        let _order = inner.env.offload(write).await?;
+        self.add_blob(id, len).await
+    }
+
+    pub(super) async fn add_blob(&self, id: BlobId, len: u32) -> Result<(), WriteError> {
+        let space = self.0.space.clone();
+        let add = move |tx: &mut MetaTx| {
+            if tx.add_blob(&id, len)? {
+                space.add(u64::from(len));
+            }
+            Ok(())
+        };
+        self.commit(add).await
+    }
+
+    /// Reads a blob and checks every byte of it.
+    ///
+    /// # Errors
+    /// [`ReadError`]; after `Corrupt` the blob is set aside and no longer held.
+    pub async fn get_blob(&self, id: BlobId) -> Result<Blob, ReadError> {
+        if !self.has_blob(id).await? {
+            return Err(ReadError::NotHeld(id));
+        }
+        match self.read_file(id, Chunks::read).await? {
+            Found::Good(bytes) => Ok(Blob { id, bytes: bytes.into() }),
+            // It was thrown away, or set aside, since the index was asked.
+            Found::Bad if !self.has_blob(id).await? => Err(ReadError::NotHeld(id)),
+            Found::Bad => {
+                self.set_bad_aside(id).await;
+                Err(ReadError::Corrupt(id))
+            }
+        }
+    }
+
+    pub(super) async fn set_bad_aside(&self, id: BlobId) {
+        warn!(blob = ?id, "a blob failed its check and is set aside");
+        self.0.corrupt.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = self.quarantine(id).await {
+            error!(blob = ?id, %error, "a bad blob could not be set aside");
+        }
+    }
+
+    pub(super) async fn read_file(
+        &self,
+        id: BlobId,
+        read: fn(&Chunks, &Env, &BlobId) -> std::io::Result<Found>,
+    ) -> Result<Found, ReadError> {
+        let place = self.0.reading.clone().acquire_owned().await;
+        let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
+        let read = move || {
+            let _place = place;
+            read(&chunks, &env, &id)
+        };
+        self.0.env.offload(read).await.map_err(|error| ReadError::Io(id, error))
+    }
+
+    /// Blobs set aside since this was last asked: they are no longer held, and should be fetched
+    /// anew. Tells of every one, also of those whose reader did not wait for the end.
+    ///
+    /// # Panics
+    /// Never: no holder of its locks does.
+    pub fn take_set_aside(&self) -> BTreeSet<BlobId> {
+        std::mem::take(&mut *self.0.set_aside.lock().expect("no holder of this lock panics"))
+    }
+
+    /// How many blobs [`Store::take_set_aside`] would tell of.
+    ///
+    /// # Panics
+    /// Never: no holder of its locks does.
+    pub fn set_aside_count(&self) -> u64 {
+        self.0.set_aside.lock().expect("no holder of this lock panics").len() as u64
+    }
+
+    /// Forgets a blob first, so that nothing relies on it, then sets the file aside, unless a good
+    /// copy has arrived in between.
+    async fn quarantine(&self, id: BlobId) -> Result<(), WriteError> {
+        let order = self.0.rename_lock(&id).await;
+        let (space, aside) = (self.0.space.clone(), self.0.set_aside.clone());
+        let forget = move |tx: &mut MetaTx| {
+            if bug(Bug::QuarantineKeepsIndex) {
+                return Ok(());
+            }
+            if let Some(len) = tx.remove_blob(&id)? {
+                space.remove(u64::from(len));
+                aside.lock().expect("no holder of this lock panics").insert(id);
+            }
+            Ok(())
+        };
+        self.commit(forget).await?;
+        let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
+        let set_aside = move || {
+            let good = match chunks.read(&env, &id)? {
+                Found::Good(bytes) => u32::try_from(bytes.len()).ok(),
+                Found::Bad => chunks.quarantine(&env, &id).map(|()| None)?,
+            };
+            Ok::<_, std::io::Error>((good, order))
+        };
+        let (good, _order) = self.0.env.offload(set_aside).await.map_err(WriteError::from)?;
+        match good {
+            Some(len) => self.add_blob(id, len).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a blob is held durably. Its content is checked when it is read.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn has_blob(&self, id: BlobId) -> Result<bool, ReadError> {
+        self.read(move |meta| meta.has_blob(&id)).await
+    }
+
+    /// For each id, whether it is held durably.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn has_blobs(&self, ids: Vec<BlobId>) -> Result<Vec<bool>, ReadError> {
+        self.read(move |meta| ids.iter().map(|id| meta.has_blob(id)).collect()).await
+    }
+}

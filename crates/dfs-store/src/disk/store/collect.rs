@@ -1,0 +1,110 @@
+//! Ending uses of blobs, and giving back the space of blobs that nobody uses.
+
+use dfs_core::id::{BlobId, Vid};
+use dfs_core::record::refs::RefRow;
+use tracing::warn;
+
+use super::Store;
+use crate::disk::meta::MetaTx;
+use crate::error::{ReadError, WriteError};
+
+/// A page of blobs that was looked through.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unused {
+    /// Those of which no use counts.
+    pub ids: Vec<BlobId>,
+    /// The last that was looked at; `None` at the end.
+    pub last: Option<BlobId>,
+}
+
+impl Store {
+    /// Marks the end of uses whose rows are still these. Durable on return. Says how many were.
+    ///
+    /// # Errors
+    /// [`WriteError`] when the index could not be written.
+    pub async fn drop_refs(&self, rows: Vec<RefRow>) -> Result<usize, WriteError> {
+        let work = move |tx: &mut MetaTx| {
+            let mut dropped = 0;
+            for row in &rows {
+                dropped += usize::from(tx.drop_ref(row)?);
+            }
+            Ok(dropped)
+        };
+        self.commit(work).await
+    }
+
+    /// For each row, whether it is not here or its use has ended.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn are_dropped(&self, rows: Vec<(BlobId, Vid)>) -> Result<Vec<bool>, ReadError> {
+        self.read(move |meta| rows.iter().map(|(id, vid)| meta.is_dropped(id, vid)).collect()).await
+    }
+
+    /// Forgets rows whose use has ended here. Durable on return. Says for each whether it is gone.
+    ///
+    /// # Errors
+    /// [`WriteError`] when the index could not be written.
+    pub async fn forget_dropped(&self, rows: Vec<(BlobId, Vid)>) -> Result<Vec<bool>, WriteError> {
+        let work = move |tx: &mut MetaTx| {
+            rows.iter().map(|(id, vid)| tx.forget_dropped(id, vid)).collect::<Result<_, _>>()
+        };
+        self.commit(work).await
+    }
+
+    /// For each blob, whether a use of it counts here.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn are_used(&self, ids: Vec<BlobId>) -> Result<Vec<bool>, ReadError> {
+        self.read(move |meta| ids.iter().map(|id| meta.is_used(id)).collect()).await
+    }
+
+    /// Looks through `limit` blobs held, after one, for those of which no use counts.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn unused(&self, after: Option<BlobId>, limit: usize) -> Result<Unused, ReadError> {
+        let (ids, last) = self.read(move |meta| meta.unused_after(after, limit)).await?;
+        Ok(Unused { ids, last })
+    }
+
+    /// Throws a blob away unless a use of it counts, and gives the bytes it had; `None` when it stays
+    /// or was not held. `still` is asked when nobody can store the blob meanwhile.
+    ///
+    /// The index forgets it first, in one transaction with the last look at its uses: whoever was
+    /// told that it is held noted a use before. A file that is left behind by a crash after that is
+    /// adopted by [`Store::reconcile`], and collected again.
+    ///
+    /// # Errors
+    /// [`WriteError`] when the index could not be written.
+    pub async fn collect(
+        &self,
+        id: BlobId,
+        still: impl FnOnce() -> bool + Send,
+    ) -> Result<Option<u64>, WriteError> {
+        let order = self.0.rename_lock(&id).await;
+        if !still() {
+            return Ok(None);
+        }
+        let space = self.0.space.clone();
+        let forget = move |tx: &mut MetaTx| {
+            if tx.is_used(&id)? {
+                return Ok(None);
+            }
+            let len = tx.remove_blob(&id)?.map(u64::from);
+            len.iter().for_each(|len| space.remove(*len));
+            Ok(len)
+        };
+        let Some(len) = self.commit(forget).await? else { return Ok(None) };
+        let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
+        let unlink = move || {
+            let _order = order;
+            chunks.remove(&env, &id)
+        };
+        if let Err(error) = self.0.env.offload(unlink).await {
+            warn!(blob = ?id, %error, "the file of a collected blob stays until the next start");
+        }
+        Ok(Some(len))
+    }
+}

@@ -1,0 +1,229 @@
+//! Bringing files and index together: a file that the index does not know is checked and adopted,
+//! a blob whose file is gone is no longer held.
+//!
+//! A crash between a file and its index entry leaves the first; so does an index that was replaced
+//! by an empty one. Only names are compared; what the index does not know is read and hashed. The
+//! index is sorted by id and the files by directory, so they are compared one slice of the
+//! directories at a time, with as many passes over the index as memory asks for.
+
+use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering;
+
+use dfs_core::id::BlobId;
+use tokio::sync::OwnedMutexGuard;
+use tracing::{error, warn};
+
+use super::{Inner, Store};
+use crate::disk::chunks::{Listed, Vouched};
+use crate::disk::meta::MetaTx;
+use crate::error::{ReconcileError, WriteError};
+
+/// What [`Store::reconcile`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// Files the index did not know, which verified: held from now on.
+    pub adopted: u64,
+    /// Files that did not verify or do not belong where they lay: in quarantine now.
+    pub set_aside: u64,
+    /// Blobs whose file is gone: no longer held, and told of by [`Store::take_set_aside`].
+    pub forgotten: u64,
+    /// Files and directories left as they are: of a newer format, or not readable now.
+    pub left: u64,
+}
+
+impl Store {
+    /// Compares the blob files with the index and mends what differs. Meant to be run once, in the
+    /// background, after the store was opened: it may be used meanwhile. Memory is bounded; time is
+    /// that of listing every directory, and of reading what must be adopted.
+    ///
+    /// # Errors
+    /// [`ReconcileError`] when the index cannot be read or written, or the directory of all blobs not
+    /// be listed. What was done stays.
+    pub async fn reconcile(&self) -> Result<Reconciled, ReconcileError> {
+        let mut done = Reconciled::default();
+        let (count, _) = self.read(|meta| meta.count_blobs()).await?;
+        let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
+        let tops = self.0.env.offload(move || chunks.tops(&env)).await;
+        let tops = tops.map_err(WriteError::from)?;
+        for slice in slices(count) {
+            self.reconcile_slice(slice, &tops, &mut done).await?;
+        }
+        Ok(done)
+    }
+
+    /// Adopts the file of a blob that is not held, if there is a good one. Says whether the blob is
+    /// held now.
+    ///
+    /// # Errors
+    /// [`ReconcileError`] when the index cannot be read or written.
+    pub async fn adopt(&self, id: BlobId) -> Result<bool, ReconcileError> {
+        self.adopt_all(&[id], &mut Reconciled::default()).await?;
+        Ok(self.has_blob(id).await?)
+    }
+
+    async fn reconcile_slice(
+        &self,
+        slice: RangeInclusive<u8>,
+        tops: &[u8],
+        done: &mut Reconciled,
+    ) -> Result<(), ReconcileError> {
+        let (chunks, inside) = (self.0.chunks.clone(), slice.clone());
+        let known = move |id: &BlobId| inside.contains(&chunks.top(id));
+        let known = self.read(move |meta| meta.held_where(known)).await?;
+        let mut seen = vec![false; known.len()];
+        for top in tops.iter().copied().filter(|top| slice.contains(top)) {
+            let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
+            let Listed { ids, strays, failed } =
+                self.0.env.offload(move || chunks.list_below(&env, top)).await;
+            let mut unknown = Vec::new();
+            for id in ids {
+                match known.binary_search(&id) {
+                    Ok(at) => seen[at] = true,
+                    Err(_) => unknown.push(id),
+                }
+            }
+            done.set_aside += strays;
+            done.left += failed;
+            for batch in unknown.chunks(ADOPTED_AT_ONCE) {
+                self.adopt_all(batch, done).await?;
+            }
+        }
+        let absent = known.into_iter().zip(seen).filter(|(_, seen)| !seen);
+        let absent: Vec<BlobId> = absent.map(|(id, _)| id).collect();
+        // In order of ids, so that those which share a lock follow each other.
+        for group in absent.chunk_by(|a, b| Inner::lock_of(a) == Inner::lock_of(b)) {
+            for batch in group.chunks(FORGOTTEN_AT_ONCE) {
+                done.forgotten += self.forget_absent(batch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks files that the index does not know. Those that verify are made durable, whatever
+    /// became of the process that wrote them, and then held.
+    async fn adopt_all(&self, ids: &[BlobId], done: &mut Reconciled) -> Result<(), ReconcileError> {
+        let order = self.rename_locks(ids).await;
+        // One that is being stored was renamed before its entry was made.
+        let held = self.has_blobs(ids.to_vec()).await?;
+        let ids: Vec<_> =
+            ids.iter().zip(held).filter(|(_, held)| !held).map(|(id, _)| *id).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
+        let check = move || {
+            let check = |id| (id, chunks.vouch(&env, &id));
+            (ids.into_iter().map(check).collect::<Vec<_>>(), order)
+        };
+        let (checked, _order) = self.0.env.offload(check).await;
+        let mut good = Vec::new();
+        for (id, vouched) in checked {
+            match vouched {
+                Ok(Vouched::Good(len)) => good.push((id, len)),
+                Ok(Vouched::SetAside) => {
+                    warn!(blob = ?id, "a file that the index does not know is bad and set aside");
+                    self.0.corrupt.fetch_add(1, Ordering::Relaxed);
+                    done.set_aside += 1;
+                }
+                Ok(Vouched::Newer) => done.left += 1,
+                Ok(Vouched::Gone) => {}
+                Err(error) => {
+                    error!(blob = ?id, %error, "a file that the index does not know stays unread");
+                    done.left += 1;
+                }
+            }
+        }
+        done.adopted += self.hold(good).await?;
+        Ok(())
+    }
+
+    /// Enters durable files into the index; says how many are new.
+    async fn hold(&self, blobs: Vec<(BlobId, u32)>) -> Result<u64, ReconcileError> {
+        if blobs.is_empty() {
+            return Ok(0);
+        }
+        let space = self.0.space.clone();
+        let add = move |tx: &mut MetaTx| {
+            let mut added = 0;
+            for (id, len) in &blobs {
+                if tx.add_blob(id, *len)? {
+                    space.add(u64::from(*len));
+                    added += 1;
+                }
+            }
+            Ok(added)
+        };
+        Ok(self.commit(add).await?)
+    }
+
+    /// Forgets those of some blobs, all under one lock, whose file is really gone.
+    async fn forget_absent(&self, ids: &[BlobId]) -> Result<u64, ReconcileError> {
+        let order = self.rename_locks(ids).await;
+        let (env, chunks, ids) = (self.0.env.clone(), self.0.chunks.clone(), ids.to_vec());
+        let look = move || {
+            let gone = ids.into_iter().filter(|id| chunks.is_gone(&env, id));
+            (gone.collect::<Vec<_>>(), order)
+        };
+        let (gone, _order) = self.0.env.offload(look).await;
+        let (space, aside) = (self.0.space.clone(), self.0.set_aside.clone());
+        let forget = move |tx: &mut MetaTx| {
+            let mut forgotten = 0;
+            for id in gone {
+                if let Some(len) = tx.remove_blob(&id)? {
+                    space.remove(u64::from(len));
+                    aside.lock().expect("no holder of this lock panics").insert(id);
+                    forgotten += 1;
+                }
+            }
+            Ok(forgotten)
+        };
+        let forgotten: u64 = self.commit(forget).await?;
+        if forgotten > 0 {
+            warn!(blobs = forgotten, "files of blobs are gone; they are no longer held");
+            self.0.corrupt.fetch_add(forgotten, Ordering::Relaxed);
+        }
+        Ok(forgotten)
+    }
+
+    /// The locks of some blobs, in one order for all, so that nobody waits in a circle.
+    async fn rename_locks(&self, ids: &[BlobId]) -> Vec<OwnedMutexGuard<()>> {
+        let mut places: Vec<usize> = ids.iter().map(Inner::lock_of).collect();
+        places.sort_unstable();
+        places.dedup();
+        let mut locks = Vec::with_capacity(places.len());
+        for at in places {
+            locks.push(self.0.renaming[at].clone().lock_owned().await);
+        }
+        locks
+    }
+}
+
+/// Cuts the top directories into as many ranges as keep the ids of each few enough.
+fn slices(blobs: u64) -> impl Iterator<Item = RangeInclusive<u8>> {
+    let wanted = (blobs / IDS_IN_SLICE + 1).next_power_of_two().min(256);
+    let width = 256 / usize::try_from(wanted).unwrap_or(256);
+    let first = (0..=u8::MAX).step_by(width);
+    first.map(move |first| first..=u8::try_from(usize::from(first) + width - 1).unwrap_or(u8::MAX))
+}
+
+/// Ids held in memory at once: 8 MiB. A million blobs, a TiB, are four passes over the index.
+const IDS_IN_SLICE: u64 = 262_144;
+/// Files checked under one set of locks: whoever stores one of them waits for 16 MiB to be read.
+const ADOPTED_AT_ONCE: usize = 16;
+/// Blobs forgotten in one change.
+const FORGOTTEN_AT_ONCE: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_cover_every_directory_once() {
+        for blobs in [0, 1, IDS_IN_SLICE, 5 * IDS_IN_SLICE, u64::MAX / 2] {
+            let all: Vec<u8> = slices(blobs).flatten().collect();
+            assert_eq!(all, (0..=u8::MAX).collect::<Vec<_>>(), "{blobs} blobs");
+        }
+        assert_eq!(slices(1_000_000).count(), 4);
+        assert_eq!(slices(u64::MAX / 2).count(), 256);
+    }
+}
