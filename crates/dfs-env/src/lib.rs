@@ -28,9 +28,10 @@ mod task;
 
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 #[cfg(feature = "bug-bank")]
@@ -136,7 +137,7 @@ impl Env {
         let mut bytes = [0; N];
         match &self.0.seeded {
             None => real::random(&mut bytes).expect("the operating system gives randomness"),
-            Some(rng) => rng.lock().expect("no holder of this lock panics").fill(&mut bytes),
+            Some(rng) => rng.lock().fill(&mut bytes),
         }
         bytes
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Counts connections that have not greeted yet, in all and by source.
@@ -27,7 +28,7 @@ pub(crate) struct HalfOpenSlot {
 impl HalfOpen {
     pub(crate) fn take(self: &Arc<Self>, ip: IpAddr) -> Option<HalfOpenSlot> {
         let all = self.all.clone().try_acquire_owned().ok()?;
-        let mut by_ip = self.by_ip.lock().expect("no holder of this lock panics");
+        let mut by_ip = self.by_ip.lock();
         let count = by_ip.entry(ip).or_default();
         if *count >= HALF_OPEN_PER_IP_MAX {
             return None;
@@ -40,7 +41,7 @@ impl HalfOpen {
 
 impl Drop for HalfOpenSlot {
     fn drop(&mut self) {
-        let mut by_ip = self.counts.by_ip.lock().expect("no holder of this lock panics");
+        let mut by_ip = self.counts.by_ip.lock();
         if let Some(count) = by_ip.get_mut(&self.ip) {
             *count -= 1;
             if *count == 0 {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_core::address::Address;
@@ -14,6 +14,7 @@ use dfs_core::node::liveness::Reach;
 use dfs_core::node::member::{ADDRS_MAX, Clean, Directory, Learned, MoveFact, NodeInfo};
 use dfs_env::{Env, Listener, Task};
 use ed25519_dalek::SigningKey;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -158,9 +159,6 @@ impl Network {
     ///
     /// # Errors
     /// [`StartError::Key`] when the node key cannot be used.
-    ///
-    /// # Panics
-    /// Never: no holder of its locks does.
     pub async fn start(
         env: Env,
         listener: Box<dyn Listener>,
@@ -233,7 +231,7 @@ impl Network {
             env.spawn("gossip", shared.clone().gossip()),
             env.spawn("book", shared.clone().keep_book()),
         ];
-        *shared.tasks.lock().expect("no holder of this lock panics") = tasks;
+        *shared.tasks.lock() = tasks;
         Ok(network)
     }
 
@@ -341,13 +339,10 @@ impl Network {
     }
 
     /// Says goodbye, lets calls under way finish within [`SHUTDOWN_MAX`], and ends every task.
-    ///
-    /// # Panics
-    /// Never: no holder of its locks does.
     pub async fn shutdown(&self) {
         let shared = &self.0;
         shared.shutdown.cancel();
-        let tasks = std::mem::take(&mut *shared.tasks.lock().expect("no holder panics"));
+        let tasks = std::mem::take(&mut *shared.tasks.lock());
         let all = async {
             for task in tasks {
                 // A task that panicked has nothing left to finish.
@@ -363,11 +358,8 @@ impl Network {
     }
 
     /// Ends every task and connection at once, as a crash would.
-    ///
-    /// # Panics
-    /// Never: no holder of its locks does.
     pub fn abort(&self) {
-        drop(std::mem::take(&mut *self.0.tasks.lock().expect("no holder panics")));
+        drop(std::mem::take(&mut *self.0.tasks.lock()));
     }
 
     fn learn(&self, info: NodeInfo) {
@@ -459,11 +451,11 @@ impl Registry {
 
 impl Shared {
     pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().expect("no holder of this lock panics")
+        self.registry.lock()
     }
 
     pub(crate) fn own(&self) -> MutexGuard<'_, Own> {
-        self.own.lock().expect("no holder of this lock panics")
+        self.own.lock()
     }
 
     /// Applies a change to what we say about ourselves, and publishes it if it is one.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -12,6 +12,7 @@ use dfs_core::node::conn::ConnFacts;
 use dfs_env::{Env, Stream};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncWriteExt, WriteHalf};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::timeout;
@@ -135,7 +136,7 @@ impl Conn {
     }
 
     fn mux(&self) -> MutexGuard<'_, Mux<oneshot::Sender<Answer>>> {
-        self.mux.lock().expect("no holder of this lock panics")
+        self.mux.lock()
     }
 
     pub(crate) fn is_retired(&self) -> bool {

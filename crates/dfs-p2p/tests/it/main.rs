@@ -309,3 +309,18 @@ async fn no_answer_is_lost_when_it_outruns_its_caller() {
         caller.await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_change_that_panics_leaves_the_network_usable() {
+    let world = World::new();
+    let mut a = world.start(1, 4001, &[], 1).await;
+    let network = &a.network;
+    let change = || network.update(|_| panic!("a mistake of the layer above"));
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(change)).is_err());
+    network.update(|facts| facts.used = 7);
+    assert_eq!(network.own_info().used, 7);
+    let mut b = world.start(2, 4002, &[4001], 1).await;
+    a.sees(1).await;
+    b.sees(1).await;
+    assert_eq!(b.echo(&a, 1).await, Ok(1));
+}
