@@ -1,20 +1,90 @@
 //! Exchanging what is known about nodes, and keeping it on disk.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dfs_core::node::member::{Learned, NodeInfo};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tracing::{debug, warn};
 
 use crate::book;
+use crate::config::OwnFacts;
+use crate::error::CallError;
 use crate::hello::ConnClass;
 use crate::message::{Call, Gossip, Priority, Request, Response};
-use crate::network::{Network, Shared};
-use crate::peer::{CallError, Conn};
+use crate::peer::Conn;
+use crate::shared::Shared;
 
 impl Shared {
+    /// Changes what this node says about itself, and publishes it if it is news.
+    pub(crate) fn change_facts(&self, change: impl FnOnce(&mut OwnFacts)) {
+        let changed = self.own().change_facts(&self.env, &self.config, change);
+        changed.into_iter().for_each(|info| self.publish(info));
+    }
+
+    /// A peer told where it sees us. Only a node that listens on every interface needs that.
+    pub(crate) fn observed(&self, seen: SocketAddr, dialled_by_peer: bool) {
+        if !self.listen.ip().is_unspecified() {
+            return;
+        }
+        // An IPv4 address that came over an IPv6 socket counts as IPv4.
+        let ip = seen.ip().to_canonical();
+        let port = if dialled_by_peer { seen.port() } else { self.listen.port() };
+        let changed = self.own().add_addr(&self.env, &self.config, SocketAddr::new(ip, port));
+        changed.into_iter().for_each(|info| self.publish(info));
+    }
+
+    fn publish(&self, info: NodeInfo) {
+        self.learn(vec![info]);
+        self.gossip_wake.notify_one();
+    }
+
+    /// Takes in infos; those that are news are passed on to the layer above.
+    pub(crate) fn learn(&self, infos: Vec<NodeInfo>) {
+        let mut own_is_old = None;
+        for info in infos {
+            let node = info.node_id;
+            if node == self.identity.node {
+                own_is_old = self.hear_of_myself(&info).or(own_is_old);
+            }
+            let learned = self.registry().directory.learn(info.clone());
+            match learned {
+                Err(error) => debug!(?node, %error, "an info is forged"),
+                Ok(Learned::Former) => debug!(?node, "an info is of a former life"),
+                Ok(Learned::Known) => {}
+                Ok(Learned::NewNode | Learned::Newer) => {
+                    let mut registry = self.registry();
+                    registry.book_is_old = true;
+                    registry.hurry.insert(node);
+                    drop(registry);
+                    self.dial_wake.notify_one();
+                    self.handler.info_changed(&info);
+                }
+            }
+        }
+        if let Some(seq) = own_is_old {
+            let info = self.own().go_on_after(&self.env, &self.config, seq);
+            self.publish(info);
+        }
+    }
+
+    /// Takes in what a peer knows and answers with what it lacks.
+    pub(crate) fn answer_gossip(&self, gossip: Gossip) -> Response {
+        self.learn(gossip.infos);
+        if !gossip.want_reply {
+            return Response::Done;
+        }
+        let registry = self.registry();
+        Response::Gossip(Gossip {
+            digest: registry.directory.digest(),
+            infos: registry.directory.missing_from(&gossip.digest),
+            want_reply: false,
+        })
+    }
+
     /// Exchanges everything known with a new peer.
     pub(crate) async fn introduce(self: Arc<Self>, conn: Arc<Conn>) {
         if let Err(error) = self.exchange(&conn).await {
@@ -47,7 +117,7 @@ impl Shared {
                 () = self.shutdown.cancelled() => return,
                 Some(_) = running.next() => {}
                 () = self.gossip_wake.notified() => {
-                    let infos = vec![self.own().info.clone()];
+                    let infos = vec![self.own().info().clone()];
                     for conn in self.control_conns() {
                         let tell = Gossip { infos: infos.clone(), ..Gossip::default() };
                         running.push(self.env.spawn("tell", async move {
@@ -99,23 +169,6 @@ impl Shared {
                 return;
             }
         }
-    }
-}
-
-/// Answers a gossip call; the layer above passes it here.
-impl Network {
-    /// Takes in what a peer knows and answers with what it lacks.
-    pub fn on_gossip(&self, gossip: Gossip) -> Response {
-        self.0.learn(gossip.infos);
-        if !gossip.want_reply {
-            return Response::Done;
-        }
-        let registry = self.0.registry();
-        Response::Gossip(Gossip {
-            digest: registry.directory.digest(),
-            infos: registry.directory.missing_from(&gossip.digest),
-            want_reply: false,
-        })
     }
 }
 

@@ -1,6 +1,5 @@
 //! Greetings: a raw connection is secured, and both ends say and check who they are.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -9,50 +8,19 @@ use dfs_core::id::{ClusterId, NodeId};
 use dfs_core::node::member::NodeInfo;
 use dfs_env::Stream;
 use futures_util::StreamExt;
-use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncWriteExt, WriteHalf};
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 use tokio_util::codec::{Encoder, FramedRead};
-use zeroize::Zeroizing;
 
+use crate::error::ConnError;
 use crate::frame::{FrameCodec, FrameError};
-use crate::hello::{self, ConnClass, Greeted};
+use crate::hello::{self, ConnClass};
 use crate::message::Code;
-use crate::network::Shared;
-use crate::peer::ConnError;
-use crate::secure::{Secured, Tls};
+use crate::peer::{Frames, Greeting, Origin};
+use crate::secure::Secured;
+use crate::shared::Shared;
 use crate::wire::{self, proto, proto::frame::Kind};
-
-/// Who we are, for greetings.
-pub(crate) struct Identity {
-    pub(crate) node: NodeId,
-    pub(crate) instance: u64,
-    pub(crate) cluster_key: Zeroizing<[u8; 32]>,
-    pub(crate) tls: Tls,
-}
-
-/// How a connection began.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Origin {
-    /// We dialled this address, for this purpose; the last is the number of the dial.
-    Dialled(SocketAddr, ConnClass, u64),
-    /// The peer dialled, from this address.
-    Accepted(SocketAddr),
-}
-
-pub(crate) type Frames = FramedRead<ReadHalf<TlsStream<Stream>>, FrameCodec>;
-
-/// A greeted connection that is not yet in use.
-pub(crate) struct Greeting {
-    pub(crate) peer: NodeId,
-    pub(crate) greeted: Greeted,
-    /// What the peer says about itself.
-    pub(crate) info: NodeInfo,
-    /// Where the peer sees us: our own listening address, or our source address.
-    pub(crate) observed: Option<SocketAddr>,
-    pub(crate) frames: Frames,
-    pub(crate) out: WriteHalf<TlsStream<Stream>>,
-}
 
 /// Secures a raw connection and exchanges greetings.
 pub(crate) async fn greet(

@@ -10,6 +10,8 @@
 //! | [`message`] | what nodes ask each other |
 //! | [`handler`] | what the layer above provides |
 //! | `frame`, `mux`, `hello` | pure: frames, streams with credit and priority, greetings |
+//! | `config`, `error` | how a network is started, and what can go wrong |
+//! | `shared`, `registry`, `own` | what its tasks share: whom it knows, what it says of itself |
 //! | `secure`, `greet`, `peer` | TLS, who is there, one connection |
 //! | `links`, `dial` | connections in use, and whom to dial when |
 //! | `lives` | which of several starts of a node may take part |
@@ -27,7 +29,9 @@
 //! ```
 
 mod book;
+mod config;
 mod dial;
+mod error;
 mod frame;
 #[doc(hidden)]
 #[cfg(any(test, feature = "fuzzing"))]
@@ -42,16 +46,20 @@ mod lives;
 pub mod message;
 mod mux;
 pub mod network;
+mod own;
 mod peer;
 mod refusals;
+mod registry;
 mod secure;
+mod shared;
 mod wire;
 
+pub use config::{Config, OwnFacts};
+pub use error::{CallError, StartError};
 pub use frame::FRAME_BYTES_MAX;
 pub use handler::{Caller, Handler};
 pub use hello::{PROTO_MAX, PROTO_MIN};
-pub use network::{Config, Network, OwnFacts, Peer, StartError};
-pub use peer::CallError;
+pub use network::{Network, Peer};
 pub use refusals::{Direction, KeptApart};
 pub use wire::{KEYS_MAX, WireError};
 

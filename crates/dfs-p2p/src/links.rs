@@ -14,13 +14,14 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::dial::{Dials, Target};
-use crate::greet::{Origin, greet};
+use crate::error::ConnError;
+use crate::greet::greet;
 use crate::half_open::{HalfOpen, HalfOpenSlot};
 use crate::hello::ConnClass;
 use crate::message::Code;
-use crate::network::Shared;
-use crate::peer::{Conn, ConnError};
+use crate::peer::{Conn, Origin};
 use crate::refusals::{Direction, remedy};
+use crate::shared::Shared;
 
 impl Shared {
     pub(crate) async fn accept(self: Arc<Self>, listener: Box<dyn Listener>) {
@@ -203,7 +204,7 @@ impl Shared {
         dialled: Option<(Option<NodeId>, Option<Address>)>,
         half_open: Option<HalfOpenSlot>,
     ) -> Result<(), ConnError> {
-        let own_info = self.own().info.clone();
+        let own_info = self.own().info().clone();
         let (expected, bootstrap) = dialled.unwrap_or_default();
         let greeting = tokio::select! {
             biased;
@@ -216,7 +217,7 @@ impl Shared {
         }
         let _open = self.count_open(greeting.peer).ok_or(ConnError::TooMany)?;
         let (budget, closing) = (self.budget.clone(), self.force.child_token());
-        let conn = Arc::new(Conn::new(&self.identity, &greeting, origin, budget, closing));
+        let conn = Arc::new(Conn::new(self.identity.node, &greeting, origin, budget, closing));
         if let Some(seen) = greeting.observed {
             self.observed(seen, conn.dialled.is_none());
         }

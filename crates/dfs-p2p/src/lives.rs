@@ -16,8 +16,8 @@ use tracing::{debug, warn};
 
 use crate::hello::ConnClass;
 use crate::message::{Call, Gossip, Priority, Request};
-use crate::network::Shared;
 use crate::peer::Conn;
+use crate::shared::Shared;
 
 impl Shared {
     /// Whether a peer that greets with this instance may be let in.
@@ -49,7 +49,7 @@ impl Shared {
             return None;
         }
         match life(Some(info.instance), self.config.instance) {
-            Life::New => (info.seq >= self.own().info.seq).then_some(info.seq),
+            Life::New => (info.seq >= self.own().info().seq).then_some(info.seq),
             Life::Former | Life::Same => {
                 self.retire("another node runs with its key and was started later");
                 None

@@ -1,9 +1,7 @@
 //! The face of this crate: listen, dial, exchange infos, call peers, shut down.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,81 +9,22 @@ use dfs_core::address::Address;
 use dfs_core::hlc::Clock;
 use dfs_core::id::NodeId;
 use dfs_core::node::liveness::Reach;
-use dfs_core::node::member::{ADDRS_MAX, Clean, Directory, Learned, MoveFact, NodeInfo};
-use dfs_env::{Env, Listener, Task};
-use ed25519_dalek::SigningKey;
-use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
+use dfs_core::node::member::{Directory, NodeInfo};
+use dfs_env::{Env, Listener};
+use tokio::time::timeout;
 use tracing::debug;
-use zeroize::Zeroizing;
 
 use crate::book;
-use crate::dial::Target;
-use crate::greet::Identity;
+use crate::config::{Config, OwnFacts};
+use crate::error::{CallError, StartError};
 use crate::handler::Handler;
 use crate::hello::ConnClass;
-use crate::message::{Answer, Call, Priority};
-use crate::mux::Budget;
-use crate::peer::{CallError, Conn};
-use crate::refusals::{KeptApart, Refusals};
+use crate::message::{Answer, Call, Gossip, Priority, Response};
+use crate::own::Own;
+use crate::refusals::KeptApart;
+use crate::registry::Registry;
 use crate::secure::Tls;
-
-/// How a network is started.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Addresses to dial until someone answers; names are resolved at every attempt.
-    pub bootstrap: Vec<Address>,
-    /// The node's key; its public half is the node's id.
-    pub node_key: SigningKey,
-    /// This boot: a counter in the upper 32 bits, random bits below.
-    pub instance: u64,
-    /// Proves to others that this node may join.
-    pub cluster_key: Zeroizing<[u8; 32]>,
-    /// Failure domain.
-    pub zone: String,
-    /// The program's version.
-    pub build: String,
-    /// Where known peers are kept; `None` keeps none.
-    pub book: Option<PathBuf>,
-}
-
-/// What a node says about itself and may change while it runs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OwnFacts {
-    /// See [`NodeInfo::capacity`].
-    pub capacity: u64,
-    /// See [`NodeInfo::used`].
-    pub used: u64,
-    /// See [`NodeInfo::durable_epoch`].
-    pub durable_epoch: u64,
-    /// See [`NodeInfo::repair_queue`].
-    pub repair_queue: u64,
-    /// See [`NodeInfo::lost`].
-    pub lost: u64,
-    /// See [`NodeInfo::synced`].
-    pub synced: Vec<MoveFact>,
-    /// See [`NodeInfo::bodies`].
-    pub bodies: Vec<MoveFact>,
-    /// See [`NodeInfo::emptied`].
-    pub emptied: Vec<MoveFact>,
-    /// See [`NodeInfo::reach`].
-    pub reach: Reach,
-    /// See [`NodeInfo::clean`].
-    pub clean: Clean,
-}
-
-/// Why a network could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The port is taken or the address is not ours.
-    #[error("cannot listen on {0}")]
-    Listen(SocketAddr, #[source] io::Error),
-    /// The node key cannot be used for TLS.
-    #[error("the node key cannot be used for TLS")]
-    Key(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
+use crate::shared::{Identity, Shared};
 
 /// A node heard of.
 #[derive(Debug, Clone)]
@@ -98,52 +37,7 @@ pub struct Peer {
 
 /// A running network; cheap to clone.
 #[derive(Clone)]
-pub struct Network(pub(crate) Arc<Shared>);
-
-pub(crate) struct Shared {
-    pub(crate) env: Env,
-    pub(crate) config: Config,
-    pub(crate) identity: Identity,
-    pub(crate) handler: Arc<dyn Handler>,
-    pub(crate) listen: SocketAddr,
-    pub(crate) registry: Mutex<Registry>,
-    pub(crate) own: Mutex<Own>,
-    pub(crate) budget: Arc<Budget>,
-    /// Something changed that may make a dial due.
-    pub(crate) dial_wake: Notify,
-    pub(crate) gossip_wake: Notify,
-    pub(crate) shutdown: CancellationToken,
-    /// Ends every connection at once.
-    pub(crate) force: CancellationToken,
-    pub(crate) tasks: Mutex<Vec<Task<()>>>,
-}
-
-pub(crate) struct Registry {
-    pub(crate) directory: Directory,
-    pub(crate) conns: BTreeMap<(NodeId, ConnClass), Arc<Conn>>,
-    /// Since when each node without a connection has had none.
-    pub(crate) down_since: BTreeMap<NodeId, Instant>,
-    /// Who answered at each bootstrap address last.
-    pub(crate) bootstrap_ids: BTreeMap<Address, NodeId>,
-    /// Why bootstrap addresses did not answer, as last told.
-    pub(crate) unanswered: BTreeMap<Address, String>,
-    /// What keeps this node apart from others.
-    pub(crate) refusals: Refusals,
-    /// News that dialling should react to.
-    pub(crate) hurry: BTreeSet<NodeId>,
-    pub(crate) started: Instant,
-    pub(crate) book_is_old: bool,
-    /// Greeted connections of each peer that have not ended, in use or not.
-    pub(crate) open: BTreeMap<NodeId, usize>,
-    pub(crate) dials: u64,
-}
-
-pub(crate) struct Own {
-    pub(crate) facts: OwnFacts,
-    pub(crate) addrs: Vec<SocketAddr>,
-    pub(crate) clock: Clock,
-    pub(crate) info: NodeInfo,
-}
+pub struct Network(Arc<Shared>);
 
 impl Network {
     /// Binds a port; 0 picks a free one.
@@ -193,37 +87,13 @@ impl Network {
                 debug!("the peer book holds an info that does not verify");
             }
         }
-        let info = sign(&env, &config, &mut clock, &facts, &addrs);
-        let registry = Registry {
-            directory,
-            conns: BTreeMap::new(),
-            down_since: BTreeMap::new(),
-            bootstrap_ids: BTreeMap::new(),
-            unanswered: BTreeMap::new(),
-            refusals: Refusals::default(),
-            hurry: BTreeSet::new(),
-            started: env.mono(),
-            book_is_old: true,
-            open: BTreeMap::new(),
-            dials: 0,
-        };
-        let network = Self(Arc::new(Shared {
-            env: env.clone(),
-            identity,
-            handler,
-            listen,
-            registry: Mutex::new(registry),
-            own: Mutex::new(Own { facts, addrs, clock, info: info.clone() }),
-            budget: Arc::default(),
-            dial_wake: Notify::new(),
-            gossip_wake: Notify::new(),
-            shutdown: CancellationToken::new(),
-            force: CancellationToken::new(),
-            tasks: Mutex::default(),
-            config,
-        }));
+        let own = Own::new(&env, &config, facts, addrs, clock);
+        let info = own.info().clone();
+        let registry = Registry::new(directory, env.mono());
+        let shared = Shared::new(env.clone(), config, identity, handler, listen, registry, own);
+        let network = Self(Arc::new(shared));
         bound(&network);
-        network.learn(info);
+        network.0.learn(vec![info]);
         let shared = &network.0;
         let tasks = vec![
             env.spawn("accept", shared.clone().accept(listener)),
@@ -247,12 +117,12 @@ impl Network {
 
     /// What this node says about itself now.
     pub fn own_info(&self) -> NodeInfo {
-        self.0.own().info.clone()
+        self.0.own().info().clone()
     }
 
     /// Changes what this node says about itself; tells every peer at once if anything changed.
     pub fn update(&self, change: impl FnOnce(&mut OwnFacts)) {
-        self.0.update_own(|own| change(&mut own.facts));
+        self.0.change_facts(change);
     }
 
     /// Every other node heard of.
@@ -317,7 +187,7 @@ impl Network {
     /// Looks at the newest a node said about itself, this one included, without copying it.
     pub fn with_info<T>(&self, node: &NodeId, look: impl FnOnce(&NodeInfo) -> T) -> Option<T> {
         if *node == self.node_id() {
-            return Some(look(&self.0.own().info));
+            return Some(look(self.0.own().info()));
         }
         self.0.registry().directory.get(node).map(look)
     }
@@ -336,6 +206,12 @@ impl Network {
         };
         let conn = self.0.registry().conn(to, class).ok_or(CallError::NotConnected)?;
         conn.call(call).await
+    }
+
+    /// Answers a gossip call, which the layer above passes here: takes in what the peer knows and
+    /// returns what it lacks.
+    pub fn on_gossip(&self, gossip: Gossip) -> Response {
+        self.0.answer_gossip(gossip)
     }
 
     /// Says goodbye, lets calls under way finish within [`SHUTDOWN_MAX`], and ends every task.
@@ -361,180 +237,12 @@ impl Network {
     pub fn abort(&self) {
         drop(std::mem::take(&mut *self.0.tasks.lock()));
     }
-
-    fn learn(&self, info: NodeInfo) {
-        self.0.learn(vec![info]);
-    }
 }
 
 impl std::fmt::Debug for Network {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Network").field("node", &self.node_id()).finish_non_exhaustive()
     }
-}
-
-fn sign(
-    env: &Env,
-    config: &Config,
-    clock: &mut Clock,
-    facts: &OwnFacts,
-    addrs: &[SocketAddr],
-) -> NodeInfo {
-    let info = NodeInfo {
-        node_id: NodeId::new(config.node_key.verifying_key().to_bytes()),
-        instance: config.instance,
-        seq: clock.tick(env.wall_ms()),
-        addrs: addrs.iter().map(ToString::to_string).collect(),
-        zone: config.zone.clone(),
-        capacity: facts.capacity,
-        used: facts.used,
-        build: config.build.clone(),
-        durable_epoch: facts.durable_epoch,
-        repair_queue: facts.repair_queue,
-        lost: facts.lost,
-        synced: facts.synced.clone(),
-        bodies: facts.bodies.clone(),
-        emptied: facts.emptied.clone(),
-        reach: facts.reach.clone(),
-        clean: facts.clean,
-        signature: [0; 64],
-    };
-    info.sign(&config.node_key)
-}
-
-impl Registry {
-    pub(crate) fn is_connected(&self, node: &NodeId) -> bool {
-        self.usable(node, ConnClass::Control).is_some()
-    }
-
-    pub(crate) fn down_for(&self, node: &NodeId) -> Option<Duration> {
-        if self.is_connected(node) {
-            return None;
-        }
-        Some(self.down_since.get(node).copied().unwrap_or(self.started).elapsed())
-    }
-
-    pub(crate) fn conn(&self, node: &NodeId, class: ConnClass) -> Option<Arc<Conn>> {
-        self.usable(node, class).or_else(|| self.usable(node, ConnClass::Control)).cloned()
-    }
-
-    /// A connection that takes new calls.
-    fn usable(&self, node: &NodeId, class: ConnClass) -> Option<&Arc<Conn>> {
-        self.conns.get(&(*node, class)).filter(|conn| !conn.is_retired())
-    }
-
-    pub(crate) fn wanted(&self, me: &NodeId, bootstrap: &[Address]) -> Vec<Target> {
-        let mut wanted = Vec::new();
-        for address in bootstrap {
-            let answered = self.bootstrap_ids.get(address);
-            // A list that is the same on every node names this one as well.
-            if !answered.is_some_and(|node| node == me || self.is_connected(node)) {
-                wanted.push(Target::Bootstrap(address.clone()));
-            }
-        }
-        for info in self.directory.iter().filter(|info| info.node_id != *me) {
-            let node = info.node_id;
-            match self.usable(&node, ConnClass::Control) {
-                None if info.addrs.is_empty() => {}
-                None => wanted.push(Target::Control(node)),
-                Some(conn) => {
-                    let has_bulk = self.usable(&node, ConnClass::Bulk).is_some();
-                    wanted.extend(
-                        conn.dialled.filter(|_| !has_bulk).map(|addr| Target::Bulk(node, addr)),
-                    );
-                }
-            }
-        }
-        wanted
-    }
-}
-
-impl Shared {
-    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock()
-    }
-
-    pub(crate) fn own(&self) -> MutexGuard<'_, Own> {
-        self.own.lock()
-    }
-
-    /// Applies a change to what we say about ourselves, and publishes it if it is one.
-    pub(crate) fn update_own(&self, change: impl FnOnce(&mut Own)) {
-        let info = {
-            let mut own = self.own();
-            let before = (own.facts.clone(), own.addrs.clone());
-            change(&mut own);
-            if before == (own.facts.clone(), own.addrs.clone()) {
-                return;
-            }
-            self.sign_anew(&mut own)
-        };
-        self.learn(vec![info]);
-        self.gossip_wake.notify_one();
-    }
-
-    pub(crate) fn sign_anew(&self, own: &mut Own) -> NodeInfo {
-        let (facts, addrs) = (own.facts.clone(), own.addrs.clone());
-        own.info = sign(&self.env, &self.config, &mut own.clock, &facts, &addrs);
-        own.info.clone()
-    }
-
-    /// Takes in infos; those that are news are passed on to the layer above.
-    pub(crate) fn learn(&self, infos: Vec<NodeInfo>) {
-        let mut own_is_old = None;
-        for info in infos {
-            let node = info.node_id;
-            if node == self.identity.node {
-                own_is_old = self.hear_of_myself(&info).or(own_is_old);
-            }
-            let learned = self.registry().directory.learn(info.clone());
-            match learned {
-                Err(error) => debug!(?node, %error, "an info is forged"),
-                Ok(Learned::Former) => debug!(?node, "an info is of a former life"),
-                Ok(Learned::Known) => {}
-                Ok(Learned::NewNode | Learned::Newer) => {
-                    let mut registry = self.registry();
-                    registry.book_is_old = true;
-                    registry.hurry.insert(node);
-                    drop(registry);
-                    self.dial_wake.notify_one();
-                    self.handler.info_changed(&info);
-                }
-            }
-        }
-        if let Some(seq) = own_is_old {
-            let info = {
-                let mut own = self.own();
-                own.clock = Clock::starting_after(seq);
-                self.sign_anew(&mut own)
-            };
-            self.learn(vec![info]);
-            self.gossip_wake.notify_one();
-        }
-    }
-
-    /// A peer told where it sees us. Only a node that listens on every interface needs that.
-    pub(crate) fn observed(&self, seen: SocketAddr, dialled_by_peer: bool) {
-        if !self.listen.ip().is_unspecified() {
-            return;
-        }
-        let seen = SocketAddr::new(canonical_ip(seen.ip()), seen.port());
-        let addr = match dialled_by_peer {
-            true => seen,
-            false => SocketAddr::new(seen.ip(), self.listen.port()),
-        };
-        self.update_own(|own| {
-            if !own.addrs.contains(&addr) {
-                own.addrs.insert(0, addr);
-                own.addrs.truncate(ADDRS_MAX);
-            }
-        });
-    }
-}
-
-/// An IPv4 address that came over an IPv6 socket, as IPv4.
-fn canonical_ip(ip: IpAddr) -> IpAddr {
-    ip.to_canonical()
 }
 
 /// How long peers may take to close when this node stops.

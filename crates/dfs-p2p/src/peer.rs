@@ -7,79 +7,50 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use dfs_core::id::{ClusterId, NodeId};
+use dfs_core::id::NodeId;
 use dfs_core::node::conn::ConnFacts;
+use dfs_core::node::member::NodeInfo;
 use dfs_env::{Env, Stream};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::io::{AsyncWriteExt, WriteHalf};
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
-use tokio_util::codec::Encoder;
+use tokio_util::codec::{Encoder, FramedRead};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::error::{CallError, ConnError};
 use crate::frame::{FrameCodec, FrameError};
-use crate::greet::{Frames, Greeting, Identity, Origin};
 use crate::handler::{Caller, Handler};
-use crate::hello::{ConnClass, Unwelcome};
+use crate::hello::{ConnClass, Greeted};
 use crate::message::{Answer, Call, Code, Priority, Refusal};
-use crate::mux::{Budget, Event, Full, Mux, STREAMS_MAX, StreamId, Violation};
+use crate::mux::{Budget, Event, Full, Mux, STREAMS_MAX, StreamId};
 use crate::wire;
 
-/// Why a call brought no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
-    /// There is no connection to the peer.
-    #[error("not connected")]
-    NotConnected,
-    /// The connection ended first: the call may or may not have been carried out.
-    #[error("the connection was lost")]
-    Lost,
-    /// The peer did not answer in time: the call may or may not have been carried out.
-    #[error("no answer in time")]
-    Deadline,
-    /// Too many calls are under way on the connection.
-    #[error("too many calls under way")]
-    Busy,
+/// How a connection began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Origin {
+    /// We dialled this address, for this purpose; the last is the number of the dial.
+    Dialled(SocketAddr, ConnClass, u64),
+    /// The peer dialled, from this address.
+    Accepted(SocketAddr),
 }
 
-/// Why a connection did not come up, or ended.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConnError {
-    #[error("the TLS handshake failed")]
-    Tls(#[source] std::io::Error),
-    #[error("the other end is another node than expected")]
-    OtherNode,
-    #[error("the other end is this node itself")]
-    Myself,
-    #[error(transparent)]
-    Unwelcome(#[from] Unwelcome),
-    #[error("it refused: {text}")]
-    Refused {
-        code: Code,
-        text: String,
-        /// Whether it had greeted properly: then it has the cluster key, or is a member.
-        greeted: bool,
-    },
-    #[error("it belongs to another cluster ({theirs:?}, this node to {ours:?})")]
-    OtherCluster { ours: ClusterId, theirs: ClusterId },
-    #[error("it sent something unexpected")]
-    Unexpected,
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    #[error(transparent)]
-    Violation(#[from] Violation),
-    #[error("it was silent for too long")]
-    Silent,
-    #[error("it closed the connection")]
-    Closed,
-    #[error("it has too many connections open")]
-    TooMany,
-    #[error("it runs from a copy or an older state of a data directory that another start knows")]
-    Former,
+pub(crate) type Frames = FramedRead<ReadHalf<TlsStream<Stream>>, FrameCodec>;
+
+/// A greeted connection that is not yet in use.
+pub(crate) struct Greeting {
+    pub(crate) peer: NodeId,
+    pub(crate) greeted: Greeted,
+    /// What the peer says about itself.
+    pub(crate) info: NodeInfo,
+    /// Where the peer sees us: our own listening address, or our source address.
+    pub(crate) observed: Option<SocketAddr>,
+    pub(crate) frames: Frames,
+    pub(crate) out: WriteHalf<TlsStream<Stream>>,
 }
 
 /// A connection in use.
@@ -105,14 +76,14 @@ pub(crate) struct Conn {
 
 impl Conn {
     pub(crate) fn new(
-        identity: &Identity,
+        me: NodeId,
         greeting: &Greeting,
         origin: Origin,
         budget: Arc<Budget>,
         closing: CancellationToken,
     ) -> Self {
         let (dialler, dialled) = match origin {
-            Origin::Dialled(addr, ..) => (identity.node, Some(addr)),
+            Origin::Dialled(addr, ..) => (me, Some(addr)),
             Origin::Accepted(_) => (greeting.peer, None),
         };
         Self {

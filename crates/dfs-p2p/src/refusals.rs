@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::error::ConnError;
 use crate::hello::Unwelcome;
 use crate::message::Code;
-use crate::peer::ConnError;
 
 /// A node that someone must do something about before it can be connected.
 #[derive(Debug, Clone, PartialEq, Eq)]

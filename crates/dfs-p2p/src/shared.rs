@@ -1,0 +1,81 @@
+//! What the tasks of one network share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use dfs_core::id::NodeId;
+use dfs_env::{Env, Task};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use crate::config::Config;
+use crate::handler::Handler;
+use crate::mux::Budget;
+use crate::own::Own;
+use crate::registry::Registry;
+use crate::secure::Tls;
+
+/// Who we are, for greetings.
+pub(crate) struct Identity {
+    pub(crate) node: NodeId,
+    pub(crate) instance: u64,
+    pub(crate) cluster_key: Zeroizing<[u8; 32]>,
+    pub(crate) tls: Tls,
+}
+
+/// The state of one network. Of its locks only one is held at a time.
+pub(crate) struct Shared {
+    pub(crate) env: Env,
+    pub(crate) config: Config,
+    pub(crate) identity: Identity,
+    pub(crate) handler: Arc<dyn Handler>,
+    pub(crate) listen: SocketAddr,
+    registry: Mutex<Registry>,
+    own: Mutex<Own>,
+    pub(crate) budget: Arc<Budget>,
+    /// Something changed that may make a dial due.
+    pub(crate) dial_wake: Notify,
+    pub(crate) gossip_wake: Notify,
+    pub(crate) shutdown: CancellationToken,
+    /// Ends every connection at once.
+    pub(crate) force: CancellationToken,
+    pub(crate) tasks: Mutex<Vec<Task<()>>>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        env: Env,
+        config: Config,
+        identity: Identity,
+        handler: Arc<dyn Handler>,
+        listen: SocketAddr,
+        registry: Registry,
+        own: Own,
+    ) -> Self {
+        Self {
+            env,
+            config,
+            identity,
+            handler,
+            listen,
+            registry: Mutex::new(registry),
+            own: Mutex::new(own),
+            budget: Arc::default(),
+            dial_wake: Notify::new(),
+            gossip_wake: Notify::new(),
+            shutdown: CancellationToken::new(),
+            force: CancellationToken::new(),
+            tasks: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock()
+    }
+
+    pub(crate) fn own(&self) -> MutexGuard<'_, Own> {
+        self.own.lock()
+    }
+}
