@@ -44,7 +44,7 @@ async fn start(
     let config = Config {
         bootstrap: bootstrap.iter().map(|addr| addr.parse()).collect::<Result<_, _>>()?,
         node_key: SigningKey::from_bytes(&env.random()),
-        instance: 1,
+        incarnation: 1,
         cluster_key: Zeroizing::new([7; 32]),
         zone: "default".to_owned(),
         build: "example".to_owned(),

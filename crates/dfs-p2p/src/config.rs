@@ -15,8 +15,8 @@ pub struct Config {
     pub bootstrap: Vec<Address>,
     /// The node's key; its public half is the node's id.
     pub node_key: SigningKey,
-    /// This boot: a counter in the upper 32 bits, random bits below.
-    pub instance: u64,
+    /// Which start of the node this is: a boot counter in the upper 32 bits, random bits below.
+    pub incarnation: u64,
     /// Proves to others that this node may join.
     pub cluster_key: Zeroizing<[u8; 32]>,
     /// Failure domain.

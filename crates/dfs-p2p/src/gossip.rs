@@ -53,7 +53,7 @@ impl Shared {
             let learned = self.registry().directory.learn(info.clone());
             match learned {
                 Err(error) => debug!(?node, %error, "an info is forged"),
-                Ok(Learned::Former) => debug!(?node, "an info is of a former life"),
+                Ok(Learned::Former) => debug!(?node, "an info is of a former incarnation"),
                 Ok(Learned::Known) => {}
                 Ok(Learned::NewNode | Learned::Newer) => {
                     let mut registry = self.registry();

@@ -67,7 +67,7 @@ async fn exchange(
         Origin::Dialled(_, class, dial) => (class, dial),
         Origin::Accepted(_) => (ConnClass::Control, 0),
     };
-    let hello = hello::greeting(key, &exporter, &identity.node, identity.instance, class, dial);
+    let hello = hello::greeting(key, &exporter, &identity.node, identity.incarnation, class, dial);
     send(&mut out, Kind::Hello(hello)).await?;
     let Kind::Hello(theirs) = next(&mut frames, false).await? else {
         return Err(ConnError::Unexpected);
@@ -80,7 +80,7 @@ async fn exchange(
             return Err(why.into());
         }
     };
-    if !shared.is_welcome(&peer, greeted.instance).await {
+    if !shared.is_welcome(&peer, greeted.incarnation).await {
         turn_away(&mut out, &mut frames, Code::Retired, FORMER).await;
         return Err(ConnError::Former);
     }
@@ -105,7 +105,7 @@ async fn exchange(
         return Err(ConnError::OtherCluster { ours, theirs });
     }
     let info = NodeInfo::from_canonical(theirs.info).map_err(|_| ConnError::Unexpected)?;
-    let genuine = info.node_id == peer && info.instance == greeted.instance;
+    let genuine = info.node_id == peer && info.incarnation == greeted.incarnation;
     if !genuine || info.verify().is_err() {
         return Err(ConnError::Unexpected);
     }

@@ -21,7 +21,7 @@ pub(crate) enum ConnClass {
 /// What a peer's greeting says, once it is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Greeted {
-    pub(crate) instance: u64,
+    pub(crate) incarnation: u64,
     /// The dialler's number of this dial.
     pub(crate) dial: u64,
     pub(crate) class: ConnClass,
@@ -69,13 +69,13 @@ pub(crate) fn greeting(
     cluster_key: &Zeroizing<[u8; 32]>,
     exporter: &Exporter,
     node: &NodeId,
-    instance: u64,
+    incarnation: u64,
     class: ConnClass,
     dial: u64,
 ) -> proto::Hello {
     proto::Hello {
         node_id: node.as_bytes().to_vec().into(),
-        instance,
+        instance: incarnation,
         dial,
         proto_min: PROTO_MIN,
         proto_max: PROTO_MAX,
@@ -114,7 +114,7 @@ pub(crate) fn check(
     if !proved && !is_member {
         return Err(Unwelcome::ClusterKey);
     }
-    Ok(Greeted { instance: hello.instance, dial: hello.dial, class, proved })
+    Ok(Greeted { incarnation: hello.instance, dial: hello.dial, class, proved })
 }
 
 /// The oldest protocol spoken here.

@@ -14,7 +14,7 @@
 //! | `shared`, `registry`, `own` | what its tasks share: whom it knows, what it says of itself |
 //! | `secure`, `greet`, `peer` | TLS, who is there, one connection |
 //! | `links`, `dial` | connections in use, and whom to dial when |
-//! | `lives` | which of several starts of a node may take part |
+//! | `incarnation` | which of several starts of a node may take part |
 //! | `refusals` | what keeps nodes apart, said with the remedy |
 //! | `gossip`, `book` | exchanging infos of nodes, and keeping them |
 //! | `wire` | protobuf on one side, types on the other |
@@ -41,8 +41,8 @@ mod greet;
 mod half_open;
 pub mod handler;
 mod hello;
+mod incarnation;
 mod links;
-mod lives;
 pub mod message;
 mod mux;
 pub mod network;

@@ -66,7 +66,7 @@ impl Network {
         let node = NodeId::new(config.node_key.verifying_key().to_bytes());
         let identity = Identity {
             node,
-            instance: config.instance,
+            incarnation: config.incarnation,
             cluster_key: config.cluster_key.clone(),
             tls,
         };

@@ -82,7 +82,7 @@ fn sign(
 ) -> NodeInfo {
     let info = NodeInfo {
         node_id: NodeId::new(config.node_key.verifying_key().to_bytes()),
-        instance: config.instance,
+        incarnation: config.incarnation,
         seq: clock.tick(env.wall_ms()),
         addrs: addrs.iter().map(ToString::to_string).collect(),
         zone: config.zone.clone(),

@@ -91,7 +91,7 @@ impl Conn {
             class: greeting.greeted.class,
             facts: ConnFacts {
                 dialler,
-                peer_instance: greeting.greeted.instance,
+                peer_incarnation: greeting.greeted.incarnation,
                 dial: greeting.greeted.dial,
             },
             dialled,

@@ -20,7 +20,7 @@ use crate::secure::Tls;
 /// Who we are, for greetings.
 pub(crate) struct Identity {
     pub(crate) node: NodeId,
-    pub(crate) instance: u64,
+    pub(crate) incarnation: u64,
     pub(crate) cluster_key: Zeroizing<[u8; 32]>,
     pub(crate) tls: Tls,
 }

@@ -75,7 +75,7 @@ impl Server {
         let network_config = dfs_p2p::Config {
             bootstrap: config.bootstrap.clone(),
             node_key: data_dir.node_key().clone(),
-            instance: data_dir.instance(),
+            incarnation: data_dir.instance(),
             cluster_key: Zeroizing::new(*config.cluster_key.expose()),
             zone: config.zone.clone(),
             build: config.build.clone(),

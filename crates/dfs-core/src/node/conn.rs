@@ -11,7 +11,7 @@ pub struct ConnFacts {
     /// The node that dialled.
     pub dialler: NodeId,
     /// The boot of the peer: its counter and random bits.
-    pub peer_instance: u64,
+    pub peer_incarnation: u64,
     /// How many dials the dialler had begun before this one.
     pub dial: u64,
 }
@@ -19,12 +19,12 @@ pub struct ConnFacts {
 /// Whether `new` takes the place of `old`, another connection of the same class to the same peer.
 ///
 /// Both ends apply this rule to the same two connections and keep the same one: a connection to a
-/// restarted peer replaces one to its former life; of two dialled by both sides the smaller id's
-/// stays; of two dialled by one side the later one stays, because that side may have given the
+/// restarted peer replaces one to its former incarnation; of two dialled by both sides the smaller
+/// id's stays; of two dialled by one side the later one stays, because that side may have given the
 /// earlier one up. Both ends know the number of a dial, so it does not matter which of two dials
 /// under way at once arrives first.
 pub fn replaces(new: ConnFacts, old: ConnFacts) -> bool {
-    if new.peer_instance != old.peer_instance {
+    if new.peer_incarnation != old.peer_incarnation {
         return true;
     }
     match new.dialler.cmp(&old.dialler) {

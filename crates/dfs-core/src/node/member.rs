@@ -17,8 +17,8 @@ use crate::signature::{BadSignature, verify_signature};
 pub struct NodeInfo {
     /// The node.
     pub node_id: NodeId,
-    /// Its boot: a counter in the upper 32 bits, random bits below.
-    pub instance: u64,
+    /// Which start of the node: a boot counter in the upper 32 bits, random bits below.
+    pub incarnation: u64,
     /// Orders what the node says: a later statement has a higher number, also after a restart.
     pub seq: Hlc,
     /// Where to dial it, most preferred first, as `ip:port`.
@@ -134,7 +134,7 @@ impl NodeInfo {
 
     fn encode_facts(&self, out: &mut Writer) {
         self.node_id.encode(out);
-        out.u64(self.instance);
+        out.u64(self.incarnation);
         out.u64(self.seq.0);
         out.count(self.addrs.len());
         self.addrs.iter().for_each(|addr| out.bytes(addr.as_bytes()));
@@ -178,13 +178,13 @@ impl Canonical for NodeInfo {
             INFO_FORMAT => {}
             other => return Err(DecodeError::UnknownVersion(other)),
         }
-        let (node_id, instance, seq) = (NodeId::decode(input)?, input.u64()?, Hlc(input.u64()?));
+        let (node_id, incarnation, seq) = (NodeId::decode(input)?, input.u64()?, Hlc(input.u64()?));
         let addrs = (0..input.count("addrs", ADDRS_MAX)?)
             .map(|_| input.string("addr", TEXT_BYTES_MAX))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             node_id,
-            instance,
+            incarnation,
             seq,
             addrs,
             zone: input.string("zone", TEXT_BYTES_MAX)?,
@@ -204,25 +204,25 @@ impl Canonical for NodeInfo {
     }
 }
 
-/// One start of a node, compared with the newest known.
+/// How one incarnation of a node stands to the newest known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Life {
+pub enum IncarnationOrder {
     /// Later than any known, or the first.
-    New,
+    Newer,
     /// The one that is known.
     Same,
     /// An earlier one, or a copy of it: what it holds may be older than what it once promised.
     Former,
 }
 
-/// Compares an instance (see [`NodeInfo::instance`]) with the newest known of the same node. Two
-/// with one boot counter and other random bits began from copies of one data directory: the one
-/// that was known first stands.
-pub fn life(known: Option<u64>, said: u64) -> Life {
+/// Compares a [`NodeInfo::incarnation`] with the newest known of the same node. Two with one boot
+/// counter and other random bits began from copies of one data directory: the one that was known
+/// first stands.
+pub fn compare_incarnations(known: Option<u64>, said: u64) -> IncarnationOrder {
     match known {
-        Some(known) if known == said => Life::Same,
-        Some(known) if known >> 32 >= said >> 32 => Life::Former,
-        _ => Life::New,
+        Some(known) if known == said => IncarnationOrder::Same,
+        Some(known) if known >> 32 >= said >> 32 => IncarnationOrder::Former,
+        _ => IncarnationOrder::Newer,
     }
 }
 
@@ -230,7 +230,7 @@ impl NodeInfo {
     /// Whether this start of the node lacks an epoch that an earlier one had on disk: then its disk
     /// is an older state of what it was, although its boot counter is higher.
     pub fn lacks_what_was_durable(&self, earlier: &Self) -> bool {
-        self.instance != earlier.instance && self.durable_epoch < earlier.durable_epoch
+        self.incarnation != earlier.incarnation && self.durable_epoch < earlier.durable_epoch
     }
 }
 
@@ -243,7 +243,7 @@ pub enum Learned {
     NewNode,
     /// News about a known node.
     Newer,
-    /// Nothing: a later life of the node is known.
+    /// Nothing: a later incarnation of the node is known.
     Former,
 }
 
@@ -265,8 +265,8 @@ impl Directory {
             _ => {}
         }
         info.verify()?;
-        let known = self.nodes.get(&info.node_id).map(|known| known.instance);
-        if life(known, info.instance) == Life::Former {
+        let known = self.nodes.get(&info.node_id).map(|known| known.incarnation);
+        if compare_incarnations(known, info.incarnation) == IncarnationOrder::Former {
             return Ok(Learned::Former);
         }
         Ok(match self.nodes.insert(info.node_id, info) {

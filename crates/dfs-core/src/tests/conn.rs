@@ -11,16 +11,16 @@ use crate::quorum::{Tally, Verdict};
 fn both_ends_keep_the_same_of_two_connections() {
     let (a, b) = (node(1), node(2));
     let (small, large) = if a < b { (a, b) } else { (b, a) };
-    let by_small = ConnFacts { dialler: small, peer_instance: 1, dial: 3 };
-    let by_large = ConnFacts { dialler: large, peer_instance: 1, dial: 9 };
+    let by_small = ConnFacts { dialler: small, peer_incarnation: 1, dial: 3 };
+    let by_large = ConnFacts { dialler: large, peer_incarnation: 1, dial: 9 };
     // Whichever comes second at either end, the one dialled by the smaller id stays.
     assert!(replaces(by_small, by_large));
     assert!(!replaces(by_large, by_small));
     // Of two dials by one side the later stays, whichever arrives first.
     let again = ConnFacts { dial: 4, ..by_small };
     assert!(replaces(again, by_small) && !replaces(by_small, again));
-    // A restarted peer replaces its former life.
-    assert!(replaces(ConnFacts { peer_instance: 2, ..by_large }, by_small));
+    // A restarted peer replaces its former incarnation.
+    assert!(replaces(ConnFacts { peer_incarnation: 2, ..by_large }, by_small));
 }
 
 #[test]

@@ -4,12 +4,14 @@ use super::epoch::{key, node};
 use crate::codec::Canonical;
 use crate::hlc::Hlc;
 use crate::node::liveness::Reach;
-use crate::node::member::{Clean, Directory, Learned, Life, MoveFact, NodeInfo, life, ranges};
+use crate::node::member::{
+    Clean, Directory, IncarnationOrder, Learned, MoveFact, NodeInfo, compare_incarnations, ranges,
+};
 
 fn info(of: u8, seq: u64) -> NodeInfo {
     let info = NodeInfo {
         node_id: node(of),
-        instance: 1,
+        incarnation: 1,
         seq: Hlc(seq),
         addrs: vec!["127.0.0.1:3000".to_owned()],
         zone: "z".to_owned(),
@@ -42,27 +44,27 @@ fn the_newest_genuine_info_stays() {
 }
 
 #[test]
-fn a_lower_boot_or_an_equal_one_with_other_bits_is_a_former_life() {
+fn a_lower_boot_or_an_equal_one_with_other_bits_is_a_former_incarnation() {
     let at = |boot: u64, bits: u64| boot << 32 | bits;
-    assert_eq!(life(None, at(1, 5)), Life::New);
-    assert_eq!(life(Some(at(1, 5)), at(1, 5)), Life::Same);
-    assert_eq!(life(Some(at(1, 5)), at(2, 3)), Life::New);
-    assert_eq!(life(Some(at(2, 3)), at(1, 5)), Life::Former);
-    assert_eq!(life(Some(at(2, 3)), at(2, 4)), Life::Former);
-    assert_eq!(life(Some(at(2, 3)), at(2, 2)), Life::Former);
+    assert_eq!(compare_incarnations(None, at(1, 5)), IncarnationOrder::Newer);
+    assert_eq!(compare_incarnations(Some(at(1, 5)), at(1, 5)), IncarnationOrder::Same);
+    assert_eq!(compare_incarnations(Some(at(1, 5)), at(2, 3)), IncarnationOrder::Newer);
+    assert_eq!(compare_incarnations(Some(at(2, 3)), at(1, 5)), IncarnationOrder::Former);
+    assert_eq!(compare_incarnations(Some(at(2, 3)), at(2, 4)), IncarnationOrder::Former);
+    assert_eq!(compare_incarnations(Some(at(2, 3)), at(2, 2)), IncarnationOrder::Former);
 }
 
 #[test]
-fn what_a_former_life_says_is_no_news() {
+fn what_a_former_incarnation_says_is_no_news() {
     let mut directory = Directory::default();
     let of = |boot: u64, seq| {
-        let info = NodeInfo { instance: boot << 32 | 7, ..info(1, seq) };
+        let info = NodeInfo { incarnation: boot << 32 | 7, ..info(1, seq) };
         info.sign(&key(1))
     };
     assert_eq!(directory.learn(of(3, 5)), Ok(Learned::NewNode));
     assert_eq!(directory.learn(of(2, 9)), Ok(Learned::Former));
     assert_eq!(directory.learn(of(4, 6)), Ok(Learned::Newer));
-    assert_eq!(directory.get(&node(1)).unwrap().instance >> 32, 4);
+    assert_eq!(directory.get(&node(1)).unwrap().incarnation >> 32, 4);
 }
 
 #[test]

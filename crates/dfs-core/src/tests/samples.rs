@@ -132,7 +132,7 @@ fn ref_row() -> RefRow {
 fn info() -> NodeInfo {
     let info = NodeInfo {
         node_id: node(1),
-        instance: 1,
+        incarnation: 1,
         seq: Hlc(2),
         addrs: vec!["127.0.0.1:3000".to_owned()],
         zone: "z".to_owned(),

@@ -229,7 +229,7 @@ fn cert() -> WriterCert {
 fn info() -> NodeInfo {
     let info = NodeInfo {
         node_id: NodeId::new(key(1).verifying_key().to_bytes()),
-        instance: 1,
+        incarnation: 1,
         seq: Hlc(2),
         addrs: vec!["127.0.0.1:3000".to_owned()],
         zone: "z".to_owned(),

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod apart;
-mod lives;
+mod incarnation;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -94,7 +94,7 @@ struct Setup {
     cluster_key: u8,
     cluster: Option<ClusterId>,
     node_key: [u8; 32],
-    instance: u64,
+    incarnation: u64,
     durable_epoch: u64,
 }
 
@@ -106,7 +106,7 @@ impl Setup {
             cluster_key: 1,
             cluster: None,
             node_key: env.random(),
-            instance: env.random_u64(),
+            incarnation: env.random_u64(),
             durable_epoch: 0,
         }
     }
@@ -121,7 +121,7 @@ async fn start_with(env: Env, setup: Setup) -> Node {
     let config = Config {
         bootstrap: setup.bootstrap.iter().map(|port| format!(":{port}").parse().unwrap()).collect(),
         node_key: SigningKey::from_bytes(&setup.node_key),
-        instance: setup.instance,
+        incarnation: setup.incarnation,
         cluster_key: Zeroizing::new([setup.cluster_key; 32]),
         zone: "z".to_owned(),
         build: "test".to_owned(),

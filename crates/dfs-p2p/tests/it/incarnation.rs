@@ -10,16 +10,16 @@ impl World {
     async fn boot(&self, port: u16, bootstrap: &[u16], boot: u64, bits: u64) -> Node {
         let env = Env::in_memory(boot << 8 | bits, self.net.clone());
         let setup = Setup::new(&env, port, bootstrap);
-        let instance = boot << 32 | bits;
-        start_with(env, Setup { node_key: [7; 32], instance, ..setup }).await
+        let incarnation = boot << 32 | bits;
+        start_with(env, Setup { node_key: [7; 32], incarnation, ..setup }).await
     }
 
     /// As boot 1, 2, ... with this epoch on its disk.
     async fn boot_with_epoch(&self, boot: u64, durable_epoch: u64) -> Node {
         let env = Env::in_memory(boot, self.net.clone());
         let setup = Setup::new(&env, 4002, &[4001]);
-        let instance = boot << 32;
-        start_with(env, Setup { node_key: [7; 32], instance, durable_epoch, ..setup }).await
+        let incarnation = boot << 32;
+        start_with(env, Setup { node_key: [7; 32], incarnation, durable_epoch, ..setup }).await
     }
 }
 
