@@ -75,7 +75,7 @@ fn infos() {
         "TooLong(\"synced\")",
         "TooLong(\"bodies\")",
         "TooLong(\"emptied\")",
-        "Signature",
+        "BadSignature",
     ];
     check(corpus!("info"), &covers, valid, |bytes| {
         decode::<NodeInfo>(bytes)?.verify().map_err(Refused::of)
