@@ -64,14 +64,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (first, _) = start(&env, Vec::new()).await?;
     let (second, changed) = start(&env, vec![first.listen_addr().to_string()]).await?;
     changed.notified().await; // The connection is up.
-    let call = Call {
-        priority: Priority::Records,
-        deadline: Duration::from_secs(5),
-        epoch: 0,
-        request: Request::ChunkPut(BlobId::of(b"hello")),
-        body: Bytes::from_static(b"hello"),
-        answer_bytes_max: 1024,
-    };
+    let put = Request::ChunkPut(BlobId::of(b"hello"));
+    let call = Call::new(Priority::Records, Duration::from_secs(5), put);
+    let call = Call { body: Bytes::from_static(b"hello"), answer_bytes_max: 1024, ..call };
     let answer = second.call(&first.node_id(), call).await?;
     eprintln!("the peer gave back {:?}", answer.body);
     second.shutdown().await;

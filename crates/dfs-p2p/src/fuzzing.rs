@@ -78,14 +78,9 @@ fn take_in(mux: &mut Mux<()>, stream: u32, kind: proto::frame::Kind) -> bool {
 }
 
 fn chain_get(answer_bytes_max: usize) -> Call {
-    Call {
-        priority: Priority::Layout,
-        deadline: std::time::Duration::from_secs(1),
-        epoch: 0,
-        request: Request::ChainGet { from: 0 },
-        body: Bytes::new(),
-        answer_bytes_max,
-    }
+    let deadline = std::time::Duration::from_secs(1);
+    let call = Call::new(Priority::Layout, deadline, Request::ChainGet { from: 0 });
+    Call { answer_bytes_max, ..call }
 }
 
 /// What a peer asks means the same after it was passed on.

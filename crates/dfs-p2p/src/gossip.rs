@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use dfs_core::node::member::{Learned, NodeInfo};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -173,14 +172,7 @@ impl Shared {
 }
 
 fn gossip_call(gossip: Gossip) -> Call {
-    Call {
-        priority: Priority::Layout,
-        deadline: GOSSIP_DEADLINE,
-        epoch: 0,
-        request: Request::Gossip(gossip),
-        body: Bytes::new(),
-        answer_bytes_max: 0,
-    }
+    Call::new(Priority::Layout, GOSSIP_DEADLINE, Request::Gossip(gossip))
 }
 
 /// How often notes are compared with a random peer.

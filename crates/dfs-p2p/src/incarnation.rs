@@ -8,7 +8,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::NodeId;
 use dfs_core::node::member::{IncarnationOrder, NodeInfo, compare_incarnations};
@@ -69,14 +68,7 @@ impl Shared {
 
 /// Whether the other end of a connection still is there: it answers what is asked only now.
 async fn answers(former: &Conn) -> bool {
-    let ask = Call {
-        priority: Priority::Layout,
-        deadline: ALIVE_MAX,
-        epoch: 0,
-        request: Request::Gossip(Gossip::default()),
-        body: Bytes::new(),
-        answer_bytes_max: 0,
-    };
+    let ask = Call::new(Priority::Layout, ALIVE_MAX, Request::Gossip(Gossip::default()));
     let alive = former.call(ask).await.is_ok();
     if alive {
         debug!(peer = ?former.peer, "a node greets while an earlier incarnation of it is there");

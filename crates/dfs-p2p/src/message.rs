@@ -43,6 +43,22 @@ pub struct Call {
     pub answer_bytes_max: usize,
 }
 
+impl Call {
+    /// A call without a body, from a caller without a layout, whose answer carries none either.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use dfs_core::id::BlobId;
+    /// # use dfs_p2p::message::{Call, Priority, Request};
+    /// let ask = Request::ChunkGet(BlobId::of(b"sealed"));
+    /// let call = Call::new(Priority::Chunks, Duration::from_secs(5), ask);
+    /// let call = Call { answer_bytes_max: 1024, ..call };
+    /// ```
+    pub fn new(priority: Priority, deadline: Duration, request: Request) -> Self {
+        Self { priority, deadline, epoch: 0, request, body: Bytes::new(), answer_bytes_max: 0 }
+    }
+}
+
 /// What is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {

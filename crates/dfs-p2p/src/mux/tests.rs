@@ -15,14 +15,9 @@ fn mux(dialler: bool) -> Mux<u8> {
 }
 
 fn call(priority: Priority, body: usize) -> Call {
-    Call {
-        priority,
-        deadline: Duration::from_secs(1),
-        epoch: 7,
-        request: Request::ChunkPut(BlobId::new([1; 32])),
-        body: vec![5; body].into(),
-        answer_bytes_max: BODY_BYTES_MAX,
-    }
+    let put = Request::ChunkPut(BlobId::new([1; 32]));
+    let call = Call::new(priority, Duration::from_secs(1), put);
+    Call { epoch: 7, body: vec![5; body].into(), answer_bytes_max: BODY_BYTES_MAX, ..call }
 }
 
 fn answer(body: usize) -> Answer {

@@ -148,14 +148,9 @@ fn streams() {
 
 /// Calls of ours: number 2 takes three bytes in its answer, number 4 none.
 fn chain_get(answer_bytes_max: usize) -> Call {
-    Call {
-        priority: Priority::Layout,
-        deadline: std::time::Duration::from_secs(1),
-        epoch: 0,
-        request: Request::ChainGet { from: 0 },
-        body: Bytes::new(),
-        answer_bytes_max,
-    }
+    let deadline = std::time::Duration::from_secs(1);
+    let call = Call::new(Priority::Layout, deadline, Request::ChainGet { from: 0 });
+    Call { answer_bytes_max, ..call }
 }
 
 #[test]

@@ -65,14 +65,8 @@ pub(super) fn frame(stream: u32, kind: Kind) -> Vec<u8> {
 }
 
 fn call(request: Request) -> Call {
-    Call {
-        priority: Priority::Records,
-        deadline: Duration::from_millis(1500),
-        epoch: 42,
-        request,
-        body: Bytes::new(),
-        answer_bytes_max: 0,
-    }
+    let call = Call::new(Priority::Records, Duration::from_millis(1500), request);
+    Call { epoch: 42, ..call }
 }
 
 fn put(body: usize) -> Call {

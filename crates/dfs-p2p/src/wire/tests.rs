@@ -53,14 +53,8 @@ fn requests() -> Vec<Request> {
 }
 
 fn call(request: Request) -> Call {
-    Call {
-        priority: Priority::Records,
-        deadline: Duration::from_millis(1500),
-        epoch: 42,
-        request,
-        body: Bytes::new(),
-        answer_bytes_max: 0,
-    }
+    let call = Call::new(Priority::Records, Duration::from_millis(1500), request);
+    Call { epoch: 42, ..call }
 }
 
 #[test]

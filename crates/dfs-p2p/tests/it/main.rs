@@ -158,14 +158,8 @@ impl Node {
 }
 
 fn call(request: Request, body: usize) -> Call {
-    Call {
-        priority: Priority::Chunks,
-        deadline: Duration::from_secs(5),
-        epoch: 0,
-        request,
-        body: Bytes::from(vec![7; body]),
-        answer_bytes_max: body,
-    }
+    let call = Call::new(Priority::Chunks, Duration::from_secs(5), request);
+    Call { body: Bytes::from(vec![7; body]), answer_bytes_max: body, ..call }
 }
 
 const LIMIT: Duration = Duration::from_secs(20);
