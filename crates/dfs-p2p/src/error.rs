@@ -36,6 +36,9 @@ pub enum CallError {
     /// Too many calls are under way on the connection.
     #[error("too many calls under way")]
     Busy,
+    /// What is asked fits no frame: nothing was sent, and asking for less helps.
+    #[error("the call is too large")]
+    TooLarge,
 }
 
 /// Why a connection did not come up, or ended.

@@ -85,6 +85,12 @@ impl Encoder<(u32, Kind)> for FrameCodec {
     }
 }
 
+/// Whether a frame can be sent once the peer is known.
+pub(crate) fn fits(stream: u32, kind: &Kind) -> bool {
+    let head = Frame { stream, kind: None };
+    head.encoded_len() + kind.encoded_len() <= FRAME_BYTES_MAX
+}
+
 /// A frame from a peer that has not proved who it is.
 pub(crate) const GREETING_BYTES_MAX: usize = 4 * 1024;
 /// Any other frame: a layout snapshot or a page of records. Bodies travel in smaller slices.

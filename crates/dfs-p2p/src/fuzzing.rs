@@ -67,7 +67,8 @@ fn take_in(mux: &mut Mux<()>, stream: u32, kind: proto::frame::Kind) -> bool {
     let Ok(event) = mux.on_frame(stream, kind) else { return false };
     match event {
         Some(Event::Call(stream, call)) => {
-            mux.answer(stream, &Answer { body: call.body, ..Answer::new(Ok(Response::Done), 1) });
+            let done = Answer { body: call.body, ..Answer::new(Ok(Response::Done), 1) };
+            mux.answer(stream, &done).expect("it carries nothing but the body");
         }
         Some(Event::Answer((), answer)) => assert!(answer.body.len() <= ANSWER_BYTES_MAX),
         Some(Event::GoAway(_, text)) => assert!(!text.contains(char::is_control)),

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::frame::SLICE_BYTES;
+use crate::frame::{SLICE_BYTES, fits};
 use crate::message::{Answer, Call, Code, Priority, Refusal};
 use crate::wire::proto::{Data, GoAway, Open, Ping, Pong, Reply, Reset, Window, frame::Kind};
 use crate::wire::{self, WireError};
@@ -47,10 +47,16 @@ pub(crate) enum Violation {
 
 /// Why a call cannot begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Full {
+pub(crate) enum Unsendable {
     /// Too many calls are under way.
-    Streams,
+    TooMany,
+    /// What is asked fits no frame.
+    TooLarge,
 }
+
+/// An answer fits no frame: the peer gets a refusal instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooLarge;
 
 /// Body bytes held for the calls of all peers of a node.
 #[derive(Debug, Default)]
@@ -140,33 +146,44 @@ impl<W> Mux<W> {
     }
 
     /// Begins a call; `waiting` comes back with the answer.
-    pub(crate) fn call(&mut self, call: &Call, waiting: W) -> Result<StreamId, Full> {
+    pub(crate) fn call(&mut self, call: &Call, waiting: W) -> Result<StreamId, Unsendable> {
         if self.calling.len() >= STREAMS_MAX {
-            return Err(Full::Streams);
+            return Err(Unsendable::TooMany);
         }
         let stream = self.next_stream;
+        let open = Kind::Open(wire::open(call));
+        if !fits(stream, &open) {
+            return Err(Unsendable::TooLarge);
+        }
         // Number 0 stands for the connection itself.
         self.next_stream = self.next_stream.checked_add(2).unwrap_or(2 - stream % 2);
         let answer_bytes_max = call.answer_bytes_max;
         self.calling.insert(stream, Calling { waiting, answer_bytes_max });
-        self.send(stream, call.priority, Kind::Open(wire::open(call)), call.body.clone());
+        self.send(stream, call.priority, open, call.body.clone());
         Ok(stream)
     }
 
     /// Answers a call of the peer, if it still wants to know.
-    pub(crate) fn answer(&mut self, stream: StreamId, answer: &Answer) {
+    pub(crate) fn answer(&mut self, stream: StreamId, answer: &Answer) -> Result<(), TooLarge> {
         // The call counts until its answer has left: a peer that does not read gets no more.
-        let Some((priority, bytes)) = self.serving.get(&stream).copied() else { return };
+        let Some((priority, bytes)) = self.serving.get(&stream).copied() else { return Ok(()) };
         if self.sending.contains_key(&stream) {
-            return;
+            return Ok(());
         }
         self.release(bytes);
-        let (reply, body) = match self.hold(answer.body.len()) {
-            true => (wire::reply(answer), answer.body.clone()),
-            false => (wire::reply(&Answer::new(Err(overloaded()), answer.epoch)), Bytes::new()),
+        let refuse = |refusal| Kind::Reply(wire::reply(&Answer::new(Err(refusal), answer.epoch)));
+        let reply = Kind::Reply(wire::reply(answer));
+        let is_sendable = fits(stream, &reply);
+        let (reply, body) = if !is_sendable {
+            (refuse(Refusal::new(Code::Internal, "the answer is too large")), Bytes::new())
+        } else if self.hold(answer.body.len()) {
+            (reply, answer.body.clone())
+        } else {
+            (refuse(overloaded()), Bytes::new())
         };
         self.serving.insert(stream, (priority, body.len()));
-        self.send(stream, priority, Kind::Reply(reply), body);
+        self.send(stream, priority, reply, body);
+        if is_sendable { Ok(()) } else { Err(TooLarge) }
     }
 
     /// Takes room for a body, if this peer and all together may have it.

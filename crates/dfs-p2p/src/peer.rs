@@ -20,14 +20,14 @@ use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 use tokio_util::codec::{Encoder, FramedRead};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::error::{CallError, ConnError};
 use crate::frame::{FrameCodec, FrameError};
 use crate::handler::{Caller, Handler};
 use crate::hello::{ConnClass, Greeted};
 use crate::message::{Answer, Call, Code, Priority, Refusal};
-use crate::mux::{Budget, Event, Full, Mux, STREAMS_MAX, StreamId};
+use crate::mux::{Budget, Event, Mux, STREAMS_MAX, StreamId, TooLarge, Unsendable};
 use crate::wire;
 
 /// How a connection began.
@@ -137,7 +137,10 @@ impl Conn {
         }
         let (sender, answered) = oneshot::channel();
         let begun = self.mux().call(&call, sender);
-        let stream = begun.map_err(|Full::Streams| CallError::Busy)?;
+        let stream = begun.map_err(|why| match why {
+            Unsendable::TooMany => CallError::Busy,
+            Unsendable::TooLarge => CallError::TooLarge,
+        })?;
         let mut guard = CallGuard { conn: self, stream, answered: false };
         if self.ended.load(Ordering::Relaxed) {
             return Err(CallError::Lost);
@@ -211,8 +214,7 @@ impl Conn {
                     if ended.is_err() {
                         // It panicked, or was given up: then nobody waits for this.
                         let refusal = Refusal::new(Code::Internal, "the call failed");
-                        self.mux().answer(stream, &Answer::new(Err(refusal), 0));
-                        self.wake.notify_one();
+                        self.answer(stream, &Answer::new(Err(refusal), 0));
                     }
                     continue;
                 }
@@ -273,7 +275,14 @@ impl Conn {
             Ok(answer) => answer,
             Err(_) => Answer::new(Err(Refusal::new(Code::Deadline, "not done in time")), 0),
         };
-        self.mux().answer(stream, &answer);
+        self.answer(stream, &answer);
+    }
+
+    fn answer(&self, stream: StreamId, answer: &Answer) {
+        let sent = self.mux().answer(stream, answer);
+        if sent == Err(TooLarge) {
+            warn!(peer = ?self.peer, "an answer was too large to send");
+        }
         self.wake.notify_one();
     }
 

@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use dfs_core::id::BlobId;
+use dfs_core::replica::sync::Table;
+use prost::Message;
 
 use super::*;
+use crate::frame::FRAME_BYTES_MAX;
 use crate::message::{Request, Response};
+use crate::wire::proto::Frame;
 
 /// Who waits for an answer.
 const WAITER: u8 = 77;
@@ -50,7 +54,7 @@ fn calls_and_answers_of_any_size_arrive_whole() {
         let [Event::Call(at, got)] = &heard[..] else { panic!("no call") };
         let at = *at;
         assert_eq!((at, got.body.len(), got.epoch), (stream, size, 7));
-        b.answer(at, &answer(size));
+        b.answer(at, &answer(size)).unwrap();
         let (heard, _) = carry(&mut a, &mut b);
         let [Event::Answer(waiting, got)] = &heard[..] else { panic!("no answer") };
         assert_eq!((*waiting, got.body.len(), got.epoch), (WAITER, size, 8));
@@ -122,7 +126,7 @@ fn too_many_calls_are_refused_without_being_held() {
     for _ in 0..STREAMS_MAX {
         let _ = a.call(&call(Priority::Layout, 0), WAITER);
     }
-    assert_eq!(a.call(&call(Priority::Layout, 0), WAITER), Err(Full::Streams));
+    assert_eq!(a.call(&call(Priority::Layout, 0), WAITER), Err(Unsendable::TooMany));
 }
 
 #[test]
@@ -133,7 +137,7 @@ fn a_call_given_up_is_forgotten_on_both_sides() {
     a.cancel(stream);
     let (_, heard) = carry(&mut a, &mut b);
     assert!(matches!(heard[..], [Event::Cancelled(at)] if at == stream));
-    b.answer(stream, &answer(10));
+    b.answer(stream, &answer(10)).unwrap();
     let (heard, _) = carry(&mut a, &mut b);
     assert!(heard.is_empty() && a.is_idle() && b.is_idle());
     assert_eq!(b.held_bytes, 0);
@@ -194,7 +198,7 @@ fn answers_that_nobody_reads_are_bounded_too() {
     assert_eq!(heard.len(), wanted);
     for event in heard {
         let Event::Call(stream, _) = event else { panic!("no call") };
-        b.answer(stream, &answer(BODY_BYTES_MAX));
+        b.answer(stream, &answer(BODY_BYTES_MAX)).unwrap();
     }
     assert!(b.held_bytes <= PEER_BYTES_MAX && b.held_bytes > 0);
     let (heard, _) = carry(&mut a, &mut b);
@@ -230,4 +234,42 @@ fn numbers_that_run_out_begin_again_above_zero() {
         assert_eq!(a.call(&call(Priority::Layout, 0), WAITER), Ok(last));
         assert_eq!(a.call(&call(Priority::Layout, 0), WAITER), Ok(first));
     }
+}
+
+/// A call whose frame has this many bytes more than fit.
+fn scan(over: isize) -> Call {
+    let after = |bytes: usize| {
+        let scan =
+            Request::SyncScan { table: Table::Refs, partition: 0, after: vec![0; bytes].into() };
+        Call::new(Priority::Records, Duration::from_secs(1), scan)
+    };
+    let frame = |bytes| Frame { stream: 1, kind: Some(Kind::Open(wire::open(&after(bytes)))) };
+    let head = frame(FRAME_BYTES_MAX).encoded_len() - FRAME_BYTES_MAX;
+    after((FRAME_BYTES_MAX - head).strict_add_signed(over))
+}
+
+#[test]
+fn a_call_that_fits_no_frame_is_not_begun() {
+    let mut a = mux(true);
+    assert_eq!(a.call(&scan(1), WAITER), Err(Unsendable::TooLarge));
+    assert!(a.is_idle());
+    assert_eq!(a.call(&scan(0), WAITER), Ok(1));
+    let Some((_, Kind::Open(open))) = a.next_frame() else { panic!("no open") };
+    assert_eq!(Frame { stream: 1, kind: Some(Kind::Open(open)) }.encoded_len(), FRAME_BYTES_MAX);
+}
+
+#[test]
+fn an_answer_that_fits_no_frame_becomes_a_refusal() {
+    let (mut a, mut b) = (mux(true), mux(false));
+    let stream = a.call(&call(Priority::Records, 0), WAITER).unwrap();
+    carry(&mut a, &mut b);
+    let last = vec![0; FRAME_BYTES_MAX].into();
+    let rows = Response::Rows { hashes: Vec::new(), refs: Vec::new(), last, more: true };
+    let too_large = Answer { result: Ok(rows), epoch: 8, body: vec![6; 10].into() };
+    assert_eq!(b.answer(stream, &too_large), Err(TooLarge));
+    let (heard, _) = carry(&mut a, &mut b);
+    let [Event::Answer(_, answer)] = &heard[..] else { panic!("no answer") };
+    assert_eq!(answer.result.as_ref().unwrap_err().code, Code::Internal);
+    assert_eq!((answer.epoch, answer.body.len(), b.held_bytes), (8, 0, 0));
+    assert!(a.is_idle() && b.is_idle());
 }

@@ -12,9 +12,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use dfs_core::id::{BlobId, ClusterId, NodeId};
 use dfs_core::node::member::NodeInfo;
+use dfs_core::replica::sync::Table;
 use dfs_env::{BoxFuture, Env, MemoryNet};
 use dfs_p2p::message::{Answer, Call, Code, Priority, Request, Response};
-use dfs_p2p::{CallError, Caller, Config, Handler, Network, OwnFacts};
+use dfs_p2p::{CallError, Caller, Config, FRAME_BYTES_MAX, Handler, Network, OwnFacts};
 use ed25519_dalek::SigningKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
@@ -40,6 +41,7 @@ impl Handler for Echo {
             let result = match (call.request, network) {
                 (Request::Gossip(gossip), Some(network)) => Ok(network.on_gossip(gossip)),
                 (Request::ChainGet { .. }, _) => std::future::pending().await,
+                (Request::SyncScan { .. }, _) => Ok(rows(FRAME_BYTES_MAX)),
                 _ => Ok(Response::Done),
             };
             Answer { result, epoch: 0, body: call.body }
@@ -160,6 +162,17 @@ impl Node {
 fn call(request: Request, body: usize) -> Call {
     let call = Call::new(Priority::Chunks, Duration::from_secs(5), request);
     Call { body: Bytes::from(vec![7; body]), answer_bytes_max: body, ..call }
+}
+
+/// Asks for a page that the answerer makes too large, after a key of this length.
+fn scan(after: usize) -> Call {
+    let after = Bytes::from(vec![0; after]);
+    call(Request::SyncScan { table: Table::Refs, partition: 0, after }, 0)
+}
+
+fn rows(last: usize) -> Response {
+    let last = Bytes::from(vec![0; last]);
+    Response::Rows { hashes: Vec::new(), refs: Vec::new(), last, more: true }
 }
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -317,4 +330,27 @@ async fn a_change_that_panics_leaves_the_network_usable() {
     a.sees(1).await;
     b.sees(1).await;
     assert_eq!(b.echo(&a, 1).await, Ok(1));
+}
+
+#[tokio::test]
+async fn what_fits_no_frame_fails_alone() {
+    let world = World::new();
+    let mut a = world.start(1, 4001, &[], 1).await;
+    let mut b = world.start(2, 4002, &[4001], 1).await;
+    a.sees(1).await;
+    b.sees(1).await;
+    let to = b.network.node_id();
+    let too_large = async {
+        let asked = a.network.call(&to, scan(FRAME_BYTES_MAX)).await;
+        assert_eq!(asked.unwrap_err(), CallError::TooLarge);
+        let answer = a.network.call(&to, scan(0)).await.unwrap();
+        assert_eq!(answer.result.unwrap_err().code, Code::Internal);
+        assert_eq!(a.echo(&b, 100_000).await, Ok(100_000));
+    };
+    // This one is under way on the same connection all the time.
+    tokio::select! {
+        biased;
+        ended = a.network.call(&to, call(Request::ChainGet { from: 0 }, 0)) => panic!("{ended:?}"),
+        () = too_large => {}
+    }
 }
