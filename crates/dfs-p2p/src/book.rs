@@ -9,7 +9,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use dfs_core::codec::{Reader, Writer};
-use dfs_core::node::member::{NODES_MAX, NodeInfo};
+use dfs_core::node::directory::NODES_MAX;
+use dfs_core::node::member::NodeInfo;
 use dfs_env::{Vfs, write_replacing};
 
 /// Reads a book; what is missing or damaged gives an empty list.

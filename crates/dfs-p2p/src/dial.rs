@@ -1,13 +1,14 @@
 //! Whom to dial, and when: bootstrap addresses, known nodes, and a bulk connection beside each
 //! control connection. It never gives up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use dfs_core::address::Address;
 use dfs_core::id::NodeId;
 use dfs_core::node::conn::Backoff;
+use dfs_core::node::directory::NODES_MAX;
 use tokio::time::Instant;
 
 /// What a dial is for.
@@ -21,7 +22,7 @@ pub(crate) enum Target {
     Bulk(NodeId, SocketAddr),
 }
 
-/// The state of every target that was ever wanted.
+/// The state of every target that is wanted, and of some that once were.
 #[derive(Debug)]
 pub(crate) struct Dials {
     started: Instant,
@@ -46,6 +47,10 @@ impl Dials {
         now: Instant,
         wanted: Vec<Target>,
     ) -> (Vec<Target>, Option<Instant>) {
+        if self.targets.len() >= TARGETS_MAX {
+            let wanted: BTreeSet<_> = wanted.iter().collect();
+            self.targets.retain(|target, dial| dial.running || wanted.contains(target));
+        }
         let mut due = Vec::new();
         let mut next = None;
         for target in wanted {
@@ -98,6 +103,9 @@ const BOOTSTRAP_EAGER: Duration = Duration::from_secs(60);
 const BOOTSTRAP_RETRY_EAGER: Duration = Duration::from_millis(500);
 /// Afterwards: cheap enough for ever, soon enough that a returned host is found within seconds.
 const BOOTSTRAP_RETRY: Duration = Duration::from_secs(10);
+/// Targets remembered before those that nobody wants any more are forgotten: two of each node that
+/// is known at a time, and as many again.
+const TARGETS_MAX: usize = 4 * NODES_MAX;
 /// The longest wait before a known node is tried again.
 const KNOWN_RETRY_MAX: Duration = Duration::from_secs(30);
 
@@ -120,6 +128,21 @@ mod tests {
         let next = next.unwrap();
         assert!(next > start && next <= start + KNOWN_RETRY_MAX);
         assert_eq!(dials.due(next, vec![target.clone()]).0, [target]);
+    }
+
+    #[test]
+    fn what_is_wanted_no_more_is_forgotten_in_the_end() {
+        let start = Env::in_memory(0, MemoryNet::default()).mono();
+        let mut dials = Dials::new(start);
+        let target = |port| Target::Bootstrap(format!(":{port}").parse().unwrap());
+        dials.due(start, vec![target(1)]);
+        for port in 2..10_000 {
+            dials.due(start, vec![target(port)]);
+            dials.ended(start, &target(port), false, 0);
+        }
+        assert!(dials.targets.len() <= TARGETS_MAX);
+        // The first dial is still running.
+        assert!(dials.due(start, vec![target(1)]).0.is_empty());
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfs_core::node::member::{Learned, NodeInfo};
+use dfs_core::id::NodeId;
+use dfs_core::node::directory::Learned;
+use dfs_core::node::member::NodeInfo;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tracing::{debug, warn};
@@ -49,10 +51,13 @@ impl Shared {
             if node == self.identity.node {
                 own_is_old = self.hear_of_myself(&info).or(own_is_old);
             }
-            let learned = self.registry().directory.learn(info.clone());
+            let is_kept = |of: &NodeId| *of == self.identity.node || self.handler.is_member(of);
+            let now = self.env.wall_ms();
+            let learned = self.registry().directory.learn(info.clone(), now, is_kept);
             match learned {
                 Err(error) => debug!(?node, %error, "an info is forged"),
                 Ok(Learned::Former) => debug!(?node, "an info is of a former incarnation"),
+                Ok(Learned::Full) => debug!(?node, "there is no room for an info"),
                 Ok(Learned::Known) => {}
                 Ok(Learned::NewNode | Learned::Newer) => {
                     let mut registry = self.registry();

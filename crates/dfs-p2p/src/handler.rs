@@ -20,7 +20,7 @@ pub trait Handler: Send + Sync + 'static {
     /// Carries out one call. Dropped when the caller gives up or the connection ends.
     fn handle(&self, from: Caller, call: Call) -> BoxFuture<'_, Answer>;
 
-    /// Whether the node is a member of the layout known here.
+    /// Whether the node is a member of the layout known here. Must not ask the network anything.
     fn is_member(&self, node: &NodeId) -> bool;
 
     /// The cluster this node belongs to, once it does.

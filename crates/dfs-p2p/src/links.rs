@@ -295,7 +295,7 @@ impl Shared {
         }
         registry.conns.remove(&key);
         if conn.class == ConnClass::Control {
-            registry.down_since.insert(conn.peer, self.env.mono());
+            registry.note_down(conn.peer, self.env.mono());
             let bulk = registry.conns.get(&(conn.peer, ConnClass::Bulk)).cloned();
             drop(registry);
             // A peer without a control connection is gone; do not let the other one linger.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use dfs_core::address::Address;
 use dfs_core::hlc::Clock;
 use dfs_core::id::NodeId;
+use dfs_core::node::directory::Directory;
 use dfs_core::node::liveness::Reach;
-use dfs_core::node::member::{Directory, NodeInfo};
+use dfs_core::node::member::NodeInfo;
 use dfs_env::{Env, Listener};
 use tokio::time::timeout;
 use tracing::debug;
@@ -80,10 +81,11 @@ impl Network {
         };
         let mut clock = Clock::default();
         let mut directory = Directory::default();
+        let now = env.wall_ms();
         for known in known {
             if known.node_id == node {
                 clock = Clock::starting_after(known.seq);
-            } else if directory.learn(known).is_err() {
+            } else if directory.learn(known, now, |of| handler.is_member(of)).is_err() {
                 debug!("the peer book holds an info that does not verify");
             }
         }

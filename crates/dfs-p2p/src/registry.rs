@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dfs_core::address::Address;
 use dfs_core::id::NodeId;
-use dfs_core::node::member::Directory;
+use dfs_core::node::directory::{Directory, NODES_MAX};
 use tokio::time::Instant;
 
 use crate::dial::Target;
@@ -61,6 +61,14 @@ impl Registry {
             return None;
         }
         Some(self.down_since.get(node).copied().unwrap_or(self.started).elapsed())
+    }
+
+    /// Notes that a node has no connection any more.
+    pub(crate) fn note_down(&mut self, node: NodeId, now: Instant) {
+        if self.down_since.len() >= NODES_MAX {
+            self.down_since.retain(|node, _| self.directory.get(node).is_some());
+        }
+        self.down_since.insert(node, now);
     }
 
     /// The connection for calls of a class: the other one while there is none of its own.

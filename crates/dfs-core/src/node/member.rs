@@ -1,6 +1,5 @@
 //! Facts that nodes publish about themselves: signed, and replaced only by newer ones.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ed25519_dalek::{Signer, SigningKey};
@@ -234,82 +233,8 @@ impl NodeInfo {
     }
 }
 
-/// What became of an info that was offered to a [`Directory`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Learned {
-    /// Nothing: the same or newer was known.
-    Known,
-    /// A node heard of for the first time.
-    NewNode,
-    /// News about a known node.
-    Newer,
-    /// Nothing: a later incarnation of the node is known.
-    Former,
-}
-
-/// The newest genuine info of every node heard of, at most [`NODES_MAX`].
-#[derive(Debug, Default)]
-pub struct Directory {
-    nodes: BTreeMap<NodeId, NodeInfo>,
-}
-
-impl Directory {
-    /// Takes in an info if it is genuine and newer than what is known.
-    ///
-    /// # Errors
-    /// [`BadSignature`] when the named node did not sign it; nothing changes.
-    pub fn learn(&mut self, info: NodeInfo) -> Result<Learned, BadSignature> {
-        match self.nodes.get(&info.node_id) {
-            Some(known) if known.seq >= info.seq => return Ok(Learned::Known),
-            None if self.nodes.len() >= NODES_MAX => return Ok(Learned::Known),
-            _ => {}
-        }
-        info.verify()?;
-        let known = self.nodes.get(&info.node_id).map(|known| known.incarnation);
-        if compare_incarnations(known, info.incarnation) == IncarnationOrder::Former {
-            return Ok(Learned::Former);
-        }
-        Ok(match self.nodes.insert(info.node_id, info) {
-            None => Learned::NewNode,
-            Some(_) => Learned::Newer,
-        })
-    }
-
-    /// The newest info of a node.
-    pub fn get(&self, node: &NodeId) -> Option<&NodeInfo> {
-        self.nodes.get(node)
-    }
-
-    /// Every node known, in order of ids.
-    pub fn iter(&self) -> impl Iterator<Item = &NodeInfo> {
-        self.nodes.values()
-    }
-
-    /// What is known, in short: for each node the number of its newest info.
-    pub fn digest(&self) -> Vec<(NodeId, Hlc)> {
-        self.nodes.values().map(|info| (info.node_id, info.seq)).collect()
-    }
-
-    /// The infos that someone with `digest` lacks, as many as fit one message; what is left
-    /// over goes with the next one.
-    pub fn missing_from(&self, digest: &[(NodeId, Hlc)]) -> Vec<NodeInfo> {
-        let theirs: BTreeMap<_, _> = digest.iter().copied().collect();
-        let lacking = |info: &&NodeInfo| theirs.get(&info.node_id).is_none_or(|s| *s < info.seq);
-        let mut bytes = 0;
-        let fits = |info: &&NodeInfo| {
-            bytes += info.to_canonical().len();
-            bytes <= MESSAGE_BYTES_MAX
-        };
-        self.nodes.values().filter(lacking).take_while(fits).cloned().collect()
-    }
-}
-
 const INFO_FORMAT: u8 = 3;
 /// Addresses one node may advertise: a few interfaces, IPv4 and IPv6.
 pub const ADDRS_MAX: usize = 16;
 /// Ranges one node may report: scattered progress is reported in part and completed later.
 pub const FACTS_MAX: usize = 512;
-/// Nodes one directory keeps: every member a layout may name, and some who want to join.
-pub const NODES_MAX: usize = crate::layout::epoch::MEMBERS_MAX + 256;
-/// Infos in one message: half a frame, beside the digest.
-const MESSAGE_BYTES_MAX: usize = 100 * 1024;

@@ -1,5 +1,6 @@
-//! What is known about nodes: their signed infos, who is reached, which connection stays.
+//! What is known about nodes: their signed infos and which are kept, who is reached, which connection stays.
 
 pub mod conn;
+pub mod directory;
 pub mod liveness;
 pub mod member;

@@ -5,10 +5,10 @@ use crate::codec::Canonical;
 use crate::hlc::Hlc;
 use crate::node::liveness::Reach;
 use crate::node::member::{
-    Clean, Directory, IncarnationOrder, Learned, MoveFact, NodeInfo, compare_incarnations, ranges,
+    Clean, IncarnationOrder, MoveFact, NodeInfo, compare_incarnations, ranges,
 };
 
-fn info(of: u8, seq: u64) -> NodeInfo {
+pub(super) fn info(of: u8, seq: u64) -> NodeInfo {
     let info = NodeInfo {
         node_id: node(of),
         incarnation: 1,
@@ -32,18 +32,6 @@ fn info(of: u8, seq: u64) -> NodeInfo {
 }
 
 #[test]
-fn the_newest_genuine_info_stays() {
-    let mut directory = Directory::default();
-    assert_eq!(directory.learn(info(1, 5)), Ok(Learned::NewNode));
-    assert_eq!(directory.learn(info(1, 5)), Ok(Learned::Known));
-    assert_eq!(directory.learn(info(1, 4)), Ok(Learned::Known));
-    assert_eq!(directory.learn(info(1, 6)), Ok(Learned::Newer));
-    let forged = NodeInfo { capacity: 1 << 60, seq: Hlc(7), ..info(1, 6) };
-    assert!(directory.learn(forged).is_err());
-    assert_eq!(directory.get(&node(1)).unwrap().seq, Hlc(6));
-}
-
-#[test]
 fn a_lower_boot_or_an_equal_one_with_other_bits_is_a_former_incarnation() {
     let at = |boot: u64, bits: u64| boot << 32 | bits;
     assert_eq!(compare_incarnations(None, at(1, 5)), IncarnationOrder::Newer);
@@ -52,37 +40,6 @@ fn a_lower_boot_or_an_equal_one_with_other_bits_is_a_former_incarnation() {
     assert_eq!(compare_incarnations(Some(at(2, 3)), at(1, 5)), IncarnationOrder::Former);
     assert_eq!(compare_incarnations(Some(at(2, 3)), at(2, 4)), IncarnationOrder::Former);
     assert_eq!(compare_incarnations(Some(at(2, 3)), at(2, 2)), IncarnationOrder::Former);
-}
-
-#[test]
-fn what_a_former_incarnation_says_is_no_news() {
-    let mut directory = Directory::default();
-    let of = |boot: u64, seq| {
-        let info = NodeInfo { incarnation: boot << 32 | 7, ..info(1, seq) };
-        info.sign(&key(1))
-    };
-    assert_eq!(directory.learn(of(3, 5)), Ok(Learned::NewNode));
-    assert_eq!(directory.learn(of(2, 9)), Ok(Learned::Former));
-    assert_eq!(directory.learn(of(4, 6)), Ok(Learned::Newer));
-    assert_eq!(directory.get(&node(1)).unwrap().incarnation >> 32, 4);
-}
-
-#[test]
-fn two_directories_learn_from_each_others_digests() {
-    let (mut ours, mut theirs) = (Directory::default(), Directory::default());
-    for info in [info(1, 5), info(2, 1)] {
-        ours.learn(info).unwrap();
-    }
-    for info in [info(2, 9), info(3, 1)] {
-        theirs.learn(info).unwrap();
-    }
-    for info in theirs.missing_from(&ours.digest()) {
-        ours.learn(info).unwrap();
-    }
-    for info in ours.missing_from(&theirs.digest()) {
-        theirs.learn(info).unwrap();
-    }
-    assert_eq!(ours.digest(), theirs.digest());
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod conn;
 #[path = "../../../../corpus/reader.rs"]
 mod corpus;
 mod departure;
+mod directory;
 mod drop;
 mod epoch;
 mod epoch_chain;
