@@ -15,7 +15,7 @@
 //! | `secure`, `greet`, `peer` | TLS, who is there, one connection |
 //! | `links`, `dial` | connections in use, and whom to dial when |
 //! | `incarnation` | which of several starts of a node may take part |
-//! | `refusals` | what keeps nodes apart, said with the remedy |
+//! | `refusals` | what keeps nodes apart |
 //! | `gossip`, `book` | exchanging infos of nodes, and keeping them |
 //! | `wire` | protobuf on one side, types on the other |
 //!
@@ -60,7 +60,7 @@ pub use frame::FRAME_BYTES_MAX;
 pub use handler::{Caller, Handler};
 pub use hello::{PROTO_MAX, PROTO_MIN};
 pub use network::{Network, Peer};
-pub use refusals::{Direction, KeptApart};
+pub use refusals::{ApartReason, Direction, KeptApart};
 pub use wire::{KEYS_MAX, WireError};
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::half_open::{HalfOpen, HalfOpenSlot};
 use crate::hello::ConnClass;
 use crate::message::Code;
 use crate::peer::{Conn, Origin};
-use crate::refusals::{Direction, remedy};
+use crate::refusals::{Direction, apart_reason};
 use crate::shared::Shared;
 
 impl Shared {
@@ -147,16 +147,17 @@ impl Shared {
         connected
     }
 
-    /// Says why a connection did not come up, and what to do if it takes someone to do it.
+    /// Tells why a connection did not come up, if it takes someone to do something.
     fn report(&self, addr: SocketAddr, direction: Direction, error: &ConnError) {
         debug!(%addr, %error, "a connection did not come up");
         if let ConnError::Refused { code: Code::Retired, greeted: true, text } = error {
             self.retire(&format!("{addr} says: {text}"));
         }
-        let Some(why) = remedy(error, self.handler.cluster_id().is_some()) else { return };
+        let in_cluster = self.handler.cluster_id().is_some();
+        let Some(reason) = apart_reason(error, in_cluster) else { return };
         let now = self.env.mono();
-        if self.registry().refusals.note(now, addr, direction, &why) {
-            warn!(%addr, why, "a node is kept apart");
+        if self.registry().refusals.note(now, addr, direction, reason) {
+            warn!(%addr, why = %reason, "a node is kept apart");
         }
     }
 

@@ -1,7 +1,8 @@
-//! Connections that cannot come up until someone does something: said with the remedy, and not with
-//! every attempt.
+//! Connections that cannot come up until someone does something: why, and not told with every
+//! attempt. What to do about it is the program's to say.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,8 +19,45 @@ pub struct KeptApart {
     pub addr: SocketAddr,
     /// Who dialled.
     pub direction: Direction,
-    /// Why, and what to do.
-    pub why: String,
+    /// Why.
+    pub reason: ApartReason,
+}
+
+/// Why a node is kept apart. Displayed as a clause about the node at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApartReason {
+    /// It lacks the key of this node's cluster.
+    KeyThere,
+    /// This node is in no cluster, and lacks the key of the one there.
+    KeyHere,
+    /// Both are in a cluster, not in the same one.
+    OtherCluster,
+    /// The two speak no common protocol version.
+    Incompatible {
+        /// The oldest and the newest that it speaks, if it said so.
+        theirs: Option<(u32, u32)>,
+    },
+    /// It runs from a copy or an older state of a data directory.
+    Former,
+}
+
+impl fmt::Display for ApartReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KeyThere => f.write_str("it does not have this cluster's key"),
+            Self::KeyHere => f.write_str("the cluster there has another key than this node"),
+            Self::OtherCluster => {
+                f.write_str("it belongs to another cluster, and clusters do not merge")
+            }
+            Self::Incompatible { theirs: Some((min, max)) } => {
+                write!(f, "{}", Unwelcome::Incompatible { min: *min, max: *max })
+            }
+            Self::Incompatible { theirs: None } => {
+                f.write_str("it speaks no protocol version that this node speaks")
+            }
+            Self::Former => write!(f, "{}; it takes part in nothing", ConnError::Former),
+        }
+    }
 }
 
 /// What was refused lately.
@@ -31,7 +69,7 @@ pub(crate) struct Refusals {
 
 #[derive(Debug)]
 struct Told {
-    why: String,
+    reason: ApartReason,
     at: Instant,
 }
 
@@ -51,18 +89,18 @@ impl Refusals {
         now: Instant,
         addr: SocketAddr,
         direction: Direction,
-        why: &str,
+        reason: ApartReason,
     ) -> bool {
         let key = key(addr, direction);
         let known = self.told.get(&key);
-        if known.is_some_and(|told| told.why == why && now - told.at < TELL_AGAIN) {
+        if known.is_some_and(|told| told.reason == reason && now - told.at < TELL_AGAIN) {
             return false;
         }
         if known.is_none() && self.told.len() >= REFUSALS_MAX {
             let oldest = self.told.iter().min_by_key(|(_, told)| told.at).map(|(key, _)| *key);
             oldest.map(|key| self.told.remove(&key));
         }
-        self.told.insert(key, Told { why: why.to_owned(), at: now });
+        self.told.insert(key, Told { reason, at: now });
         true
     }
 
@@ -76,7 +114,7 @@ impl Refusals {
         let apart = |((addr, direction), told): (&(SocketAddr, Direction), &Told)| KeptApart {
             addr: *addr,
             direction: *direction,
-            why: told.why.clone(),
+            reason: told.reason,
         };
         self.told.iter().map(apart).collect()
     }
@@ -89,41 +127,26 @@ fn key(addr: SocketAddr, direction: Direction) -> (SocketAddr, Direction) {
     }
 }
 
-/// What to do about a connection that does not come up; `None` for what passes by itself.
+/// Why a connection that did not come up will not come up by itself; `None` when it may.
 /// `in_cluster` says whether this node is in one: the other way round the key is wrong here.
-pub(crate) fn remedy(error: &ConnError, in_cluster: bool) -> Option<String> {
+pub(crate) fn apart_reason(error: &ConnError, in_cluster: bool) -> Option<ApartReason> {
     match error {
         ConnError::Unwelcome(Unwelcome::ClusterKey)
         | ConnError::Refused { code: Code::ClusterMismatch, greeted: false, .. } => {
-            Some(key_remedy(in_cluster).to_owned())
+            Some(if in_cluster { ApartReason::KeyThere } else { ApartReason::KeyHere })
         }
         ConnError::OtherCluster { .. }
-        | ConnError::Refused { code: Code::ClusterMismatch, greeted: true, .. } => Some(
-            "it belongs to another cluster, and clusters do not merge; to have one of the two nodes \
-             join the other's cluster, start it with an empty data directory"
-                .to_owned(),
-        ),
-        ConnError::Unwelcome(Unwelcome::Incompatible { .. })
-        | ConnError::Refused { code: Code::Incompatible, .. } => {
-            Some(format!("{error}; update the older of the two"))
+        | ConnError::Refused { code: Code::ClusterMismatch, greeted: true, .. } => {
+            Some(ApartReason::OtherCluster)
         }
-        ConnError::Former => Some(format!(
-            "{error}; it takes part in nothing; start it with an empty data directory, to join as \
-             a new node"
-        )),
+        ConnError::Unwelcome(Unwelcome::Incompatible { min, max }) => {
+            Some(ApartReason::Incompatible { theirs: Some((*min, *max)) })
+        }
+        ConnError::Refused { code: Code::Incompatible, .. } => {
+            Some(ApartReason::Incompatible { theirs: None })
+        }
+        ConnError::Former => Some(ApartReason::Former),
         _ => None,
-    }
-}
-
-fn key_remedy(in_cluster: bool) -> &'static str {
-    if in_cluster {
-        "it does not have this cluster's key; to let it join, run 'dfs key export --cluster' here \
-         and 'dfs key import --cluster --replace' there, or copy cluster.key from this node's \
-         config directory into its own, and restart it"
-    } else {
-        "the cluster there has another key than this node; to join it, run 'dfs key export \
-         --cluster' there and 'dfs key import --cluster --replace' here, or copy cluster.key from \
-         its config directory into this node's, and restart this node"
     }
 }
 
@@ -144,20 +167,20 @@ mod tests {
         let mut refusals = Refusals::default();
         let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let later = |seconds| start + Duration::from_secs(seconds);
-        assert!(refusals.note(start, addr(1), Direction::Dialled, "key"));
-        assert!(!refusals.note(later(59), addr(1), Direction::Dialled, "key"));
-        assert!(refusals.note(later(59), addr(1), Direction::Dialled, "cluster"));
-        assert!(refusals.note(later(119), addr(1), Direction::Dialled, "cluster"));
+        assert!(refusals.note(start, addr(1), Direction::Dialled, ApartReason::KeyHere));
+        assert!(!refusals.note(later(59), addr(1), Direction::Dialled, ApartReason::KeyHere));
+        assert!(refusals.note(later(59), addr(1), Direction::Dialled, ApartReason::OtherCluster));
+        assert!(refusals.note(later(119), addr(1), Direction::Dialled, ApartReason::OtherCluster));
         // Whoever dials comes from another port each time.
-        assert!(refusals.note(start, addr(2), Direction::Accepted, "key"));
-        assert!(!refusals.note(start, addr(3), Direction::Accepted, "key"));
+        assert!(refusals.note(start, addr(2), Direction::Accepted, ApartReason::KeyHere));
+        assert!(!refusals.note(start, addr(3), Direction::Accepted, ApartReason::KeyHere));
         let apart = refusals.list();
-        assert_eq!((apart[0].addr, &apart[0].why[..]), (addr(0), "key"));
-        assert_eq!((apart[1].addr, &apart[1].why[..]), (addr(1), "cluster"));
+        assert_eq!((apart[0].addr, apart[0].reason), (addr(0), ApartReason::KeyHere));
+        assert_eq!((apart[1].addr, apart[1].reason), (addr(1), ApartReason::OtherCluster));
         refusals.forget(addr(1));
         assert_eq!(refusals.list(), apart[..1]);
         for port in 0..200 {
-            refusals.note(later(port.into()), addr(port), Direction::Dialled, "key");
+            refusals.note(later(port.into()), addr(port), Direction::Dialled, ApartReason::KeyHere);
         }
         assert_eq!(refusals.list().len(), REFUSALS_MAX);
     }

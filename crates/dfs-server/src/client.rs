@@ -9,6 +9,7 @@ use dfs_core::name::FilePath;
 use dfs_core::record::conditional::Condition;
 use dfs_core::record::version::{Kind, Record};
 use dfs_env::{Bug, bug};
+use dfs_p2p::KeptApart;
 use tokio::io::AsyncRead;
 
 use crate::conditional::WriteIf;
@@ -481,6 +482,11 @@ impl Client {
     /// Why the node does not serve yet; empty when it does.
     pub fn not_ready(&self) -> Vec<String> {
         health::not_ready(&self.0)
+    }
+
+    /// A node that this one dials in vain until someone does something, if there is one.
+    pub fn kept_apart(&self) -> Option<KeptApart> {
+        health::kept_apart(&self.0)
     }
 
     /// Whether a failed disk made the node refuse writes.

@@ -8,7 +8,7 @@ use dfs_core::layout::epoch::{EpochState, Member, MemberState};
 use dfs_core::layout::voters::limiting_zone;
 use dfs_core::quorum::Tally;
 use dfs_core::replica::sync::Table;
-use dfs_p2p::Direction;
+use dfs_p2p::{Direction, KeptApart};
 use serde::Serialize;
 use tokio::time::Instant;
 use tracing::debug;
@@ -159,13 +159,17 @@ fn not_joined(node: &Node) -> String {
              directory to join as a new node"
         );
     }
-    let kept_apart = node.network().kept_apart();
-    let mut dialled = kept_apart.iter().filter(|peer| peer.direction == Direction::Dialled);
-    let why = match dialled.next() {
-        Some(peer) => format!("{}: {}", peer.addr, peer.why),
+    let why = match kept_apart(node) {
+        Some(peer) => format!("{}: {}", peer.addr, peer.reason),
         None => node.joining.why(),
     };
     format!("this node has not joined a cluster yet: {why}")
+}
+
+/// A node that this one dials in vain until someone does something.
+pub(crate) fn kept_apart(node: &Node) -> Option<KeptApart> {
+    let all = node.network().kept_apart();
+    all.into_iter().find(|peer| peer.direction == Direction::Dialled)
 }
 
 /// Partitions that cannot be read and written now, as the default mode asks.

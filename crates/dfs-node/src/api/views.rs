@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::Shared;
 use super::errors::Problem;
 use super::scrub;
+use crate::remedy::with_remedy;
 
 /// A consistency mode as it is written.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -261,7 +262,9 @@ pub(super) async fn stat(
 }
 
 pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<Health>, Problem> {
-    Ok(Json(shared.client.health().await?))
+    let health = shared.client.health().await?;
+    let message = with_remedy(&shared.client, health.message);
+    Ok(Json(Health { message, ..health }))
 }
 
 pub(super) async fn peers(State(shared): State<Arc<Shared>>) -> Json<Vec<PeerLine>> {
@@ -287,7 +290,10 @@ pub(super) async fn readyz(
     let text = match (reasons.is_empty(), query.verbose) {
         (true, _) => "ready\n".to_owned(),
         (false, None) => "not ready\n".to_owned(),
-        (false, Some(_)) => reasons.into_iter().map(|reason| format!("{reason}\n")).collect(),
+        (false, Some(_)) => {
+            let told = reasons.into_iter().map(|reason| with_remedy(&shared.client, reason));
+            told.map(|reason| format!("{reason}\n")).collect()
+        }
     };
     (status, text).into_response()
 }

@@ -1,6 +1,7 @@
 //! The real binaries: what they refuse, with which exit code and which words.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod apart;
 mod client;
 mod history;
 mod lifecycle;

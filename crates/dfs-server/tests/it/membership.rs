@@ -1,6 +1,7 @@
 //! Who belongs to which cluster: founding together, other keys, copies of a data directory.
 
 use dfs_env::MemoryFs;
+use dfs_p2p::ApartReason;
 use dfs_server::health::Health;
 use dfs_server::{Error, Mode, Server, StartServerError};
 
@@ -65,14 +66,14 @@ async fn nodes_with_different_lists_say_so_and_init_founds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_with_another_cluster_key_says_what_to_do() {
+async fn a_node_with_another_cluster_key_says_why_it_does_not_join() {
     let mut machines = Machines::new(2);
     machines.start(0, listing(&[])).await;
     machines.start(1, How { key: 2, ..listing(&[0]) }).await;
-    let says =
-        |health: &Health| health.message.contains("'dfs key import --cluster --replace' here");
+    let says = |health: &Health| health.message.ends_with("has another key than this node");
     assert_eq!(machines.until(1, says).await.cluster, "");
     assert!(machines.node(1).not_ready()[0].contains("another key"));
+    assert_eq!(machines.node(1).kept_apart().unwrap().reason, ApartReason::KeyHere);
     machines.crash(1);
     machines.start(1, listing(&[0])).await;
     machines.are_one(&[0, 1]).await;
