@@ -25,14 +25,13 @@ mod memory_net;
 mod net;
 mod real;
 mod task;
+mod time;
 
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 #[cfg(feature = "bug-bank")]
 pub use bug::set_bug;
@@ -43,6 +42,7 @@ pub use memory_fs::MemoryFs;
 pub use memory_net::MemoryNet;
 pub use net::{BoxFuture, ByteStream, Listener, Net, Stream};
 pub use task::Task;
+pub use time::{Elapsed, Ticker};
 
 /// A handle on the operating system; cheap to clone.
 #[derive(Clone)]
@@ -104,31 +104,6 @@ impl Env {
         }))
     }
 
-    /// The wall clock in milliseconds since 1970. It may jump: use it for stamps and validity
-    /// only, and [`Env::mono`] for every wait.
-    pub fn wall_ms(&self) -> u64 {
-        match &self.0.machine {
-            Some(machine) => machine.wall_ms(),
-            None => real::wall_ms(),
-        }
-    }
-
-    /// The monotonic clock.
-    pub fn mono(&self) -> Instant {
-        Instant::now()
-    }
-
-    /// Waits.
-    pub async fn sleep(&self, duration: Duration) {
-        match &self.0.machine {
-            Some(machine) => {
-                tokio::time::sleep(machine.stretch(duration)).await;
-                machine.resumed().await;
-            }
-            None => tokio::time::sleep(duration).await,
-        }
-    }
-
     /// Random bytes fit for keys.
     ///
     /// # Panics
@@ -181,7 +156,7 @@ impl Env {
         let value = work();
         let busy = machine.work_time();
         if !busy.is_zero() {
-            tokio::time::sleep(busy).await;
+            real::sleep(busy).await;
         }
         value
     }

@@ -7,10 +7,11 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, Sleep, Timeout};
 
 use crate::fs::{DirEntry, DiskSpace, FileLock, Metadata, OpenMode, Vfs, VfsFile};
 use crate::net::{BoxFuture, Listener, Net, Stream};
@@ -18,6 +19,22 @@ use crate::net::{BoxFuture, Listener, Net, Stream};
 pub(crate) fn wall_ms() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(crate) fn mono() -> Instant {
+    Instant::now()
+}
+
+pub(crate) fn sleep(duration: Duration) -> Sleep {
+    tokio::time::sleep(duration)
+}
+
+pub(crate) fn sleep_until(at: Instant) -> Sleep {
+    tokio::time::sleep_until(at)
+}
+
+pub(crate) fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
+    tokio::time::timeout(limit, future)
 }
 
 pub(crate) fn random(out: &mut [u8]) -> Result<(), getrandom::Error> {
