@@ -112,8 +112,7 @@ impl Shared {
 
     /// Tells news about this node at once, and compares notes with one random peer at a time.
     pub(crate) async fn gossip(self: Arc<Self>) {
-        let mut tick = tokio::time::interval(GOSSIP_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticker = self.env.ticker(GOSSIP_EVERY);
         let mut running = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -130,7 +129,7 @@ impl Shared {
                         }));
                     }
                 }
-                _ = tick.tick() => {
+                () = ticker.tick() => {
                     let conns = self.control_conns();
                     let pick = self.env.random_u64() % (conns.len().max(1) as u64);
                     let pick = usize::try_from(pick).unwrap_or(0);

@@ -9,7 +9,6 @@ use dfs_core::node::member::NodeInfo;
 use dfs_env::Stream;
 use futures_util::StreamExt;
 use tokio::io::{AsyncWriteExt, WriteHalf};
-use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 use tokio_util::codec::{Encoder, FramedRead};
 
@@ -38,7 +37,7 @@ pub(crate) async fn greet(
         }
     };
     let silent = |_| ConnError::Silent;
-    let secured = timeout(HANDSHAKE_MAX, handshake).await.map_err(silent)?;
+    let secured = shared.env.timeout(HANDSHAKE_MAX, handshake).await.map_err(silent)?;
     let secured = secured.map_err(ConnError::Tls)?;
     if secured.peer == identity.node {
         return Err(ConnError::Myself);
@@ -48,7 +47,7 @@ pub(crate) async fn greet(
         return Err(ConnError::OtherNode);
     }
     let exchange = exchange(shared, secured, origin, own_info);
-    timeout(HELLO_MAX, exchange).await.map_err(silent)?
+    shared.env.timeout(HELLO_MAX, exchange).await.map_err(silent)?
 }
 
 async fn exchange(

@@ -10,7 +10,6 @@ use dfs_core::node::conn::replaces;
 use dfs_env::{Bug, Listener, Stream, bug};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::dial::{Dials, Target};
@@ -89,7 +88,7 @@ impl Shared {
                     dials.ended(self.env.mono(), &target, ended.unwrap_or(false), random);
                 }
                 () = self.dial_wake.notified() => {}
-                () = tokio::time::sleep_until(next) => {}
+                () = self.env.sleep_until(next) => {}
             }
         }
         self.retire_all();
@@ -110,7 +109,7 @@ impl Shared {
             if self.shutdown.is_cancelled() {
                 break;
             }
-            let connect = timeout(CONNECT_MAX, self.env.net().connect(addr));
+            let connect = self.env.timeout(CONNECT_MAX, self.env.net().connect(addr));
             let stream = match connect.await {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => {
@@ -184,7 +183,7 @@ impl Shared {
             }
             Target::Bootstrap(address) => {
                 let resolve = self.env.net().resolve(address.dial_host(), address.port);
-                match timeout(CONNECT_MAX, resolve).await {
+                match self.env.timeout(CONNECT_MAX, resolve).await {
                     Ok(Ok(addrs)) => addrs,
                     Ok(Err(error)) => {
                         debug!(%address, %error, "a bootstrap name does not resolve");
@@ -218,7 +217,8 @@ impl Shared {
         }
         let _open = self.count_open(greeting.peer).ok_or(ConnError::TooMany)?;
         let (budget, closing) = (self.budget.clone(), self.force.child_token());
-        let conn = Arc::new(Conn::new(self.identity.node, &greeting, origin, budget, closing));
+        let conn =
+            Arc::new(Conn::new(&self.env, self.identity.node, &greeting, origin, budget, closing));
         if let Some(seen) = greeting.observed {
             self.observed(seen, conn.dialled.is_none());
         }
@@ -229,12 +229,12 @@ impl Shared {
         let is_new_peer = self.register(&conn);
         let greeter =
             is_new_peer.then(|| self.env.spawn("introduce", self.clone().introduce(conn.clone())));
-        let carried = conn.clone().run(self.env.clone(), self.handler.clone(), greeting);
+        let carried = conn.clone().run(self.handler.clone(), greeting);
         let end = carried.await;
         drop(greeter);
         debug!(peer = ?conn.peer, class = ?conn.class, %end, "a connection ended");
         if let ConnError::Refused { .. } = end {
-            // What this node said in its greeting was looked at only after the peer had answered it.
+            // The peer looked at this node's greeting only after it had sent its own.
             let (Origin::Dialled(addr, ..) | Origin::Accepted(addr)) = origin;
             self.report(addr, Direction::Dialled, &end);
         }

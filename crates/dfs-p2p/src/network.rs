@@ -12,7 +12,6 @@ use dfs_core::node::directory::Directory;
 use dfs_core::node::liveness::Reach;
 use dfs_core::node::member::NodeInfo;
 use dfs_env::{Env, Listener};
-use tokio::time::timeout;
 use tracing::debug;
 
 use crate::book;
@@ -129,11 +128,12 @@ impl Network {
 
     /// Every other node heard of.
     pub fn peers(&self) -> Vec<Peer> {
+        let now = self.0.env.mono();
         let registry = self.0.registry();
         let others = registry.directory.iter().filter(|info| info.node_id != self.node_id());
         let peer = |info: &NodeInfo| Peer {
             info: info.clone(),
-            down_for: registry.down_for(&info.node_id),
+            down_for: registry.down_for(&info.node_id, now),
         };
         others.map(peer).collect()
     }
@@ -166,7 +166,7 @@ impl Network {
     /// How long the node has been unreachable from here; `None` while connected. A node never
     /// seen counts from the start.
     pub fn down_for(&self, node: &NodeId) -> Option<Duration> {
-        self.0.registry().down_for(node)
+        self.0.registry().down_for(node, self.0.env.mono())
     }
 
     /// Everyone whom the connected peers reach; only of those that `counts` says.
@@ -228,7 +228,7 @@ impl Network {
             }
         };
         tokio::pin!(all);
-        if timeout(SHUTDOWN_MAX, &mut all).await.is_err() {
+        if shared.env.timeout(SHUTDOWN_MAX, &mut all).await.is_err() {
             debug!("some peers did not close in time");
             shared.force.cancel();
             all.await;

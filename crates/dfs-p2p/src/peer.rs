@@ -16,7 +16,6 @@ use futures_util::stream::FuturesUnordered;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, Semaphore, oneshot};
-use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 use tokio_util::codec::{Encoder, FramedRead};
 use tokio_util::sync::CancellationToken;
@@ -55,6 +54,7 @@ pub(crate) struct Greeting {
 
 /// A connection in use.
 pub(crate) struct Conn {
+    env: Env,
     pub(crate) peer: NodeId,
     pub(crate) class: ConnClass,
     pub(crate) facts: ConnFacts,
@@ -62,7 +62,7 @@ pub(crate) struct Conn {
     pub(crate) dialled: Option<SocketAddr>,
     proved: bool,
     mux: Mutex<Mux<oneshot::Sender<Answer>>>,
-    /// Calls that may be under way at once; more wait for a place, as long as their deadline allows.
+    /// Calls that may be under way at once; more wait for a place until their deadline.
     places: Semaphore,
     wake: Notify,
     /// No new calls: another connection took over, or the peer closes.
@@ -76,6 +76,7 @@ pub(crate) struct Conn {
 
 impl Conn {
     pub(crate) fn new(
+        env: &Env,
         me: NodeId,
         greeting: &Greeting,
         origin: Origin,
@@ -87,6 +88,7 @@ impl Conn {
             Origin::Accepted(_) => (greeting.peer, None),
         };
         Self {
+            env: env.clone(),
             peer: greeting.peer,
             class: greeting.greeted.class,
             facts: ConnFacts {
@@ -128,7 +130,7 @@ impl Conn {
             };
             self.call_now(call).await
         };
-        timeout(deadline, with_place).await.unwrap_or(Err(CallError::Deadline))
+        self.env.timeout(deadline, with_place).await.unwrap_or(Err(CallError::Deadline))
     }
 
     async fn call_now(&self, call: Call) -> Result<Answer, CallError> {
@@ -168,7 +170,6 @@ impl Conn {
     /// Carries calls until the connection ends.
     pub(crate) async fn run(
         self: Arc<Self>,
-        env: Env,
         handler: Arc<dyn Handler>,
         greeting: Greeting,
     ) -> ConnError {
@@ -176,7 +177,7 @@ impl Conn {
         let error = tokio::select! {
             biased;
             () = self.closing.cancelled() => ConnError::Closed,
-            error = self.read(&env, handler, frames) => error,
+            error = self.read(handler, frames) => error,
             error = self.write(out) => error,
         };
         self.retired.store(true, Ordering::Relaxed);
@@ -187,22 +188,17 @@ impl Conn {
         error
     }
 
-    async fn read(
-        self: &Arc<Self>,
-        env: &Env,
-        handler: Arc<dyn Handler>,
-        mut frames: Frames,
-    ) -> ConnError {
+    async fn read(self: &Arc<Self>, handler: Arc<dyn Handler>, mut frames: Frames) -> ConnError {
+        let env = &self.env;
         let mut serving = FuturesUnordered::new();
         let mut handles = BTreeMap::new();
         let mut heard = env.mono();
         let mut retired_at = None;
-        let mut tick = tokio::time::interval(PING_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticker = env.ticker(PING_EVERY);
         loop {
             if self.is_retired() {
                 let since = *retired_at.get_or_insert_with(|| env.mono());
-                if since.elapsed() >= DRAIN_MAX {
+                if env.mono() - since >= DRAIN_MAX {
                     return ConnError::Closed;
                 }
             }
@@ -219,8 +215,8 @@ impl Conn {
                     continue;
                 }
                 next = frames.next() => next,
-                _ = tick.tick() => {
-                    if heard.elapsed() >= SILENCE_MAX {
+                () = ticker.tick() => {
+                    if env.mono() - heard >= SILENCE_MAX {
                         return ConnError::Silent;
                     }
                     self.mux().ping(0);
@@ -271,7 +267,7 @@ impl Conn {
     async fn serve(self: Arc<Self>, handler: Arc<dyn Handler>, stream: StreamId, call: Call) {
         let from = Caller { node: self.peer, proved: self.proved };
         let deadline = call.deadline;
-        let answer = match timeout(deadline, handler.handle(from, call)).await {
+        let answer = match self.env.timeout(deadline, handler.handle(from, call)).await {
             Ok(answer) => answer,
             Err(_) => Answer::new(Err(Refusal::new(Code::Deadline, "not done in time")), 0),
         };
@@ -311,7 +307,7 @@ impl Conn {
                 out.flush().await
             };
             // A peer that sends but does not read would make us hold all it asks for.
-            match timeout(SILENCE_MAX, written).await {
+            match self.env.timeout(SILENCE_MAX, written).await {
                 Ok(Ok(())) => batch.clear(),
                 Ok(Err(error)) => return FrameError::from(error).into(),
                 Err(_) => return ConnError::Silent,

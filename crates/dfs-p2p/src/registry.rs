@@ -56,11 +56,12 @@ impl Registry {
     }
 
     /// How long the node has been unreachable; one never seen counts from the start.
-    pub(crate) fn down_for(&self, node: &NodeId) -> Option<Duration> {
+    pub(crate) fn down_for(&self, node: &NodeId, now: Instant) -> Option<Duration> {
         if self.is_connected(node) {
             return None;
         }
-        Some(self.down_since.get(node).copied().unwrap_or(self.started).elapsed())
+        let since = self.down_since.get(node).copied().unwrap_or(self.started);
+        Some(now - since)
     }
 
     /// Notes that a node has no connection any more.

@@ -61,8 +61,9 @@ pub struct Clean {
 }
 
 impl Clean {
-    /// What to tell of the newest look, `self`, when `told` was told last: at once that there are rows
-    /// of others or that another layout was looked at, and every so often that there still are none.
+    /// What to tell of the newest look, `self`, when `told` was told last: at once that there are
+    /// rows of others or that another layout was looked at, and every so often that there still are
+    /// none.
     #[must_use]
     pub fn to_tell(self, told: Self, every: Duration) -> Self {
         let since_ms = self.at.unix_ms().saturating_sub(told.at.unix_ms());

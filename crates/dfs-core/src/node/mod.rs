@@ -1,4 +1,5 @@
-//! What is known about nodes: their signed infos and which are kept, who is reached, which connection stays.
+//! What is known about nodes: their signed infos and which of them are kept, who is reached, which
+//! connection stays.
 
 pub mod conn;
 pub mod directory;
