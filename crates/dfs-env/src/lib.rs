@@ -25,6 +25,7 @@ mod memory_net;
 mod net;
 mod real;
 mod task;
+mod task_map;
 mod time;
 
 use std::fmt;
@@ -42,6 +43,7 @@ pub use memory_fs::MemoryFs;
 pub use memory_net::MemoryNet;
 pub use net::{BoxFuture, ByteStream, Listener, Net, Stream};
 pub use task::Task;
+pub use task_map::TaskMap;
 pub use time::{Elapsed, Ticker};
 
 /// A handle on the operating system; cheap to clone.
