@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use dfs_core::address::Address;
 use dfs_core::node::liveness::Reach;
+#[cfg(doc)]
+use dfs_core::node::member::NodeInfo;
 use dfs_core::node::member::{Clean, MoveFact};
 use ed25519_dalek::SigningKey;
 use zeroize::Zeroizing;
