@@ -1,5 +1,6 @@
 //! Whole nodes in one process, on disks and a network in memory.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "a test waits by the clock of its own machine")]
 
 mod clock;
 mod collect;
