@@ -1,10 +1,10 @@
 //! Sealed blobs and rows on one disk. Nothing here opens a blob.
 
+mod chain;
 mod chunks;
 pub mod data_dir;
-mod layout;
+mod foreign_rows;
 mod meta;
 pub mod path;
 mod space;
 pub mod store;
-mod strays;
