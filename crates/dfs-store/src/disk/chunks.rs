@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dfs_core::id::{BlobId, from_hex};
 use dfs_env::{Bug, Env, OpenMode, bug};
+use parking_lot::Mutex;
 
 use crate::blob::{BLOB_BYTES_MAX, FormatError, Header};
 use crate::disk::path::PathTransform;
@@ -118,7 +118,7 @@ impl Chunks {
 
     /// Makes a directory and those above it durable, once in the life of this process.
     fn make_dir(&self, env: &Env, dir: &Path) -> io::Result<()> {
-        let known = || self.durable_dirs.lock().expect("no holder of this lock panics");
+        let known = || self.durable_dirs.lock();
         if dir == self.root || known().contains(dir) {
             return Ok(());
         }

@@ -67,9 +67,9 @@ struct Inner {
     /// Blobs that failed their check since this store was opened.
     corrupt: Arc<AtomicU64>,
     /// Blobs that failed their check and that nobody has been told of.
-    set_aside: Arc<std::sync::Mutex<BTreeSet<BlobId>>>,
+    set_aside: Arc<parking_lot::Mutex<BTreeSet<BlobId>>>,
     failed: Arc<AtomicBool>,
-    jobs: std::sync::Mutex<Option<mpsc::Sender<Job>>>,
+    jobs: parking_lot::Mutex<Option<mpsc::Sender<Job>>>,
     committer: Mutex<Option<Task<()>>>,
 }
 
@@ -109,17 +109,14 @@ impl Store {
             corrupt: Arc::default(),
             set_aside: Arc::default(),
             failed,
-            jobs: std::sync::Mutex::new(Some(jobs)),
+            jobs: parking_lot::Mutex::new(Some(jobs)),
             committer: Mutex::new(Some(committer)),
         })))
     }
 
     /// Refuses further writes and waits for those under way.
-    ///
-    /// # Panics
-    /// Never: no holder of its locks does.
     pub async fn close(&self) {
-        drop(self.0.jobs.lock().expect("no holder of this lock panics").take());
+        drop(self.0.jobs.lock().take());
         if let Some(committer) = self.0.committer.lock().await.take() {
             let _ = committer.await;
         }

@@ -30,7 +30,7 @@ impl Store {
             };
             Ok(Box::new(complete) as Completion)
         });
-        let jobs = self.0.jobs.lock().expect("no holder of this lock panics").clone();
+        let jobs = self.0.jobs.lock().clone();
         let jobs = jobs.ok_or(WriteError::Closed)?;
         jobs.send(job).await.map_err(|_| WriteError::Closed)?;
         drop(jobs);
