@@ -6,8 +6,8 @@ use dfs_core::record::refs::RefRow;
 use dfs_core::replica::sync::Table;
 use redb::ReadableTable;
 
-use super::rows::{corrupt, decode_ref, ref_row, successor};
-use super::{BLOBS, MetaReader, MetaResult, MetaTx, REFS};
+use super::rows::{BLOBS, REFS, corrupt, decode_ref, ref_row, successor};
+use super::{MetaReader, MetaResult, MetaTx};
 
 impl MetaTx {
     /// Marks the end of a use if its row is still this one; says whether it was.

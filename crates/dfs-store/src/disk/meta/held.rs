@@ -8,10 +8,10 @@ use dfs_core::replica::sync::{Root, Table};
 use redb::ReadableTable;
 
 use super::rows::{
-    ROOT_BITS, corrupt, decode_key, decode_len, decode_record, decode_ref, decode_root,
-    partition_range, record_item, root_key,
+    BLOBS, RECORDS, REFS, ROOT_BITS, SUMS, corrupt, decode_key, decode_len, decode_record,
+    decode_ref, decode_root, partition_range, record_item, root_key,
 };
-use super::{BLOBS, MetaReader, MetaResult, MetaTx, RECORDS, REFS, SUMS};
+use super::{MetaReader, MetaResult, MetaTx};
 
 /// The rows of one partition, counted anew.
 pub(crate) struct Recount {

@@ -1,12 +1,21 @@
-//! Row keys of the index, and taking rows apart.
+//! The tables of the index, the keys of their rows, and taking rows apart.
 
 use dfs_core::codec::Canonical;
 use dfs_core::id::{BlobId, Partition, PartitionBits, RecordKey, Vid};
 use dfs_core::record::refs::RefRow;
 use dfs_core::record::version::Record;
 use dfs_core::replica::sync::{Root, Table};
+use redb::TableDefinition;
 
 use super::MetaResult;
+
+pub(super) type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
+pub(crate) const RECORDS: Rows = TableDefinition::new("records");
+pub(crate) const REFS: Rows = TableDefinition::new("refs");
+pub(crate) const BLOBS: Rows = TableDefinition::new("blobs");
+pub(crate) const SUMS: Rows = TableDefinition::new("sums");
+pub(super) const CERTS: Rows = TableDefinition::new("certs");
+pub(super) const STATE: Rows = TableDefinition::new("state");
 
 /// The row key of a record: location, vault, directory, tag.
 pub fn record_row(key: &RecordKey) -> Vec<u8> {

@@ -11,6 +11,7 @@ use dfs_env::{MemoryFs, MemoryNet};
 use super::*;
 use crate::blob::Blob;
 use crate::disk::data_dir::DataDir;
+use crate::disk::meta::RECORDS;
 use crate::vault::keys::VaultKey;
 use crate::vault::seal::Salt;
 
@@ -342,7 +343,7 @@ async fn an_index_that_was_there_and_is_gone_is_an_error() {
 async fn one_damaged_row_refuses_itself_and_no_other() {
     let store = Disk::new().open().await;
     let ((bad, version), (good, _)) = (record(1, 1), record(2, 1));
-    store.commit(move |tx| tx.damage_record(&bad)).await.unwrap();
+    store.commit(move |tx| tx.damage(RECORDS, &record_row(&bad), b"rot")).await.unwrap();
     let refused = store.merge_records(vec![(bad, version.clone())]).await;
     assert!(matches!(refused, Err(WriteError::Damaged)), "{refused:?}");
     assert_eq!(store.merge_records(vec![(good, version)]).await.unwrap(), 1);

@@ -106,7 +106,7 @@ async fn a_row_that_does_not_decode_is_told_of_and_its_sum_left() {
     let (key, version) = record(1, 1);
     store.merge_records(vec![(key, version)]).await.unwrap();
     let before = roots(&store, Table::Records).await;
-    store.commit(move |tx| tx.damage_record(&key)).await.unwrap();
+    store.commit(move |tx| tx.damage(RECORDS, &record_row(&key), b"rot")).await.unwrap();
     let done = check_all(&store).await;
     assert_eq!((done.damaged, done.mended), (1, 0));
     assert_eq!(roots(&store, Table::Records).await, before);

@@ -1,0 +1,164 @@
+//! One read transaction: rows one by one, and in pages.
+
+use dfs_core::id::{
+    BlobId, DirId, Partition, PartitionBits, RecordKey, VaultId, Vid, dir_partition,
+};
+use dfs_core::record::refs::RefRow;
+use dfs_core::record::version::Record;
+use dfs_core::replica::sync::{Root, Table};
+use redb::{ReadTransaction, ReadableTable};
+
+use super::MetaResult;
+use super::rows::{
+    BLOBS, CERTS, LOCATION_BITS, RECORDS, REFS, Rows, STATE, SUMS, corrupt, decode_key, decode_len,
+    decode_record, decode_ref, decode_root, partition_range, record_row, ref_row, root_key,
+    successor,
+};
+
+/// One read transaction: a snapshot.
+pub(crate) struct MetaReader {
+    pub(super) inner: ReadTransaction,
+}
+
+impl MetaReader {
+    pub(super) fn new(inner: ReadTransaction) -> Self {
+        Self { inner }
+    }
+
+    pub(super) fn get(&self, table: Rows, key: &[u8]) -> MetaResult<Option<Vec<u8>>> {
+        Ok(self.inner.open_table(table)?.get(key)?.map(|value| value.value().to_vec()))
+    }
+
+    pub(crate) fn record(&self, key: &RecordKey) -> MetaResult<Record> {
+        let found = self.get(RECORDS, &record_row(key))?;
+        found.map_or(Ok(Record::default()), decode_record)
+    }
+
+    /// Rows from `from`, included, to `to`, left out.
+    pub(super) fn range<T>(
+        &self,
+        table: Rows,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: usize,
+        decode: impl Fn(&[u8], Vec<u8>) -> MetaResult<T>,
+    ) -> MetaResult<Vec<T>> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        let table = self.inner.open_table(table)?;
+        let end = to.map_or(Unbounded, Excluded);
+        let mut rows = Vec::new();
+        for row in table.range::<&[u8]>((Included(from), end))?.take(limit) {
+            let (key, value) = row?;
+            rows.push(decode(key.value(), value.value().to_vec())?);
+        }
+        Ok(rows)
+    }
+
+    /// Records of one directory after a tag, in order of tags.
+    pub(crate) fn scan_dir(
+        &self,
+        vault: &VaultId,
+        dir: &DirId,
+        after: Option<[u8; 16]>,
+        limit: usize,
+    ) -> MetaResult<Vec<(RecordKey, Record)>> {
+        let mut prefix = dir_partition(vault, dir, LOCATION_BITS).to_be_bytes().to_vec();
+        prefix.extend_from_slice(vault.as_bytes());
+        prefix.extend_from_slice(dir.as_bytes());
+        let mut from = prefix.clone();
+        if let Some(tag) = after {
+            from.extend_from_slice(&tag);
+            from.push(0); // The first key after the whole one.
+        }
+        let end = successor(&prefix);
+        self.range(RECORDS, &from, end.as_deref(), limit, |key, value| {
+            Ok((decode_key(key)?, decode_record(value)?))
+        })
+    }
+
+    /// Records of one partition from a row key on.
+    pub(crate) fn scan_records(
+        &self,
+        partition: Partition,
+        bits: PartitionBits,
+        after: &[u8],
+        limit: usize,
+    ) -> MetaResult<Vec<(RecordKey, Record)>> {
+        let (from, to) = partition_range(partition, bits, after);
+        self.range(RECORDS, &from, to.as_deref(), limit, |key, value| {
+            Ok((decode_key(key)?, decode_record(value)?))
+        })
+    }
+
+    /// Reference rows of one partition from a row key on.
+    pub(crate) fn scan_refs(
+        &self,
+        partition: Partition,
+        bits: PartitionBits,
+        after: &[u8],
+        limit: usize,
+    ) -> MetaResult<Vec<RefRow>> {
+        let (from, to) = partition_range(partition, bits, after);
+        self.range(REFS, &from, to.as_deref(), limit, |_, value| decode_ref(value))
+    }
+
+    /// The rows of one blob.
+    pub(crate) fn refs_of(&self, id: &BlobId, limit: usize) -> MetaResult<Vec<RefRow>> {
+        let from = ref_row(id, &Vid::new([0; 16]));
+        let end = successor(&from[..from.len() - Vid::LEN]);
+        self.range(REFS, &from, end.as_deref(), limit, |_, value| decode_ref(value))
+    }
+
+    pub(crate) fn roots(&self, table: Table, bits: PartitionBits) -> MetaResult<Vec<Root>> {
+        let mut roots = vec![Root::default(); bits.count()];
+        let from = root_key(table, 0);
+        let end = successor(&from[..1]);
+        let found = self.range(SUMS, &from, end.as_deref(), usize::MAX, |key, value| {
+            Ok((usize::from(u16::from_be_bytes([key[1], key[2]])), decode_root(&value)))
+        })?;
+        for (at, root) in found {
+            if let Some(slot) = roots.get_mut(at) {
+                *slot = root;
+            }
+        }
+        Ok(roots)
+    }
+
+    pub(crate) fn has_blob(&self, id: &BlobId) -> MetaResult<bool> {
+        Ok(self.inner.open_table(BLOBS)?.get(id.as_bytes().as_slice())?.is_some())
+    }
+
+    /// The blobs held that `keep` picks, in order. `O(n)` for all that are held.
+    pub(crate) fn held_where(&self, keep: impl Fn(&BlobId) -> bool) -> MetaResult<Vec<BlobId>> {
+        let mut kept = Vec::new();
+        for row in self.inner.open_table(BLOBS)?.iter()? {
+            let key = row?.0.value().try_into().map_err(|_| corrupt("the id of a blob"))?;
+            kept.extend(Some(BlobId::new(key)).filter(&keep));
+        }
+        Ok(kept)
+    }
+
+    /// How many blobs are held, and their bytes. `O(n)`.
+    pub(crate) fn count_blobs(&self) -> MetaResult<(u64, u64)> {
+        let mut total = (0, 0);
+        for row in self.inner.open_table(BLOBS)?.iter()? {
+            total.0 += 1;
+            total.1 += u64::from(decode_len(row?.1.value()));
+        }
+        Ok(total)
+    }
+
+    pub(crate) fn cert(&self, id: &[u8; 32]) -> MetaResult<Option<Vec<u8>>> {
+        self.get(CERTS, id)
+    }
+
+    /// Small values whose keys are from `from`, included, to `to`, left out.
+    pub(crate) fn states(&self, from: &str, to: &str, limit: usize) -> MetaResult<Vec<Vec<u8>>> {
+        let (from, to) = (from.as_bytes(), Some(to.as_bytes()));
+        self.range(STATE, from, to, limit, |_, value| Ok(value))
+    }
+
+    pub(crate) fn state(&self, key: &str) -> MetaResult<Option<Vec<u8>>> {
+        self.get(STATE, key.as_bytes())
+    }
+}

@@ -1,0 +1,226 @@
+//! One write transaction: rows joined, changed and taken out, their sums kept.
+
+use dfs_core::codec::Canonical;
+use dfs_core::id::{BlobId, RecordKey};
+use dfs_core::record::refs::RefRow;
+use dfs_core::record::version::{Record, merge};
+use dfs_core::replica::sync::{Root, Table};
+use dfs_env::{Bug, bug};
+use redb::{ReadableTable, WriteTransaction};
+
+use super::MetaResult;
+use super::rows::{
+    BLOBS, CERTS, RECORDS, REFS, Rows, STATE, SUMS, decode_len, decode_record, decode_ref,
+    decode_root, partition_of_row, record_item, record_row, ref_row, root_key,
+};
+
+/// Why one row is not joined with what is held. It concerns that row alone: whatever else is in
+/// the transaction goes on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Unmergeable {
+    /// See [`Record::is_bounded`].
+    TooLarge,
+    /// What is held here does not decode: rot in the index.
+    Damaged,
+}
+
+/// One write transaction.
+pub(crate) struct MetaTx {
+    pub(super) inner: WriteTransaction,
+}
+
+impl MetaTx {
+    pub(super) fn new(inner: WriteTransaction) -> Self {
+        Self { inner }
+    }
+
+    pub(super) fn commit(self) -> MetaResult<()> {
+        Ok(self.inner.commit()?)
+    }
+
+    pub(super) fn create_tables(&mut self) -> MetaResult<()> {
+        for table in [RECORDS, REFS, BLOBS, SUMS, CERTS, STATE] {
+            self.inner.open_table(table)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn get(&self, table: Rows, key: &[u8]) -> MetaResult<Option<Vec<u8>>> {
+        Ok(self.inner.open_table(table)?.get(key)?.map(|value| value.value().to_vec()))
+    }
+
+    pub(super) fn set(&self, table: Rows, key: &[u8], value: &[u8]) -> MetaResult<()> {
+        self.inner.open_table(table)?.insert(key, value)?;
+        Ok(())
+    }
+
+    /// Joins a record with what is held; says whether anything changed.
+    pub(crate) fn merge_record(
+        &mut self,
+        key: &RecordKey,
+        theirs: &Record,
+    ) -> MetaResult<Result<bool, Unmergeable>> {
+        let changed = self.change_record(key, |ours| joined(ours, theirs))?;
+        Ok(changed.map(|(_, changed)| changed))
+    }
+
+    /// Puts what `change` makes of a record in its place; gives it, and whether it is another.
+    pub(crate) fn change_record(
+        &mut self,
+        key: &RecordKey,
+        change: impl FnOnce(&Record) -> Record,
+    ) -> MetaResult<Result<(Record, bool), Unmergeable>> {
+        let row = record_row(key);
+        let ours = match self.get(RECORDS, &row)?.map(decode_record) {
+            Some(Ok(ours)) => ours,
+            Some(Err(_)) => return Ok(Err(Unmergeable::Damaged)),
+            None => Record::default(),
+        };
+        let changed = change(&ours);
+        if changed == ours {
+            return Ok(Ok((ours, false)));
+        }
+        if !changed.is_bounded() {
+            return Ok(Err(Unmergeable::TooLarge));
+        }
+        self.set(RECORDS, &row, &changed.to_canonical())?;
+        let old = (!ours.is_empty()).then(|| record_item(key, &ours));
+        self.change_root(Table::Records, &row, old, record_item(key, &changed))?;
+        Ok(Ok((changed, true)))
+    }
+
+    /// Joins a row with what is held; says whether anything changed. Whether its use has ended here
+    /// nobody else says; one that was found to have ended counts again when it is `noted_anew`.
+    pub(crate) fn merge_ref(
+        &mut self,
+        theirs: &RefRow,
+        noted_anew: bool,
+    ) -> MetaResult<Result<bool, Unmergeable>> {
+        let row = ref_row(&theirs.blob, &theirs.vid);
+        let theirs = theirs.live();
+        let Ok(ours) = self.get(REFS, &row)?.map(decode_ref).transpose() else {
+            return Ok(Err(Unmergeable::Damaged));
+        };
+        let merged = ours.map_or(theirs, |ours| ours.merged(theirs));
+        let merged = if noted_anew { merged.live() } else { merged };
+        if ours == Some(merged) {
+            return Ok(Ok(false));
+        }
+        self.set(REFS, &row, &merged.to_canonical())?;
+        let old = ours.map(|ours| ours.state_hash());
+        self.change_root(Table::Refs, &row, old, merged.state_hash())?;
+        Ok(Ok(true))
+    }
+
+    fn change_root(
+        &mut self,
+        table: Table,
+        row: &[u8],
+        old: Option<[u8; 32]>,
+        new: [u8; 32],
+    ) -> MetaResult<()> {
+        if old == Some(new) {
+            return Ok(());
+        }
+        let key = root_key(table, partition_of_row(row));
+        let mut root = self.get(SUMS, &key)?.map(|bytes| decode_root(&bytes)).unwrap_or_default();
+        if let Some(old) = old {
+            root.subtract(&old);
+        }
+        root.add(&new);
+        self.set_root(&key, &root)
+    }
+
+    pub(super) fn set_root(&mut self, key: &[u8], root: &Root) -> MetaResult<()> {
+        let mut value = root.sum.to_vec();
+        value.extend_from_slice(&root.count.to_le_bytes());
+        self.set(SUMS, key, &value)
+    }
+
+    /// Takes a record out if its state has this hash; says whether it had.
+    pub(crate) fn remove_record(&mut self, key: &RecordKey, hash: &[u8; 32]) -> MetaResult<bool> {
+        let row = record_row(key);
+        let Some(Ok(held)) = self.get(RECORDS, &row)?.map(decode_record) else { return Ok(false) };
+        if held.state_hash() != *hash {
+            return Ok(false);
+        }
+        self.remove(Table::Records, &row, &record_item(key, &held))?;
+        Ok(true)
+    }
+
+    /// Takes a reference row out if it is still this one; says whether it was.
+    pub(crate) fn remove_ref(&mut self, row: &RefRow) -> MetaResult<bool> {
+        let key = ref_row(&row.blob, &row.vid);
+        let Some(Ok(held)) = self.get(REFS, &key)?.map(decode_ref) else { return Ok(false) };
+        if held != *row {
+            return Ok(false);
+        }
+        self.remove(Table::Refs, &key, &held.state_hash())?;
+        Ok(true)
+    }
+
+    pub(super) fn remove(&mut self, table: Table, row: &[u8], hash: &[u8; 32]) -> MetaResult<()> {
+        let rows = match table {
+            Table::Records => RECORDS,
+            Table::Refs => REFS,
+        };
+        self.inner.open_table(rows)?.remove(row)?;
+        let key = root_key(table, partition_of_row(row));
+        let mut root = self.get(SUMS, &key)?.map(|bytes| decode_root(&bytes)).unwrap_or_default();
+        root.subtract(hash);
+        self.set_root(&key, &root)
+    }
+
+    /// Puts other bytes in a row.
+    #[cfg(test)]
+    pub(crate) fn damage(&mut self, table: Rows, key: &[u8], value: &[u8]) -> MetaResult<()> {
+        self.set(table, key, value)
+    }
+
+    /// Notes that a blob of this many bytes is durable; says whether that is news.
+    pub(crate) fn add_blob(&mut self, id: &BlobId, len: u32) -> MetaResult<bool> {
+        let mut table = self.inner.open_table(BLOBS)?;
+        Ok(table.insert(id.as_bytes().as_slice(), len.to_le_bytes().as_slice())?.is_none())
+    }
+
+    /// Forgets a blob; gives the bytes it had.
+    pub(crate) fn remove_blob(&mut self, id: &BlobId) -> MetaResult<Option<u32>> {
+        let mut table = self.inner.open_table(BLOBS)?;
+        let removed = table.remove(id.as_bytes().as_slice())?;
+        Ok(removed.map(|value| decode_len(value.value())))
+    }
+
+    pub(crate) fn has_blob(&self, id: &BlobId) -> MetaResult<bool> {
+        Ok(self.inner.open_table(BLOBS)?.get(id.as_bytes().as_slice())?.is_some())
+    }
+
+    pub(crate) fn set_cert(&mut self, id: &[u8; 32], cert: &[u8]) -> MetaResult<()> {
+        self.set(CERTS, id, cert)
+    }
+
+    pub(crate) fn set_state(&mut self, key: &str, value: &[u8]) -> MetaResult<()> {
+        self.set(STATE, key.as_bytes(), value)
+    }
+
+    pub(crate) fn state(&self, key: &str) -> MetaResult<Option<Vec<u8>>> {
+        self.get(STATE, key.as_bytes())
+    }
+
+    pub(crate) fn remove_state(&mut self, key: &str) -> MetaResult<()> {
+        self.inner.open_table(STATE)?.remove(key.as_bytes())?;
+        Ok(())
+    }
+}
+
+fn joined(ours: &Record, theirs: &Record) -> Record {
+    let merged = merge(ours, theirs);
+    if bug(Bug::MergeKeepsNewestOnly)
+        && let Some(winner) = merged.winner()
+    {
+        return Record::of(winner.clone());
+    }
+    if bug(Bug::MergeKeepsEverything) {
+        return Record::of_all(ours.heads().chain(theirs.heads()).cloned());
+    }
+    merged
+}
