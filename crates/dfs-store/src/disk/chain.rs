@@ -1,11 +1,11 @@
 //! What a node keeps of the chain of layouts: the newest, certificates for those who lag, and what
 //! it promised as a voter.
 
-use dfs_core::codec::{Canonical, Reader, Writer};
+use dfs_core::codec::{Canonical, DecodeError, Reader, Writer};
 use dfs_core::layout::epoch::{EpochCert, EpochProposal, EpochState};
 use dfs_core::paxos::Register;
 
-use crate::disk::meta::{MetaReader, MetaResult, MetaTx};
+use crate::disk::meta::{MetaReader, MetaTx};
 use crate::disk::store::Store;
 use crate::error::{ReadError, WriteError};
 
@@ -86,8 +86,11 @@ impl Store {
         change: impl FnOnce(&mut Register<EpochProposal>) + Send + 'static,
     ) -> Result<Option<Register<EpochProposal>>, WriteError> {
         let work = move |tx: &mut MetaTx| {
-            let mut register = match tx.state(VOTE)?.map(decode_vote).transpose()? {
-                Some((of, _)) if of > epoch => return Ok(None),
+            let Ok(held) = tx.state(VOTE)?.map(decode_vote).transpose() else {
+                return Ok(Err(WriteError::Damaged));
+            };
+            let mut register = match held {
+                Some((of, _)) if of > epoch => return Ok(Ok(None)),
                 Some((of, register)) if of == epoch => register,
                 _ => Register::default(),
             };
@@ -96,20 +99,17 @@ impl Store {
             out.u64(epoch);
             register.encode(&mut out);
             tx.set_state(VOTE, &out.into_vec())?;
-            Ok(Some(register))
+            Ok(Ok(Some(register)))
         };
-        self.commit(work).await
+        self.commit(work).await?
     }
 }
 
-fn decode_vote(bytes: Vec<u8>) -> MetaResult<(u64, Register<EpochProposal>)> {
+fn decode_vote(bytes: Vec<u8>) -> Result<(u64, Register<EpochProposal>), DecodeError> {
     let mut input = Reader::new(bytes.into());
-    let decoded = input.u64().and_then(|epoch| {
-        let register = Register::decode(&mut input)?;
-        input.finish()?;
-        Ok((epoch, register))
-    });
-    decoded.map_err(|_| damaged("vote"))
+    let (epoch, register) = (input.u64()?, Register::decode(&mut input)?);
+    input.finish()?;
+    Ok((epoch, register))
 }
 
 fn damaged(what: &str) -> redb::Error {

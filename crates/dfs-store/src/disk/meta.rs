@@ -13,15 +13,17 @@ use std::sync::Arc;
 use dfs_env::{Bug, Env, OpenMode, VfsFile, bug};
 use redb::{Database, ReadableDatabase, StorageBackend};
 
+use self::damaged::DamagedRows;
 pub(crate) use self::reader::MetaReader;
-#[cfg(test)]
-pub(crate) use self::rows::RECORDS;
 pub(crate) use self::rows::ROOT_BITS;
+#[cfg(test)]
+pub(crate) use self::rows::{BLOBS, RECORDS, REFS, SUMS};
 pub use self::rows::{record_row, ref_row};
 pub(crate) use self::tx::{MetaTx, Unmergeable};
 use crate::error::OpenStoreError;
 
 mod collect;
+mod damaged;
 mod held;
 mod reader;
 mod rows;
@@ -31,6 +33,7 @@ mod tx;
 pub(crate) struct Meta {
     /// There until this is dropped.
     db: Option<Database>,
+    damaged: Arc<DamagedRows>,
 }
 
 impl Drop for Meta {
@@ -72,7 +75,8 @@ impl Meta {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
         let opened = guarded(|| {
-            let meta = Self { db: Some(builder.create_with_backend(Backend(file))?) };
+            let db = Some(builder.create_with_backend(Backend(file))?);
+            let meta = Self { db, damaged: Arc::default() };
             meta.write(|tx| tx.create_tables())?;
             Ok(meta)
         });
@@ -92,7 +96,7 @@ impl Meta {
             if bug(Bug::CommitNotDurable) {
                 inner.set_durability(redb::Durability::None).map_err(redb::Error::from)?;
             }
-            let mut tx = MetaTx::new(inner);
+            let mut tx = MetaTx::new(inner, self.damaged.clone());
             let value = work(&mut tx)?;
             tx.commit()?;
             Ok(value)
@@ -100,7 +104,12 @@ impl Meta {
     }
 
     pub(crate) fn reader(&self) -> MetaResult<MetaReader> {
-        Ok(MetaReader::new(self.db().begin_read()?))
+        Ok(MetaReader::new(self.db().begin_read()?, self.damaged.clone()))
+    }
+
+    /// How many rows were found not to decode since this was opened.
+    pub(crate) fn damaged_rows(&self) -> u64 {
+        self.damaged.count()
     }
 
     fn db(&self) -> &Database {

@@ -132,6 +132,11 @@ impl Store {
         self.0.corrupt.load(Ordering::Relaxed)
     }
 
+    /// Rows of the index that were found not to decode since this store was opened, each once.
+    pub fn damaged_rows(&self) -> u64 {
+        self.0.meta.damaged_rows()
+    }
+
     /// Bytes of blobs this store offers to hold.
     pub fn capacity(&self) -> u64 {
         self.0.space.capacity()
@@ -182,7 +187,7 @@ impl Store {
     /// on the blob will not be collected.
     ///
     /// # Errors
-    /// [`WriteError`]; none of them counts as stored then.
+    /// [`WriteError`]; none of them counts as stored then, though some may be.
     pub async fn add_refs(&self, rows: Vec<RefRow>) -> Result<Vec<bool>, WriteError> {
         self.join_refs(rows, true).await
     }
@@ -191,7 +196,7 @@ impl Store {
     /// held. A use that was found to have ended here stays so. Durable on return.
     ///
     /// # Errors
-    /// [`WriteError`]; none of them counts as stored then.
+    /// [`WriteError`]; none of them counts as stored then, though some may be.
     pub async fn merge_refs(&self, rows: Vec<RefRow>) -> Result<Vec<bool>, WriteError> {
         self.join_refs(rows, false).await
     }
@@ -203,16 +208,17 @@ impl Store {
     ) -> Result<Vec<bool>, WriteError> {
         self.admit_record()?;
         let work = move |tx: &mut MetaTx| {
-            let mut held = Vec::with_capacity(rows.len());
+            let (mut held, mut failed) = (Vec::with_capacity(rows.len()), None);
             for row in &rows {
-                if let Err(why) = tx.merge_ref(row, noted_anew)? {
-                    return Ok(Err(why));
-                }
+                failed = tx.merge_ref(row, noted_anew)?.err().or(failed);
                 held.push(tx.has_blob(&row.blob)?);
             }
-            Ok(Ok(held))
+            Ok((held, failed))
         };
-        self.commit(work).await?.map_err(WriteError::from)
+        match self.commit(work).await? {
+            (held, None) => Ok(held),
+            (_, Some(why)) => Err(why.into()),
+        }
     }
 
     fn admit_record(&self) -> Result<(), WriteError> {
@@ -241,7 +247,8 @@ impl Store {
     /// Records of a directory after a tag, in order of tags, at most `limit`.
     ///
     /// # Errors
-    /// [`ReadError`] when the index cannot be read.
+    /// [`ReadError`] when the index cannot be read, or a record among them does not decode: a
+    /// listing without it would pass for a whole one.
     pub async fn scan_dir(
         &self,
         vault: VaultId,
@@ -252,7 +259,8 @@ impl Store {
         self.read(move |meta| meta.scan_dir(&vault, &dir, after, limit)).await
     }
 
-    /// Records of a partition after a row key (empty for the first), at most `limit`.
+    /// Records of a partition after a row key (empty for the first), at most `limit`. Rows that do
+    /// not decode are left out and do not count.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
@@ -266,7 +274,8 @@ impl Store {
         self.read(move |meta| meta.scan_records(partition, bits, &after, limit)).await
     }
 
-    /// Reference rows of a partition after a row key (empty for the first), at most `limit`.
+    /// Reference rows of a partition after a row key (empty for the first), at most `limit`. Rows that do
+    /// not decode are left out and do not count.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
@@ -280,7 +289,7 @@ impl Store {
         self.read(move |meta| meta.scan_refs(partition, bits, &after, limit)).await
     }
 
-    /// The rows that reference a blob, at most `limit`.
+    /// The rows that reference a blob, at most `limit`; those that do not decode are left out.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.

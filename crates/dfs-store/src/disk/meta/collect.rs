@@ -6,15 +6,15 @@ use dfs_core::record::refs::RefRow;
 use dfs_core::replica::sync::Table;
 use redb::ReadableTable;
 
-use super::rows::{BLOBS, REFS, corrupt, decode_ref, ref_row, successor};
+use super::damaged::DamagedRows;
+use super::rows::{BLOBS, REFS, decode_id, decode_ref_row, ref_row, successor};
 use super::{MetaReader, MetaResult, MetaTx};
 
 impl MetaTx {
     /// Marks the end of a use if its row is still this one; says whether it was.
     pub(crate) fn drop_ref(&mut self, row: &RefRow) -> MetaResult<bool> {
         let key = ref_row(&row.blob, &row.vid);
-        let held = self.get(REFS, &key)?.map(decode_ref).transpose()?;
-        if held != Some(*row) || row.dropped {
+        if row.dropped || self.held_ref(&key)? != Some(Some(*row)) {
             return Ok(false);
         }
         // What replicas compare leaves the mark out: no root changes.
@@ -22,35 +22,38 @@ impl MetaTx {
         Ok(true)
     }
 
-    /// Takes a row out if its use has ended; says whether it is gone.
+    /// Takes a row out if its use has ended; says whether it is gone. One that does not decode
+    /// stays: it may be a use.
     pub(crate) fn forget_dropped(&mut self, blob: &BlobId, vid: &Vid) -> MetaResult<bool> {
         let key = ref_row(blob, vid);
-        match self.get(REFS, &key)?.map(decode_ref).transpose()? {
-            None => Ok(true),
-            Some(held) if held.dropped => {
+        match self.held_ref(&key)? {
+            Some(None) => Ok(true),
+            Some(Some(held)) if held.dropped => {
                 self.remove(Table::Refs, &key, &held.state_hash())?;
                 Ok(true)
             }
-            Some(_) => Ok(false),
+            Some(Some(_)) | None => Ok(false),
         }
     }
 
     /// Whether a use of the blob counts.
     pub(crate) fn is_used(&self, id: &BlobId) -> MetaResult<bool> {
-        is_used(&self.inner.open_table(REFS)?, id)
+        is_used(&self.inner.open_table(REFS)?, &self.damaged, id)
     }
 }
 
 impl MetaReader {
     /// Whether a use of the blob counts.
     pub(crate) fn is_used(&self, id: &BlobId) -> MetaResult<bool> {
-        is_used(&self.inner.open_table(REFS)?, id)
+        is_used(&self.inner.open_table(REFS)?, &self.damaged, id)
     }
 
-    /// Whether the row is not here, or its use has ended.
+    /// Whether the row is not here, or its use has ended. One that does not decode may be a use.
     pub(crate) fn is_dropped(&self, blob: &BlobId, vid: &Vid) -> MetaResult<bool> {
-        let held = self.get(REFS, &ref_row(blob, vid))?.map(decode_ref).transpose()?;
-        Ok(held.is_none_or(|row| row.dropped))
+        let key = ref_row(blob, vid);
+        let Some(held) = self.get(REFS, &key)? else { return Ok(true) };
+        let held = self.damaged.decoded(REFS, &key, decode_ref_row(&key, held));
+        Ok(held.is_some_and(|row| row.dropped))
     }
 
     /// Of the next `limit` blobs after one, in order: those of which no use counts, and the last that
@@ -61,14 +64,12 @@ impl MetaReader {
         limit: usize,
     ) -> MetaResult<(Vec<BlobId>, Option<BlobId>)> {
         let from = after.map_or_else(Vec::new, |id| [id.as_bytes(), &[0][..]].concat());
-        let rows = self.range(BLOBS, &from, None, limit, |key, _| {
-            Ok(BlobId::new(key.try_into().map_err(|_| corrupt("the id of a blob"))?))
-        })?;
+        let rows = self.good_rows(BLOBS, &from, None, limit, |key, _| decode_id(key))?;
         let last = rows.last().copied();
         let table = self.inner.open_table(REFS)?;
         let mut unused = Vec::new();
         for id in rows {
-            if !is_used(&table, &id)? {
+            if !is_used(&table, &self.damaged, &id)? {
                 unused.push(id);
             }
         }
@@ -76,8 +77,10 @@ impl MetaReader {
     }
 }
 
+/// Whether a use of a blob counts. A row that does not decode may be one.
 fn is_used(
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    damaged: &DamagedRows,
     id: &BlobId,
 ) -> MetaResult<bool> {
     let from = ref_row(id, &Vid::new([0; Vid::LEN]));
@@ -88,7 +91,9 @@ fn is_used(
         false => table.range::<&[u8]>(&from[..]..&end[..])?,
     };
     for row in rows {
-        if !decode_ref(row?.1.value().to_vec())?.dropped {
+        let (key, value) = row?;
+        let (key, value) = (key.value(), value.value().to_vec());
+        if damaged.decoded(REFS, key, decode_ref_row(key, value)).is_none_or(|row| !row.dropped) {
             return Ok(true);
         }
     }

@@ -7,9 +7,10 @@ use dfs_core::id::{BlobId, Partition};
 use dfs_core::replica::sync::{Root, Table};
 use redb::ReadableTable;
 
+use super::damaged::DamagedRows;
 use super::rows::{
-    BLOBS, RECORDS, REFS, ROOT_BITS, SUMS, corrupt, decode_key, decode_len, decode_record,
-    decode_ref, decode_root, partition_range, record_item, root_key,
+    BLOBS, ROOT_BITS, SUMS, decode_id, decode_len, decode_record_row, decode_ref_row, decode_root,
+    partition_range, record_item, root_key, rows_of,
 };
 use super::{MetaReader, MetaResult, MetaTx};
 
@@ -39,8 +40,8 @@ impl MetaReader {
         let mut first = BinaryHeap::with_capacity(limit + 1);
         for row in self.inner.open_table(BLOBS)?.iter()? {
             let (key, len) = row?;
-            let id = key.value().try_into().map_err(|_| corrupt("the id of a blob"))?;
-            let id = BlobId::new(id);
+            let key = key.value();
+            let Some(id) = self.damaged.decoded(BLOBS, key, decode_id(key)) else { continue };
             let at = (place(&id), id);
             if after.is_some_and(|after| at <= after) {
                 continue;
@@ -57,11 +58,8 @@ impl MetaReader {
     pub(crate) fn recount(&self, table: Table, partition: Partition) -> MetaResult<Recount> {
         let kept = self.get(SUMS, &root_key(table, partition))?;
         let kept = kept.map(|bytes| decode_root(&bytes)).unwrap_or_default();
-        let rows = match table {
-            Table::Records => self.inner.open_table(RECORDS)?,
-            Table::Refs => self.inner.open_table(REFS)?,
-        };
-        recount(&rows, table, partition, kept)
+        let rows = self.inner.open_table(rows_of(table))?;
+        recount(&rows, &self.damaged, table, partition, kept)
     }
 }
 
@@ -71,11 +69,8 @@ impl MetaTx {
     pub(crate) fn mend_root(&mut self, table: Table, partition: Partition) -> MetaResult<bool> {
         let kept = self.root(table, partition)?;
         let counted = {
-            let rows = match table {
-                Table::Records => self.inner.open_table(RECORDS)?,
-                Table::Refs => self.inner.open_table(REFS)?,
-            };
-            recount(&rows, table, partition, kept)?
+            let rows = self.inner.open_table(rows_of(table))?;
+            recount(&rows, &self.damaged, table, partition, kept)?
         };
         if !counted.agrees {
             self.set_root(table, partition, &counted.root)?;
@@ -92,6 +87,7 @@ impl MetaTx {
 
 fn recount(
     rows: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    damaged: &DamagedRows,
     table: Table,
     partition: Partition,
     kept: Root,
@@ -104,9 +100,10 @@ fn recount(
         let (key, value) = row?;
         let (key, value) = (key.value(), value.value());
         counted.bytes += (key.len() + value.len()) as u64;
-        match item(table, key, value.to_vec()) {
-            Ok(item) => counted.root.add(&item),
-            Err(_) => counted.damaged += 1,
+        let item = item(table, key, value.to_vec());
+        match damaged.decoded(rows_of(table), key, item) {
+            Some(item) => counted.root.add(&item),
+            None => counted.damaged += 1,
         }
     }
     counted.agrees = counted.damaged > 0 || counted.root == kept;
@@ -116,7 +113,10 @@ fn recount(
 /// What a row adds to its root.
 fn item(table: Table, key: &[u8], value: Vec<u8>) -> MetaResult<[u8; 32]> {
     match table {
-        Table::Records => Ok(record_item(&decode_key(key)?, &decode_record(value)?)),
-        Table::Refs => Ok(decode_ref(value)?.state_hash()),
+        Table::Records => {
+            let (key, record) = decode_record_row(key, value)?;
+            Ok(record_item(&key, &record))
+        }
+        Table::Refs => Ok(decode_ref_row(key, value)?.state_hash()),
     }
 }

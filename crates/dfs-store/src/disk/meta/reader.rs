@@ -1,5 +1,7 @@
 //! One read transaction: rows one by one, and in pages.
 
+use std::sync::Arc;
+
 use dfs_core::id::{
     BlobId, DirId, Partition, PartitionBits, RecordKey, VaultId, Vid, dir_partition,
 };
@@ -9,33 +11,64 @@ use dfs_core::replica::sync::{Root, Table};
 use redb::{ReadTransaction, ReadableTable};
 
 use super::MetaResult;
+use super::damaged::DamagedRows;
 use super::rows::{
-    BLOBS, CERTS, LOCATION_BITS, RECORDS, REFS, Rows, STATE, SUMS, corrupt, decode_key, decode_len,
-    decode_record, decode_ref, decode_root, partition_range, record_row, ref_row, root_key,
-    successor,
+    BLOBS, CERTS, LOCATION_BITS, RECORDS, REFS, Rows, STATE, SUMS, decode_id, decode_len,
+    decode_record, decode_record_row, decode_ref_row, decode_root, partition_of_root,
+    partition_range, record_row, ref_row, root_key, successor,
 };
 
 /// One read transaction: a snapshot.
 pub(crate) struct MetaReader {
     pub(super) inner: ReadTransaction,
+    pub(super) damaged: Arc<DamagedRows>,
 }
 
 impl MetaReader {
-    pub(super) fn new(inner: ReadTransaction) -> Self {
-        Self { inner }
+    pub(super) fn new(inner: ReadTransaction, damaged: Arc<DamagedRows>) -> Self {
+        Self { inner, damaged }
     }
 
     pub(super) fn get(&self, table: Rows, key: &[u8]) -> MetaResult<Option<Vec<u8>>> {
         Ok(self.inner.open_table(table)?.get(key)?.map(|value| value.value().to_vec()))
     }
 
+    /// The record of a key; empty when there is none.
     pub(crate) fn record(&self, key: &RecordKey) -> MetaResult<Record> {
-        let found = self.get(RECORDS, &record_row(key))?;
-        found.map_or(Ok(Record::default()), decode_record)
+        let row = record_row(key);
+        let Some(found) = self.get(RECORDS, &row)? else { return Ok(Record::default()) };
+        let found = decode_record(found);
+        if found.is_err() {
+            self.damaged.note(RECORDS, &row);
+        }
+        found
     }
 
-    /// Rows from `from`, included, to `to`, left out.
-    pub(super) fn range<T>(
+    /// The first `limit` rows from `from`, included, to `to`, left out, that `decode` returns.
+    fn range<T>(
+        &self,
+        table: Rows,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: usize,
+        decode: impl Fn(&[u8], Vec<u8>) -> MetaResult<Option<T>>,
+    ) -> MetaResult<Vec<T>> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        let end = to.map_or(Unbounded, Excluded);
+        let mut range = self.inner.open_table(table)?.range::<&[u8]>((Included(from), end))?;
+        let mut rows = Vec::new();
+        while rows.len() < limit
+            && let Some(row) = range.next()
+        {
+            let (key, value) = row?;
+            rows.extend(decode(key.value(), value.value().to_vec())?);
+        }
+        Ok(rows)
+    }
+
+    /// As [`MetaReader::range`], past rows that do not decode: the page is full all the same, and
+    /// a caller that goes on from its last row misses none.
+    pub(super) fn good_rows<T>(
         &self,
         table: Rows,
         from: &[u8],
@@ -43,18 +76,13 @@ impl MetaReader {
         limit: usize,
         decode: impl Fn(&[u8], Vec<u8>) -> MetaResult<T>,
     ) -> MetaResult<Vec<T>> {
-        use std::ops::Bound::{Excluded, Included, Unbounded};
-        let table = self.inner.open_table(table)?;
-        let end = to.map_or(Unbounded, Excluded);
-        let mut rows = Vec::new();
-        for row in table.range::<&[u8]>((Included(from), end))?.take(limit) {
-            let (key, value) = row?;
-            rows.push(decode(key.value(), value.value().to_vec())?);
-        }
-        Ok(rows)
+        self.range(table, from, to, limit, |key, value| {
+            Ok(self.damaged.decoded(table, key, decode(key, value)))
+        })
     }
 
-    /// Records of one directory after a tag, in order of tags.
+    /// Records of one directory after a tag, in order of tags. One that does not decode fails the
+    /// page: a quorum that counted this answer would miss a version that was acknowledged.
     pub(crate) fn scan_dir(
         &self,
         vault: &VaultId,
@@ -72,7 +100,11 @@ impl MetaReader {
         }
         let end = successor(&prefix);
         self.range(RECORDS, &from, end.as_deref(), limit, |key, value| {
-            Ok((decode_key(key)?, decode_record(value)?))
+            let row = decode_record_row(key, value);
+            if row.is_err() {
+                self.damaged.note(RECORDS, key);
+            }
+            row.map(Some)
         })
     }
 
@@ -85,9 +117,7 @@ impl MetaReader {
         limit: usize,
     ) -> MetaResult<Vec<(RecordKey, Record)>> {
         let (from, to) = partition_range(partition, bits, after);
-        self.range(RECORDS, &from, to.as_deref(), limit, |key, value| {
-            Ok((decode_key(key)?, decode_record(value)?))
-        })
+        self.good_rows(RECORDS, &from, to.as_deref(), limit, decode_record_row)
     }
 
     /// Reference rows of one partition from a row key on.
@@ -99,22 +129,22 @@ impl MetaReader {
         limit: usize,
     ) -> MetaResult<Vec<RefRow>> {
         let (from, to) = partition_range(partition, bits, after);
-        self.range(REFS, &from, to.as_deref(), limit, |_, value| decode_ref(value))
+        self.good_rows(REFS, &from, to.as_deref(), limit, decode_ref_row)
     }
 
     /// The rows of one blob.
     pub(crate) fn refs_of(&self, id: &BlobId, limit: usize) -> MetaResult<Vec<RefRow>> {
         let from = ref_row(id, &Vid::new([0; 16]));
         let end = successor(&from[..from.len() - Vid::LEN]);
-        self.range(REFS, &from, end.as_deref(), limit, |_, value| decode_ref(value))
+        self.good_rows(REFS, &from, end.as_deref(), limit, decode_ref_row)
     }
 
     pub(crate) fn roots(&self, table: Table, bits: PartitionBits) -> MetaResult<Vec<Root>> {
         let mut roots = vec![Root::default(); bits.count()];
         let from = root_key(table, 0);
         let end = successor(&from[..1]);
-        let found = self.range(SUMS, &from, end.as_deref(), usize::MAX, |key, value| {
-            Ok((usize::from(u16::from_be_bytes([key[1], key[2]])), decode_root(&value)))
+        let found = self.good_rows(SUMS, &from, end.as_deref(), usize::MAX, |key, value| {
+            Ok((usize::from(partition_of_root(key)?), decode_root(&value)))
         })?;
         for (at, root) in found {
             if let Some(slot) = roots.get_mut(at) {
@@ -132,8 +162,9 @@ impl MetaReader {
     pub(crate) fn held_where(&self, keep: impl Fn(&BlobId) -> bool) -> MetaResult<Vec<BlobId>> {
         let mut kept = Vec::new();
         for row in self.inner.open_table(BLOBS)?.iter()? {
-            let key = row?.0.value().try_into().map_err(|_| corrupt("the id of a blob"))?;
-            kept.extend(Some(BlobId::new(key)).filter(&keep));
+            let (key, _) = row?;
+            let id = self.damaged.decoded(BLOBS, key.value(), decode_id(key.value()));
+            kept.extend(id.filter(&keep));
         }
         Ok(kept)
     }
@@ -155,7 +186,7 @@ impl MetaReader {
     /// Small values whose keys are from `from`, included, to `to`, left out.
     pub(crate) fn states(&self, from: &str, to: &str, limit: usize) -> MetaResult<Vec<Vec<u8>>> {
         let (from, to) = (from.as_bytes(), Some(to.as_bytes()));
-        self.range(STATE, from, to, limit, |_, value| Ok(value))
+        self.range(STATE, from, to, limit, |_, value| Ok(Some(value)))
     }
 
     pub(crate) fn state(&self, key: &str) -> MetaResult<Option<Vec<u8>>> {

@@ -17,6 +17,14 @@ pub(crate) const SUMS: Rows = TableDefinition::new("sums");
 pub(super) const CERTS: Rows = TableDefinition::new("certs");
 pub(super) const STATE: Rows = TableDefinition::new("state");
 
+/// The rows whose sums are kept for a table that replicas compare.
+pub(super) fn rows_of(table: Table) -> Rows {
+    match table {
+        Table::Records => RECORDS,
+        Table::Refs => REFS,
+    }
+}
+
 /// The row key of a record: location, vault, directory, tag.
 pub fn record_row(key: &RecordKey) -> Vec<u8> {
     let mut row = key.partition(LOCATION_BITS).to_be_bytes().to_vec();
@@ -77,6 +85,13 @@ pub(super) fn root_key(table: Table, partition: Partition) -> [u8; 3] {
     [table as u8, high, low]
 }
 
+pub(super) fn partition_of_root(key: &[u8]) -> MetaResult<Partition> {
+    match key {
+        [_, high, low] => Ok(u16::from_be_bytes([*high, *low])),
+        _ => Err(corrupt("the key of a sum")),
+    }
+}
+
 pub(super) fn decode_root(bytes: &[u8]) -> Root {
     let mut root = Root::default();
     if let Some((sum, count)) = bytes.split_first_chunk::<32>() {
@@ -94,17 +109,28 @@ pub(super) fn corrupt(what: &str) -> redb::Error {
     redb::Error::Corrupted(format!("{what} in the index does not decode"))
 }
 
-pub(super) fn decode_key(row: &[u8]) -> MetaResult<RecordKey> {
+/// Takes a row of [`RECORDS`] apart. What lies under a key that is not its own is damaged: a scan
+/// that went on from there would turn back.
+pub(super) fn decode_record_row(row: &[u8], value: Vec<u8>) -> MetaResult<(RecordKey, Record)> {
     let key = row.get(2..).unwrap_or_default();
-    RecordKey::from_canonical(key.to_vec()).map_err(|_| corrupt("a record key"))
+    let key = RecordKey::from_canonical(key.to_vec()).ok().filter(|key| record_row(key) == row);
+    Ok((key.ok_or_else(|| corrupt("a record key"))?, decode_record(value)?))
 }
 
 pub(super) fn decode_record(bytes: Vec<u8>) -> MetaResult<Record> {
     Record::from_canonical(bytes).map_err(|_| corrupt("a record"))
 }
 
-pub(super) fn decode_ref(bytes: Vec<u8>) -> MetaResult<RefRow> {
-    RefRow::from_canonical(bytes).map_err(|_| corrupt("a reference row"))
+/// Takes a row of [`REFS`] apart; as for records, it must lie under its own key.
+pub(super) fn decode_ref_row(row: &[u8], value: Vec<u8>) -> MetaResult<RefRow> {
+    let decoded = RefRow::from_canonical(value).ok();
+    let own = decoded.filter(|decoded| ref_row(&decoded.blob, &decoded.vid) == row);
+    own.ok_or_else(|| corrupt("a reference row"))
+}
+
+/// The blob that a row of [`BLOBS`] names.
+pub(super) fn decode_id(row: &[u8]) -> MetaResult<BlobId> {
+    BlobId::from_slice(row).map_err(|_| corrupt("the id of a blob"))
 }
 
 /// Rows are placed by 16 bits whatever the partition size, so a split moves no row.

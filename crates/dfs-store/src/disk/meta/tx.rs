@@ -1,5 +1,7 @@
 //! One write transaction: rows joined, changed and taken out, their sums kept.
 
+use std::sync::Arc;
+
 use dfs_core::codec::Canonical;
 use dfs_core::id::{BlobId, RecordKey};
 use dfs_core::record::refs::RefRow;
@@ -9,9 +11,10 @@ use dfs_env::{Bug, bug};
 use redb::{ReadableTable, WriteTransaction};
 
 use super::MetaResult;
+use super::damaged::DamagedRows;
 use super::rows::{
-    BLOBS, CERTS, RECORDS, REFS, Rows, STATE, SUMS, decode_len, decode_record, decode_ref,
-    decode_root, partition_of_row, record_item, record_row, ref_row, root_key,
+    BLOBS, CERTS, RECORDS, REFS, Rows, STATE, SUMS, decode_len, decode_record, decode_ref_row,
+    decode_root, partition_of_row, record_item, record_row, ref_row, root_key, rows_of,
 };
 
 /// Why one row is not joined with what is held. It concerns that row alone: whatever else is in
@@ -27,11 +30,12 @@ pub(crate) enum Unmergeable {
 /// One write transaction.
 pub(crate) struct MetaTx {
     pub(super) inner: WriteTransaction,
+    pub(super) damaged: Arc<DamagedRows>,
 }
 
 impl MetaTx {
-    pub(super) fn new(inner: WriteTransaction) -> Self {
-        Self { inner }
+    pub(super) fn new(inner: WriteTransaction, damaged: Arc<DamagedRows>) -> Self {
+        Self { inner, damaged }
     }
 
     pub(super) fn commit(self) -> MetaResult<()> {
@@ -54,6 +58,18 @@ impl MetaTx {
         Ok(())
     }
 
+    /// The record of a row, empty when there is none; `None` when it does not decode.
+    fn held_record(&self, row: &[u8]) -> MetaResult<Option<Record>> {
+        let Some(held) = self.get(RECORDS, row)? else { return Ok(Some(Record::default())) };
+        Ok(self.damaged.decoded(RECORDS, row, decode_record(held)))
+    }
+
+    /// The reference of a row, if there is one; `None` when it does not decode.
+    pub(super) fn held_ref(&self, row: &[u8]) -> MetaResult<Option<Option<RefRow>>> {
+        let Some(held) = self.get(REFS, row)? else { return Ok(Some(None)) };
+        Ok(self.damaged.decoded(REFS, row, decode_ref_row(row, held)).map(Some))
+    }
+
     /// Joins a record with what is held; says whether anything changed.
     pub(crate) fn merge_record(
         &mut self,
@@ -71,11 +87,7 @@ impl MetaTx {
         change: impl FnOnce(&Record) -> Record,
     ) -> MetaResult<Result<(Record, bool), Unmergeable>> {
         let row = record_row(key);
-        let ours = match self.get(RECORDS, &row)?.map(decode_record) {
-            Some(Ok(ours)) => ours,
-            Some(Err(_)) => return Ok(Err(Unmergeable::Damaged)),
-            None => Record::default(),
-        };
+        let Some(ours) = self.held_record(&row)? else { return Ok(Err(Unmergeable::Damaged)) };
         let changed = change(&ours);
         if changed == ours {
             return Ok(Ok((ours, false)));
@@ -98,9 +110,7 @@ impl MetaTx {
     ) -> MetaResult<Result<bool, Unmergeable>> {
         let row = ref_row(&theirs.blob, &theirs.vid);
         let theirs = theirs.live();
-        let Ok(ours) = self.get(REFS, &row)?.map(decode_ref).transpose() else {
-            return Ok(Err(Unmergeable::Damaged));
-        };
+        let Some(ours) = self.held_ref(&row)? else { return Ok(Err(Unmergeable::Damaged)) };
         let merged = ours.map_or(theirs, |ours| ours.merged(theirs));
         let merged = if noted_anew { merged.live() } else { merged };
         if ours == Some(merged) {
@@ -140,8 +150,8 @@ impl MetaTx {
     /// Takes a record out if its state has this hash; says whether it had.
     pub(crate) fn remove_record(&mut self, key: &RecordKey, hash: &[u8; 32]) -> MetaResult<bool> {
         let row = record_row(key);
-        let Some(Ok(held)) = self.get(RECORDS, &row)?.map(decode_record) else { return Ok(false) };
-        if held.state_hash() != *hash {
+        let Some(held) = self.held_record(&row)? else { return Ok(false) };
+        if held.is_empty() || held.state_hash() != *hash {
             return Ok(false);
         }
         self.remove(Table::Records, &row, &record_item(key, &held))?;
@@ -151,7 +161,7 @@ impl MetaTx {
     /// Takes a reference row out if it is still this one; says whether it was.
     pub(crate) fn remove_ref(&mut self, row: &RefRow) -> MetaResult<bool> {
         let key = ref_row(&row.blob, &row.vid);
-        let Some(Ok(held)) = self.get(REFS, &key)?.map(decode_ref) else { return Ok(false) };
+        let Some(Some(held)) = self.held_ref(&key)? else { return Ok(false) };
         if held != *row {
             return Ok(false);
         }
@@ -160,11 +170,7 @@ impl MetaTx {
     }
 
     pub(super) fn remove(&mut self, table: Table, row: &[u8], hash: &[u8; 32]) -> MetaResult<()> {
-        let rows = match table {
-            Table::Records => RECORDS,
-            Table::Refs => REFS,
-        };
-        self.inner.open_table(rows)?.remove(row)?;
+        self.inner.open_table(rows_of(table))?.remove(row)?;
         let key = root_key(table, partition_of_row(row));
         let mut root = self.get(SUMS, &key)?.map(|bytes| decode_root(&bytes)).unwrap_or_default();
         root.subtract(hash);

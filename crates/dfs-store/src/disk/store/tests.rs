@@ -16,6 +16,7 @@ use crate::vault::keys::VaultKey;
 use crate::vault::seal::Salt;
 
 mod collect;
+mod damage;
 mod reconcile;
 mod scrub;
 mod strays;
