@@ -56,10 +56,10 @@ struct Inner {
     meta: Arc<Meta>,
     chunks: Arc<Chunks>,
     space: Arc<Space>,
-    /// Files being written at once: beyond a few, a disk only queues.
-    writing: Semaphore,
-    /// Files being read at once. A read whose caller has gone keeps its place until it is done, so
-    /// that a peer cannot pile up reads by giving them up.
+    /// Files being written at once: beyond a few, a disk only queues. Work whose caller has gone
+    /// keeps its place until it is done, so that a peer cannot pile it up by giving up.
+    writing: Arc<Semaphore>,
+    /// Files being read at once, in the same way.
     reading: Arc<Semaphore>,
     /// Orders quarantine against the writing of a good copy of the same blob. The file work holds
     /// the lock itself, because it goes on when its caller is gone.
@@ -103,7 +103,7 @@ impl Store {
             meta,
             chunks,
             space: Arc::new(space),
-            writing: Semaphore::new(FILES_WRITING_MAX),
+            writing: Arc::new(Semaphore::new(FILES_WRITING_MAX)),
             reading: Arc::new(Semaphore::new(FILES_READING_MAX)),
             renaming: (0..RENAME_LOCKS).map(|_| Arc::default()).collect(),
             corrupt: Arc::default(),

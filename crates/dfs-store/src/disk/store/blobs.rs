@@ -40,7 +40,7 @@ impl Store {
     }
 
     /// `check` runs where hashing holds up nobody, and only if the blob is not here.
-    async fn put(
+    pub(super) async fn put(
         &self,
         id: BlobId,
         len: usize,
@@ -57,7 +57,7 @@ impl Store {
         if self.has_blob(id).await.unwrap_or(false) {
             return Ok(());
         }
-        let _slot = inner.writing.acquire().await.map_err(|_| WriteError::Closed)?;
+        let place = inner.writing.clone().acquire_owned().await.map_err(|_| WriteError::Closed)?;
         // Only now: what waited for its turn must not count on room that others used meanwhile.
         if !inner.space.admits(&inner.env, purpose, u64::from(len))? {
             return Err(WriteError::NoSpace);
@@ -67,6 +67,7 @@ impl Store {
         }
         let (env, chunks) = (inner.env.clone(), inner.chunks.clone());
         let write = move || {
+            let _place = place;
             let blob = check().filter(|blob| Header::parse(&blob.bytes).is_ok());
             let blob = blob.ok_or(WriteError::WrongId(id))?;
             // What users read often shall not be pushed out of memory by what is only mended.
@@ -121,13 +122,22 @@ impl Store {
         id: BlobId,
         read: fn(&Chunks, &Env, &BlobId) -> std::io::Result<Found>,
     ) -> Result<Found, ReadError> {
+        let read = self.with_files(move |env, chunks| read(chunks, env, &id));
+        read.await.map_err(|error| ReadError::Io(id, error))
+    }
+
+    /// Runs work that reads files, when it is its turn.
+    pub(super) async fn with_files<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Env, &Chunks) -> T + Send + 'static,
+    ) -> T {
         let place = self.0.reading.clone().acquire_owned().await;
         let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
         let read = move || {
             let _place = place;
-            read(&chunks, &env, &id)
+            work(&env, &chunks)
         };
-        self.0.env.offload(read).await.map_err(|error| ReadError::Io(id, error))
+        self.0.env.offload(read).await
     }
 
     /// Blobs set aside since this was last asked: they are no longer held, and should be fetched
@@ -157,15 +167,14 @@ impl Store {
             Ok(())
         };
         self.commit(forget).await?;
-        let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
-        let set_aside = move || {
-            let good = match chunks.read(&env, &id)? {
+        let set_aside = move |env: &Env, chunks: &Chunks| {
+            let good = match chunks.read(env, &id)? {
                 Found::Good(bytes) => u32::try_from(bytes.len()).ok(),
-                Found::Bad => chunks.quarantine(&env, &id).map(|()| None)?,
+                Found::Bad => chunks.quarantine(env, &id).map(|()| None)?,
             };
             Ok::<_, std::io::Error>((good, order))
         };
-        let (good, _order) = self.0.env.offload(set_aside).await.map_err(WriteError::from)?;
+        let (good, _order) = self.with_files(set_aside).await.map_err(WriteError::from)?;
         match good {
             Some(len) => self.add_blob(id, len).await,
             None => Ok(()),

@@ -10,11 +10,12 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 
 use dfs_core::id::BlobId;
+use dfs_env::Env;
 use tokio::sync::OwnedMutexGuard;
 use tracing::{error, warn};
 
 use super::{Inner, Store};
-use crate::disk::chunks::{Listed, Vouched};
+use crate::disk::chunks::{Chunks, Listed, Vouched};
 use crate::disk::meta::MetaTx;
 use crate::error::{ReconcileError, WriteError};
 
@@ -110,12 +111,11 @@ impl Store {
         if ids.is_empty() {
             return Ok(());
         }
-        let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
-        let check = move || {
-            let check = |id| (id, chunks.vouch(&env, &id));
+        let check = move |env: &Env, chunks: &Chunks| {
+            let check = |id| (id, chunks.vouch(env, &id));
             (ids.into_iter().map(check).collect::<Vec<_>>(), order)
         };
-        let (checked, _order) = self.0.env.offload(check).await;
+        let (checked, _order) = self.with_files(check).await;
         let mut good = Vec::new();
         for (id, vouched) in checked {
             match vouched {

@@ -15,6 +15,7 @@ use crate::disk::meta::RECORDS;
 use crate::vault::keys::VaultKey;
 use crate::vault::seal::Salt;
 
+mod cancel;
 mod collect;
 mod damage;
 mod reconcile;
