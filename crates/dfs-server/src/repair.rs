@@ -147,7 +147,7 @@ impl Node {
             return Ok(Outcome::Settled);
         }
         // Before it is fetched in vain.
-        if !self.store.has_room() {
+        if !self.store.has_room().await {
             return Ok(Outcome::Full);
         }
         match self.fetch_remote(id, &state, Priority::Background).await {

@@ -3,8 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use dfs_env::{DiskSpace, Env};
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// What is being stored: data gives way before the records that free it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,21 +28,40 @@ pub(crate) struct Space {
     wanted: Option<u64>,
     capacity: AtomicU64,
     used: AtomicU64,
+    seen: Mutex<Seen>,
+    /// Held while the file system is asked, so that it is asked once for all who wait.
+    asking: Mutex<()>,
     /// For each purpose, whether it was refused last: it is let in again only with some room to spare.
     refusing: [AtomicBool; 3],
 }
 
+/// The last look at the disk.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    disk: DiskSpace,
+    at: Instant,
+    /// Bytes let in since, which the look does not know of.
+    let_in: u64,
+}
+
 impl Space {
-    /// `wanted` of `None` offers [`OFFERED_PERCENT`] of what is free or used already.
+    /// Blocks on the disk. `wanted` of `None` offers [`OFFERED_PERCENT`] of what is free or used already.
     pub(crate) fn new(
         env: &Env,
         root: PathBuf,
         wanted: Option<u64>,
         used: u64,
     ) -> io::Result<Self> {
-        let disk = env.fs().space(&root)?;
-        let (capacity, used) = (AtomicU64::new(wanted.unwrap_or(0)), AtomicU64::new(used));
-        let space = Self { root, wanted, capacity, used, refusing: Default::default() };
+        let (at, disk) = (env.mono(), env.fs().space(&root)?);
+        let space = Self {
+            root,
+            wanted,
+            capacity: AtomicU64::new(wanted.unwrap_or(0)),
+            used: AtomicU64::new(used),
+            seen: Mutex::new(Seen { disk, at, let_in: 0 }),
+            asking: Mutex::new(()),
+            refusing: Default::default(),
+        };
         space.follow(disk);
         Ok(space)
     }
@@ -74,18 +96,37 @@ impl Space {
         let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// Whether `len` more bytes may be stored. One system call.
+    /// Whether `len` more bytes may be stored; they are counted as if they were then. May block on
+    /// the disk: it is asked again once the last look is older than [`LOOK_KEPT`].
     ///
     /// A refusal lasts until there is a margin below the watermark: a node at the edge would
     /// otherwise take one blob and refuse the next, and every change of mind is told to all peers.
     pub(crate) fn admits(&self, env: &Env, purpose: Purpose, len: u64) -> io::Result<bool> {
-        let disk = env.fs().space(&self.root)?;
-        self.follow(disk);
+        self.look(env)?;
+        let mut seen = self.seen.lock();
+        let free = seen.disk.free.saturating_sub(seen.let_in);
+        let disk = DiskSpace { free, ..seen.disk };
         let refusing = &self.refusing[purpose as usize];
         let margin = refusing.load(Ordering::Relaxed);
         let fits = fits(self.capacity(), self.used(), disk, purpose, len, margin);
         refusing.store(!fits, Ordering::Relaxed);
+        if fits {
+            seen.let_in = seen.let_in.saturating_add(len);
+        }
         Ok(fits)
+    }
+
+    /// Asks the file system what is free, unless that was done just now.
+    fn look(&self, env: &Env) -> io::Result<()> {
+        let _asking = self.asking.lock();
+        let now = env.mono();
+        if now.saturating_duration_since(self.seen.lock().at) < LOOK_KEPT {
+            return Ok(());
+        }
+        let disk = env.fs().space(&self.root)?;
+        self.follow(disk);
+        *self.seen.lock() = Seen { disk, at: now, let_in: 0 };
+        Ok(())
     }
 }
 
@@ -119,6 +160,9 @@ fn fits(
     within_offer && disk.free >= kept_free.saturating_add(len)
 }
 
+/// How long a look at the disk is relied on: a busy node asks a hundred times a second at most, and
+/// what others write to the disk in that time is far less than [`LAST_FREE_BYTES`].
+pub(crate) const LOOK_KEPT: Duration = Duration::from_millis(10);
 /// What a node offers unless told otherwise.
 const OFFERED_PERCENT: u64 = 80;
 /// An offer follows the disk once it is off by more than this part of itself.
@@ -208,6 +252,25 @@ mod tests {
         assert!(admits());
         space.add(2 * GIB);
         assert!(admits(), "and then up to the watermark again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_let_in_counts_until_the_disk_is_asked_again() {
+        let (fs, root) = (dfs_env::MemoryFs::default(), PathBuf::from("/"));
+        let env = Env::with_disk(1, dfs_env::MemoryNet::default(), fs.clone());
+        fs.set_room(Some(4 * GIB));
+        let space = Space::new(&env, root, Some(100 * GIB), 0).unwrap();
+        let admits = |len| space.admits(&env, Purpose::Blob, len).unwrap();
+        // Another GiB is kept free.
+        assert!(admits(2 * GIB));
+        assert!(!admits(2 * GIB), "the disk does not have that as well");
+        fs.set_room(Some(9 * GIB));
+        assert!(!admits(GIB), "it is not asked again at once");
+        tokio::time::advance(LOOK_KEPT).await;
+        assert!(admits(2 * GIB));
+        fs.set_room(Some(0));
+        tokio::time::advance(LOOK_KEPT).await;
+        assert!(!admits(0));
     }
 
     #[test]

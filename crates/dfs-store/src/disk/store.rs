@@ -152,7 +152,7 @@ impl Store {
     /// # Errors
     /// [`WriteError`]; none of them counts as stored then, though some may be.
     pub async fn merge_records(&self, records: Vec<KeyedRecord>) -> Result<usize, WriteError> {
-        self.admit_record()?;
+        self.admit_record().await?;
         let work = move |tx: &mut MetaTx| {
             let (mut changed, mut failed) = (0, None);
             for (key, record) in &records {
@@ -178,7 +178,7 @@ impl Store {
         key: RecordKey,
         change: impl FnOnce(&Record) -> Record + Send + 'static,
     ) -> Result<Record, WriteError> {
-        self.admit_record()?;
+        self.admit_record().await?;
         let changed = self.commit(move |tx| tx.change_record(&key, change)).await?;
         Ok(changed.map(|(record, _)| record)?)
     }
@@ -206,7 +206,7 @@ impl Store {
         rows: Vec<RefRow>,
         noted_anew: bool,
     ) -> Result<Vec<bool>, WriteError> {
-        self.admit_record()?;
+        self.admit_record().await?;
         let work = move |tx: &mut MetaTx| {
             let (mut held, mut failed) = (Vec::with_capacity(rows.len()), None);
             for row in &rows {
@@ -221,11 +221,18 @@ impl Store {
         }
     }
 
-    fn admit_record(&self) -> Result<(), WriteError> {
-        match self.0.space.admits(&self.0.env, Purpose::Record, 0)? {
+    /// Before the transaction, for one that meets a full disk closes the store.
+    async fn admit_record(&self) -> Result<(), WriteError> {
+        match self.admits(Purpose::Record).await? {
             true => Ok(()),
             false => Err(WriteError::NoSpace),
         }
+    }
+
+    /// Whether anything may be stored for a purpose.
+    pub(super) async fn admits(&self, purpose: Purpose) -> std::io::Result<bool> {
+        let (env, space) = (self.0.env.clone(), self.0.space.clone());
+        self.0.env.offload(move || space.admits(&env, purpose, 0)).await
     }
 
     /// The record of a key; empty when nothing is held.

@@ -35,8 +35,8 @@ impl Store {
     }
 
     /// Whether blobs that this node should hold already are taken at all.
-    pub fn has_room(&self) -> bool {
-        self.0.space.admits(&self.0.env, Purpose::Restored, 0).unwrap_or(true)
+    pub async fn has_room(&self) -> bool {
+        self.admits(Purpose::Restored).await.unwrap_or(true)
     }
 
     /// `check` runs where hashing holds up nobody, and only if the blob is not here.
@@ -58,16 +58,17 @@ impl Store {
             return Ok(());
         }
         let place = inner.writing.clone().acquire_owned().await.map_err(|_| WriteError::Closed)?;
-        // Only now: what waited for its turn must not count on room that others used meanwhile.
-        if !inner.space.admits(&inner.env, purpose, u64::from(len))? {
-            return Err(WriteError::NoSpace);
-        }
         if bug(Bug::IndexBeforeFile) {
             self.add_blob(id, len).await?;
         }
         let (env, chunks) = (inner.env.clone(), inner.chunks.clone());
+        let space = inner.space.clone();
         let write = move || {
             let _place = place;
+            // Only now: what waited for its turn must not count on room that others used meanwhile.
+            if !space.admits(&env, purpose, u64::from(len))? {
+                return Err(WriteError::NoSpace);
+            }
             let blob = check().filter(|blob| Header::parse(&blob.bytes).is_ok());
             let blob = blob.ok_or(WriteError::WrongId(id))?;
             // What users read often shall not be pushed out of memory by what is only mended.

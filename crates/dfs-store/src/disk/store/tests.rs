@@ -12,6 +12,7 @@ use super::*;
 use crate::blob::Blob;
 use crate::disk::data_dir::DataDir;
 use crate::disk::meta::RECORDS;
+use crate::disk::space::LOOK_KEPT;
 use crate::vault::keys::VaultKey;
 use crate::vault::seal::Salt;
 
@@ -41,6 +42,12 @@ impl Disk {
         let root = PathBuf::from("/data");
         drop(DataDir::open(&self.env, &root)?);
         Store::open(self.env.clone(), Config { root, capacity: None }).await
+    }
+
+    /// Changes what is free, and waits until a store would notice.
+    async fn set_room(&self, bytes: Option<u64>) {
+        self.fs.set_room(bytes);
+        tokio::time::advance(LOOK_KEPT).await;
     }
 
     fn blob_files(&self) -> Vec<PathBuf> {
@@ -208,21 +215,21 @@ async fn a_partition_scan_finds_exactly_its_rows() {
     assert_eq!(found, rows.len());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_full_disk_refuses_and_recovers() {
     let disk = Disk::new();
     let store = disk.open().await;
     let wanted = blob(b"wanted");
-    disk.fs.set_room(Some(0));
+    disk.set_room(Some(0)).await;
     let refused = store.put_blob(wanted.id, wanted.bytes.clone()).await;
     assert!(matches!(refused, Err(WriteError::NoSpace)), "{refused:?}");
     assert!(matches!(store.merge_records(vec![record(1, 1)]).await, Err(WriteError::NoSpace)));
-    disk.fs.set_room(None);
+    disk.set_room(None).await;
     store.put_blob(wanted.id, wanted.bytes).await.unwrap();
     store.merge_records(vec![record(1, 1)]).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_offer_made_on_a_full_disk_grows_with_the_room() {
     let disk = Disk::new();
     let first = disk.open().await;
@@ -235,7 +242,7 @@ async fn an_offer_made_on_a_full_disk_grows_with_the_room() {
         store.put_blob(wanted.id, wanted.bytes.clone()).await,
         Err(WriteError::NoSpace)
     ));
-    disk.fs.set_room(None);
+    disk.set_room(None).await;
     store.put_blob(wanted.id, wanted.bytes).await.unwrap();
     assert!(store.capacity() > 1 << 40);
 }
