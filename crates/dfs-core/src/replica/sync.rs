@@ -34,6 +34,13 @@ impl Root {
         self.count = self.count.wrapping_add(1);
     }
 
+    /// Counts in all rows of another root.
+    pub fn join(&mut self, other: &Root) {
+        let count = self.count.wrapping_add(other.count);
+        self.add(&other.sum);
+        self.count = count;
+    }
+
     /// Counts a row out.
     pub fn subtract(&mut self, hash: &[u8; 32]) {
         let mut borrow = 0;
@@ -68,6 +75,12 @@ mod tests {
         other.add(&b);
         other.add(&a);
         assert_eq!(one, other);
+        let mut joined = Root::default();
+        [&one, &other].into_iter().for_each(|root| joined.join(root));
+        assert_eq!(joined.count, 4);
+        [&a, &a, &b].into_iter().for_each(|hash| joined.subtract(hash));
+        joined.subtract(&b);
+        assert_eq!(joined, Root::default());
         one.subtract(&a);
         one.subtract(&b);
         assert_eq!(one, Root::default());

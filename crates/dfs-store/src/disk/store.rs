@@ -304,7 +304,8 @@ impl Store {
         self.read(move |meta| meta.refs_of(&id, limit)).await
     }
 
-    /// The fingerprint of every partition of a table.
+    /// The fingerprint of every partition of a table, whatever their size. Of partitions finer than
+    /// [`PartitionBits::GENESIS`] every row is read for it.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.

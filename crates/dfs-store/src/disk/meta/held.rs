@@ -3,14 +3,15 @@
 
 use std::collections::BinaryHeap;
 
-use dfs_core::id::{BlobId, Partition};
+use dfs_core::id::{BlobId, Partition, PartitionBits};
 use dfs_core::replica::sync::{Root, Table};
 use redb::ReadableTable;
 
 use super::damaged::DamagedRows;
 use super::rows::{
     BLOBS, ROOT_BITS, SUMS, decode_id, decode_len, decode_record_row, decode_ref_row, decode_root,
-    partition_range, record_item, root_key, rows_of,
+    partition_of_root, partition_of_row, partition_range, record_item, root_key, rows_of,
+    successor,
 };
 use super::{MetaReader, MetaResult, MetaTx};
 
@@ -52,6 +53,35 @@ impl MetaReader {
             }
         }
         Ok(first.into_sorted_vec())
+    }
+
+    /// The root of every partition of a table. `O(1)` for each of those whose sums are kept;
+    /// partitions finer than that are counted from their rows.
+    pub(crate) fn roots(&self, table: Table, bits: PartitionBits) -> MetaResult<Vec<Root>> {
+        let mut roots = vec![Root::default(); bits.count()];
+        let Some(joined) = ROOT_BITS.get().checked_sub(bits.get()) else {
+            for row in self.inner.open_table(rows_of(table))?.iter()? {
+                let (key, value) = row?;
+                let (key, value) = (key.value(), value.value().to_vec());
+                if let Some(item) =
+                    self.damaged.decoded(rows_of(table), key, item(table, key, value))
+                {
+                    roots[usize::from(partition_of_row(key, bits))].add(&item);
+                }
+            }
+            return Ok(roots);
+        };
+        let from = root_key(table, 0);
+        let end = successor(&from[..1]);
+        let kept = self.good_rows(SUMS, &from, end.as_deref(), usize::MAX, |key, value| {
+            Ok((partition_of_root(key)?, decode_root(&value)))
+        })?;
+        for (partition, root) in kept {
+            if let Some(sum) = roots.get_mut(usize::from(partition >> joined)) {
+                sum.join(&root);
+            }
+        }
+        Ok(roots)
     }
 
     /// Counts the rows of a partition anew.

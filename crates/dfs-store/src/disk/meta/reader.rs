@@ -7,15 +7,13 @@ use dfs_core::id::{
 };
 use dfs_core::record::refs::RefRow;
 use dfs_core::record::version::Record;
-use dfs_core::replica::sync::{Root, Table};
 use redb::{ReadTransaction, ReadableTable};
 
 use super::MetaResult;
 use super::damaged::DamagedRows;
 use super::rows::{
-    BLOBS, CERTS, LOCATION_BITS, RECORDS, REFS, Rows, STATE, SUMS, decode_id, decode_len,
-    decode_record, decode_record_row, decode_ref_row, decode_root, partition_of_root,
-    partition_range, record_row, ref_row, root_key, successor,
+    BLOBS, CERTS, LOCATION_BITS, RECORDS, REFS, Rows, STATE, decode_id, decode_len, decode_record,
+    decode_record_row, decode_ref_row, partition_range, record_row, ref_row, successor,
 };
 
 /// One read transaction: a snapshot.
@@ -137,21 +135,6 @@ impl MetaReader {
         let from = ref_row(id, &Vid::new([0; 16]));
         let end = successor(&from[..from.len() - Vid::LEN]);
         self.good_rows(REFS, &from, end.as_deref(), limit, decode_ref_row)
-    }
-
-    pub(crate) fn roots(&self, table: Table, bits: PartitionBits) -> MetaResult<Vec<Root>> {
-        let mut roots = vec![Root::default(); bits.count()];
-        let from = root_key(table, 0);
-        let end = successor(&from[..1]);
-        let found = self.good_rows(SUMS, &from, end.as_deref(), usize::MAX, |key, value| {
-            Ok((usize::from(partition_of_root(key)?), decode_root(&value)))
-        })?;
-        for (at, root) in found {
-            if let Some(slot) = roots.get_mut(at) {
-                *slot = root;
-            }
-        }
-        Ok(roots)
     }
 
     pub(crate) fn has_blob(&self, id: &BlobId) -> MetaResult<bool> {

@@ -40,8 +40,9 @@ pub fn ref_row(blob: &BlobId, vid: &Vid) -> Vec<u8> {
     row
 }
 
-pub(super) fn partition_of_row(row: &[u8]) -> Partition {
-    u16::from_be_bytes([row[0], row[1]]) >> (16 - ROOT_BITS.get())
+/// The partition of a row whose key is whole.
+pub(super) fn partition_of_row(row: &[u8], bits: PartitionBits) -> Partition {
+    u16::from_be_bytes([row[0], row[1]]) >> (16 - bits.get())
 }
 
 pub(super) fn partition_range(
@@ -138,5 +139,6 @@ pub(super) const LOCATION_BITS: PartitionBits = match PartitionBits::new(16) {
     Ok(bits) => bits,
     Err(_) => panic!("16 bits are allowed"),
 };
-/// Roots are kept for partitions of this size, the one every cluster starts with.
+/// Roots are kept for partitions of this size, the one every cluster starts with; those of larger
+/// ones are sums of them.
 pub(crate) const ROOT_BITS: PartitionBits = PartitionBits::GENESIS;

@@ -13,8 +13,9 @@ use redb::{ReadableTable, WriteTransaction};
 use super::MetaResult;
 use super::damaged::DamagedRows;
 use super::rows::{
-    BLOBS, CERTS, RECORDS, REFS, Rows, STATE, SUMS, decode_len, decode_record, decode_ref_row,
-    decode_root, partition_of_row, record_item, record_row, ref_row, root_key, rows_of,
+    BLOBS, CERTS, RECORDS, REFS, ROOT_BITS, Rows, STATE, SUMS, decode_len, decode_record,
+    decode_ref_row, decode_root, partition_of_row, record_item, record_row, ref_row, root_key,
+    rows_of,
 };
 
 /// Why one row is not joined with what is held. It concerns that row alone: whatever else is in
@@ -132,7 +133,7 @@ impl MetaTx {
         if old == Some(new) {
             return Ok(());
         }
-        let key = root_key(table, partition_of_row(row));
+        let key = root_key(table, partition_of_row(row, ROOT_BITS));
         let mut root = self.get(SUMS, &key)?.map(|bytes| decode_root(&bytes)).unwrap_or_default();
         if let Some(old) = old {
             root.subtract(&old);
@@ -171,7 +172,7 @@ impl MetaTx {
 
     pub(super) fn remove(&mut self, table: Table, row: &[u8], hash: &[u8; 32]) -> MetaResult<()> {
         self.inner.open_table(rows_of(table))?.remove(row)?;
-        let key = root_key(table, partition_of_row(row));
+        let key = root_key(table, partition_of_row(row, ROOT_BITS));
         let mut root = self.get(SUMS, &key)?.map(|bytes| decode_root(&bytes)).unwrap_or_default();
         root.subtract(hash);
         self.set_root(&key, &root)

@@ -111,3 +111,28 @@ async fn a_row_that_does_not_decode_is_told_of_and_its_sum_left() {
     assert_eq!((done.damaged, done.mended), (1, 0));
     assert_eq!(roots(&store, Table::Records).await, before);
 }
+
+#[tokio::test]
+async fn the_roots_of_partitions_of_any_size_are_the_sums_of_smaller_ones() {
+    let store = Disk::new().open().await;
+    store.merge_records((1..9).map(|tag| record(tag, 1)).collect()).await.unwrap();
+    let rows = (0..200u8).map(|number| row(BlobId::of(&[number]))).collect();
+    store.merge_refs(rows).await.unwrap();
+    for table in [Table::Records, Table::Refs] {
+        let all = [16, 13, 11, 10, 9, 4, 1].map(|bits| PartitionBits::new(bits).unwrap());
+        let mut finer = store.roots(table, all[0]).await.unwrap();
+        assert!(finer.iter().any(|root| root.count > 0));
+        for bits in &all[1..] {
+            let roots = store.roots(table, *bits).await.unwrap();
+            assert_eq!(roots.len(), bits.count());
+            let parts = finer.chunks(finer.len() / roots.len());
+            let joined = parts.map(|parts| {
+                let mut sum = Root::default();
+                parts.iter().for_each(|root| sum.join(root));
+                sum
+            });
+            assert!(joined.eq(roots.iter().copied()), "{} bits", bits.get());
+            finer = roots;
+        }
+    }
+}
