@@ -5,16 +5,16 @@ use dfs_core::codec::{Canonical, DecodeError, Reader, Writer};
 use dfs_core::layout::epoch::{EpochCert, EpochProposal, EpochState};
 use dfs_core::paxos::Register;
 
+use crate::disk::index::Index;
 use crate::disk::meta::{MetaReader, MetaTx};
-use crate::disk::store::Store;
 use crate::error::{ReadError, WriteError};
 
-impl Store {
+/// The chain of layouts as an index keeps it.
+pub(crate) struct Chain<'a>(pub(crate) &'a Index);
+
+impl Chain<'_> {
     /// The newest epoch known here, with the proof that it was decided.
-    ///
-    /// # Errors
-    /// [`ReadError`] when the index cannot be read or holds something else.
-    pub async fn epoch(&self) -> Result<Option<(EpochState, EpochCert)>, ReadError> {
+    pub(crate) async fn epoch(&self) -> Result<Option<(EpochState, EpochCert)>, ReadError> {
         let read = |meta: &MetaReader| {
             let (Some(state), Some(cert)) = (meta.state(EPOCH_STATE)?, meta.state(EPOCH_CERT)?)
             else {
@@ -23,33 +23,28 @@ impl Store {
             let state = EpochState::from_canonical(state).map_err(|_| damaged("epoch"))?;
             Ok(Some((state, EpochCert::from_canonical(cert).map_err(|_| damaged("epoch"))?)))
         };
-        self.read(read).await
+        self.0.read(read).await
     }
 
     /// The certificate of one epoch, if kept here.
-    ///
-    /// # Errors
-    /// [`ReadError`] when the index cannot be read.
-    pub async fn epoch_cert(&self, epoch: u64) -> Result<Option<Vec<u8>>, ReadError> {
-        self.read(move |meta| meta.state(&epoch_key(epoch))).await
+    pub(crate) async fn epoch_cert(&self, epoch: u64) -> Result<Option<Vec<u8>>, ReadError> {
+        self.0.read(move |meta| meta.state(&epoch_key(epoch))).await
     }
 
     /// Certificates of epochs after `epoch` that changed the voters, in order, at most `limit`:
     /// with them whoever lags far behind can check who decided the newest.
-    ///
-    /// # Errors
-    /// [`ReadError`] when the index cannot be read.
-    pub async fn voter_certs(&self, epoch: u64, limit: usize) -> Result<Vec<Vec<u8>>, ReadError> {
+    pub(crate) async fn voter_certs(
+        &self,
+        epoch: u64,
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>, ReadError> {
         let after = voters_key(epoch.saturating_add(1));
-        self.read(move |meta| meta.states(&after, VOTERS_END, limit)).await
+        self.0.read(move |meta| meta.states(&after, VOTERS_END, limit)).await
     }
 
     /// Makes an epoch durable, with the voter changes `led` that lead to it. From then on this node
     /// speaks for no older one.
-    ///
-    /// # Errors
-    /// [`WriteError`] when it could not be stored.
-    pub async fn put_epoch(
+    pub(crate) async fn put_epoch(
         &self,
         state: &EpochState,
         cert: &EpochCert,
@@ -71,16 +66,12 @@ impl Store {
             tx.set_state(EPOCH_CERT, &cert)?;
             tx.set_state(EPOCH_STATE, &state)
         };
-        self.commit(work).await
+        self.0.commit(work).await
     }
 
     /// Changes what this node remembers, as a voter, of the decision of `epoch`, and gives what it
     /// is then. Durable on return: only then may it be told. `None` once a later one is voted on.
-    ///
-    /// # Errors
-    /// [`WriteError`] when it could not be stored, or what is there does not decode: a voter that
-    /// forgot what it promised must not vote.
-    pub async fn vote(
+    pub(crate) async fn vote(
         &self,
         epoch: u64,
         change: impl FnOnce(&mut Register<EpochProposal>) + Send + 'static,
@@ -101,7 +92,7 @@ impl Store {
             tx.set_state(VOTE, &out.into_vec())?;
             Ok(Ok(Some(register)))
         };
-        self.commit(work).await?
+        self.0.commit(work).await?
     }
 }
 

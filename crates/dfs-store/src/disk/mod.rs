@@ -4,6 +4,7 @@ mod chain;
 mod chunks;
 pub mod data_dir;
 mod foreign_rows;
+mod index;
 mod meta;
 pub mod path;
 mod space;

@@ -6,32 +6,37 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dfs_core::codec::Canonical;
-use dfs_core::id::{BlobId, CertId, DirId, Partition, PartitionBits, RecordKey, VaultId};
+use dfs_core::id::{BlobId, CertId, RecordKey};
+use dfs_core::layout::epoch::{EpochCert, EpochProposal, EpochState};
+use dfs_core::paxos::Register;
 use dfs_core::record::refs::RefRow;
-use dfs_core::record::version::Record;
 use dfs_core::record::writer::WriterCert;
-use dfs_core::replica::sync::{Root, Table};
-use dfs_env::{Env, Task, write_replacing};
-use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore, mpsc};
+use dfs_env::{Env, write_replacing};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 
-use self::commit::{Job, commit_all};
+use self::reconcile::Reconciler;
+use crate::disk::chain::Chain;
 use crate::disk::chunks::Chunks;
-use crate::disk::meta::{Meta, MetaReader, MetaResult, MetaTx, Unmergeable, guarded};
+use crate::disk::foreign_rows;
+use crate::disk::index::Index;
+use crate::disk::meta::{Meta, guarded};
 pub use crate::disk::meta::{record_row, ref_row};
 use crate::disk::space::{Purpose, Space};
-use crate::error::{OpenStoreError, ReadError, WriteError};
+use crate::error::{OpenStoreError, ReadError, ReconcileError, WriteError};
 
 pub use self::collect::Unused;
 pub use self::reconcile::Reconciled;
+pub use self::rows::KeyedRecord;
 pub use self::scrub::{Held, SumChecked, Verified};
 
 mod blobs;
 mod collect;
-mod commit;
 mod reconcile;
+mod rows;
 mod scrub;
 
 /// How a store is opened.
@@ -43,9 +48,6 @@ pub struct Config {
     pub capacity: Option<u64>,
 }
 
-/// A record key and its record.
-pub type KeyedRecord = (RecordKey, Record);
-
 /// An open store; cheap to clone. Close it with [`Store::close`] to wait for what is under way.
 #[derive(Debug, Clone)]
 pub struct Store(Arc<Inner>);
@@ -53,7 +55,7 @@ pub struct Store(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     env: Env,
-    meta: Arc<Meta>,
+    index: Index,
     chunks: Arc<Chunks>,
     space: Arc<Space>,
     /// Files being written at once: beyond a few, a disk only queues. Work whose caller has gone
@@ -63,14 +65,11 @@ struct Inner {
     reading: Arc<Semaphore>,
     /// Orders quarantine against the writing of a good copy of the same blob. The file work holds
     /// the lock itself, because it goes on when its caller is gone.
-    renaming: Vec<Arc<Mutex<()>>>,
+    renaming: Vec<Arc<tokio::sync::Mutex<()>>>,
     /// Blobs that failed their check since this store was opened.
     corrupt: Arc<AtomicU64>,
     /// Blobs that failed their check and that nobody has been told of.
-    set_aside: Arc<parking_lot::Mutex<BTreeSet<BlobId>>>,
-    failed: Arc<AtomicBool>,
-    jobs: parking_lot::Mutex<Option<mpsc::Sender<Job>>>,
-    committer: Mutex<Option<Task<()>>>,
+    set_aside: Arc<Mutex<BTreeSet<BlobId>>>,
 }
 
 impl Inner {
@@ -94,37 +93,27 @@ impl Store {
             env.clone().offload(move || open_parts(&env, config)).await?
         };
         let (meta, chunks, space) = opened;
-        let failed = Arc::new(AtomicBool::new(false));
-        let (jobs, waiting) = mpsc::channel(JOBS_WAITING_MAX);
-        let committer = commit_all(env.clone(), meta.clone(), failed.clone(), waiting);
-        let committer = env.spawn("committer", committer);
         Ok(Self(Arc::new(Inner {
+            index: Index::start(env.clone(), meta),
             env,
-            meta,
-            chunks,
+            chunks: Arc::new(chunks),
             space: Arc::new(space),
             writing: Arc::new(Semaphore::new(FILES_WRITING_MAX)),
             reading: Arc::new(Semaphore::new(FILES_READING_MAX)),
             renaming: (0..RENAME_LOCKS).map(|_| Arc::default()).collect(),
             corrupt: Arc::default(),
             set_aside: Arc::default(),
-            failed,
-            jobs: parking_lot::Mutex::new(Some(jobs)),
-            committer: Mutex::new(Some(committer)),
         })))
     }
 
     /// Refuses further writes and waits for those under way.
     pub async fn close(&self) {
-        drop(self.0.jobs.lock().take());
-        if let Some(committer) = self.0.committer.lock().await.take() {
-            let _ = committer.await;
-        }
+        self.0.index.close().await;
     }
 
     /// Whether a failed disk made the store refuse writes.
     pub fn has_failed(&self) -> bool {
-        self.0.failed.load(Ordering::Relaxed)
+        self.0.index.has_failed()
     }
 
     /// Blobs that failed their check since this store was opened.
@@ -134,7 +123,7 @@ impl Store {
 
     /// Rows of the index that were found not to decode since this store was opened, each once.
     pub fn damaged_rows(&self) -> u64 {
-        self.0.meta.damaged_rows()
+        self.0.index.damaged_rows()
     }
 
     /// Bytes of blobs this store offers to hold.
@@ -147,178 +136,12 @@ impl Store {
         self.0.space.used()
     }
 
-    /// Joins records with those held. Durable on return. Says how many changed.
-    ///
-    /// # Errors
-    /// [`WriteError`]; none of them counts as stored then, though some may be.
-    pub async fn merge_records(&self, records: Vec<KeyedRecord>) -> Result<usize, WriteError> {
-        self.admit_record().await?;
-        let work = move |tx: &mut MetaTx| {
-            let (mut changed, mut failed) = (0, None);
-            for (key, record) in &records {
-                match tx.merge_record(key, record)? {
-                    Ok(is_new) => changed += usize::from(is_new),
-                    Err(why) => failed = Some(why),
-                }
-            }
-            Ok((changed, failed))
-        };
-        match self.commit(work).await? {
-            (changed, None) => Ok(changed),
-            (_, Some(why)) => Err(why.into()),
-        }
-    }
-
-    /// Puts what `change` makes of a record in its place, and gives it. Durable on return.
-    ///
-    /// # Errors
-    /// [`WriteError`]; it is as it was then.
-    pub async fn change_record(
-        &self,
-        key: RecordKey,
-        change: impl FnOnce(&Record) -> Record + Send + 'static,
-    ) -> Result<Record, WriteError> {
-        self.admit_record().await?;
-        let changed = self.commit(move |tx| tx.change_record(&key, change)).await?;
-        Ok(changed.map(|(record, _)| record)?)
-    }
-
-    /// Notes uses of blobs, and says for each whether its blob is held. Durable on return: from then
-    /// on the blob will not be collected.
-    ///
-    /// # Errors
-    /// [`WriteError`]; none of them counts as stored then, though some may be.
-    pub async fn add_refs(&self, rows: Vec<RefRow>) -> Result<Vec<bool>, WriteError> {
-        self.join_refs(rows, true).await
-    }
-
-    /// Joins rows that other replicas hold with those here, and says for each whether its blob is
-    /// held. A use that was found to have ended here stays so. Durable on return.
-    ///
-    /// # Errors
-    /// [`WriteError`]; none of them counts as stored then, though some may be.
-    pub async fn merge_refs(&self, rows: Vec<RefRow>) -> Result<Vec<bool>, WriteError> {
-        self.join_refs(rows, false).await
-    }
-
-    async fn join_refs(
-        &self,
-        rows: Vec<RefRow>,
-        noted_anew: bool,
-    ) -> Result<Vec<bool>, WriteError> {
-        self.admit_record().await?;
-        let work = move |tx: &mut MetaTx| {
-            let (mut held, mut failed) = (Vec::with_capacity(rows.len()), None);
-            for row in &rows {
-                failed = tx.merge_ref(row, noted_anew)?.err().or(failed);
-                held.push(tx.has_blob(&row.blob)?);
-            }
-            Ok((held, failed))
-        };
-        match self.commit(work).await? {
-            (held, None) => Ok(held),
-            (_, Some(why)) => Err(why.into()),
-        }
-    }
-
-    /// Before the transaction, for one that meets a full disk closes the store.
-    async fn admit_record(&self) -> Result<(), WriteError> {
-        match self.admits(Purpose::Record).await? {
-            true => Ok(()),
-            false => Err(WriteError::NoSpace),
-        }
-    }
-
-    /// Whether anything may be stored for a purpose.
-    pub(super) async fn admits(&self, purpose: Purpose) -> std::io::Result<bool> {
-        let (env, space) = (self.0.env.clone(), self.0.space.clone());
-        self.0.env.offload(move || space.admits(&env, purpose, 0)).await
-    }
-
-    /// The record of a key; empty when nothing is held.
-    ///
-    /// # Errors
-    /// [`ReadError`] when the index cannot be read.
-    pub async fn record(&self, key: RecordKey) -> Result<Record, ReadError> {
-        self.read(move |meta| meta.record(&key)).await
-    }
-
-    /// Records of several keys, in the same order.
-    ///
-    /// # Errors
-    /// [`ReadError`] when the index cannot be read.
-    pub async fn records(&self, keys: Vec<RecordKey>) -> Result<Vec<Record>, ReadError> {
-        self.read(move |meta| keys.iter().map(|key| meta.record(key)).collect()).await
-    }
-
-    /// Records of a directory after a tag, in order of tags, at most `limit`.
-    ///
-    /// # Errors
-    /// [`ReadError`] when the index cannot be read, or a record among them does not decode: a
-    /// listing without it would pass for a whole one.
-    pub async fn scan_dir(
-        &self,
-        vault: VaultId,
-        dir: DirId,
-        after: Option<[u8; 16]>,
-        limit: usize,
-    ) -> Result<Vec<KeyedRecord>, ReadError> {
-        self.read(move |meta| meta.scan_dir(&vault, &dir, after, limit)).await
-    }
-
-    /// Records of a partition after a row key (empty for the first), at most `limit`. Rows that do
-    /// not decode are left out and do not count.
-    ///
-    /// # Errors
-    /// [`ReadError`] when the index cannot be read.
-    pub async fn scan_records(
-        &self,
-        partition: Partition,
-        bits: PartitionBits,
-        after: Vec<u8>,
-        limit: usize,
-    ) -> Result<Vec<KeyedRecord>, ReadError> {
-        self.read(move |meta| meta.scan_records(partition, bits, &after, limit)).await
-    }
-
-    /// Reference rows of a partition after a row key (empty for the first), at most `limit`. Rows that do
-    /// not decode are left out and do not count.
-    ///
-    /// # Errors
-    /// [`ReadError`] when the index cannot be read.
-    pub async fn scan_refs(
-        &self,
-        partition: Partition,
-        bits: PartitionBits,
-        after: Vec<u8>,
-        limit: usize,
-    ) -> Result<Vec<RefRow>, ReadError> {
-        self.read(move |meta| meta.scan_refs(partition, bits, &after, limit)).await
-    }
-
-    /// The rows that reference a blob, at most `limit`; those that do not decode are left out.
-    ///
-    /// # Errors
-    /// [`ReadError`] when the index cannot be read.
-    pub async fn refs_of(&self, id: BlobId, limit: usize) -> Result<Vec<RefRow>, ReadError> {
-        self.read(move |meta| meta.refs_of(&id, limit)).await
-    }
-
-    /// The fingerprint of every partition of a table, whatever their size. Of partitions finer than
-    /// [`PartitionBits::GENESIS`] every row is read for it.
-    ///
-    /// # Errors
-    /// [`ReadError`] when the index cannot be read.
-    pub async fn roots(&self, table: Table, bits: PartitionBits) -> Result<Vec<Root>, ReadError> {
-        self.read(move |meta| meta.roots(table, bits)).await
-    }
-
     /// A writer certificate, if known here.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
     pub async fn cert(&self, id: CertId) -> Result<Option<WriterCert>, ReadError> {
-        let bytes = self.read(move |meta| meta.cert(id.as_bytes())).await?;
+        let bytes = self.0.index.read(move |meta| meta.cert(id.as_bytes())).await?;
         Ok(bytes.and_then(|bytes| WriterCert::from_canonical(bytes).ok()))
     }
 
@@ -328,7 +151,7 @@ impl Store {
     /// [`WriteError`] when it could not be stored.
     pub async fn put_cert(&self, cert: &WriterCert) -> Result<(), WriteError> {
         let (id, bytes) = (cert.id(), cert.to_canonical());
-        self.commit(move |tx| tx.set_cert(id.as_bytes(), &bytes)).await
+        self.0.index.commit(move |tx| tx.set_cert(id.as_bytes(), &bytes)).await
     }
 
     /// A small value kept under a name.
@@ -336,7 +159,7 @@ impl Store {
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
     pub async fn state(&self, key: &'static str) -> Result<Option<Vec<u8>>, ReadError> {
-        self.read(move |meta| meta.state(key)).await
+        self.0.index.read(move |meta| meta.state(key)).await
     }
 
     /// Keeps a small value under a name. Durable on return.
@@ -344,32 +167,112 @@ impl Store {
     /// # Errors
     /// [`WriteError`] when it could not be stored.
     pub async fn put_state(&self, key: &'static str, value: Vec<u8>) -> Result<(), WriteError> {
-        self.commit(move |tx| tx.set_state(key, &value)).await
+        self.0.index.commit(move |tx| tx.set_state(key, &value)).await
     }
 
-    pub(crate) async fn read<T: Send + 'static>(
+    /// The newest epoch known here, with the proof that it was decided.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read or holds something else.
+    pub async fn epoch(&self) -> Result<Option<(EpochState, EpochCert)>, ReadError> {
+        Chain(&self.0.index).epoch().await
+    }
+
+    /// The certificate of one epoch, if kept here.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn epoch_cert(&self, epoch: u64) -> Result<Option<Vec<u8>>, ReadError> {
+        Chain(&self.0.index).epoch_cert(epoch).await
+    }
+
+    /// Certificates of epochs after `epoch` that changed the voters, in order, at most `limit`:
+    /// with them whoever lags far behind can check who decided the newest.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn voter_certs(&self, epoch: u64, limit: usize) -> Result<Vec<Vec<u8>>, ReadError> {
+        Chain(&self.0.index).voter_certs(epoch, limit).await
+    }
+
+    /// Makes an epoch durable, with the voter changes `led` that lead to it. From then on this node
+    /// speaks for no older one.
+    ///
+    /// # Errors
+    /// [`WriteError`] when it could not be stored.
+    pub async fn put_epoch(
         &self,
-        work: impl FnOnce(&MetaReader) -> MetaResult<T> + Send + 'static,
-    ) -> Result<T, ReadError> {
-        let meta = self.0.meta.clone();
-        let read = move || guarded(|| work(&meta.reader()?));
-        self.0.env.offload(read).await.map_err(|error| ReadError::Index(Arc::new(error)))
+        state: &EpochState,
+        cert: &EpochCert,
+        led: &[EpochCert],
+    ) -> Result<(), WriteError> {
+        Chain(&self.0.index).put_epoch(state, cert, led).await
+    }
+
+    /// Changes what this node remembers, as a voter, of the decision of `epoch`, and gives what it
+    /// is then. Durable on return: only then may it be told. `None` once a later one is voted on.
+    ///
+    /// # Errors
+    /// [`WriteError`] when it could not be stored, or what is there does not decode: a voter that
+    /// forgot what it promised must not vote.
+    pub async fn vote(
+        &self,
+        epoch: u64,
+        change: impl FnOnce(&mut Register<EpochProposal>) + Send + 'static,
+    ) -> Result<Option<Register<EpochProposal>>, WriteError> {
+        Chain(&self.0.index).vote(epoch, change).await
+    }
+
+    /// Forgets records that are still what their replicas were given: those whose state has this
+    /// hash. Durable on return. Returns how many went.
+    ///
+    /// # Errors
+    /// [`WriteError`] when the index could not be written.
+    pub async fn forget_records(
+        &self,
+        records: Vec<(RecordKey, [u8; 32])>,
+    ) -> Result<usize, WriteError> {
+        foreign_rows::forget_records(&self.0.index, records).await
+    }
+
+    /// Forgets reference rows that are still what their replicas were given. Durable on return.
+    /// Returns how many went.
+    ///
+    /// # Errors
+    /// [`WriteError`] when the index could not be written.
+    pub async fn forget_refs(&self, rows: Vec<RefRow>) -> Result<usize, WriteError> {
+        foreign_rows::forget_refs(&self.0.index, rows).await
+    }
+
+    /// Compares the blob files with the index and mends what differs. Meant to be run once, in the
+    /// background, after the store was opened: it may be used meanwhile. Memory is bounded; time is
+    /// that of listing every directory, and of reading what must be adopted.
+    ///
+    /// # Errors
+    /// [`ReconcileError`] when the index cannot be read or written, or the directory of all blobs not
+    /// be listed. What was done stays.
+    pub async fn reconcile(&self) -> Result<Reconciled, ReconcileError> {
+        Reconciler::new(self).run().await
+    }
+
+    /// Adopts the file of a blob that is not held, if there is a good one. Returns whether the blob
+    /// is held now.
+    ///
+    /// # Errors
+    /// [`ReconcileError`] when the index cannot be read or written.
+    pub async fn adopt(&self, id: BlobId) -> Result<bool, ReconcileError> {
+        Reconciler::new(self).adopt_all(&[id]).await?;
+        Ok(self.has_blob(id).await?)
+    }
+
+    /// Whether anything may be stored for a purpose.
+    async fn admits(&self, purpose: Purpose) -> std::io::Result<bool> {
+        let (env, space) = (self.0.env.clone(), self.0.space.clone());
+        self.0.env.offload(move || space.admits(&env, purpose, 0)).await
     }
 }
 
-impl From<Unmergeable> for WriteError {
-    fn from(why: Unmergeable) -> Self {
-        match why {
-            Unmergeable::TooLarge => Self::TooManyVersions,
-            Unmergeable::Damaged => Self::Damaged,
-        }
-    }
-}
-
-fn open_parts(
-    env: &Env,
-    config: Config,
-) -> Result<(Arc<Meta>, Arc<Chunks>, Space), OpenStoreError> {
+fn open_parts(env: &Env, config: Config) -> Result<(Meta, Chunks, Space), OpenStoreError> {
     let root = config.root;
     let io = |error| OpenStoreError::Io(root.clone(), error);
     let index = root.join("index.redb");
@@ -388,13 +291,11 @@ fn open_parts(
     let (_, used) = count.map_err(|error| OpenStoreError::Index(index, Box::new(error)))?;
     let chunks = Chunks::open(env, &root).map_err(io)?;
     let space = Space::new(env, root.clone(), config.capacity, used).map_err(io)?;
-    Ok((Arc::new(meta), Arc::new(chunks), space))
+    Ok((meta, chunks, space))
 }
 
 /// Says that the index was complete once.
 const INDEX_MADE: &str = "index-made";
-/// Changes that wait for a commit; beyond it callers wait to be taken in.
-const JOBS_WAITING_MAX: usize = 1024;
 /// Blobs are spread over this many locks; two that share one only wait for each other.
 const RENAME_LOCKS: usize = 256;
 /// Files written and synced at once.

@@ -48,7 +48,7 @@ impl Store {
         check: impl FnOnce() -> Option<Blob> + Send + 'static,
     ) -> Result<(), WriteError> {
         let inner = &self.0;
-        if inner.failed.load(Ordering::Relaxed) {
+        if inner.index.has_failed() {
             return Err(WriteError::Closed);
         }
         let len = u32::try_from(len).map_err(|_| WriteError::WrongId(id))?;
@@ -88,7 +88,7 @@ impl Store {
             }
             Ok(())
         };
-        self.commit(add).await
+        self.0.index.commit(add).await
     }
 
     /// Reads a blob and checks every byte of it.
@@ -167,7 +167,7 @@ impl Store {
             }
             Ok(())
         };
-        self.commit(forget).await?;
+        self.0.index.commit(forget).await?;
         let set_aside = move |env: &Env, chunks: &Chunks| {
             let good = match chunks.read(env, &id)? {
                 Found::Good(bytes) => u32::try_from(bytes.len()).ok(),
@@ -187,7 +187,7 @@ impl Store {
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
     pub async fn has_blob(&self, id: BlobId) -> Result<bool, ReadError> {
-        self.read(move |meta| meta.has_blob(&id)).await
+        self.0.index.read(move |meta| meta.has_blob(&id)).await
     }
 
     /// For each id, whether it is held durably.
@@ -195,6 +195,6 @@ impl Store {
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
     pub async fn has_blobs(&self, ids: Vec<BlobId>) -> Result<Vec<bool>, ReadError> {
-        self.read(move |meta| ids.iter().map(|id| meta.has_blob(id)).collect()).await
+        self.0.index.read(move |meta| ids.iter().map(|id| meta.has_blob(id)).collect()).await
     }
 }

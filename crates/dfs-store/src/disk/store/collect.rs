@@ -30,7 +30,7 @@ impl Store {
             }
             Ok(dropped)
         };
-        self.commit(work).await
+        self.0.index.commit(work).await
     }
 
     /// For each row, whether it is not here or its use has ended.
@@ -38,7 +38,10 @@ impl Store {
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
     pub async fn are_dropped(&self, rows: Vec<(BlobId, Vid)>) -> Result<Vec<bool>, ReadError> {
-        self.read(move |meta| rows.iter().map(|(id, vid)| meta.is_dropped(id, vid)).collect()).await
+        self.0
+            .index
+            .read(move |meta| rows.iter().map(|(id, vid)| meta.is_dropped(id, vid)).collect())
+            .await
     }
 
     /// Forgets rows whose use has ended here. Durable on return. Says for each whether it is gone.
@@ -49,7 +52,7 @@ impl Store {
         let work = move |tx: &mut MetaTx| {
             rows.iter().map(|(id, vid)| tx.forget_dropped(id, vid)).collect::<Result<_, _>>()
         };
-        self.commit(work).await
+        self.0.index.commit(work).await
     }
 
     /// For each blob, whether a use of it counts here.
@@ -57,7 +60,7 @@ impl Store {
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
     pub async fn are_used(&self, ids: Vec<BlobId>) -> Result<Vec<bool>, ReadError> {
-        self.read(move |meta| ids.iter().map(|id| meta.is_used(id)).collect()).await
+        self.0.index.read(move |meta| ids.iter().map(|id| meta.is_used(id)).collect()).await
     }
 
     /// Looks through `limit` blobs held, after one, for those of which no use counts.
@@ -65,7 +68,7 @@ impl Store {
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
     pub async fn unused(&self, after: Option<BlobId>, limit: usize) -> Result<Unused, ReadError> {
-        let (ids, last) = self.read(move |meta| meta.unused_after(after, limit)).await?;
+        let (ids, last) = self.0.index.read(move |meta| meta.unused_after(after, limit)).await?;
         Ok(Unused { ids, last })
     }
 
@@ -96,7 +99,7 @@ impl Store {
             len.iter().for_each(|len| space.remove(*len));
             Ok(len)
         };
-        let Some(len) = self.commit(forget).await? else { return Ok(None) };
+        let Some(len) = self.0.index.commit(forget).await? else { return Ok(None) };
         let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
         let unlink = move || {
             let _order = order;

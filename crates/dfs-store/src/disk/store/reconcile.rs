@@ -32,50 +32,43 @@ pub struct Reconciled {
     pub left: u64,
 }
 
-impl Store {
-    /// Compares the blob files with the index and mends what differs. Meant to be run once, in the
-    /// background, after the store was opened: it may be used meanwhile. Memory is bounded; time is
-    /// that of listing every directory, and of reading what must be adopted.
-    ///
-    /// # Errors
-    /// [`ReconcileError`] when the index cannot be read or written, or the directory of all blobs not
-    /// be listed. What was done stays.
-    pub async fn reconcile(&self) -> Result<Reconciled, ReconcileError> {
-        let mut done = Reconciled::default();
-        let (count, _) = self.read(|meta| meta.count_blobs()).await?;
-        let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
-        let tops = self.0.env.offload(move || chunks.tops(&env)).await;
-        let tops = tops.map_err(WriteError::from)?;
-        for slice in slices(count) {
-            self.reconcile_slice(slice, &tops, &mut done).await?;
-        }
-        Ok(done)
+/// One comparison under way.
+pub(super) struct Reconciler<'a> {
+    store: &'a Store,
+    done: Reconciled,
+}
+
+impl<'a> Reconciler<'a> {
+    pub(super) fn new(store: &'a Store) -> Self {
+        Self { store, done: Reconciled::default() }
     }
 
-    /// Adopts the file of a blob that is not held, if there is a good one. Says whether the blob is
-    /// held now.
-    ///
-    /// # Errors
-    /// [`ReconcileError`] when the index cannot be read or written.
-    pub async fn adopt(&self, id: BlobId) -> Result<bool, ReconcileError> {
-        self.adopt_all(&[id], &mut Reconciled::default()).await?;
-        Ok(self.has_blob(id).await?)
+    /// Compares all files with all entries.
+    pub(super) async fn run(mut self) -> Result<Reconciled, ReconcileError> {
+        let inner = &self.store.0;
+        let (count, _) = inner.index.read(|meta| meta.count_blobs()).await?;
+        let (env, chunks) = (inner.env.clone(), inner.chunks.clone());
+        let tops = inner.env.offload(move || chunks.tops(&env)).await;
+        let tops = tops.map_err(WriteError::from)?;
+        for slice in slices(count) {
+            self.reconcile_slice(slice, &tops).await?;
+        }
+        Ok(self.done)
     }
 
     async fn reconcile_slice(
-        &self,
+        &mut self,
         slice: RangeInclusive<u8>,
         tops: &[u8],
-        done: &mut Reconciled,
     ) -> Result<(), ReconcileError> {
-        let (chunks, inside) = (self.0.chunks.clone(), slice.clone());
+        let (chunks, inside) = (self.store.0.chunks.clone(), slice.clone());
         let known = move |id: &BlobId| inside.contains(&chunks.top(id));
-        let known = self.read(move |meta| meta.held_where(known)).await?;
+        let known = self.store.0.index.read(move |meta| meta.held_where(known)).await?;
         let mut seen = vec![false; known.len()];
         for top in tops.iter().copied().filter(|top| slice.contains(top)) {
-            let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
+            let (env, chunks) = (self.store.0.env.clone(), self.store.0.chunks.clone());
             let Listed { ids, strays, failed } =
-                self.0.env.offload(move || chunks.list_below(&env, top)).await;
+                self.store.0.env.offload(move || chunks.list_below(&env, top)).await;
             let mut unknown = Vec::new();
             for id in ids {
                 match known.binary_search(&id) {
@@ -83,10 +76,10 @@ impl Store {
                     Err(_) => unknown.push(id),
                 }
             }
-            done.set_aside += strays;
-            done.left += failed;
+            self.done.set_aside += strays;
+            self.done.left += failed;
             for batch in unknown.chunks(ADOPTED_AT_ONCE) {
-                self.adopt_all(batch, done).await?;
+                self.adopt_all(batch).await?;
             }
         }
         let absent = known.into_iter().zip(seen).filter(|(_, seen)| !seen);
@@ -94,7 +87,7 @@ impl Store {
         // In order of ids, so that those which share a lock follow each other.
         for group in absent.chunk_by(|a, b| Inner::lock_of(a) == Inner::lock_of(b)) {
             for batch in group.chunks(FORGOTTEN_AT_ONCE) {
-                done.forgotten += self.forget_absent(batch).await?;
+                self.done.forgotten += self.forget_absent(batch).await?;
             }
         }
         Ok(())
@@ -102,10 +95,10 @@ impl Store {
 
     /// Checks files that the index does not know. Those that verify are made durable, whatever
     /// became of the process that wrote them, and then held.
-    async fn adopt_all(&self, ids: &[BlobId], done: &mut Reconciled) -> Result<(), ReconcileError> {
+    pub(super) async fn adopt_all(&mut self, ids: &[BlobId]) -> Result<(), ReconcileError> {
         let order = self.rename_locks(ids).await;
         // One that is being stored was renamed before its entry was made.
-        let held = self.has_blobs(ids.to_vec()).await?;
+        let held = self.store.has_blobs(ids.to_vec()).await?;
         let ids: Vec<_> =
             ids.iter().zip(held).filter(|(_, held)| !held).map(|(id, _)| *id).collect();
         if ids.is_empty() {
@@ -115,25 +108,25 @@ impl Store {
             let check = |id| (id, chunks.vouch(env, &id));
             (ids.into_iter().map(check).collect::<Vec<_>>(), order)
         };
-        let (checked, _order) = self.with_files(check).await;
+        let (checked, _order) = self.store.with_files(check).await;
         let mut good = Vec::new();
         for (id, vouched) in checked {
             match vouched {
                 Ok(Vouched::Good(len)) => good.push((id, len)),
                 Ok(Vouched::SetAside) => {
                     warn!(blob = ?id, "a file that the index does not know is bad and set aside");
-                    self.0.corrupt.fetch_add(1, Ordering::Relaxed);
-                    done.set_aside += 1;
+                    self.store.0.corrupt.fetch_add(1, Ordering::Relaxed);
+                    self.done.set_aside += 1;
                 }
-                Ok(Vouched::Newer) => done.left += 1,
+                Ok(Vouched::Newer) => self.done.left += 1,
                 Ok(Vouched::Gone) => {}
                 Err(error) => {
                     error!(blob = ?id, %error, "a file that the index does not know stays unread");
-                    done.left += 1;
+                    self.done.left += 1;
                 }
             }
         }
-        done.adopted += self.hold(good).await?;
+        self.done.adopted += self.hold(good).await?;
         Ok(())
     }
 
@@ -142,7 +135,7 @@ impl Store {
         if blobs.is_empty() {
             return Ok(0);
         }
-        let space = self.0.space.clone();
+        let space = self.store.0.space.clone();
         let add = move |tx: &mut MetaTx| {
             let mut added = 0;
             for (id, len) in &blobs {
@@ -153,19 +146,20 @@ impl Store {
             }
             Ok(added)
         };
-        Ok(self.commit(add).await?)
+        Ok(self.store.0.index.commit(add).await?)
     }
 
     /// Forgets those of some blobs, all under one lock, whose file is really gone.
     async fn forget_absent(&self, ids: &[BlobId]) -> Result<u64, ReconcileError> {
         let order = self.rename_locks(ids).await;
-        let (env, chunks, ids) = (self.0.env.clone(), self.0.chunks.clone(), ids.to_vec());
+        let (env, chunks, ids) =
+            (self.store.0.env.clone(), self.store.0.chunks.clone(), ids.to_vec());
         let look = move || {
             let gone = ids.into_iter().filter(|id| chunks.is_gone(&env, id));
             (gone.collect::<Vec<_>>(), order)
         };
-        let (gone, _order) = self.0.env.offload(look).await;
-        let (space, aside) = (self.0.space.clone(), self.0.set_aside.clone());
+        let (gone, _order) = self.store.0.env.offload(look).await;
+        let (space, aside) = (self.store.0.space.clone(), self.store.0.set_aside.clone());
         let forget = move |tx: &mut MetaTx| {
             let mut forgotten = 0;
             for id in gone {
@@ -177,10 +171,10 @@ impl Store {
             }
             Ok(forgotten)
         };
-        let forgotten: u64 = self.commit(forget).await?;
+        let forgotten: u64 = self.store.0.index.commit(forget).await?;
         if forgotten > 0 {
             warn!(blobs = forgotten, "files of blobs are gone; they are no longer held");
-            self.0.corrupt.fetch_add(forgotten, Ordering::Relaxed);
+            self.store.0.corrupt.fetch_add(forgotten, Ordering::Relaxed);
         }
         Ok(forgotten)
     }
@@ -192,7 +186,7 @@ impl Store {
         places.dedup();
         let mut locks = Vec::with_capacity(places.len());
         for at in places {
-            locks.push(self.0.renaming[at].clone().lock_owned().await);
+            locks.push(self.store.0.renaming[at].clone().lock_owned().await);
         }
         locks
     }

@@ -55,7 +55,8 @@ impl Store {
         after: Option<BlobId>,
         limit: usize,
     ) -> Result<Vec<Held>, ReadError> {
-        let held = self.read(move |meta| meta.held_after(after, limit, PathTransform::place));
+        let held =
+            self.0.index.read(move |meta| meta.held_after(after, limit, PathTransform::place));
         let held = held.await?.into_iter().map(|(place, id, len)| Held { id, len, place });
         Ok(held.collect())
     }
@@ -89,7 +90,7 @@ impl Store {
     pub async fn check_sums(&self, partition: Partition) -> Result<SumChecked, ReconcileError> {
         let mut done = SumChecked::default();
         for table in [Table::Records, Table::Refs] {
-            let counted = self.read(move |meta| meta.recount(table, partition)).await?;
+            let counted = self.0.index.read(move |meta| meta.recount(table, partition)).await?;
             done.bytes += counted.bytes;
             done.damaged += counted.damaged;
             if counted.damaged > 0 {
@@ -97,7 +98,9 @@ impl Store {
                 error!(?table, partition, rows, "rows of the index do not decode");
             }
             // Counted again in the transaction that writes: rows may have come meanwhile.
-            if !counted.agrees && self.commit(move |tx| tx.mend_root(table, partition)).await? {
+            if !counted.agrees
+                && self.0.index.commit(move |tx| tx.mend_root(table, partition)).await?
+            {
                 warn!(?table, partition, "a sum of the index was not that of its rows; mended");
                 done.mended += 1;
             }

@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{DirId, Tag, Vid};
-use dfs_core::record::version::{Kind, Place, Version};
+use dfs_core::id::{DirId, PartitionBits, Tag, VaultId, Vid};
+use dfs_core::record::version::{Kind, Place, Record, Version};
+use dfs_core::replica::sync::{Root, Table};
 use dfs_env::{MemoryFs, MemoryNet};
 
 use super::*;
 use crate::blob::Blob;
 use crate::disk::data_dir::DataDir;
-use crate::disk::meta::RECORDS;
+use crate::disk::meta::{MetaTx, RECORDS};
 use crate::disk::space::LOOK_KEPT;
 use crate::vault::keys::VaultKey;
 use crate::vault::seal::Salt;
@@ -352,7 +353,7 @@ async fn an_index_that_was_there_and_is_gone_is_an_error() {
 async fn one_damaged_row_refuses_itself_and_no_other() {
     let store = Disk::new().open().await;
     let ((bad, version), (good, _)) = (record(1, 1), record(2, 1));
-    store.commit(move |tx| tx.damage(RECORDS, &record_row(&bad), b"rot")).await.unwrap();
+    store.0.index.commit(move |tx| tx.damage(RECORDS, &record_row(&bad), b"rot")).await.unwrap();
     let refused = store.merge_records(vec![(bad, version.clone())]).await;
     assert!(matches!(refused, Err(WriteError::Damaged)), "{refused:?}");
     assert_eq!(store.merge_records(vec![(good, version)]).await.unwrap(), 1);

@@ -25,7 +25,7 @@ async fn damage(
     table: TableDefinition<'static, &'static [u8], &'static [u8]>,
     row: Vec<u8>,
 ) {
-    store.commit(move |tx| tx.damage(table, &row, b"rot")).await.unwrap();
+    store.0.index.commit(move |tx| tx.damage(table, &row, b"rot")).await.unwrap();
 }
 
 async fn damage_refs(store: &Store, rows: &[RefRow]) {
@@ -65,7 +65,7 @@ async fn a_page_of_references_goes_on_past_damaged_rows() {
 async fn a_row_under_the_key_of_another_does_not_turn_a_scan_back() {
     let (store, rows) = store_of_refs(3).await;
     let (key, value) = (ref_row(&rows[2].blob, &rows[2].vid), rows[0].to_canonical());
-    store.commit(move |tx| tx.damage(REFS, &key, &value)).await.unwrap();
+    store.0.index.commit(move |tx| tx.damage(REFS, &key, &value)).await.unwrap();
     assert_eq!(all_refs(&store, 1).await, rows[..2]);
     assert_eq!(store.damaged_rows(), 1);
 }

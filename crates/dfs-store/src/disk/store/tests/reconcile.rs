@@ -25,7 +25,7 @@ async fn forget_entry(store: &Store, id: BlobId) {
         space.remove(tx.remove_blob(&id)?.map_or(0, u64::from));
         Ok(())
     };
-    store.commit(forget).await.unwrap();
+    store.0.index.commit(forget).await.unwrap();
 }
 
 #[tokio::test]

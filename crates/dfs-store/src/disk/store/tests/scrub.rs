@@ -1,7 +1,5 @@
 //! Reading a store back.
 
-use dfs_core::replica::sync::Root;
-
 use super::*;
 use crate::disk::path::PathTransform;
 use crate::disk::store::{Held, SumChecked, Verified};
@@ -93,7 +91,7 @@ async fn a_sum_that_is_not_that_of_its_rows_is_mended() {
     for (table, partition) in
         [(Table::Refs, of_rows), (Table::Records, of_record), (Table::Refs, of_none)]
     {
-        store.commit(move |tx| tx.damage_root(table, partition)).await.unwrap();
+        store.0.index.commit(move |tx| tx.damage_root(table, partition)).await.unwrap();
     }
     assert_eq!(check_all(&store).await.mended, 3);
     assert_eq!((roots(&store, Table::Records).await, roots(&store, Table::Refs).await), good);
@@ -106,7 +104,7 @@ async fn a_row_that_does_not_decode_is_told_of_and_its_sum_left() {
     let (key, version) = record(1, 1);
     store.merge_records(vec![(key, version)]).await.unwrap();
     let before = roots(&store, Table::Records).await;
-    store.commit(move |tx| tx.damage(RECORDS, &record_row(&key), b"rot")).await.unwrap();
+    store.0.index.commit(move |tx| tx.damage(RECORDS, &record_row(&key), b"rot")).await.unwrap();
     let done = check_all(&store).await;
     assert_eq!((done.damaged, done.mended), (1, 0));
     assert_eq!(roots(&store, Table::Records).await, before);

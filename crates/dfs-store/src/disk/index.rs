@@ -1,0 +1,141 @@
+//! The index at work: reads beside each other, changes in group commits.
+//!
+//! All changes that wait share one transaction, and are answered when it is durable.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use dfs_env::{Env, Task};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tracing::error;
+
+use crate::disk::meta::{Meta, MetaReader, MetaResult, MetaTx, SharedError, guarded};
+use crate::error::{ReadError, WriteError};
+
+/// An index, and the task that commits what changes in it.
+#[derive(Debug)]
+pub(crate) struct Index {
+    env: Env,
+    meta: Arc<Meta>,
+    failed: Arc<AtomicBool>,
+    /// Gone once the index is closed.
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    committer: tokio::sync::Mutex<Option<Task<()>>>,
+}
+
+impl Index {
+    /// Starts the committer.
+    pub(crate) fn start(env: Env, meta: Meta) -> Self {
+        let (meta, failed) = (Arc::new(meta), Arc::new(AtomicBool::new(false)));
+        let (jobs, waiting) = mpsc::channel(JOBS_WAITING_MAX);
+        let committer = commit_all(env.clone(), meta.clone(), failed.clone(), waiting);
+        let committer = tokio::sync::Mutex::new(Some(env.spawn("committer", committer)));
+        Self { env, meta, failed, jobs: Mutex::new(Some(jobs)), committer }
+    }
+
+    /// Refuses further changes and waits for those under way.
+    pub(crate) async fn close(&self) {
+        drop(self.jobs.lock().take());
+        if let Some(committer) = self.committer.lock().await.take() {
+            let _ = committer.await;
+        }
+    }
+
+    /// Whether a failed disk made this refuse changes.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// How many rows were found not to decode since this was opened.
+    pub(crate) fn damaged_rows(&self) -> u64 {
+        self.meta.damaged_rows()
+    }
+
+    /// Reads from a snapshot.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&MetaReader) -> MetaResult<T> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let meta = self.meta.clone();
+        let read = move || guarded(|| work(&meta.reader()?));
+        self.env.offload(read).await.map_err(|error| ReadError::Index(Arc::new(error)))
+    }
+
+    /// Runs a change in the next transaction. Durable on return.
+    pub(crate) async fn commit<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut MetaTx) -> MetaResult<T> + Send + 'static,
+    ) -> Result<T, WriteError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |tx| {
+            let value = work(tx)?;
+            let complete = move |result: Result<(), SharedError>| {
+                // The caller may have gone; the change is made all the same.
+                let _ = answer.send(result.map(|()| value));
+            };
+            Ok(Box::new(complete) as Completion)
+        });
+        let jobs = self.jobs.lock().clone().ok_or(WriteError::Closed)?;
+        jobs.send(job).await.map_err(|_| WriteError::Closed)?;
+        drop(jobs);
+        answered.await.map_err(|_| WriteError::Closed)?.map_err(WriteError::Failed)
+    }
+}
+
+/// Tells a caller how its change ended.
+type Completion = Box<dyn FnOnce(Result<(), SharedError>) + Send>;
+/// A change that waits for its commit.
+type Job = Box<dyn FnOnce(&mut MetaTx) -> MetaResult<Completion> + Send>;
+
+/// Runs what waits, one transaction at a time, until the store is closed or the disk fails.
+async fn commit_all(
+    env: Env,
+    meta: Arc<Meta>,
+    failed: Arc<AtomicBool>,
+    mut waiting: mpsc::Receiver<Job>,
+) {
+    // However this ends, short of being closed, nothing more becomes durable.
+    let mut failing = FailOnDrop(Some(failed));
+    let mut batch = Vec::new();
+    while waiting.recv_many(&mut batch, JOBS_IN_BATCH_MAX).await > 0 {
+        let (meta, jobs) = (meta.clone(), std::mem::take(&mut batch));
+        let (completions, result) = env.offload(move || commit_batch(&meta, jobs)).await;
+        let result = result.map_err(Arc::new);
+        for complete in completions {
+            complete(result.clone());
+        }
+        if let Err(error) = result {
+            error!(%error, "the index could not be made durable; nothing more is accepted");
+            return;
+        }
+    }
+    failing.0 = None;
+}
+
+/// Notes a failure unless it is disarmed: a committer that panics must not look healthy.
+struct FailOnDrop(Option<Arc<AtomicBool>>);
+
+impl Drop for FailOnDrop {
+    fn drop(&mut self) {
+        if let Some(failed) = &self.0 {
+            failed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn commit_batch(meta: &Meta, jobs: Vec<Job>) -> (Vec<Completion>, MetaResult<()>) {
+    let mut completions = Vec::with_capacity(jobs.len());
+    let result = meta.write(|tx| {
+        for job in jobs {
+            completions.push(job(tx)?);
+        }
+        Ok(())
+    });
+    (completions, result)
+}
+
+/// Changes in one commit: enough to share its cost, few enough to answer soon.
+const JOBS_IN_BATCH_MAX: usize = 256;
+/// Changes that wait for a commit; beyond it callers wait to be taken in.
+const JOBS_WAITING_MAX: usize = 1024;

@@ -1,0 +1,185 @@
+//! Records and reference rows of a store: joined with what others hold, and read in pages.
+
+use dfs_core::id::{BlobId, DirId, Partition, PartitionBits, RecordKey, VaultId};
+use dfs_core::record::refs::RefRow;
+use dfs_core::record::version::Record;
+use dfs_core::replica::sync::{Root, Table};
+
+use super::Store;
+use crate::disk::meta::{MetaTx, Unmergeable};
+use crate::disk::space::Purpose;
+use crate::error::{ReadError, WriteError};
+
+/// A record key and its record.
+pub type KeyedRecord = (RecordKey, Record);
+
+impl Store {
+    /// Joins records with those held. Durable on return. Says how many changed.
+    ///
+    /// # Errors
+    /// [`WriteError`]; none of them counts as stored then, though some may be.
+    pub async fn merge_records(&self, records: Vec<KeyedRecord>) -> Result<usize, WriteError> {
+        self.admit_record().await?;
+        let work = move |tx: &mut MetaTx| {
+            let (mut changed, mut failed) = (0, None);
+            for (key, record) in &records {
+                match tx.merge_record(key, record)? {
+                    Ok(is_new) => changed += usize::from(is_new),
+                    Err(why) => failed = Some(why),
+                }
+            }
+            Ok((changed, failed))
+        };
+        match self.0.index.commit(work).await? {
+            (changed, None) => Ok(changed),
+            (_, Some(why)) => Err(why.into()),
+        }
+    }
+
+    /// Puts what `change` makes of a record in its place, and gives it. Durable on return.
+    ///
+    /// # Errors
+    /// [`WriteError`]; it is as it was then.
+    pub async fn change_record(
+        &self,
+        key: RecordKey,
+        change: impl FnOnce(&Record) -> Record + Send + 'static,
+    ) -> Result<Record, WriteError> {
+        self.admit_record().await?;
+        let changed = self.0.index.commit(move |tx| tx.change_record(&key, change)).await?;
+        Ok(changed.map(|(record, _)| record)?)
+    }
+
+    /// Notes uses of blobs, and says for each whether its blob is held. Durable on return: from then
+    /// on the blob will not be collected.
+    ///
+    /// # Errors
+    /// [`WriteError`]; none of them counts as stored then, though some may be.
+    pub async fn add_refs(&self, rows: Vec<RefRow>) -> Result<Vec<bool>, WriteError> {
+        self.join_refs(rows, true).await
+    }
+
+    /// Joins rows that other replicas hold with those here, and says for each whether its blob is
+    /// held. A use that was found to have ended here stays so. Durable on return.
+    ///
+    /// # Errors
+    /// [`WriteError`]; none of them counts as stored then, though some may be.
+    pub async fn merge_refs(&self, rows: Vec<RefRow>) -> Result<Vec<bool>, WriteError> {
+        self.join_refs(rows, false).await
+    }
+
+    async fn join_refs(
+        &self,
+        rows: Vec<RefRow>,
+        noted_anew: bool,
+    ) -> Result<Vec<bool>, WriteError> {
+        self.admit_record().await?;
+        let work = move |tx: &mut MetaTx| {
+            let (mut held, mut failed) = (Vec::with_capacity(rows.len()), None);
+            for row in &rows {
+                failed = tx.merge_ref(row, noted_anew)?.err().or(failed);
+                held.push(tx.has_blob(&row.blob)?);
+            }
+            Ok((held, failed))
+        };
+        match self.0.index.commit(work).await? {
+            (held, None) => Ok(held),
+            (_, Some(why)) => Err(why.into()),
+        }
+    }
+
+    /// Before the transaction, for one that meets a full disk closes the store.
+    async fn admit_record(&self) -> Result<(), WriteError> {
+        match self.admits(Purpose::Record).await? {
+            true => Ok(()),
+            false => Err(WriteError::NoSpace),
+        }
+    }
+
+    /// The record of a key; empty when nothing is held.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn record(&self, key: RecordKey) -> Result<Record, ReadError> {
+        self.0.index.read(move |meta| meta.record(&key)).await
+    }
+
+    /// Records of several keys, in the same order.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn records(&self, keys: Vec<RecordKey>) -> Result<Vec<Record>, ReadError> {
+        self.0.index.read(move |meta| keys.iter().map(|key| meta.record(key)).collect()).await
+    }
+
+    /// Records of a directory after a tag, in order of tags, at most `limit`.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read, or a record among them does not decode: a
+    /// listing without it would pass for a whole one.
+    pub async fn scan_dir(
+        &self,
+        vault: VaultId,
+        dir: DirId,
+        after: Option<[u8; 16]>,
+        limit: usize,
+    ) -> Result<Vec<KeyedRecord>, ReadError> {
+        self.0.index.read(move |meta| meta.scan_dir(&vault, &dir, after, limit)).await
+    }
+
+    /// Records of a partition after a row key (empty for the first), at most `limit`. Rows that do
+    /// not decode are left out and do not count.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn scan_records(
+        &self,
+        partition: Partition,
+        bits: PartitionBits,
+        after: Vec<u8>,
+        limit: usize,
+    ) -> Result<Vec<KeyedRecord>, ReadError> {
+        self.0.index.read(move |meta| meta.scan_records(partition, bits, &after, limit)).await
+    }
+
+    /// Reference rows of a partition after a row key (empty for the first), at most `limit`. Rows that do
+    /// not decode are left out and do not count.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn scan_refs(
+        &self,
+        partition: Partition,
+        bits: PartitionBits,
+        after: Vec<u8>,
+        limit: usize,
+    ) -> Result<Vec<RefRow>, ReadError> {
+        self.0.index.read(move |meta| meta.scan_refs(partition, bits, &after, limit)).await
+    }
+
+    /// The rows that reference a blob, at most `limit`; those that do not decode are left out.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn refs_of(&self, id: BlobId, limit: usize) -> Result<Vec<RefRow>, ReadError> {
+        self.0.index.read(move |meta| meta.refs_of(&id, limit)).await
+    }
+
+    /// The fingerprint of every partition of a table, whatever their size. Of partitions finer than
+    /// [`PartitionBits::GENESIS`] every row is read for it.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn roots(&self, table: Table, bits: PartitionBits) -> Result<Vec<Root>, ReadError> {
+        self.0.index.read(move |meta| meta.roots(table, bits)).await
+    }
+}
+
+impl From<Unmergeable> for WriteError {
+    fn from(why: Unmergeable) -> Self {
+        match why {
+            Unmergeable::TooLarge => Self::TooManyVersions,
+            Unmergeable::Damaged => Self::Damaged,
+        }
+    }
+}
