@@ -74,7 +74,15 @@ impl VaultKey {
     /// Never: 32 bytes are an allowed length.
     pub fn to_words(&self) -> Zeroizing<String> {
         let words = bip39::Mnemonic::from_entropy(self.0.as_ref()).expect("32 bytes make 24 words");
-        Zeroizing::new(words.to_string())
+        // A text that grows leaves copies behind that nothing wipes.
+        let mut text = Zeroizing::new(String::with_capacity(WORDS_BYTES_MAX));
+        for word in words.words() {
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            text.push_str(word);
+        }
+        text
     }
 
     /// Reads 24 words, in any case and spacing.
@@ -82,13 +90,16 @@ impl VaultKey {
     /// # Errors
     /// [`WordsError`] when they are not the words of a key.
     pub fn from_words(words: &str) -> Result<Self, WordsError> {
-        let words: Vec<_> = words.split_whitespace().map(str::to_lowercase).collect();
+        let words = words.split_whitespace().map(str::to_lowercase).collect();
+        let words = Zeroizing::<Vec<String>>::new(words);
         let words = Zeroizing::new(words.join(" "));
         let parsed = bip39::Mnemonic::parse_in_normalized(bip39::Language::English, &words)
             .map_err(|_| WordsError::NotWords)?;
         let entropy = Zeroizing::new(parsed.to_entropy());
-        let bytes = <[u8; 32]>::try_from(entropy.as_slice()).map_err(|_| WordsError::NotWords)?;
-        Ok(Self::from_bytes(bytes))
+        let entropy: &[u8; 32] = entropy.as_slice().try_into().map_err(|_| WordsError::NotWords)?;
+        let mut key = Zeroizing::new([0; 32]);
+        key.copy_from_slice(entropy);
+        Ok(Self(key))
     }
 
     /// The keys that do the work. A handful of hashes.
@@ -189,6 +200,8 @@ fn first16(hash: blake3::Hash) -> [u8; 16] {
     hash.as_bytes()[..16].try_into().expect("a hash has 32 bytes")
 }
 
+/// Room for 24 words of at most 8 letters, each followed by a space.
+const WORDS_BYTES_MAX: usize = 24 * 9;
 /// The first generation of read keys, derived from the vault key itself.
 const KEY_EPOCH: u32 = 1;
 
@@ -201,6 +214,7 @@ mod tests {
         let key = VaultKey::from_bytes([9; 32]);
         let words = key.to_words();
         assert_eq!(words.split(' ').count(), 24);
+        assert!(words.len() <= WORDS_BYTES_MAX);
         assert_eq!(VaultKey::from_words(&words.to_uppercase()).unwrap().expose(), &[9; 32]);
         assert!(key.to_text().starts_with("dfsw1"));
         assert_eq!(VaultKey::from_text(&key.to_text()).unwrap().expose(), &[9; 32]);
