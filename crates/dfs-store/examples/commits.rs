@@ -23,7 +23,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let appends = appends(&env, root.path()).await?;
         let changes = changes(&env, &root.path().join(format!("store-{writers}")), writers).await?;
         println!(
-            "{writers:2} writers: {changes:7.0} changes a second; the disk appends and syncs {appends:6.0} times"
+            "{writers:2} writers: {changes:7.0} changes a second; \
+             the disk appends and syncs {appends:6.0} times"
         );
     }
     Ok(())

@@ -137,7 +137,8 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.try_into().expect("the caller cut N bytes")
 }
 
-/// A blob and its id. Whoever has one need not check it again: only what hashes the bytes makes one.
+/// A blob and its id. It need not be checked again: one is only made by
+/// hashing the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Blob {
@@ -154,7 +155,7 @@ impl Blob {
         Self { id: BlobId::of(&bytes), bytes }
     }
 
-    /// Takes bytes for a blob if they are what its id says. `O(n)`.
+    /// Returns a blob if the bytes match the id. `O(n)`.
     pub fn checked(id: BlobId, bytes: Bytes) -> Option<Self> {
         Some(Self::of(bytes)).filter(|blob| blob.id == id)
     }

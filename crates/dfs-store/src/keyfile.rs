@@ -70,7 +70,7 @@ pub fn encode(kind: KeyKind, key: &[u8; 32]) -> Zeroizing<Vec<u8>> {
 /// Takes a key file apart; `path` is for the error.
 ///
 /// # Errors
-/// [`KeyFileError`] says what is wrong with it.
+/// [`KeyFileError`] when the file is missing, exposed, damaged, or of another kind or version.
 pub fn decode(
     path: &Path,
     kind: KeyKind,
@@ -100,7 +100,7 @@ pub fn decode(
 /// Reads a key file, refusing one that others could have read or changed.
 ///
 /// # Errors
-/// [`KeyFileError`] says what is wrong with it.
+/// [`KeyFileError`] when the file is missing, exposed, damaged, or of another kind or version.
 pub fn read(fs: &dyn Vfs, path: &Path, kind: KeyKind) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
     let io = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => KeyFileError::Missing(path.to_owned()),

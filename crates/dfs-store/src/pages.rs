@@ -58,15 +58,15 @@ impl ReferencePage {
 
 /// A walk through the reference pages of one version, from the top page down.
 ///
-/// It enters each page once, however many others name it, and only on the level below theirs: it ends
-/// whatever a peer made of the pages.
+/// It enters each page once, however many others name it, and only on the level below theirs: it
+/// ends whatever a peer made of the pages.
 #[derive(Debug)]
 pub struct PageWalk {
     left: Vec<PageAt>,
     seen: BTreeSet<BlobId>,
 }
 
-/// A page to enter, and its level if one above has said it.
+/// A page to enter, and its level if the page above implies it.
 #[derive(Debug, Clone, Copy)]
 pub struct PageAt {
     /// The blob that is the page.
@@ -85,7 +85,8 @@ impl PageWalk {
         self.left.pop()
     }
 
-    /// Takes in what was read; gives all ids on the page, those of further pages too, each once.
+    /// Takes in what was read. Returns all ids on the page, each once, including those of further
+    /// pages.
     ///
     /// # Errors
     /// [`PageError`] when it is no page, or one of another level.

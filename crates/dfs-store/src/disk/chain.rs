@@ -31,8 +31,8 @@ impl Chain<'_> {
         self.0.read(move |meta| meta.state(&epoch_key(epoch))).await
     }
 
-    /// Certificates of epochs after `epoch` that changed the voters, in order, at most `limit`:
-    /// with them whoever lags far behind can check who decided the newest.
+    /// Returns certificates of epochs after `epoch` that changed the voters, in order, at most
+    /// `limit`. With them a node that lags far behind can check who decided the newest.
     pub(crate) async fn voter_certs(
         &self,
         epoch: u64,
@@ -69,8 +69,8 @@ impl Chain<'_> {
         self.0.commit(work).await
     }
 
-    /// Changes what this node remembers, as a voter, of the decision of `epoch`, and gives what it
-    /// is then. Durable on return: only then may it be told. `None` once a later one is voted on.
+    /// Changes what this node remembers, as a voter, of the decision of `epoch`. Returns the
+    /// result, durable and therefore safe to tell others; `None` once a later epoch is voted on.
     pub(crate) async fn vote(
         &self,
         epoch: u64,
@@ -120,5 +120,5 @@ const EPOCH_CERT: &str = "epoch-cert";
 const VOTE: &str = "vote";
 /// The first key after those of voter changes.
 const VOTERS_END: &str = "voters0";
-/// Certificates kept for those who lag; whoever lags further takes a snapshot.
+/// Certificates kept for nodes that lag; one that lags further takes a snapshot.
 const CERTS_KEPT: u64 = 256;

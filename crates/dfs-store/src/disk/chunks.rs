@@ -192,8 +192,8 @@ impl Chunks {
         found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 
-    /// Checks a file that the index does not know, and makes it durable: whoever wrote it may not
-    /// have lived to do so.
+    /// Checks a file that the index does not know, and makes it durable: the process that wrote it
+    /// may have died before it did so.
     pub(crate) fn vouch(&self, env: &Env, id: &BlobId) -> io::Result<Vouched> {
         let path = self.path(id);
         let file = match env.fs().open(&path, OpenMode::Read) {
@@ -235,7 +235,7 @@ impl Chunks {
     }
 
     fn set_aside(&self, env: &Env, path: &Path, name: &str) -> io::Result<()> {
-        // The number tells apart what the same name had in the same moment.
+        // The number keeps two files of one name and one moment apart.
         let number = self.next_temp.fetch_add(1, Ordering::Relaxed);
         let aside = format!("{name}.{}-{number}", env.wall_ms());
         let aside = self.root.join("quarantine").join(aside);
@@ -276,7 +276,7 @@ fn judge(id: &BlobId, read: io::Result<Vec<u8>>) -> io::Result<Found> {
     }
 }
 
-/// Whether the disk says that these bytes are gone, rather than that it cannot answer now:
+/// Whether the error means that these bytes are gone, rather than that the disk cannot answer now:
 /// EIO, EBADMSG, EUCLEAN.
 fn is_rot(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(5 | 74 | 117))

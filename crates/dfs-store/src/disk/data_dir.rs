@@ -60,7 +60,7 @@ impl DataDir {
         fs.sync_dir(root).map_err(io)?;
         if let Some(parent) = root.parent().filter(|parent| *parent != Path::new("")) {
             match fs.sync_dir(parent) {
-                // Not ours to open: whoever made it for us made it to last.
+                // Not ours to open: the user who made it for us is trusted to have synced it.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
                 other => other.map_err(io)?,
             }
@@ -130,7 +130,7 @@ fn own_key(env: &Env, path: &Path, kind: KeyKind) -> Result<SigningKey, KeyFileE
     }
 }
 
-/// Raises the boot counter, durably: by it a restart differs from a copy of the directory.
+/// Raises the boot counter durably, so that a restart differs from a copy of the directory.
 fn count_boot(env: &Env, root: &Path) -> io::Result<u64> {
     let path = root.join("boot");
     let last = match env.fs().read(&path, FORMAT_BYTES_MAX) {

@@ -1,8 +1,7 @@
 //! The index: records, reference rows, which blobs are held, certificates, small state.
 //!
-//! One redb database on the [`dfs_env::Vfs`]. Writes are grouped: one committer runs every change
-//! that waits in one transaction, commits it durably, and answers all of them. Keys begin with the
-//! top 16 bits of the hash that places them, so a partition is one range whatever its size.
+//! One redb database on the [`dfs_env::Vfs`]. Keys begin with the top 16 bits of the hash that
+//! places them, so a partition is one range whatever its size.
 
 use std::fmt;
 use std::io;
@@ -40,7 +39,7 @@ impl Drop for Meta {
     fn drop(&mut self) {
         let db = self.db.take();
         // A database that met rot may meet it again when it closes. Everything acknowledged was
-        // committed before, so nothing is lost with what it wanted to write then.
+        // committed before, so nothing is lost if this write fails.
         let _ = guarded(|| {
             drop(db);
             Ok(())
@@ -50,16 +49,16 @@ impl Drop for Meta {
 
 pub(crate) type MetaResult<T> = Result<T, redb::Error>;
 
-/// Runs work on the index. redb asserts what it finds in a page, and panics over rot in one: that
-/// is a fault of this disk, and must not end the task that met it.
+/// Runs work on the index. redb panics when it finds rot in a page: that is a fault of this disk,
+/// and must not end the task that met it.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> MetaResult<T>) -> MetaResult<T> {
     let damaged = |_| Err(redb::Error::Corrupted("a page of the index is damaged".to_owned()));
     std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(damaged)
 }
 
 impl Meta {
-    /// Opens the database, or makes one. `made` says that there was one before: should it be gone
-    /// now, an empty one must not take its place, for this node would answer quorums with it.
+    /// Opens the database, or makes one. `made` means that there was one before: if it is
+    /// gone now, an empty one must not replace it, because this node would answer quorums with it.
     pub(crate) fn open(env: &Env, path: &Path, made: bool) -> Result<Self, OpenStoreError> {
         let io = |error| OpenStoreError::Io(path.to_owned(), error);
         let broken = |error: redb::Error| OpenStoreError::Index(path.to_owned(), Box::new(error));

@@ -31,7 +31,7 @@ pub(crate) struct Space {
     seen: Mutex<Seen>,
     /// Held while the file system is asked, so that it is asked once for all who wait.
     asking: Mutex<()>,
-    /// For each purpose, whether it was refused last: it is let in again only with some room to spare.
+    /// For each purpose, whether it was refused last: it is admitted again only with room to spare.
     refusing: [AtomicBool; 3],
 }
 
@@ -40,12 +40,13 @@ pub(crate) struct Space {
 struct Seen {
     disk: DiskSpace,
     at: Instant,
-    /// Bytes let in since, which the look does not know of.
-    let_in: u64,
+    /// Bytes admitted since, which that look does not count.
+    admitted: u64,
 }
 
 impl Space {
-    /// Blocks on the disk. `wanted` of `None` offers [`OFFERED_PERCENT`] of what is free or used already.
+    /// Blocks on the disk. `wanted` of `None` offers [`OFFERED_PERCENT`] of what is free or used
+    /// already.
     pub(crate) fn new(
         env: &Env,
         root: PathBuf,
@@ -58,7 +59,7 @@ impl Space {
             wanted,
             capacity: AtomicU64::new(wanted.unwrap_or(0)),
             used: AtomicU64::new(used),
-            seen: Mutex::new(Seen { disk, at, let_in: 0 }),
+            seen: Mutex::new(Seen { disk, at, admitted: 0 }),
             asking: Mutex::new(()),
             refusing: Default::default(),
         };
@@ -71,7 +72,8 @@ impl Space {
     }
 
     /// Follows the disk where the offer is a share of it: a node that started on a full disk offers
-    /// more once there is room. Small changes are let go, for every change is told to all peers.
+    /// more once there is room. Small changes are ignored, because every change is sent to all
+    /// peers.
     fn follow(&self, disk: DiskSpace) {
         if self.wanted.is_some() {
             return;
@@ -96,22 +98,22 @@ impl Space {
         let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// Whether `len` more bytes may be stored; they are counted as if they were then. May block on
-    /// the disk: it is asked again once the last look is older than [`LOOK_KEPT`].
+    /// Returns whether `len` more bytes may be stored; if so, they count as stored from then on.
+    /// May block on the disk, which is asked again once the last look is older than [`LOOK_KEPT`].
     ///
     /// A refusal lasts until there is a margin below the watermark: a node at the edge would
-    /// otherwise take one blob and refuse the next, and every change of mind is told to all peers.
+    /// otherwise take one blob and refuse the next, and each change is sent to all peers.
     pub(crate) fn admits(&self, env: &Env, purpose: Purpose, len: u64) -> io::Result<bool> {
         self.look(env)?;
         let mut seen = self.seen.lock();
-        let free = seen.disk.free.saturating_sub(seen.let_in);
+        let free = seen.disk.free.saturating_sub(seen.admitted);
         let disk = DiskSpace { free, ..seen.disk };
         let refusing = &self.refusing[purpose as usize];
         let margin = refusing.load(Ordering::Relaxed);
         let fits = fits(self.capacity(), self.used(), disk, purpose, len, margin);
         refusing.store(!fits, Ordering::Relaxed);
         if fits {
-            seen.let_in = seen.let_in.saturating_add(len);
+            seen.admitted = seen.admitted.saturating_add(len);
         }
         Ok(fits)
     }
@@ -125,7 +127,7 @@ impl Space {
         }
         let disk = env.fs().space(&self.root)?;
         self.follow(disk);
-        *self.seen.lock() = Seen { disk, at: now, let_in: 0 };
+        *self.seen.lock() = Seen { disk, at: now, admitted: 0 };
         Ok(())
     }
 }
@@ -160,8 +162,8 @@ fn fits(
     within_offer && disk.free >= kept_free.saturating_add(len)
 }
 
-/// How long a look at the disk is relied on: a busy node asks a hundred times a second at most, and
-/// what others write to the disk in that time is far less than [`LAST_FREE_BYTES`].
+/// How long a look at the disk is valid: a busy node asks at most a hundred times a second, and
+/// other programs write far less than [`LAST_FREE_BYTES`] in that time.
 pub(crate) const LOOK_KEPT: Duration = Duration::from_millis(10);
 /// What a node offers unless told otherwise.
 const OFFERED_PERCENT: u64 = 80;
@@ -179,7 +181,7 @@ const SOFT_FREE_BYTES: u64 = 1 << 30;
 /// Free space below which no blob is taken; what is left is for records and tombstones.
 const HARD_FREE_BYTES: u64 = 256 << 20;
 /// Free space below which nothing is taken: more than the largest commit of the index writes, for
-/// an index that meets a full disk in a commit accepts nothing more until it is opened anew.
+/// an index that meets a full disk in a commit accepts nothing more until it is opened again.
 const LAST_FREE_BYTES: u64 = 64 << 20;
 /// The most of a small disk that each of the three may keep free.
 const SOFT_FREE_PERCENT: u64 = 5;
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_let_in_counts_until_the_disk_is_asked_again() {
+    async fn what_is_admitted_counts_until_the_disk_is_asked_again() {
         let (fs, root) = (dfs_env::MemoryFs::default(), PathBuf::from("/"));
         let env = Env::with_disk(1, dfs_env::MemoryNet::default(), fs.clone());
         fs.set_room(Some(4 * GIB));

@@ -68,7 +68,7 @@ struct Inner {
     renaming: Vec<Arc<tokio::sync::Mutex<()>>>,
     /// Blobs that failed their check since this store was opened.
     corrupt: Arc<AtomicU64>,
-    /// Blobs that failed their check and that nobody has been told of.
+    /// Blobs that failed their check and were not reported yet.
     set_aside: Arc<Mutex<BTreeSet<BlobId>>>,
 }
 
@@ -136,7 +136,7 @@ impl Store {
         self.0.space.used()
     }
 
-    /// A writer certificate, if known here.
+    /// Returns a writer certificate, if known here.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
@@ -154,7 +154,7 @@ impl Store {
         self.0.index.commit(move |tx| tx.set_cert(id.as_bytes(), &bytes)).await
     }
 
-    /// A small value kept under a name.
+    /// Returns a small value kept under a name.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
@@ -170,7 +170,7 @@ impl Store {
         self.0.index.commit(move |tx| tx.set_state(key, &value)).await
     }
 
-    /// The newest epoch known here, with the proof that it was decided.
+    /// Returns the newest epoch known here, with the proof that it was decided.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read or holds something else.
@@ -178,7 +178,7 @@ impl Store {
         Chain(&self.0.index).epoch().await
     }
 
-    /// The certificate of one epoch, if kept here.
+    /// Returns the certificate of one epoch, if kept here.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
@@ -186,8 +186,8 @@ impl Store {
         Chain(&self.0.index).epoch_cert(epoch).await
     }
 
-    /// Certificates of epochs after `epoch` that changed the voters, in order, at most `limit`:
-    /// with them whoever lags far behind can check who decided the newest.
+    /// Returns certificates of epochs after `epoch` that changed the voters, in order, at most
+    /// `limit`. With them a node that lags far behind can check who decided the newest.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
@@ -209,8 +209,8 @@ impl Store {
         Chain(&self.0.index).put_epoch(state, cert, led).await
     }
 
-    /// Changes what this node remembers, as a voter, of the decision of `epoch`, and gives what it
-    /// is then. Durable on return: only then may it be told. `None` once a later one is voted on.
+    /// Changes what this node remembers, as a voter, of the decision of `epoch`. Returns the
+    /// result, durable and therefore safe to tell others; `None` once a later epoch is voted on.
     ///
     /// # Errors
     /// [`WriteError`] when it could not be stored, or what is there does not decode: a voter that
@@ -244,13 +244,13 @@ impl Store {
         foreign_rows::forget_refs(&self.0.index, rows).await
     }
 
-    /// Compares the blob files with the index and mends what differs. Meant to be run once, in the
-    /// background, after the store was opened: it may be used meanwhile. Memory is bounded; time is
-    /// that of listing every directory, and of reading what must be adopted.
+    /// Compares the blob files with the index and mends the differences. Run it once in the
+    /// background after opening: the store can be used meanwhile. Memory is bounded; it takes the
+    /// time to list every directory and to read what must be adopted.
     ///
     /// # Errors
-    /// [`ReconcileError`] when the index cannot be read or written, or the directory of all blobs not
-    /// be listed. What was done stays.
+    /// [`ReconcileError`] when the index cannot be read or written, or the directory of all blobs
+    /// not be listed. What was done stays.
     pub async fn reconcile(&self) -> Result<Reconciled, ReconcileError> {
         Reconciler::new(self).run().await
     }
@@ -294,7 +294,7 @@ fn open_parts(env: &Env, config: Config) -> Result<(Meta, Chunks, Space), OpenSt
     Ok((meta, chunks, space))
 }
 
-/// Says that the index was complete once.
+/// Marks that the index was complete once.
 const INDEX_MADE: &str = "index-made";
 /// Blobs are spread over this many locks; two that share one only wait for each other.
 const RENAME_LOCKS: usize = 256;

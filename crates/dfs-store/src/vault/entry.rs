@@ -55,7 +55,7 @@ pub struct Past {
     pub vid: Vid,
     /// Its stamp.
     pub hlc: Hlc,
-    /// The certificate of whoever wrote it.
+    /// The certificate of its writer.
     pub writer: CertId,
     /// When it was written, in milliseconds since 1970.
     pub modified_ms: u64,

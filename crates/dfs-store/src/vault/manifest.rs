@@ -1,6 +1,6 @@
 //! Manifests: the sealed lists of a file's chunks.
 //!
-//! A manifest is sealed and gives the order of a file's chunks, so a swapped, repeated or missing
+//! A manifest is sealed and fixes the order of a file's chunks, so a swapped, repeated or missing
 //! chunk changes the list. A file with more chunks than one page holds has a page of level 1 that
 //! lists pages of level 0. What peers see of a version is a [`crate::pages::ReferencePage`].
 

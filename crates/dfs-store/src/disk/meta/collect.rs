@@ -1,4 +1,4 @@
-//! Uses of blobs that have ended, and blobs that nobody uses.
+//! Uses of blobs that have ended, and unused blobs.
 
 use dfs_core::codec::Canonical;
 use dfs_core::id::{BlobId, Vid};
@@ -11,7 +11,7 @@ use super::rows::{BLOBS, REFS, decode_id, decode_ref_row, ref_row, successor};
 use super::{MetaReader, MetaResult, MetaTx};
 
 impl MetaTx {
-    /// Marks the end of a use if its row is still this one; says whether it was.
+    /// Marks a use as ended if its row is still this one. Returns whether it was.
     pub(crate) fn drop_ref(&mut self, row: &RefRow) -> MetaResult<bool> {
         let key = ref_row(&row.blob, &row.vid);
         if row.dropped || self.held_ref(&key)? != Some(Some(*row)) {
@@ -22,7 +22,7 @@ impl MetaTx {
         Ok(true)
     }
 
-    /// Takes a row out if its use has ended; says whether it is gone. One that does not decode
+    /// Removes a row if its use has ended. Returns whether it is gone. One that does not decode
     /// stays: it may be a use.
     pub(crate) fn forget_dropped(&mut self, blob: &BlobId, vid: &Vid) -> MetaResult<bool> {
         let key = ref_row(blob, vid);
@@ -56,8 +56,8 @@ impl MetaReader {
         Ok(held.is_some_and(|row| row.dropped))
     }
 
-    /// Of the next `limit` blobs after one, in order: those of which no use counts, and the last that
-    /// was looked at.
+    /// Looks at the next `limit` blobs after one, in order. Returns those without a use that
+    /// counts, and the last one looked at.
     pub(crate) fn unused_after(
         &self,
         after: Option<BlobId>,

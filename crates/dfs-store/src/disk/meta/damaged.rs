@@ -12,8 +12,8 @@ use super::rows::Rows;
 
 /// The rows that were found not to decode since the index was opened.
 ///
-/// Rot in one row must not stop what is done with all others: pages go on past it. Each such row
-/// is logged and counted when it is first met.
+/// Rot in one row must not stop the work on all others: pages go on past it. Each such row is
+/// logged and counted when it is first met.
 #[derive(Default)]
 pub(crate) struct DamagedRows(Mutex<BTreeSet<Vec<u8>>>);
 
@@ -42,5 +42,5 @@ impl DamagedRows {
     }
 }
 
-/// Rows that are told apart: with more than these the disk is beyond help, and memory is bounded.
+/// Rows remembered, so that memory is bounded; with more damaged ones the disk is beyond help.
 const DAMAGED_ROWS_MAX: usize = 4096;

@@ -1,5 +1,5 @@
-//! What reading a disk back asks of the index: blobs in the order of the disk, and sums recomputed
-//! from the rows they stand for.
+//! What scrubbing needs from the index: blobs in the order of the disk, and sums recomputed from
+//! their rows.
 
 use std::collections::BinaryHeap;
 
@@ -15,7 +15,7 @@ use super::rows::{
 };
 use super::{MetaReader, MetaResult, MetaTx};
 
-/// The rows of one partition, counted anew.
+/// The rows of one partition, counted again.
 pub(crate) struct Recount {
     /// The root of the rows that decode.
     pub(crate) root: Root,
@@ -23,14 +23,14 @@ pub(crate) struct Recount {
     pub(crate) damaged: u64,
     /// Bytes of all of them.
     pub(crate) bytes: u64,
-    /// Whether the root that is kept is that of the rows. With damaged ones nobody can tell, and
-    /// it counts as such.
+    /// Whether the stored root is that of the rows. With damaged rows that cannot be known, and
+    /// this is true.
     pub(crate) agrees: bool,
 }
 
 impl MetaReader {
-    /// The first `limit` blobs after one, in an order that gives each a place, with their places
-    /// and lengths. `O(n log limit)` for all that are held, and memory for `limit`.
+    /// Returns the first `limit` blobs after one, ordered by `place`, with their places and
+    /// lengths. `O(n log limit)` for all blobs held, and memory for `limit`.
     pub(crate) fn held_after(
         &self,
         after: Option<BlobId>,
@@ -55,8 +55,8 @@ impl MetaReader {
         Ok(first.into_sorted_vec())
     }
 
-    /// The root of every partition of a table. `O(1)` for each of those whose sums are kept;
-    /// partitions finer than that are counted from their rows.
+    /// Returns the root of every partition of a table. `O(1)` for each of those whose sums are
+    /// kept; partitions finer than that are counted from their rows.
     pub(crate) fn roots(&self, table: Table, bits: PartitionBits) -> MetaResult<Vec<Root>> {
         let mut roots = vec![Root::default(); bits.count()];
         let Some(joined) = ROOT_BITS.get().checked_sub(bits.get()) else {
@@ -84,7 +84,7 @@ impl MetaReader {
         Ok(roots)
     }
 
-    /// Counts the rows of a partition anew.
+    /// Counts the rows of a partition again.
     pub(crate) fn recount(&self, table: Table, partition: Partition) -> MetaResult<Recount> {
         let kept = self.get(SUMS, &root_key(table, partition))?;
         let kept = kept.map(|bytes| decode_root(&bytes)).unwrap_or_default();
@@ -94,8 +94,8 @@ impl MetaReader {
 }
 
 impl MetaTx {
-    /// Counts the rows of a partition anew and keeps that root, unless a row is damaged; says
-    /// whether it was another.
+    /// Counts the rows of a partition again and stores that root, unless a row is damaged. Returns
+    /// whether the root changed.
     pub(crate) fn mend_root(&mut self, table: Table, partition: Partition) -> MetaResult<bool> {
         let kept = self.root(table, partition)?;
         let counted = {

@@ -1,4 +1,4 @@
-//! The tables of the index, the keys of their rows, and taking rows apart.
+//! The tables of the index, the keys of their rows, and decoding rows.
 
 use dfs_core::codec::Canonical;
 use dfs_core::id::{BlobId, Partition, PartitionBits, RecordKey, Vid};
@@ -110,8 +110,8 @@ pub(super) fn corrupt(what: &str) -> redb::Error {
     redb::Error::Corrupted(format!("{what} in the index does not decode"))
 }
 
-/// Takes a row of [`RECORDS`] apart. What lies under a key that is not its own is damaged: a scan
-/// that went on from there would turn back.
+/// Decodes a row of [`RECORDS`]. One whose key is not its own counts as damaged: a scan that went
+/// on from there would turn back.
 pub(super) fn decode_record_row(row: &[u8], value: Vec<u8>) -> MetaResult<(RecordKey, Record)> {
     let key = row.get(2..).unwrap_or_default();
     let key = RecordKey::from_canonical(key.to_vec()).ok().filter(|key| record_row(key) == row);
@@ -122,7 +122,7 @@ pub(super) fn decode_record(bytes: Vec<u8>) -> MetaResult<Record> {
     Record::from_canonical(bytes).map_err(|_| corrupt("a record"))
 }
 
-/// Takes a row of [`REFS`] apart; as for records, it must lie under its own key.
+/// Decodes a row of [`REFS`]; as for records, it must lie under its own key.
 pub(super) fn decode_ref_row(row: &[u8], value: Vec<u8>) -> MetaResult<RefRow> {
     let decoded = RefRow::from_canonical(value).ok();
     let own = decoded.filter(|decoded| ref_row(&decoded.blob, &decoded.vid) == row);

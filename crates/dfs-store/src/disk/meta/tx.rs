@@ -1,4 +1,4 @@
-//! One write transaction: rows joined, changed and taken out, their sums kept.
+//! One write transaction: joins, changes and removes rows, and keeps their sums.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ use super::rows::{
     rows_of,
 };
 
-/// Why one row is not joined with what is held. It concerns that row alone: whatever else is in
-/// the transaction goes on.
+/// Why one row is not joined with the one held. It concerns that row alone: the rest of the
+/// transaction goes on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Unmergeable {
     /// See [`Record::is_bounded`].
     TooLarge,
-    /// What is held here does not decode: rot in the index.
+    /// The row held here does not decode: rot in the index.
     Damaged,
 }
 
@@ -71,7 +71,7 @@ impl MetaTx {
         Ok(self.damaged.decoded(REFS, row, decode_ref_row(row, held)).map(Some))
     }
 
-    /// Joins a record with what is held; says whether anything changed.
+    /// Joins a record with the one held. Returns whether anything changed.
     pub(crate) fn merge_record(
         &mut self,
         key: &RecordKey,
@@ -81,7 +81,7 @@ impl MetaTx {
         Ok(changed.map(|(_, changed)| changed))
     }
 
-    /// Puts what `change` makes of a record in its place; gives it, and whether it is another.
+    /// Replaces a record with what `change` makes of it. Returns the result and whether it differs.
     pub(crate) fn change_record(
         &mut self,
         key: &RecordKey,
@@ -102,8 +102,8 @@ impl MetaTx {
         Ok(Ok((changed, true)))
     }
 
-    /// Joins a row with what is held; says whether anything changed. Whether its use has ended here
-    /// nobody else says; one that was found to have ended counts again when it is `noted_anew`.
+    /// Joins a row with the one held. Returns whether anything changed. Only this node decides
+    /// whether the use has ended here; one that has ended counts again when it is `noted_anew`.
     pub(crate) fn merge_ref(
         &mut self,
         theirs: &RefRow,
@@ -148,7 +148,7 @@ impl MetaTx {
         self.set(SUMS, key, &value)
     }
 
-    /// Takes a record out if its state has this hash; says whether it had.
+    /// Removes a record if its state has this hash. Returns whether it had.
     pub(crate) fn remove_record(&mut self, key: &RecordKey, hash: &[u8; 32]) -> MetaResult<bool> {
         let row = record_row(key);
         let Some(held) = self.held_record(&row)? else { return Ok(false) };
@@ -159,7 +159,7 @@ impl MetaTx {
         Ok(true)
     }
 
-    /// Takes a reference row out if it is still this one; says whether it was.
+    /// Removes a reference row if it is still this one. Returns whether it was.
     pub(crate) fn remove_ref(&mut self, row: &RefRow) -> MetaResult<bool> {
         let key = ref_row(&row.blob, &row.vid);
         let Some(Some(held)) = self.held_ref(&key)? else { return Ok(false) };
@@ -184,13 +184,13 @@ impl MetaTx {
         self.set(table, key, value)
     }
 
-    /// Notes that a blob of this many bytes is durable; says whether that is news.
+    /// Notes that a blob of this many bytes is durable. Returns whether that is new.
     pub(crate) fn add_blob(&mut self, id: &BlobId, len: u32) -> MetaResult<bool> {
         let mut table = self.inner.open_table(BLOBS)?;
         Ok(table.insert(id.as_bytes().as_slice(), len.to_le_bytes().as_slice())?.is_none())
     }
 
-    /// Forgets a blob; gives the bytes it had.
+    /// Forgets a blob. Returns the bytes it had.
     pub(crate) fn remove_blob(&mut self, id: &BlobId) -> MetaResult<Option<u32>> {
         let mut table = self.inner.open_table(BLOBS)?;
         let removed = table.remove(id.as_bytes().as_slice())?;

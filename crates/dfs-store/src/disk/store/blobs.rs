@@ -25,8 +25,7 @@ impl Store {
         self.put(id, len, Purpose::Blob, move || Blob::checked(id, bytes)).await
     }
 
-    /// Stores a blob that this node should hold already: it may use the room that is kept from new
-    /// ones.
+    /// Stores a blob that this node should hold already: it may use space that new blobs may not.
     ///
     /// # Errors
     /// As [`Store::put_blob`].
@@ -34,12 +33,12 @@ impl Store {
         self.put(blob.id, blob.bytes.len(), Purpose::Restored, move || Some(blob)).await
     }
 
-    /// Whether blobs that this node should hold already are taken at all.
+    /// Whether there is room for blobs that this node should hold already.
     pub async fn has_room(&self) -> bool {
         self.admits(Purpose::Restored).await.unwrap_or(true)
     }
 
-    /// `check` runs where hashing holds up nobody, and only if the blob is not here.
+    /// `check` runs off the async threads, because it hashes, and only if the blob is not here.
     pub(super) async fn put(
         &self,
         id: BlobId,
@@ -53,7 +52,7 @@ impl Store {
         }
         let len = u32::try_from(len).map_err(|_| WriteError::WrongId(id))?;
         let order = inner.rename_lock(&id).await;
-        // Under the lock, for it may just be thrown away.
+        // Under the lock, because it may be collected at this moment.
         if self.has_blob(id).await.unwrap_or(false) {
             return Ok(());
         }
@@ -71,7 +70,7 @@ impl Store {
             }
             let blob = check().filter(|blob| Header::parse(&blob.bytes).is_ok());
             let blob = blob.ok_or(WriteError::WrongId(id))?;
-            // What users read often shall not be pushed out of memory by what is only mended.
+            // Repair must not push what users read often out of memory.
             let read_soon = purpose != Purpose::Restored;
             chunks.write(&env, &id, &blob.bytes, read_soon).map_err(WriteError::from)?;
             Ok::<_, WriteError>(order)
@@ -101,7 +100,7 @@ impl Store {
         }
         match self.read_file(id, Chunks::read).await? {
             Found::Good(bytes) => Ok(Blob { id, bytes: bytes.into() }),
-            // It was thrown away, or set aside, since the index was asked.
+            // It was collected or set aside after the index was asked.
             Found::Bad if !self.has_blob(id).await? => Err(ReadError::NotHeld(id)),
             Found::Bad => {
                 self.set_bad_aside(id).await;
@@ -141,13 +140,13 @@ impl Store {
         self.0.env.offload(read).await
     }
 
-    /// Blobs set aside since this was last asked: they are no longer held, and should be fetched
-    /// anew. Tells of every one, also of those whose reader did not wait for the end.
+    /// Returns the blobs set aside since the last call: they are no longer held, and should be
+    /// fetched again. Includes those whose reader did not wait for the end.
     pub fn take_set_aside(&self) -> BTreeSet<BlobId> {
         std::mem::take(&mut *self.0.set_aside.lock())
     }
 
-    /// How many blobs [`Store::take_set_aside`] would tell of.
+    /// Returns how many blobs [`Store::take_set_aside`] would return.
     pub fn set_aside_count(&self) -> u64 {
         self.0.set_aside.lock().len() as u64
     }

@@ -1,4 +1,4 @@
-//! Ending uses of blobs, and giving back the space of blobs that nobody uses.
+//! Ends uses of blobs, and frees the space of unused blobs.
 
 use dfs_core::id::{BlobId, Vid};
 use dfs_core::record::refs::RefRow;
@@ -11,14 +11,14 @@ use crate::error::{ReadError, WriteError};
 /// A page of blobs that was looked through.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unused {
-    /// Those of which no use counts.
+    /// Those without a use that counts.
     pub ids: Vec<BlobId>,
     /// The last that was looked at; `None` at the end.
     pub last: Option<BlobId>,
 }
 
 impl Store {
-    /// Marks the end of uses whose rows are still these. Durable on return. Says how many were.
+    /// Marks uses as ended whose rows are still these. Durable on return. Returns how many were.
     ///
     /// # Errors
     /// [`WriteError`] when the index could not be written.
@@ -33,7 +33,7 @@ impl Store {
         self.0.index.commit(work).await
     }
 
-    /// For each row, whether it is not here or its use has ended.
+    /// Returns for each row whether it is not here or its use has ended.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
@@ -44,7 +44,8 @@ impl Store {
             .await
     }
 
-    /// Forgets rows whose use has ended here. Durable on return. Says for each whether it is gone.
+    /// Forgets rows whose use has ended here. Durable on return. Returns for each whether it is
+    /// gone.
     ///
     /// # Errors
     /// [`WriteError`] when the index could not be written.
@@ -55,7 +56,7 @@ impl Store {
         self.0.index.commit(work).await
     }
 
-    /// For each blob, whether a use of it counts here.
+    /// Returns for each blob whether a use of it counts here.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
@@ -63,7 +64,7 @@ impl Store {
         self.0.index.read(move |meta| ids.iter().map(|id| meta.is_used(id)).collect()).await
     }
 
-    /// Looks through `limit` blobs held, after one, for those of which no use counts.
+    /// Looks through `limit` blobs held, after one, for those without a use that counts.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
@@ -72,12 +73,12 @@ impl Store {
         Ok(Unused { ids, last })
     }
 
-    /// Throws a blob away unless a use of it counts, and gives the bytes it had; `None` when it stays
-    /// or was not held. `still` is asked when nobody can store the blob meanwhile.
+    /// Removes a blob unless a use of it counts. Returns the bytes it had; `None` when it stays or
+    /// was not held. `still` is called while the blob cannot be stored.
     ///
-    /// The index forgets it first, in one transaction with the last look at its uses: whoever was
-    /// told that it is held noted a use before. A file that is left behind by a crash after that is
-    /// adopted by [`Store::reconcile`], and collected again.
+    /// The index forgets it first, in one transaction with the last look at its uses: a caller that
+    /// was told that the blob is held had noted a use before. A file that is left behind by a crash
+    /// after that is adopted by [`Store::reconcile`], and collected again.
     ///
     /// # Errors
     /// [`WriteError`] when the index could not be written.

@@ -4,7 +4,7 @@
 //! A crash between a file and its index entry leaves the first; so does an index that was replaced
 //! by an empty one. Only names are compared; what the index does not know is read and hashed. The
 //! index is sorted by id and the files by directory, so they are compared one slice of the
-//! directories at a time, with as many passes over the index as memory asks for.
+//! directories at a time, in as many passes over the index as the bound on memory requires.
 
 use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
@@ -26,7 +26,7 @@ pub struct Reconciled {
     pub adopted: u64,
     /// Files that did not verify or do not belong where they lay: in quarantine now.
     pub set_aside: u64,
-    /// Blobs whose file is gone: no longer held, and told of by [`Store::take_set_aside`].
+    /// Blobs whose file is gone: no longer held, and returned by [`Store::take_set_aside`].
     pub forgotten: u64,
     /// Files and directories left as they are: of a newer format, or not readable now.
     pub left: u64,
@@ -93,8 +93,8 @@ impl<'a> Reconciler<'a> {
         Ok(())
     }
 
-    /// Checks files that the index does not know. Those that verify are made durable, whatever
-    /// became of the process that wrote them, and then held.
+    /// Checks files that the index does not know. Those that verify are made durable, because the
+    /// process that wrote them may have died before that, and are then held.
     pub(super) async fn adopt_all(&mut self, ids: &[BlobId]) -> Result<(), ReconcileError> {
         let order = self.rename_locks(ids).await;
         // One that is being stored was renamed before its entry was made.
@@ -130,7 +130,7 @@ impl<'a> Reconciler<'a> {
         Ok(())
     }
 
-    /// Enters durable files into the index; says how many are new.
+    /// Enters durable files into the index. Returns how many are new.
     async fn hold(&self, blobs: Vec<(BlobId, u32)>) -> Result<u64, ReconcileError> {
         if blobs.is_empty() {
             return Ok(0);
@@ -149,7 +149,7 @@ impl<'a> Reconciler<'a> {
         Ok(self.store.0.index.commit(add).await?)
     }
 
-    /// Forgets those of some blobs, all under one lock, whose file is really gone.
+    /// Forgets the blobs, all under one lock, whose file is really gone.
     async fn forget_absent(&self, ids: &[BlobId]) -> Result<u64, ReconcileError> {
         let order = self.rename_locks(ids).await;
         let (env, chunks, ids) =
@@ -179,7 +179,7 @@ impl<'a> Reconciler<'a> {
         Ok(forgotten)
     }
 
-    /// The locks of some blobs, in one order for all, so that nobody waits in a circle.
+    /// Takes the locks of some blobs, always in the same order, so that there is no deadlock.
     async fn rename_locks(&self, ids: &[BlobId]) -> Vec<OwnedMutexGuard<()>> {
         let mut places: Vec<usize> = ids.iter().map(Inner::lock_of).collect();
         places.sort_unstable();
@@ -202,7 +202,7 @@ fn slices(blobs: u64) -> impl Iterator<Item = RangeInclusive<u8>> {
 
 /// Ids held in memory at once: 8 MiB. A million blobs, a TiB, are four passes over the index.
 const IDS_IN_SLICE: u64 = 262_144;
-/// Files checked under one set of locks: whoever stores one of them waits for 16 MiB to be read.
+/// Files checked under one set of locks: a writer of one of them waits for 16 MiB to be read.
 const ADOPTED_AT_ONCE: usize = 16;
 /// Blobs forgotten in one change.
 const FORGOTTEN_AT_ONCE: usize = 256;

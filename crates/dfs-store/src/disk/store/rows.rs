@@ -14,7 +14,7 @@ use crate::error::{ReadError, WriteError};
 pub type KeyedRecord = (RecordKey, Record);
 
 impl Store {
-    /// Joins records with those held. Durable on return. Says how many changed.
+    /// Joins records with those held. Durable on return. Returns how many changed.
     ///
     /// # Errors
     /// [`WriteError`]; none of them counts as stored then, though some may be.
@@ -36,7 +36,7 @@ impl Store {
         }
     }
 
-    /// Puts what `change` makes of a record in its place, and gives it. Durable on return.
+    /// Replaces a record with what `change` makes of it, and returns that. Durable on return.
     ///
     /// # Errors
     /// [`WriteError`]; it is as it was then.
@@ -50,7 +50,7 @@ impl Store {
         Ok(changed.map(|(record, _)| record)?)
     }
 
-    /// Notes uses of blobs, and says for each whether its blob is held. Durable on return: from then
+    /// Notes uses of blobs. Returns for each whether its blob is held. Durable on return: from then
     /// on the blob will not be collected.
     ///
     /// # Errors
@@ -59,8 +59,8 @@ impl Store {
         self.join_refs(rows, true).await
     }
 
-    /// Joins rows that other replicas hold with those here, and says for each whether its blob is
-    /// held. A use that was found to have ended here stays so. Durable on return.
+    /// Joins rows that other replicas hold with those here. Returns for each whether its blob is
+    /// held. A use that has ended here stays so. Durable on return.
     ///
     /// # Errors
     /// [`WriteError`]; none of them counts as stored then, though some may be.
@@ -88,7 +88,7 @@ impl Store {
         }
     }
 
-    /// Before the transaction, for one that meets a full disk closes the store.
+    /// Runs before the transaction, because one that meets a full disk closes the store.
     async fn admit_record(&self) -> Result<(), WriteError> {
         match self.admits(Purpose::Record).await? {
             true => Ok(()),
@@ -96,7 +96,7 @@ impl Store {
         }
     }
 
-    /// The record of a key; empty when nothing is held.
+    /// Returns the record of a key; empty when nothing is held.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
@@ -104,7 +104,7 @@ impl Store {
         self.0.index.read(move |meta| meta.record(&key)).await
     }
 
-    /// Records of several keys, in the same order.
+    /// Returns the records of several keys, in the same order.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
@@ -112,7 +112,7 @@ impl Store {
         self.0.index.read(move |meta| keys.iter().map(|key| meta.record(key)).collect()).await
     }
 
-    /// Records of a directory after a tag, in order of tags, at most `limit`.
+    /// Returns records of a directory after a tag, in order of tags, at most `limit`.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read, or a record among them does not decode: a
@@ -127,8 +127,8 @@ impl Store {
         self.0.index.read(move |meta| meta.scan_dir(&vault, &dir, after, limit)).await
     }
 
-    /// Records of a partition after a row key (empty for the first), at most `limit`. Rows that do
-    /// not decode are left out and do not count.
+    /// Returns records of a partition after a row key (empty for the first), at most `limit`. Rows
+    /// that do not decode are left out and do not count.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
@@ -142,8 +142,8 @@ impl Store {
         self.0.index.read(move |meta| meta.scan_records(partition, bits, &after, limit)).await
     }
 
-    /// Reference rows of a partition after a row key (empty for the first), at most `limit`. Rows that do
-    /// not decode are left out and do not count.
+    /// Returns reference rows of a partition after a row key (empty for the first), at most
+    /// `limit`. Rows that do not decode are left out and do not count.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
@@ -157,7 +157,8 @@ impl Store {
         self.0.index.read(move |meta| meta.scan_refs(partition, bits, &after, limit)).await
     }
 
-    /// The rows that reference a blob, at most `limit`; those that do not decode are left out.
+    /// Returns the rows that reference a blob, at most `limit`; those that do not decode are left
+    /// out.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
@@ -165,8 +166,8 @@ impl Store {
         self.0.index.read(move |meta| meta.refs_of(&id, limit)).await
     }
 
-    /// The fingerprint of every partition of a table, whatever their size. Of partitions finer than
-    /// [`PartitionBits::GENESIS`] every row is read for it.
+    /// Returns the fingerprint of every partition of a table, whatever their size. Of partitions
+    /// finer than [`PartitionBits::GENESIS`] every row is read for it.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
