@@ -88,12 +88,14 @@ impl Node {
         }
     }
 
-    /// Looks through every reference for blobs that are not on this disk.
+    /// Looks through the references for blobs that are not on this disk, from where the look before
+    /// was cut off, until the queue takes no more.
     async fn find_missing(self: &Arc<Self>) -> Result<(), Error> {
         let state = self.joined()?;
-        self.repair.look_begins();
+        let first = self.repair.look_begins().partition(state.bits);
         let mut missing = 0u64;
-        for partition in self.partitions_of(&state, &self.id) {
+        let partitions = self.partitions_of(&state, &self.id).into_iter();
+        'look: for partition in partitions.filter(|partition| *partition >= first) {
             let mut after = Vec::new();
             loop {
                 let rows = self.store.scan_refs(partition, state.bits, after, ROWS_IN_SCAN).await?;
@@ -102,12 +104,14 @@ impl Node {
                 let ids = rows.iter().map(|row| row.blob).collect();
                 let held = self.store.has_blobs(ids).await?;
                 for (row, _) in rows.iter().zip(held).filter(|(row, held)| !held && !row.dropped) {
+                    if !self.repair.look_found(row.blob) {
+                        break 'look;
+                    }
                     missing += 1;
-                    self.repair.want_now(row.blob);
                 }
             }
         }
-        self.repair.look_ends();
+        self.repair.look_ends(self.env.mono());
         if missing > 0 {
             info!(blobs = missing, "blobs are missing here and will be fetched");
         }

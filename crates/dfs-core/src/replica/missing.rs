@@ -1,43 +1,56 @@
 //! The blobs that are missing on this disk, and which of them to fetch next.
 //!
+//! Blobs come from events, and from looks through all references: those that were missed, or for
+//! which there was no place, are found again by the next look. A blob that cannot be had takes no
+//! place from one that can: both have their own bound. Those beyond are only counted, and found
+//! again by a new round of looks when a peer comes back, or after a while.
+//!
 //! Time is a `Duration` since any moment that stays the same.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::urgency::{Room, Urgency, that_fit};
+use self::looks::Looks;
+use self::wants::{Reach, Want, Wants};
+use super::urgency::{Room, that_fit};
 use crate::id::{BlobId, Partition, PartitionBits};
 
+mod looks;
+mod wants;
+
 /// The queue of blobs to fetch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MissingBlobs {
-    wanted: BTreeMap<BlobId, Want>,
-    /// Wanted blobs that may be fetched now, most urgent first.
-    ready: BTreeSet<(Urgency, BlobId)>,
-    /// The other wanted blobs, by when they may be fetched.
-    later: BTreeSet<(Duration, BlobId)>,
-    /// Blobs of existing files of which no replica has a good copy.
-    lost: BTreeSet<BlobId>,
-    /// Blobs of uploads that no version names yet and no replica has.
-    parked: BTreeSet<BlobId>,
-    /// Blobs of existing files that only members may have that are away.
-    away: BTreeSet<BlobId>,
-    /// Whether every reference was looked at since the last time the queue was too short.
-    complete: bool,
-    /// Whether the queue was too short since that look began.
-    overflowed: bool,
+    limits: Limits,
+    wants: Wants,
+    looks: Looks,
+    /// When the last round of looks came to its end.
+    round_ended: Duration,
+    /// Blobs that cannot be had, beyond those that are remembered.
+    beyond: Beyond,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Want {
-    /// When it may be fetched; `None` is now.
-    at: Option<Duration>,
-    /// Attempts that failed.
-    tries: u32,
-    /// When it was first counted as missing or on its way.
-    since: Option<Duration>,
-    /// Copies in reach, once they were counted.
-    copies: Option<usize>,
+struct Limits {
+    /// Blobs that can be had.
+    wanted: usize,
+    /// Blobs that a look fills the queue up to, so that events still find places.
+    looked: usize,
+    /// Blobs that cannot be had.
+    out_of_reach: usize,
+}
+
+/// Blobs that are not remembered by id.
+#[derive(Debug, Default)]
+struct Beyond {
+    /// Whether there are any, counted or not.
+    any: bool,
+    /// Whether a peer came back since that may have some of them.
+    retry: bool,
+    /// Those that the looks of this round came upon: each is counted once.
+    missing: u64,
+    lost: u64,
+    away: u64,
 }
 
 /// The result of one attempt to fetch a blob.
@@ -72,121 +85,133 @@ pub struct Due {
     pub rescan: bool,
 }
 
+impl Default for MissingBlobs {
+    fn default() -> Self {
+        Self::new(LIMITS)
+    }
+}
+
 impl MissingBlobs {
-    /// Returns whether every reference was looked at: what is missing is in the queue.
+    fn new(limits: Limits) -> Self {
+        let (wants, looks) = (Wants::default(), Looks::default());
+        let (round_ended, beyond) = (Duration::ZERO, Beyond::default());
+        Self { limits, wants, looks, round_ended, beyond }
+    }
+
+    /// Returns whether every reference was looked at: what is missing is in the queue, but for blobs
+    /// that could not be had and are too many to be remembered.
     pub fn knows_all(&self) -> bool {
-        self.complete
+        self.looks.are_done()
     }
 
     /// Notes that every reference must be looked at before nothing may be said to be missing.
     pub fn look_again(&mut self) {
-        self.complete = false;
-        // A look that is under way began too early to count.
-        self.overflowed = true;
+        self.looks.start_over();
+        self.beyond = Beyond::default();
     }
 
-    /// Begins a look through every reference.
-    pub fn look_begins(&mut self) {
-        self.overflowed = false;
+    /// Begins a look through the references. Returns the first blob whose references count.
+    pub fn look_begins(&mut self) -> BlobId {
+        self.looks.begin()
     }
 
-    /// Ends a look that came to the last reference.
-    pub fn look_ends(&mut self) {
-        self.complete = !self.overflowed;
+    /// Adds a missing blob that a look came upon; looks go in the order of ids. Returns whether the
+    /// look should go on: there is no place for more otherwise.
+    pub fn look_found(&mut self, id: BlobId) -> bool {
+        if self.looks.take(id) {
+            let has_place = self.wants.get(&id).is_some_and(Want::can_be_had);
+            if has_place || self.wants.can_be_had_len() < self.limits.looked {
+                self.add(id, None, self.looks.first_round(id));
+            } else {
+                self.looks.cut_off(id);
+            }
+        }
+        self.looks.goes_beyond(id)
+    }
+
+    /// Ends a look that came to the last reference, or that should not go on.
+    pub fn look_ends(&mut self, now: Duration) {
+        self.looks.end();
+        if self.looks.are_done() {
+            self.round_ended = now;
+        }
     }
 
     /// Adds a missing blob. One that is expected to arrive by itself is not fetched before `at`.
     pub fn want(&mut self, id: BlobId, at: Option<Duration>) {
-        if self.wanted.len() >= WANTED_MAX && !self.wanted.contains_key(&id) {
-            self.complete = false;
-            self.overflowed = true;
-            return;
+        let is_full = self.wants.can_be_had_len() >= self.limits.wanted;
+        if is_full && self.wants.get(&id).is_none() {
+            self.looks.cut_off(id);
+        } else {
+            self.add(id, at, None);
         }
-        // It is needed now, whatever earlier attempts found.
-        self.parked.remove(&id);
-        self.away.remove(&id);
-        if !self.wanted.contains_key(&id) {
-            let want = Want { at, tries: 0, since: None, copies: None };
-            self.place(id, &want);
-            self.wanted.insert(id, want);
-            return;
+    }
+
+    fn add(&mut self, id: BlobId, at: Option<Duration>, round: Option<u64>) {
+        if self.wants.get(&id).is_none() {
+            self.wants.insert(id, Want::new(at, round));
+        } else {
+            self.wants.change(id, |want| {
+                want.ask_anew(at);
+                want.round = round.or(want.round);
+            });
         }
-        self.change(id, |want| match (want.at, at) {
-            (Some(old), Some(new)) => want.at = Some(old.min(new)),
-            (_, Some(_)) => {}
-            // What failed until now need not fail for as long again: there may be room now, or
-            // another node may have brought it.
-            (_, None) => (want.at, want.tries) = (None, want.tries.min(1)),
-        });
     }
 
     /// Removes a blob that has arrived.
     pub fn found(&mut self, id: &BlobId) {
-        self.drop_want(id);
-        for set in [&mut self.lost, &mut self.parked, &mut self.away] {
-            set.remove(id);
-        }
+        self.wants.remove(id);
     }
 
     /// Makes all blobs due that failed before: a peer came back that may have them.
     pub fn retry_all(&mut self) {
-        self.away.clear();
-        self.change_all(|want| {
+        self.beyond.retry = self.beyond.any;
+        self.wants.change_all(|want| {
+            if want.reach == Reach::Away {
+                want.reach = Reach::Perhaps;
+            }
             if want.tries > 0 {
                 (want.at, want.tries) = (None, 1);
             }
         });
     }
 
-    /// Returns how many blobs are missing and not just on their way.
+    /// Returns how many blobs are missing and not just on their way; see [`Self::lost_len`] for what
+    /// that does not count.
     pub fn len(&mut self, now: Duration) -> u64 {
-        let mut missing = 0;
-        for (id, want) in &mut self.wanted {
-            let waited = now.saturating_sub(*want.since.get_or_insert(now));
-            let due = want.at.is_none_or(|at| at <= now) || waited >= ON_ITS_WAY;
-            missing += u64::from((due || want.tries > 0) && !self.parked.contains(id));
-        }
-        missing
+        self.wants.missing(now) as u64 + self.beyond.missing
     }
 
     /// Returns how many blobs of existing files have no good copy.
+    ///
+    /// Of very many, those that are not remembered are counted as the last round of looks came upon
+    /// them. There may be more: a round that is under way has not come to all, and those that were
+    /// lost since are not counted. What arrived since without being asked for still is.
     pub fn lost_len(&self) -> u64 {
-        self.lost.len() as u64
+        self.wants.lost_len() as u64 + self.beyond.lost
     }
 
-    /// Returns how many blobs only members may have that are away.
+    /// Returns how many blobs only members may have that are away; counted like the lost ones.
     pub fn away_len(&self) -> u64 {
-        self.away.len() as u64
+        self.wants.away_len() as u64 + self.beyond.away
     }
 
     /// Returns the partitions with missing blobs that can be had, or `None` while not all references
     /// were looked at. A blob that cannot be had does not hold up a move: a member that is away
     /// stays a former holder and is asked once it is back.
     pub fn missing_partitions(&self, bits: PartitionBits) -> Option<BTreeSet<Partition>> {
-        let nowhere = [&self.lost, &self.parked, &self.away];
-        let to_be_had = |id: &&BlobId| !nowhere.iter().any(|set| set.contains(id));
-        let mut missing = BTreeSet::new();
-        let mut from = Some([0; 32]);
-        // One blob of a partition is enough.
-        while let Some(first) = from {
-            let rest = self.wanted.range(BlobId::new(first)..).map(|(id, _)| id);
-            let Some(id) = rest.into_iter().find(to_be_had) else { break };
-            let partition = id.partition(bits);
-            missing.insert(partition);
-            from = partition.checked_add(1).and_then(|next| bits.first_of(next));
-        }
-        self.complete.then_some(missing)
+        self.knows_all().then(|| self.wants.partitions(bits))
     }
 
     /// Forgets how many copies each blob has: other peers are in reach now.
     pub fn count_again(&mut self) {
-        self.change_all(|want| want.copies = None);
+        self.wants.change_all(|want| want.copies = None);
     }
 
     /// Notes how many copies of these blobs are in reach.
     pub fn counted(&mut self, ids: &[BlobId], copies: Vec<usize>) {
         for (id, copies) in ids.iter().zip(copies) {
-            self.change(*id, |want| want.copies = Some(copies));
+            self.wants.change(*id, |want| want.copies = Some(copies));
         }
     }
 
@@ -199,102 +224,61 @@ impl MissingBlobs {
         busy: &BTreeSet<BlobId>,
         count_max: usize,
     ) -> Due {
-        self.ripen(now);
-        let waiting = || self.ready.iter().copied().filter(|(_, id)| !busy.contains(id));
+        self.wants.ripen(now);
+        let waiting = || self.wants.ready().filter(|(_, id)| !busy.contains(id));
         let ids: Vec<_> = that_fit(waiting(), room).collect();
-        let is_uncounted = |(urgency, _): &(Urgency, BlobId)| *urgency == Urgency::Uncounted;
-        let first = (Urgency::Uncounted, BlobId::new([0; 32]));
-        let uncounted = self.ready.range(first..).take_while(|one| is_uncounted(one));
-        let uncounted = uncounted.map(|(_, id)| *id).filter(|id| !busy.contains(id));
         // Where all find a place their order does not matter.
         let count_max = if waiting().nth(ids.len()).is_some() { count_max } else { 0 };
+        let uncounted = self.wants.uncounted().filter(|id| !busy.contains(id));
         let uncounted = uncounted.take(count_max).collect();
-        Due {
-            ids,
-            uncounted,
-            next: self.later.first().map(|(at, _)| *at),
-            rescan: !self.complete && self.wanted.len() < WANTED_MAX / 2,
+        let rescan = self.rescan(now);
+        Due { ids, uncounted, next: self.wants.next_due(), rescan }
+    }
+
+    /// Returns whether a look should begin. Begins a new round for the sake of blobs that are not
+    /// remembered.
+    fn rescan(&mut self, now: Duration) -> bool {
+        if self.wants.can_be_had_len() >= self.limits.wanted / 2 {
+            return false;
         }
+        let apart = if self.beyond.retry { ROUNDS_APART } else { RETRY_MAX };
+        if self.knows_all() && self.beyond.any && now >= self.round_ended + apart {
+            self.look_again();
+        }
+        !self.knows_all()
     }
 
     /// Notes the result of an attempt.
     pub fn settle(&mut self, now: Duration, id: BlobId, outcome: Outcome) {
         match outcome {
             Outcome::Settled | Outcome::Unneeded => self.found(&id),
-            // It arrived while it was looked for.
-            _ if !self.wanted.contains_key(&id) => {}
             Outcome::Lost | Outcome::Unnamed | Outcome::Away | Outcome::Later | Outcome::Full => {
-                self.parked.remove(&id);
-                self.away.remove(&id);
-                match outcome {
-                    Outcome::Lost => self.lost.insert(id),
-                    Outcome::Unnamed => self.parked.insert(id),
-                    Outcome::Away => self.away.insert(id),
-                    _ => false,
-                };
-                self.change(id, |want| {
-                    let wait = RETRY_FIRST * 2u32.saturating_pow(want.tries.min(16));
-                    let longest = match outcome {
-                        Outcome::Full => RETRY_FULL_MAX,
-                        _ => RETRY_MAX,
-                    };
-                    want.at = Some(now + wait.min(longest));
-                    want.tries += 1;
-                    want.copies = None;
-                });
+                // It may have arrived while it was looked for: then it is not here.
+                self.wants.change(id, |want| want.failed(now, outcome));
+                if self.wants.out_of_reach_len() > self.limits.out_of_reach {
+                    self.forget(&id);
+                }
             }
         }
     }
 
-    /// Makes ready what has waited for its time.
-    fn ripen(&mut self, now: Duration) {
-        while let Some((_, id)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
-            self.change(id, |want| want.at = None);
-        }
-    }
-
-    /// Changes a wanted blob and its place in the order.
-    fn change(&mut self, id: BlobId, change: impl FnOnce(&mut Want)) {
-        let Some(want) = self.wanted.get_mut(&id) else { return };
-        let before = *want;
-        change(want);
-        let after = *want;
-        self.unplace(id, &before);
-        self.place(id, &after);
-    }
-
-    fn change_all(&mut self, change: impl FnMut(&mut Want)) {
-        self.wanted.values_mut().for_each(change);
-        self.ready.clear();
-        self.later.clear();
-        let wanted = std::mem::take(&mut self.wanted);
-        wanted.iter().for_each(|(id, want)| self.place(*id, want));
-        self.wanted = wanted;
-    }
-
-    fn place(&mut self, id: BlobId, want: &Want) {
-        match want.at {
-            None => self.ready.insert((Urgency::of(want.copies), id)),
-            Some(at) => self.later.insert((at, id)),
-        };
-    }
-
-    fn unplace(&mut self, id: BlobId, want: &Want) {
-        match want.at {
-            None => self.ready.remove(&(Urgency::of(want.copies), id)),
-            Some(at) => self.later.remove(&(at, id)),
-        };
-    }
-
-    fn drop_want(&mut self, id: &BlobId) {
-        if let Some(want) = self.wanted.remove(id) {
-            self.unplace(*id, &want);
+    /// Forgets a blob that cannot be had.
+    fn forget(&mut self, id: &BlobId) {
+        let Some(want) = self.wants.remove(id) else { return };
+        self.beyond.any = true;
+        // Only once in a round, and not if it may have been counted before.
+        if want.round == Some(self.looks.round()) {
+            self.beyond.missing += u64::from(want.reach != Reach::Unnamed);
+            self.beyond.lost += u64::from(want.is_lost);
+            self.beyond.away += u64::from(want.reach == Reach::Away);
         }
     }
 }
 
-/// Blobs that wait at once; what does not fit is found again by looking through the references.
-const WANTED_MAX: usize = 65_536;
+/// Together 24 MiB of memory at most, 88 GiB of data; a look finds again what is beyond. Those out of
+/// reach are less than half of the others: when peers come back, all of them become wanted, and that
+/// must not keep a look from beginning.
+const LIMITS: Limits = Limits { wanted: 65_536, looked: 57_344, out_of_reach: 24_576 };
 /// A blob that follows its reference takes less; one that takes longer is told of as missing.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
 /// The first wait after a failed attempt.
@@ -303,6 +287,9 @@ const RETRY_FIRST: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(64 * 60);
 /// The same where only room is missing: nothing tells when there is some again.
 const RETRY_FULL_MAX: Duration = Duration::from_secs(30);
+/// Between the end of a round of looks and one for peers that came back: so long moves can be
+/// finished even if peers come and go all the time.
+const ROUNDS_APART: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests;

@@ -68,7 +68,7 @@ impl Repair {
         (fetched.bytes_per_second(now), fetched.left(now, pieces))
     }
 
-    /// Returns whether every reference was looked at: what is missing is in the queue.
+    /// Returns whether every reference was looked at: see [`MissingBlobs::knows_all`].
     pub(crate) fn knows_all(&self) -> bool {
         self.queue.lock().knows_all()
     }
@@ -95,14 +95,22 @@ impl Repair {
         self.wake.notify_one();
     }
 
-    /// Begins a look through every reference.
-    pub(crate) fn look_begins(&self) {
-        self.queue.lock().look_begins();
+    /// Begins a look through the references. Returns the first blob whose references count.
+    pub(crate) fn look_begins(&self) -> BlobId {
+        self.queue.lock().look_begins()
     }
 
-    /// Ends a look that came to the last reference.
-    pub(crate) fn look_ends(&self) {
-        self.queue.lock().look_ends();
+    /// Adds a missing blob that a look came upon; looks go in the order of ids. Returns whether the
+    /// look should go on.
+    pub(crate) fn look_found(&self, id: BlobId) -> bool {
+        let goes_on = self.queue.lock().look_found(id);
+        self.wake.notify_one();
+        goes_on
+    }
+
+    /// Ends a look that came to the last reference, or that should not go on.
+    pub(crate) fn look_ends(&self, now: Instant) {
+        self.queue.lock().look_ends(self.since_origin(now));
     }
 
     /// Removes a blob that has arrived.
@@ -121,7 +129,8 @@ impl Repair {
         self.queue.lock().len(self.since_origin(now))
     }
 
-    /// Returns how many blobs of existing files have no good copy.
+    /// Returns how many blobs of existing files have no good copy: about, if they are very many; see
+    /// [`MissingBlobs::lost_len`].
     pub(crate) fn lost_len(&self) -> u64 {
         self.queue.lock().lost_len()
     }

@@ -12,7 +12,7 @@ fn room(count: usize) -> Room {
 fn looked_through() -> MissingBlobs {
     let mut missing = MissingBlobs::default();
     missing.look_begins();
-    missing.look_ends();
+    missing.look_ends(START);
     missing
 }
 
@@ -38,9 +38,9 @@ fn what_only_a_lost_node_may_have_is_missing_and_holds_up_no_move() {
 }
 
 #[test]
-fn whatever_happens_each_wanted_blob_has_one_place_in_the_order() {
+fn whatever_happens_each_wanted_blob_has_one_place_in_each_order() {
     let none = BTreeSet::new();
-    let mut queue = MissingBlobs::default();
+    let mut queue = MissingBlobs::new(SMALL);
     for step in 0..4000u32 {
         let draw = step.wrapping_mul(2_654_435_761) >> 7;
         let (id, now) = (id((draw % 23) as u8), Duration::from_millis(step.into()));
@@ -57,15 +57,7 @@ fn whatever_happens_each_wanted_blob_has_one_place_in_the_order() {
             9 => queue.count_again(),
             _ => drop(queue.take_due(now, room(3), &none, COUNT_MAX)),
         }
-        let places = queue.ready.iter().copied().map(|(_, id)| (id, None));
-        let later = queue.later.iter().copied().map(|(at, id)| (id, Some(at)));
-        let places: BTreeMap<_, _> = places.chain(later).collect();
-        let wanted = queue.wanted.iter().map(|(id, want)| (*id, want.at)).collect();
-        assert_eq!(places, wanted, "after step {step}");
-        assert_eq!(places.len(), queue.ready.len() + queue.later.len(), "after step {step}");
-        for (urgency, id) in &queue.ready {
-            assert_eq!(*urgency, Urgency::of(queue.wanted[id].copies), "after step {step}");
-        }
+        queue.wants.check();
     }
 }
 
@@ -125,4 +117,191 @@ fn what_has_one_copy_left_is_taken_before_what_was_wanted_first() {
     assert_eq!((due.ids, due.uncounted), (vec![id(1)], vec![id(4)]));
     queue.count_again();
     assert_eq!(queue.take_due(RETRY_FIRST, room(1), &none, COUNT_MAX).uncounted.len(), 6);
+}
+
+/// A node that lacks blobs: a queue, and what the references name.
+struct Node {
+    queue: MissingBlobs,
+    missing: BTreeSet<BlobId>,
+    now: Duration,
+}
+
+impl Node {
+    /// A node that lacks `count` blobs, spread over all partitions.
+    fn new(count: u32, limits: Limits) -> Self {
+        let id = |at: u32| {
+            let mut bytes = [0; 32];
+            bytes[..4].copy_from_slice(&at.wrapping_mul(u32::MAX / count).to_be_bytes());
+            BlobId::new(bytes)
+        };
+        let missing = (0..count).map(id).collect();
+        Self { queue: MissingBlobs::new(limits), missing, now: START }
+    }
+
+    /// Fetches everything that is due, and looks for more where the queue asks for it. Returns
+    /// whether it did.
+    fn step(&mut self, outcome: impl Fn(&BlobId) -> Outcome) -> bool {
+        self.now += Duration::from_secs(1);
+        let due = self.queue.take_due(self.now, room(usize::MAX), &BTreeSet::new(), 0);
+        for id in due.ids {
+            let outcome = outcome(&id);
+            self.queue.settle(self.now, id, outcome);
+            if outcome == Outcome::Settled {
+                self.missing.remove(&id);
+            }
+        }
+        let Limits { wanted, out_of_reach, .. } = self.queue.limits;
+        assert!(self.queue.wants.len() <= wanted + out_of_reach);
+        if due.rescan {
+            let first = self.queue.look_begins();
+            let mut rest = self.missing.range(first..);
+            rest.all(|id| self.queue.look_found(*id));
+            self.queue.look_ends(self.now);
+        }
+        due.rescan
+    }
+
+    /// Steps until all is known and nothing is left that can be had. Returns how many looks it took.
+    fn settle(&mut self, outcome: impl Fn(&BlobId) -> Outcome) -> u32 {
+        let mut looks = 0;
+        while self.queue.missing_partitions(PartitionBits::GENESIS) != Some(BTreeSet::new()) {
+            looks += u32::from(self.step(&outcome));
+            assert!(looks < 40, "the looks come to no end");
+        }
+        looks
+    }
+
+    fn counts(&mut self) -> (u64, u64, u64) {
+        (self.queue.len(self.now), self.queue.lost_len(), self.queue.away_len())
+    }
+}
+
+const SMALL: Limits = Limits { wanted: 16, looked: 14, out_of_reach: 6 };
+
+#[test]
+fn with_very_much_lost_a_look_ends_and_the_rest_is_fetched() {
+    let mut node = Node::new(200_000, LIMITS);
+    let to_be_had: BTreeSet<_> = node.missing.iter().copied().step_by(1000).collect();
+    let outcome =
+        |id: &BlobId| if to_be_had.contains(id) { Outcome::Settled } else { Outcome::Lost };
+    assert_eq!(node.settle(outcome), 4);
+    assert_eq!(node.missing.len(), 199_800, "what can be had is fetched");
+    assert_eq!(node.counts(), (199_800, 199_800, 0));
+    // What is wanted now finds a place, and holds up only its own partition.
+    node.queue.want(BlobId::new([0; 32]), None);
+    assert_eq!(node.queue.missing_partitions(PartitionBits::GENESIS), Some([0].into()));
+    assert!(!node.step(outcome), "nothing is looked for again at once");
+}
+
+#[test]
+fn what_is_not_remembered_is_tried_again_when_a_peer_comes_back() {
+    let mut node = Node::new(100, SMALL);
+    node.settle(|_| Outcome::Away);
+    assert_eq!(node.counts(), (100, 0, 100));
+    node.now += ROUNDS_APART;
+    assert!(!node.step(|_| Outcome::Away), "no peer came back");
+    node.queue.retry_all();
+    node.settle(|_| Outcome::Settled);
+    while !node.missing.is_empty() {
+        node.step(|_| Outcome::Settled);
+    }
+    node.settle(|_| Outcome::Settled);
+    assert_eq!(node.counts(), (0, 0, 0));
+}
+
+#[test]
+fn what_is_not_remembered_is_tried_again_after_a_while_and_counted_once() {
+    let mut node = Node::new(100, SMALL);
+    node.settle(|_| Outcome::Lost);
+    for _ in 0..3 {
+        // Comparisons of rows come upon some of them in between.
+        for id in node.missing.clone().into_iter().step_by(7) {
+            node.queue.want(id, None);
+            node.step(|_| Outcome::Lost);
+        }
+        node.settle(|_| Outcome::Lost);
+        assert_eq!(node.counts(), (100, 100, 0));
+        node.now += RETRY_MAX;
+        assert!(node.step(|_| Outcome::Lost), "they are looked for again");
+    }
+}
+
+#[test]
+fn peers_that_come_and_go_all_the_time_hold_up_no_move_for_ever() {
+    let mut node = Node::new(100, SMALL);
+    let mut known = 0;
+    for _ in 0..600 {
+        node.queue.retry_all();
+        node.step(|_| Outcome::Away);
+        known += u32::from(node.queue.knows_all());
+    }
+    assert!(known > 300, "all was known for {known} s of 600");
+}
+
+#[test]
+fn whatever_happens_nothing_is_forgotten_that_can_be_had() {
+    let mut node = Node::new(64, SMALL);
+    let all: Vec<_> = node.missing.iter().copied().collect();
+    // Blobs that were out of reach when they were last asked for.
+    let mut out_of_reach = BTreeSet::new();
+    let mut look: Option<BlobId> = None;
+    let mut known = 0;
+    for step in 0..60_000u32 {
+        let draw = step.wrapping_mul(2_654_435_761) >> 7;
+        let (id, kind) = (all[draw as usize % 64], draw / 64 % 64);
+        node.now += Duration::from_millis(100);
+        let (queue, now) = (&mut node.queue, node.now);
+        match kind {
+            0..3 => {
+                node.missing.insert(id);
+                out_of_reach.remove(&id);
+                queue.want(id, (kind == 0).then_some(now + ON_ITS_WAY));
+            }
+            3 => {
+                node.missing.remove(&id);
+                queue.found(&id);
+            }
+            4 if step % 50 == 0 => queue.retry_all(),
+            5 if step % 400 == 0 => queue.look_again(),
+            6..30 => {
+                let due = queue.take_due(now, room(2), &BTreeSet::new(), COUNT_MAX);
+                for (id, salt) in due.ids.into_iter().zip(0..) {
+                    let failures = [Outcome::Lost, Outcome::Away, Outcome::Unnamed, Outcome::Later];
+                    let outcome =
+                        *failures.get((kind as usize + salt) % 5).unwrap_or(&Outcome::Settled);
+                    queue.settle(now, id, outcome);
+                    match outcome {
+                        Outcome::Settled => drop(node.missing.remove(&id)),
+                        Outcome::Later => {}
+                        _ => drop(out_of_reach.insert(id)),
+                    }
+                }
+                if due.rescan && look.is_none() {
+                    look = Some(queue.look_begins());
+                }
+            }
+            // References are looked at a few at a time, while other things happen.
+            _ => {
+                let Some(from) = look else { continue };
+                let next = node.missing.range(from..).nth(1).copied();
+                let goes_on = node.missing.range(from..).take(1).all(|id| queue.look_found(*id));
+                look = next.filter(|_| goes_on);
+                if look.is_none() {
+                    queue.look_ends(now);
+                }
+            }
+        }
+        queue.wants.check();
+        if queue.knows_all() {
+            known += 1;
+            let mut unknown = node.missing.iter().filter(|id| queue.wants.get(id).is_none());
+            assert!(unknown.all(|id| out_of_reach.contains(id)), "after step {step}");
+        }
+    }
+    assert!((1000..59_000).contains(&known), "all was known after {known} steps");
+    node.settle(|_| Outcome::Lost);
+    node.now += RETRY_MAX;
+    node.step(|_| Outcome::Lost);
+    node.settle(|_| Outcome::Lost);
+    assert_eq!(node.queue.lost_len(), node.missing.len() as u64);
 }
