@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Outcome, RETRY_FIRST, RETRY_FULL_MAX, RETRY_MAX};
+use super::{ON_ITS_WAY, Outcome, RETRY_FIRST, RETRY_FULL_MAX, RETRY_MAX};
 use crate::id::{BlobId, Partition, PartitionBits};
 use crate::replica::urgency::Urgency;
 
@@ -15,7 +15,9 @@ pub(super) struct Want {
     /// Attempts that failed.
     pub(super) tries: u32,
     /// When it was first counted as missing or on its way.
-    pub(super) since: Option<Duration>,
+    since: Option<Duration>,
+    /// It was on its way for too long.
+    is_late: bool,
     /// Copies in reach, once they were counted.
     pub(super) copies: Option<usize>,
     /// A file needs it and no replica had a good copy.
@@ -36,15 +38,35 @@ pub(super) enum Reach {
     Away,
 }
 
+/// Whether a blob may be on its way to this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    /// It may, and was not counted yet.
+    Uncounted,
+    /// It may until then, and counts as missing afterwards.
+    Until(Duration),
+    /// It counts as missing. It stays so until it is here.
+    Overdue,
+}
+
 impl Want {
     pub(super) fn new(at: Option<Duration>, round: Option<u64>) -> Self {
         let (since, copies, reach) = (None, None, Reach::Perhaps);
-        Self { at, tries: 0, since, copies, is_lost: false, reach, round }
+        Self { at, tries: 0, since, is_late: false, copies, is_lost: false, reach, round }
     }
 
     /// Returns whether an attempt may succeed before anything else happens.
     pub(super) fn can_be_had(&self) -> bool {
         !self.is_lost && self.reach == Reach::Perhaps
+    }
+
+    fn arrival(&self) -> Arrival {
+        match (self.at, self.since) {
+            _ if self.is_late || self.tries > 0 => Arrival::Overdue,
+            (None, _) => Arrival::Overdue,
+            (Some(_), None) => Arrival::Uncounted,
+            (Some(at), Some(since)) => Arrival::Until(at.min(since + ON_ITS_WAY)),
+        }
     }
 
     /// Notes that it is needed now, whatever earlier attempts found.
@@ -85,6 +107,12 @@ pub(super) struct Wants {
     later: BTreeSet<(Duration, BlobId)>,
     /// Blobs that can be had.
     to_be_had: BTreeSet<BlobId>,
+    /// Blobs that may be on their way and were not counted yet.
+    new: BTreeSet<BlobId>,
+    /// Blobs that may be on their way, by when they count as missing.
+    expected: BTreeSet<(Duration, BlobId)>,
+    /// Blobs that count as missing.
+    overdue: usize,
     lost: usize,
     away: usize,
 }
@@ -147,15 +175,16 @@ impl Wants {
         self.later.first().map(|(at, _)| *at)
     }
 
-    /// Returns how many blobs are missing and not just on their way.
+    /// Returns how many blobs are missing and not just on their way. `O(log n)` for each blob that
+    /// was added, or became overdue, since the last time.
     pub(super) fn missing(&mut self, now: Duration) -> usize {
-        let mut missing = 0;
-        for want in self.by_id.values_mut() {
-            let waited = now.saturating_sub(*want.since.get_or_insert(now));
-            let due = want.at.is_none_or(|at| at <= now) || waited >= super::ON_ITS_WAY;
-            missing += usize::from((due || want.tries > 0) && want.reach != Reach::Unnamed);
+        for id in std::mem::take(&mut self.new) {
+            self.change(id, |want| want.since = Some(now));
         }
-        missing
+        while let Some((_, id)) = self.expected.first().copied().filter(|(at, _)| *at <= now) {
+            self.change(id, |want| want.is_late = true);
+        }
+        self.overdue
     }
 
     pub(super) fn can_be_had_len(&self) -> usize {
@@ -196,6 +225,11 @@ impl Wants {
         if want.can_be_had() {
             self.to_be_had.insert(id);
         }
+        match want.arrival() {
+            Arrival::Uncounted => drop(self.new.insert(id)),
+            Arrival::Until(at) => drop(self.expected.insert((at, id))),
+            Arrival::Overdue => self.overdue += usize::from(want.reach != Reach::Unnamed),
+        }
         self.lost += usize::from(want.is_lost);
         self.away += usize::from(want.reach == Reach::Away);
     }
@@ -207,6 +241,11 @@ impl Wants {
         };
         if want.can_be_had() {
             self.to_be_had.remove(&id);
+        }
+        match want.arrival() {
+            Arrival::Uncounted => drop(self.new.remove(&id)),
+            Arrival::Until(at) => drop(self.expected.remove(&(at, id))),
+            Arrival::Overdue => self.overdue -= usize::from(want.reach != Reach::Unnamed),
         }
         self.lost -= usize::from(want.is_lost);
         self.away -= usize::from(want.reach == Reach::Away);
@@ -222,7 +261,13 @@ impl Wants {
         assert_eq!(self.ready, fresh.ready);
         assert_eq!(self.later, fresh.later);
         assert_eq!(self.to_be_had, fresh.to_be_had);
-        assert_eq!((self.lost, self.away), (fresh.lost, fresh.away));
+        assert_eq!((&self.new, &self.expected), (&fresh.new, &fresh.expected));
+        let counts = |wants: &Self| (wants.overdue, wants.lost, wants.away);
+        assert_eq!(counts(self), counts(&fresh));
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&BlobId, &Want)> {
+        self.by_id.iter()
     }
 
     pub(super) fn len(&self) -> usize {
