@@ -1,6 +1,7 @@
-//! What a replica cares for: rows that differ, blobs that are missing, what may be forgotten.
+//! What replicas care for: what is read from and written to several of them, rows that differ, blobs
+//! that are missing, what may be forgotten.
 
-pub mod missing;
+pub mod op;
 pub mod outlook;
 pub mod purge;
 pub mod scrub;

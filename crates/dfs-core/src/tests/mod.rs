@@ -18,6 +18,7 @@ mod growth;
 mod liveness;
 mod member;
 mod names;
+mod op;
 mod paxos;
 mod purge;
 mod random;
