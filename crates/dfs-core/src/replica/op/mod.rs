@@ -8,6 +8,7 @@
 //! | machine | is |
 //! | --- | --- |
 //! | [`fan_out::FanOut`] | one request to every replica, counted by quorum; part of most others |
+//! | [`fetch::Fetch`] | a blob fetched from whichever node has it |
 //!
 //! ```
 //! use std::time::Duration;
@@ -39,6 +40,7 @@ use std::time::Duration;
 use crate::quorum::{Tally, Verdict};
 
 pub mod fan_out;
+pub mod fetch;
 
 /// What an operation wants its caller to do.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Operations, by table and under random schedules: what each must do, and what all of them keep.
 
 mod fan_out;
+mod fetch;
 
 use std::time::Duration;
 
