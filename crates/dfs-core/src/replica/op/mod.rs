@@ -8,6 +8,7 @@
 //! | machine | is |
 //! | --- | --- |
 //! | [`fan_out::FanOut`] | one request to every replica, counted by quorum; part of most others |
+//! | [`write::Write`] | records given to their replicas, or kept here when none is in reach |
 //! | [`fetch::Fetch`] | a blob fetched from whichever node has it |
 //!
 //! ```
@@ -41,6 +42,7 @@ use crate::quorum::{Tally, Verdict};
 
 pub mod fan_out;
 pub mod fetch;
+pub mod write;
 
 /// What an operation wants its caller to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,4 +165,23 @@ impl<N: Ord + Clone> Counting<N> {
     fn with(needed: fn(usize) -> usize) -> Self {
         Self { needed, failure: Tally::fail }
     }
+}
+
+/// Passes on what an operation inside another wants done, each task as `wrap` has it. Returns how
+/// it ended, once it has.
+fn pass_on<N, T, O, U, P>(
+    inner: Vec<Action<N, T, O>>,
+    out: &mut Vec<Action<N, U, P>>,
+    mut wrap: impl FnMut(T) -> U,
+) -> Option<O> {
+    let mut ended = None;
+    for action in inner {
+        match action {
+            Action::Do(task) => out.push(Action::Do(wrap(task))),
+            Action::Owe(node) => out.push(Action::Owe(node)),
+            Action::Detach => out.push(Action::Detach),
+            Action::Finish(outcome) => ended = Some(outcome),
+        }
+    }
+    ended
 }

@@ -2,6 +2,7 @@
 
 mod fan_out;
 mod fetch;
+mod write;
 
 use std::time::Duration;
 
