@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`fan_out::FanOut`] | one request to every replica, counted by quorum; part of most others |
 //! | [`write::Write`] | records given to their replicas, or kept here when none is in reach |
+//! | [`read::Read`] | records read from their replicas, brought together where they differ |
 //! | [`fetch::Fetch`] | a blob fetched from whichever node has it |
 //!
 //! ```
@@ -42,6 +43,8 @@ use crate::quorum::{Tally, Verdict};
 
 pub mod fan_out;
 pub mod fetch;
+mod gather;
+pub mod read;
 pub mod write;
 
 /// What an operation wants its caller to do.

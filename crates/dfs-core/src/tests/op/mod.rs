@@ -2,6 +2,8 @@
 
 mod fan_out;
 mod fetch;
+mod read;
+mod read_random;
 mod write;
 
 use std::time::Duration;
