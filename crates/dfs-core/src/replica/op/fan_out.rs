@@ -106,6 +106,11 @@ impl<N: Ord + Copy, R, E: Fails> FanOut<N, R, E> {
         }
     }
 
+    /// Those that were asked and have not answered.
+    pub(super) fn into_running(self) -> BTreeSet<N> {
+        self.running
+    }
+
     fn ask(&mut self, nodes: BTreeSet<N>, out: &mut Actions<Self>) {
         out.extend(nodes.iter().copied().map(Action::Do));
         self.running.extend(nodes);

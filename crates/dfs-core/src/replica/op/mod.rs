@@ -10,6 +10,7 @@
 //! | [`fan_out::FanOut`] | one request to every replica, counted by quorum; part of most others |
 //! | [`write::Write`] | records given to their replicas, or kept here when none is in reach |
 //! | [`read::Read`] | records read from their replicas, brought together where they differ |
+//! | [`store::Store`] | a blob given to its replicas, with slow ones left behind |
 //! | [`fetch::Fetch`] | a blob fetched from whichever node has it |
 //!
 //! ```
@@ -45,6 +46,7 @@ pub mod fan_out;
 pub mod fetch;
 mod gather;
 pub mod read;
+pub mod store;
 pub mod write;
 
 /// What an operation wants its caller to do.

@@ -4,6 +4,7 @@ mod fan_out;
 mod fetch;
 mod read;
 mod read_random;
+mod store;
 mod write;
 
 use std::time::Duration;
