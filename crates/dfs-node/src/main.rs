@@ -11,7 +11,7 @@ use dfs_core::address::Address;
 use dfs_env::Env;
 use dfs_node::api::{self, Api};
 use dfs_node::config::{Args, NodeConfig};
-use dfs_node::exit::{Code, Failure, chain};
+use dfs_node::exit::{Code, Failure, chain, exit_code};
 use dfs_node::run_record::{self, RunRecord};
 use dfs_node::signals::EndSignals;
 use dfs_node::{keyring, limits, telemetry};
@@ -35,13 +35,7 @@ fn main() -> ExitCode {
             result
         }
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            failure.report();
-            ExitCode::from(failure.code as u8)
-        }
-    }
+    exit_code(result)
 }
 
 async fn run(args: Args) -> Result<(), Failure> {

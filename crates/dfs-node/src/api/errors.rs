@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use dfs_server::Error;
 use serde::{Deserialize, Serialize};
 
-use crate::exit::chain;
+use crate::exit::{Code, chain};
 
 /// What the body of an error says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct ErrorBody {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub hint: Option<String>,
     /// The exit code of a program that ends because of it.
-    pub exit: u8,
+    pub exit: Code,
 }
 
 /// An error on its way out.
@@ -28,8 +28,14 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    pub(crate) fn new(status: StatusCode, exit: u8, error: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, exit: Code, error: impl Into<String>) -> Self {
+        debug_assert!(exit.statuses().contains(&status.as_u16()), "{status} {exit:?}");
         Self { status, body: ErrorBody { error: error.into(), hint: None, exit } }
+    }
+
+    /// For a path of the API that does not exist.
+    pub(crate) fn no_endpoint() -> Self {
+        Self::new(StatusCode::NOT_FOUND, Code::Usage, "no such endpoint")
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -50,61 +56,129 @@ impl IntoResponse for Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        let (status, exit, hint) = match &error {
-            Error::NotFound(_) => (StatusCode::NOT_FOUND, 4, None),
-            Error::IsDirectory(_) | Error::NotDirectory(_) => (StatusCode::CONFLICT, 1, None),
-            Error::NotEmpty(_) => {
-                (StatusCode::CONFLICT, 1, Some("'-r' removes it with everything below"))
-            }
-            Error::Name(_) => (StatusCode::BAD_REQUEST, 2, None),
-            Error::Unavailable(_) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                5,
-                Some("'dfs peers' shows who is away; try again when they are back"),
-            ),
-            Error::NotJoined => (StatusCode::SERVICE_UNAVAILABLE, 5, Some("'dfs status' says why")),
-            Error::Retired(_) => (
-                StatusCode::GONE,
-                1,
-                Some("start it with an empty data directory, or ask another node"),
-            ),
-            Error::Condition => (
-                StatusCode::PRECONDITION_FAILED,
-                7,
-                Some("'dfs stat' shows the version that is current"),
-            ),
-            Error::Refused(_) => (StatusCode::CONFLICT, 1, None),
-            Error::TooSlow => {
-                (StatusCode::REQUEST_TIMEOUT, 1, Some("store it again, over a faster line"))
-            }
-            Error::Moving => (StatusCode::SERVICE_UNAVAILABLE, 5, Some("try again")),
-            Error::Lost(_) | Error::Unverified(_) => (
-                StatusCode::BAD_GATEWAY,
-                6,
-                Some("a node that is away may have a good copy: 'dfs peers' shows who"),
-            ),
-            Error::NoVaultKey => (
-                StatusCode::FORBIDDEN,
-                12,
-                Some("ask a node that has the key, or 'dfs key import' it and restart this one"),
-            ),
-            Error::NoSpace => (
-                StatusCode::INSUFFICIENT_STORAGE,
-                1,
-                Some("raise --capacity, free space, or add a node"),
-            ),
-            Error::ClockSkew(_) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, 1, Some("set this machine's clock"))
-            }
-            Error::Source(_) => (StatusCode::BAD_REQUEST, 1, None),
-            Error::Store(_) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, 1, Some("its log says more; check the disk"))
-            }
-        };
+        let (status, exit) = kind(&error);
         let problem = Self::new(status, exit, chain(&error));
-        match hint {
+        match hint(&error) {
             Some(hint) => problem.hint(hint),
             None => problem,
         }
+    }
+}
+
+fn kind(error: &Error) -> (StatusCode, Code) {
+    match error {
+        Error::NotFound(_) => (StatusCode::NOT_FOUND, Code::NotFound),
+        Error::Name(_) => (StatusCode::BAD_REQUEST, Code::Usage),
+        Error::Unavailable(_) | Error::NotJoined | Error::Moving => {
+            (StatusCode::SERVICE_UNAVAILABLE, Code::Retryable)
+        }
+        Error::Retired(_) => (StatusCode::GONE, Code::Failed),
+        Error::Condition => (StatusCode::PRECONDITION_FAILED, Code::Condition),
+        Error::IsDirectory(_) | Error::NotDirectory(_) | Error::NotEmpty(_) | Error::Refused(_) => {
+            (StatusCode::CONFLICT, Code::Failed)
+        }
+        Error::TooSlow => (StatusCode::REQUEST_TIMEOUT, Code::Failed),
+        Error::Lost(_) | Error::Unverified(_) => (StatusCode::BAD_GATEWAY, Code::Unverified),
+        Error::NoVaultKey => (StatusCode::FORBIDDEN, Code::Key),
+        Error::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, Code::Failed),
+        Error::ClockSkew(_) | Error::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, Code::Failed),
+        Error::Source(_) => (StatusCode::BAD_REQUEST, Code::Failed),
+    }
+}
+
+/// What to do about it.
+fn hint(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::NotEmpty(_) => Some("'-r' removes it with everything below"),
+        Error::Unavailable(_) => {
+            Some("'dfs peers' shows who is away; try again when they are back")
+        }
+        Error::NotJoined => Some("'dfs status' says why"),
+        Error::Retired(_) => Some("start it with an empty data directory, or ask another node"),
+        Error::Condition => Some("'dfs stat' shows the version that is current"),
+        Error::TooSlow => Some("store it again, over a faster line"),
+        Error::Moving => Some("try again"),
+        Error::Lost(_) | Error::Unverified(_) => {
+            Some("a node that is away may have a good copy: 'dfs peers' shows who")
+        }
+        Error::NoVaultKey => {
+            Some("ask a node that has the key, or 'dfs key import' it and restart this one")
+        }
+        Error::NoSpace => Some("raise --capacity, free space, or add a node"),
+        Error::ClockSkew(_) => Some("set this machine's clock"),
+        Error::Store(_) => Some("its log says more; check the disk"),
+        Error::NotFound(_)
+        | Error::IsDirectory(_)
+        | Error::NotDirectory(_)
+        | Error::Name(_)
+        | Error::Refused(_)
+        | Error::Source(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use axum::body::to_bytes;
+    use dfs_core::name::FilePath;
+
+    use super::*;
+
+    fn text() -> String {
+        "x".to_owned()
+    }
+
+    /// The error after this one, with the exit code that it must have; the compiler asks for a new
+    /// variant here.
+    fn next(error: Option<&Error>) -> Option<(Error, u8)> {
+        let Some(error) = error else { return Some((Error::NotFound(text()), 4)) };
+        Some(match error {
+            Error::NotFound(_) => (Error::IsDirectory(text()), 1),
+            Error::IsDirectory(_) => (Error::NotDirectory(text()), 1),
+            Error::NotDirectory(_) => (Error::NotEmpty(text()), 1),
+            Error::NotEmpty(_) => (Error::Name(FilePath::parse("..").unwrap_err()), 2),
+            Error::Name(_) => (Error::Unavailable(Vec::new()), 5),
+            Error::Unavailable(_) => (Error::NotJoined, 5),
+            Error::NotJoined => (Error::Retired(text()), 1),
+            Error::Retired(_) => (Error::Lost(text()), 6),
+            Error::Lost(_) => (Error::Unverified(text()), 6),
+            Error::Unverified(_) => (Error::NoVaultKey, 12),
+            Error::NoVaultKey => (Error::NoSpace, 1),
+            Error::NoSpace => (Error::ClockSkew(text()), 1),
+            Error::ClockSkew(_) => (Error::Source(io::Error::other("x")), 1),
+            Error::Source(_) => (Error::Store("x".into()), 1),
+            Error::Store(_) => (Error::Condition, 7),
+            Error::Condition => (Error::Refused(text()), 1),
+            Error::Refused(_) => (Error::TooSlow, 1),
+            Error::TooSlow => (Error::Moving, 5),
+            Error::Moving => return None,
+        })
+    }
+
+    #[tokio::test]
+    async fn every_error_reaches_the_client_with_its_exit_code() {
+        let mut at = next(None);
+        let mut count = 0;
+        while let Some((error, exit)) = at {
+            at = next(Some(&error));
+            count += 1;
+            let said = format!("{error:?}");
+            let response = Problem::from(error).into_response();
+            let status = response.status().as_u16();
+            let body = to_bytes(response.into_body(), 4096).await.unwrap();
+            let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(json["exit"], exit, "{said}");
+            let body: ErrorBody = serde_json::from_slice(&body).unwrap();
+            assert_eq!(u8::from(body.exit), exit, "{said}");
+            assert!(body.exit.statuses().contains(&status), "{said}: {status}");
+        }
+        assert_eq!(count, 19);
+    }
+
+    #[test]
+    fn an_exit_code_that_only_a_newer_node_knows_is_a_failure() {
+        let body: ErrorBody = serde_json::from_str(r#"{"error":"x","exit":99}"#).unwrap();
+        assert_eq!(body, ErrorBody { error: text(), hint: None, exit: Code::Failed });
     }
 }

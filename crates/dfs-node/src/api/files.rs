@@ -18,6 +18,7 @@ use super::Shared;
 use super::errors::Problem;
 use super::upload::Upload;
 use super::views::{ModeName, StoredView, parse};
+use crate::exit::Code;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct FileQuery {
@@ -44,7 +45,7 @@ fn refuse_conditions(headers: &HeaderMap) -> Result<(), Problem> {
 fn unsupported() -> Problem {
     let why =
         "a put may have 'If-None-Match: *' or 'If-Match: \"VERSION\"', and no other condition";
-    Problem::new(StatusCode::NOT_IMPLEMENTED, 1, why)
+    Problem::new(StatusCode::NOT_IMPLEMENTED, Code::Failed, why)
 }
 
 /// The condition of a put: `If-None-Match: *`, or `If-Match` with one version, as an entity tag.
@@ -163,7 +164,7 @@ async fn open(
         Some(Wanted::Outside) => {
             let why = format!("the range is outside the file's {bytes} bytes");
             let mut response =
-                Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, 2, why).into_response();
+                Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, Code::Usage, why).into_response();
             set(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{bytes}"));
             return Ok(response);
         }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use dfs_server::WentOn;
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +47,7 @@ pub(super) async fn go_on(
     let went_on = match how.as_str() {
         "force" => client.force_layout(&nodes).await?,
         "recover" => client.recover_layout(&nodes).await?,
-        _ => return Err(Problem::new(StatusCode::NOT_FOUND, 2, "no such endpoint")),
+        _ => return Err(Problem::no_endpoint()),
     };
     Ok(Json(went_on.into()))
 }

@@ -43,6 +43,7 @@ pub use repair::{RepairStatus, UnreadableLine, UnreadableList};
 pub use scrub::ScrubStatus;
 pub use views::{FileView, ListPage, PeerLine, StatView, StoredView};
 
+use crate::exit::Code;
 use errors::Problem;
 use upload::Upload;
 
@@ -113,7 +114,7 @@ impl Api {
             .merge(guarded)
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(views::readyz))
-            .fallback(async || Problem::new(StatusCode::NOT_FOUND, 2, "no such endpoint"))
+            .fallback(async || Problem::no_endpoint())
             .layer(middleware::from_fn_with_state(self.shared.clone(), refuse_browsers))
             .with_state(self.shared);
         serve::serve(listener, app, serve::CONNECTIONS_MAX, stop).await;
@@ -131,7 +132,7 @@ async fn refuse_browsers(
     let known_host = host.is_some_and(|host| is_own_host(host, shared.addr));
     if request.headers().contains_key(header::ORIGIN) || !known_host {
         let why = "requests from web pages are refused";
-        return Problem::new(StatusCode::FORBIDDEN, 12, why).into_response();
+        return Problem::new(StatusCode::FORBIDDEN, Code::Key, why).into_response();
     }
     next.run(request).await
 }
@@ -160,7 +161,7 @@ async fn authorize(
         let (parts, body) = request.into_parts();
         Upload::new(&parts.headers, body).drain().await;
         let why = "a bearer token is required";
-        return Problem::new(StatusCode::UNAUTHORIZED, 12, why).into_response();
+        return Problem::new(StatusCode::UNAUTHORIZED, Code::Key, why).into_response();
     }
     next.run(request).await
 }

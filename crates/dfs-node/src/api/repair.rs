@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
 use dfs_core::name::FilePath;
 use dfs_server::{Fate, Mode, RepairState, RepairView, Unreadable};
 use serde::{Deserialize, Serialize};
@@ -112,7 +111,7 @@ pub(super) async fn tell(
         "start" => client.start_repair().await?,
         "pause" => client.pause_repair().await?,
         "resume" => client.resume_repair().await?,
-        _ => return Err(Problem::new(StatusCode::NOT_FOUND, 2, "no such endpoint")),
+        _ => return Err(Problem::no_endpoint()),
     };
     Ok(Json(view.into()))
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use dfs_server::{ScrubState, ScrubView};
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +80,7 @@ pub(super) async fn tell(
         "start" => client.start_scrub().await?,
         "pause" => client.pause_scrub().await?,
         "resume" => client.resume_scrub().await?,
-        _ => return Err(Problem::new(StatusCode::NOT_FOUND, 2, "no such endpoint")),
+        _ => return Err(Problem::no_endpoint()),
     };
     Ok(Json(view.into()))
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::Shared;
 use super::errors::Problem;
 use super::scrub;
-use crate::remedy::with_remedy;
+use crate::exit::Code;
 
 /// A consistency mode as it is written.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -217,7 +217,11 @@ pub(super) async fn list(
         None | Some("") => true,
         Some("/") => false,
         Some(_) => {
-            return Err(Problem::new(StatusCode::BAD_REQUEST, 2, "the only delimiter is '/'"));
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                Code::Usage,
+                "the only delimiter is '/'",
+            ));
         }
     };
     let limit = query.limit.unwrap_or(LIST_DEFAULT).clamp(1, LIST_MAX);

@@ -4,13 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use dfs_node::cli::{self, Args};
+use dfs_node::exit::exit_code;
 
 fn main() -> ExitCode {
-    match cli::run(Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            failure.report();
-            ExitCode::from(failure.code as u8)
-        }
-    }
+    exit_code(cli::run(Args::parse()))
 }

@@ -131,7 +131,7 @@ impl Api {
         let text = response.body_mut().read_to_string().unwrap_or_default();
         Err(match serde_json::from_str::<ErrorBody>(&text) {
             Ok(body) => Failure {
-                code: code_of(body.exit),
+                code: body.exit,
                 message: body.error,
                 hint: body.hint.or_else(|| self.hint_for(status)),
             },
@@ -400,21 +400,6 @@ fn is_api_of(url: &str, record: &RunRecord) -> bool {
     let own_is_local = own.is_loopback() || own.host.as_deref().is_some_and(every_interface);
     let same_host = wanted.host == own.host || (wanted.is_loopback() && own_is_local);
     same_host && wanted.port == own.port
-}
-
-fn code_of(exit: u8) -> Code {
-    match exit {
-        2 => Code::Usage,
-        3 => Code::Partly,
-        4 => Code::NotFound,
-        5 => Code::Retryable,
-        6 => Code::Unverified,
-        7 => Code::Condition,
-        10 => Code::NoNode,
-        11 => Code::Locked,
-        12 => Code::Key,
-        _ => Code::Failed,
-    }
 }
 
 /// Everything but what RFC 3986 allows in a path as it is, and the slashes between components.

@@ -33,7 +33,7 @@ pub(super) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Res
 /// is nothing to report and nothing left to do: the program ends as one that SIGPIPE ends.
 pub(super) fn stdout_failed(error: io::Error) -> Failure {
     if error.kind() == io::ErrorKind::BrokenPipe {
-        temp::end(Code::Pipe as i32);
+        temp::end(u8::from(Code::Pipe).into());
     }
     Failure::new(Code::Failed, format!("cannot write to stdout: {error}"))
 }
