@@ -5,8 +5,48 @@ use std::path::{Path, PathBuf};
 use dfs_env::{Env, FileLock};
 use dfs_store::keyfile::{self, KeyFileError, KeyKind};
 use dfs_store::vault::keys::{ClusterKey, VaultKey};
+use zeroize::Zeroizing;
 
 use crate::exit::{Code, Failure};
+
+/// A key that all nodes of one user on one machine share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SharedKey {
+    /// Lets a node join.
+    Cluster,
+    /// Opens files.
+    Vault,
+}
+
+impl SharedKey {
+    /// What it is called in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster",
+            Self::Vault => "vault",
+        }
+    }
+
+    /// Where it is in the config directory.
+    pub fn path(self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}.key", self.name()))
+    }
+
+    fn kind(self) -> KeyKind {
+        match self {
+            Self::Cluster => KeyKind::Cluster,
+            Self::Vault => KeyKind::Vault,
+        }
+    }
+
+    fn read(self, env: &Env, dir: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+        keyfile::read(env.fs(), &self.path(dir), self.kind())
+    }
+
+    fn write(self, env: &Env, dir: &Path, key: &[u8; 32]) -> Result<(), Failure> {
+        keyfile::write(env.fs(), &self.path(dir), self.kind(), key).map_err(bad_key)
+    }
+}
 
 /// The keys a node starts with.
 #[derive(Debug)]
@@ -19,8 +59,9 @@ pub struct Keys {
 
 /// Loads the keys; a first start makes them.
 ///
-/// A missing cluster key is made if it may be, and a missing vault key only together with it. Nodes started at once agree: one makes both while
-/// the others wait, `vault.key` first and `cluster.key` last.
+/// A missing cluster key is made if it may be, and a missing vault key only together with it. Nodes
+/// that start at the same time agree: one makes both while the others wait, `vault.key` first and
+/// `cluster.key` last.
 ///
 /// # Errors
 /// [`Code::Key`] when a key is missing where it may not be made, damaged, or open to others.
@@ -30,19 +71,14 @@ pub fn load_or_create(
     may_make: bool,
     storage_only: bool,
 ) -> Result<Keys, Failure> {
-    let fs = env.fs();
     let _lock = lock(env, dir)?;
-    let (cluster_path, vault_path) = (dir.join("cluster.key"), dir.join("vault.key"));
-    match keyfile::read(fs, &cluster_path, KeyKind::Cluster) {
+    match SharedKey::Cluster.read(env, dir) {
         Ok(_) => {}
         Err(KeyFileError::Missing(_)) if may_make => {
-            if matches!(
-                keyfile::read(fs, &vault_path, KeyKind::Vault),
-                Err(KeyFileError::Missing(_))
-            ) {
-                keyfile::write(fs, &vault_path, KeyKind::Vault, &env.random()).map_err(bad_key)?;
+            if matches!(SharedKey::Vault.read(env, dir), Err(KeyFileError::Missing(_))) {
+                SharedKey::Vault.write(env, dir, &env.random())?;
             }
-            keyfile::write(fs, &cluster_path, KeyKind::Cluster, &env.random()).map_err(bad_key)?;
+            SharedKey::Cluster.write(env, dir, &env.random())?;
         }
         Err(error @ KeyFileError::Missing(_)) => {
             return Err(Failure::new(Code::Key, error).hint(
@@ -53,8 +89,8 @@ pub fn load_or_create(
         }
         Err(error) => return Err(bad_key(error)),
     }
-    let cluster = keyfile::read(fs, &cluster_path, KeyKind::Cluster).map_err(bad_key)?;
-    let vault = match keyfile::read(fs, &vault_path, KeyKind::Vault) {
+    let cluster = SharedKey::Cluster.read(env, dir).map_err(bad_key)?;
+    let vault = match SharedKey::Vault.read(env, dir) {
         _ if storage_only => None,
         Ok(key) => Some(VaultKey::from_bytes(*key)),
         Err(KeyFileError::Missing(_)) => None,
@@ -83,8 +119,8 @@ fn lock(env: &Env, dir: &Path) -> Result<Option<FileLock>, Failure> {
 ///
 /// # Errors
 /// [`Code::Key`] when it is missing, damaged or open to others.
-pub fn read(env: &Env, dir: &Path, kind: KeyKind) -> Result<[u8; 32], Failure> {
-    keyfile::read(env.fs(), &path(dir, kind), kind).map(|key| *key).map_err(bad_key)
+pub fn read(env: &Env, dir: &Path, which: SharedKey) -> Result<Zeroizing<[u8; 32]>, Failure> {
+    which.read(env, dir).map_err(bad_key)
 }
 
 /// Puts a key into the config directory; an existing other one is not replaced unless `replace`.
@@ -94,31 +130,22 @@ pub fn read(env: &Env, dir: &Path, kind: KeyKind) -> Result<[u8; 32], Failure> {
 pub fn import(
     env: &Env,
     dir: &Path,
-    kind: KeyKind,
+    which: SharedKey,
     key: &[u8; 32],
     replace: bool,
 ) -> Result<(), Failure> {
     let _lock = lock(env, dir)?;
-    let path = path(dir, kind);
-    match keyfile::read(env.fs(), &path, kind) {
+    match which.read(env, dir) {
         Ok(known) if *known == *key => return Ok(()),
         Err(KeyFileError::Missing(_)) => {}
         _ if replace => {}
         _ => {
-            let message = format!("{} holds another key", path.display());
+            let message = format!("{} holds another key", which.path(dir).display());
             return Err(Failure::new(Code::Key, message)
                 .hint("what it opens becomes unreadable without it; use --replace to go on"));
         }
     }
-    keyfile::write(env.fs(), &path, kind, key).map_err(bad_key)
-}
-
-/// Where a key of the config directory is.
-pub fn path(dir: &Path, kind: KeyKind) -> PathBuf {
-    dir.join(match kind {
-        KeyKind::Cluster => "cluster.key",
-        KeyKind::Vault | KeyKind::Node | KeyKind::Writer => "vault.key",
-    })
+    which.write(env, dir, key)
 }
 
 fn bad_key(error: KeyFileError) -> Failure {
@@ -151,9 +178,9 @@ mod tests {
     fn a_key_is_not_put_into_a_directory_that_others_can_write_to() {
         let dir = tempfile::tempdir().unwrap();
         set_mode(dir.path(), 0o777);
-        let refused = import(&Env::real(), dir.path(), KeyKind::Vault, &[7; 32], false);
+        let refused = import(&Env::real(), dir.path(), SharedKey::Vault, &[7; 32], false);
         assert_eq!(refused.unwrap_err().code, Code::Key);
-        assert!(!path(dir.path(), KeyKind::Vault).exists());
+        assert!(!SharedKey::Vault.path(dir.path()).exists());
     }
 
     #[test]
@@ -162,8 +189,8 @@ mod tests {
         let left = dir.path().join("vault.key.tmp");
         fs::write(&left, "half a key").unwrap();
         set_mode(&left, 0o666);
-        import(&Env::real(), dir.path(), KeyKind::Vault, &[7; 32], false).unwrap();
-        assert_eq!(read(&Env::real(), dir.path(), KeyKind::Vault).unwrap(), [7; 32]);
+        import(&Env::real(), dir.path(), SharedKey::Vault, &[7; 32], false).unwrap();
+        assert_eq!(*read(&Env::real(), dir.path(), SharedKey::Vault).unwrap(), [7; 32]);
         assert!(!left.exists());
     }
 }

@@ -4,7 +4,6 @@ use std::io::Read;
 use std::path::Path;
 
 use dfs_env::Env;
-use dfs_store::keyfile::KeyKind;
 use dfs_store::vault::keys::{ClusterKey, VaultKey};
 use zeroize::Zeroizing;
 
@@ -13,7 +12,7 @@ use crate::cli::http::Api;
 use crate::cli::output::{Output, print};
 use crate::config::default_config_dir;
 use crate::exit::{Code, Failure, tell};
-use crate::keyring;
+use crate::keyring::{self, SharedKey};
 
 pub(super) fn run(args: &Args, verb: &KeyVerb, out: &Output) -> Result<(), Failure> {
     let dir = match &args.config_dir {
@@ -21,62 +20,55 @@ pub(super) fn run(args: &Args, verb: &KeyVerb, out: &Output) -> Result<(), Failu
         None => default_config_dir()?,
     };
     match verb {
-        KeyVerb::Export { cluster } => export(&dir, kind(*cluster), out),
-        KeyVerb::Import { cluster, replace } => import(&dir, kind(*cluster), *replace, out),
-        KeyVerb::Verify { cluster } => verify(args, &dir, kind(*cluster), out),
+        KeyVerb::Export { cluster } => export(&dir, which(*cluster), out),
+        KeyVerb::Import { cluster, replace } => import(&dir, which(*cluster), *replace, out),
+        KeyVerb::Verify { cluster } => verify(args, &dir, which(*cluster), out),
     }
 }
 
-fn import(dir: &Path, kind: KeyKind, replace: bool, out: &Output) -> Result<(), Failure> {
-    let key = read_key(kind)?;
-    keyring::import(&Env::real(), dir, kind, &key, replace)?;
+fn import(dir: &Path, which: SharedKey, replace: bool, out: &Output) -> Result<(), Failure> {
+    let key = read_key(which)?;
+    keyring::import(&Env::real(), dir, which, &key, replace)?;
     if out.json {
-        let file = keyring::path(dir, kind).display().to_string();
-        return out.object(&serde_json::json!({ "key": name(kind), "file": file }));
+        let file = which.path(dir).display().to_string();
+        return out.object(&serde_json::json!({ "key": which.name(), "file": file }));
     }
     tell(format_args!("the key is in {}; restart nodes that should use it", dir.display()));
     Ok(())
 }
 
-fn name(kind: KeyKind) -> &'static str {
-    match kind {
-        KeyKind::Cluster => "cluster",
-        KeyKind::Vault | KeyKind::Node | KeyKind::Writer => "vault",
-    }
+fn which(cluster: bool) -> SharedKey {
+    if cluster { SharedKey::Cluster } else { SharedKey::Vault }
 }
 
-fn kind(cluster: bool) -> KeyKind {
-    if cluster { KeyKind::Cluster } else { KeyKind::Vault }
-}
-
-fn export(dir: &Path, kind: KeyKind, out: &Output) -> Result<(), Failure> {
-    let key = Zeroizing::new(keyring::read(&Env::real(), dir, kind)?);
-    let words = match kind {
-        KeyKind::Cluster => ClusterKey::from_bytes(*key).to_text(),
-        KeyKind::Vault | KeyKind::Node | KeyKind::Writer => VaultKey::from_bytes(*key).to_words(),
+fn export(dir: &Path, which: SharedKey, out: &Output) -> Result<(), Failure> {
+    let key = keyring::read(&Env::real(), dir, which)?;
+    let words = match which {
+        SharedKey::Cluster => ClusterKey::from_bytes(*key).to_text(),
+        SharedKey::Vault => VaultKey::from_bytes(*key).to_words(),
     };
     if out.json {
         return out.object(&serde_json::json!({ "words": words.as_str() }));
     }
     print(|text| writeln!(text, "{}", words.as_str()))?;
-    if kind == KeyKind::Vault {
+    if which == SharedKey::Vault {
         tell("write these 24 words down and keep them offline: without them, or vault.key,");
         tell("nobody can read the files. Then check what you wrote with 'dfs key verify'.");
     }
     Ok(())
 }
 
-fn verify(args: &Args, dir: &Path, kind: KeyKind, out: &Output) -> Result<(), Failure> {
-    let known = Zeroizing::new(keyring::read(&Env::real(), dir, kind)?);
-    if *read_key(kind)? != *known {
+fn verify(args: &Args, dir: &Path, which: SharedKey, out: &Output) -> Result<(), Failure> {
+    let known = keyring::read(&Env::real(), dir, which)?;
+    if *read_key(which)? != *known {
         return Err(Failure::new(Code::Key, "this is a valid key, but not the one in use"));
     }
     if !out.json {
         tell("the backup matches the key in use");
     }
-    let noted = kind == KeyKind::Vault && note_backup(args);
+    let noted = which == SharedKey::Vault && note_backup(args);
     if out.json {
-        let value = serde_json::json!({ "key": name(kind), "matches": true, "noted": noted });
+        let value = serde_json::json!({ "key": which.name(), "matches": true, "noted": noted });
         return out.object(&value);
     }
     Ok(())
@@ -93,7 +85,7 @@ fn note_backup(args: &Args) -> bool {
 }
 
 /// A key from stdin.
-fn read_key(kind: KeyKind) -> Result<Zeroizing<[u8; 32]>, Failure> {
+fn read_key(which: SharedKey) -> Result<Zeroizing<[u8; 32]>, Failure> {
     let mut text = Zeroizing::new(String::new());
     std::io::stdin().lock().take(KEY_TEXT_BYTES_MAX).read_to_string(&mut text).map_err(
         |error| Failure::new(Code::Failed, format!("cannot read the key from stdin: {error}")),
@@ -102,9 +94,9 @@ fn read_key(kind: KeyKind) -> Result<Zeroizing<[u8; 32]>, Failure> {
     let bad = |error: &dyn std::fmt::Display| {
         Failure::new(Code::Key, error).hint("give the 24 words, or the text form, on stdin")
     };
-    let key = match kind {
-        KeyKind::Cluster => *ClusterKey::from_text(text).map_err(|error| bad(&error))?.expose(),
-        KeyKind::Vault | KeyKind::Node | KeyKind::Writer => {
+    let key = match which {
+        SharedKey::Cluster => *ClusterKey::from_text(text).map_err(|error| bad(&error))?.expose(),
+        SharedKey::Vault => {
             let key = if text.contains(char::is_whitespace) {
                 VaultKey::from_words(text).map_err(|error| bad(&error))?
             } else {
