@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -73,7 +73,7 @@ impl TempFile {
         }
         let path = target.with_file_name(temp_name);
         // Under the lock, so that an interrupt finds the file or comes before it.
-        let mut pending = pending();
+        let mut pending = PENDING.lock();
         let file = File::create_new(&path)?;
         pending.insert(path.clone());
         Ok(Self { file, path, target: target.to_owned() })
@@ -90,12 +90,8 @@ impl Drop for TempFile {
     fn drop(&mut self) {
         // After `keep` there is nothing under this name any more.
         let _ = std::fs::remove_file(&self.path);
-        pending().remove(&self.path);
+        PENDING.lock().remove(&self.path);
     }
-}
-
-fn pending() -> std::sync::MutexGuard<'static, BTreeSet<PathBuf>> {
-    PENDING.lock().expect("no holder of this lock panics")
 }
 
 fn blake3_name(name: &[u8]) -> String {
@@ -105,7 +101,7 @@ fn blake3_name(name: &[u8]) -> String {
 /// Ends the program at once, without what is incomplete.
 pub(super) fn end(exit: i32) -> ! {
     // Held to the end: no other thread begins a file any more.
-    let pending = pending();
+    let pending = PENDING.lock();
     for path in pending.iter() {
         let _ = std::fs::remove_file(path);
     }

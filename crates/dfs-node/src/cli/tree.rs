@@ -1,7 +1,8 @@
 //! Many files at once: a few workers, and a count of what went wrong.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::exit::{Code, Failure};
 
@@ -18,18 +19,18 @@ pub(super) fn for_each<T: Send>(
         for _ in 0..WORKERS.min(count) {
             scope.spawn(|| {
                 loop {
-                    let item = items.lock().expect("no holder of this lock panics").next();
+                    let item = items.lock().next();
                     let Some(item) = item else { return };
                     if let Err(failure) = work(item) {
                         failure.report();
                         failures.fetch_add(1, Ordering::Relaxed);
-                        *worst.lock().expect("no holder of this lock panics") = Some(failure.code);
+                        *worst.lock() = Some(failure.code);
                     }
                 }
             });
         }
     });
-    let worst: Option<Code> = *worst.lock().expect("no holder of this lock panics");
+    let worst: Option<Code> = worst.into_inner();
     match (failures.into_inner(), worst) {
         (0, _) => Ok(()),
         // Nothing was done: the reason is worth more than "partly".
