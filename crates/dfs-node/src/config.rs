@@ -50,7 +50,8 @@ pub struct Args {
     #[arg(long, env = "DFS_OUT_AFTER", value_name = "TIME", value_parser = parse_time)]
     pub out_after: Option<Duration>,
     /// Never load the vault key: store for others only
-    #[arg(long, env = "DFS_STORAGE_ONLY", value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "DFS_STORAGE_ONLY", value_name = "BOOL")]
+    #[arg(value_parser = BoolishValueParser::new())]
     #[arg(num_args = 0..=1, default_missing_value = "true")]
     pub storage_only: Option<bool>,
     /// What to log, as `info` or `dfs_p2p=debug,info`

@@ -115,15 +115,15 @@ fn start_failed(error: &StartServerError, config: &NodeConfig) -> Failure {
         }
         StartServerError::Store(OpenStoreError::Index(..)) => Failure::new(Code::Failed, message)
             .hint(
-                "this node cannot go on: its copies are on other nodes. Move 'format' and 'blobs' of \
-                 this directory into an empty one and start a new node there with --bootstrap: it \
-                 takes over what verifies and fetches the rest",
+                "this node cannot go on: its copies are on other nodes. Move 'format' and 'blobs' \
+                 of this directory into an empty one and start a new node there with --bootstrap: \
+                 it takes over what verifies and fetches the rest",
             ),
         StartServerError::Network(_) => Failure::new(Code::Failed, message)
             .hint("another program uses the port: give another --listen, or ':0' for a free one"),
         StartServerError::Retired(_) => Failure::new(Code::Failed, message).hint(
-            "what it holds may be stale: give --data-dir an empty directory, to join as a new node; \
-             the other nodes have the copies",
+            "what it holds may be stale: give --data-dir an empty directory, to join as a new \
+             node; the other nodes have the copies",
         ),
         _ => Failure::new(Code::Failed, message),
     }

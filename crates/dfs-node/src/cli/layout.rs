@@ -54,6 +54,6 @@ fn confirm(lost: &Lost, warning: &str, words: &str) -> Result<(), Failure> {
 const FORCE: &str =
     "Writes that only these nodes held are lost for good, also when they come back.";
 const FORCE_WORDS: &str = "lose what only they held";
-const RECOVER: &str = "Writes that only these nodes held are lost for good. If they are not gone but \
-     cut off, they go on without you, and what is written there is lost when they come back.";
+const RECOVER: &str = "Writes that only these nodes held are lost for good. If they are not gone \
+     but cut off, they go on without you, and what is written there is lost when they come back.";
 const RECOVER_WORDS: &str = "they are gone for ever";
