@@ -23,7 +23,7 @@ pub struct MemberView {
     pub copies_wanted: usize,
 }
 
-fn view(member: Departure, state: &str) -> Json<MemberView> {
+pub(super) fn view(member: Departure, state: &str) -> Json<MemberView> {
     let Departure { id, copies, copies_wanted } = member;
     Json(MemberView { id, state: state.to_owned(), copies, copies_wanted })
 }

@@ -3,6 +3,8 @@
 //! Loopback by default; every request carries the token of a file that only this user can read.
 //! `Host` and `Origin` are checked, so that no web page can reach it through a browser.
 
+#[cfg(test)]
+mod contract;
 mod errors;
 mod files;
 mod history;

@@ -134,7 +134,7 @@ pub struct StatView {
 }
 
 impl StatView {
-    fn new(path: &FilePath, stat: Stat) -> Self {
+    pub(super) fn new(path: &FilePath, stat: Stat) -> Self {
         Self {
             path: path.to_string(),
             kind: kind_name(stat.kind).to_owned(),

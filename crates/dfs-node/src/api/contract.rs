@@ -1,0 +1,300 @@
+//! The JSON of every answer, byte for byte: other programs rely on it.
+
+use std::time::Duration;
+
+use dfs_core::name::FilePath;
+use dfs_server::{
+    Conflict, Departure, Fate, Listed, ListedKind, Logged, PeerState, PeerView, RepairState,
+    RepairView, ScrubState, ScrubView, Stat, Stored, Unreadable, VersionState, WentOn,
+};
+use serde::Serialize;
+
+use super::history::{ConflictList, ConflictView, LogLine};
+use super::layout::WentOnView;
+use super::members;
+use super::repair::{RepairStatus, UnreadableLine, UnreadableList};
+use super::scrub::ScrubStatus;
+use super::views::{FileView, ListPage, PeerLine, StatView, StoredView};
+
+/// 2026-11-25T16:47:09Z, and a part of a second that is not shown.
+const MODIFIED_MS: u64 = 1_795_625_229_773;
+
+#[track_caller]
+fn check(value: &impl Serialize, expected: &str) {
+    assert_eq!(serde_json::to_string(value).unwrap(), expected);
+}
+
+fn path() -> FilePath {
+    FilePath::parse("docs/plan.txt").unwrap()
+}
+
+fn logged(state: VersionState, kind: Option<ListedKind>) -> Logged {
+    Logged {
+        version: "e132".to_owned(),
+        state,
+        kind,
+        bytes: 7,
+        modified_ms: MODIFIED_MS,
+        writer: "f5f0".to_owned(),
+    }
+}
+
+#[test]
+fn a_stored_file() {
+    for (quorum, mode) in [(true, "quorum"), (false, "available")] {
+        let stored = Stored { version: "26de".to_owned(), bytes: 10, copies: 2, wanted: 3, quorum };
+        let expected = concat!(
+            r#"{"path":"docs/plan.txt","version":"26de","bytes":10,"copies":2,"wanted":3"#,
+            r#","mode":"MODE"}"#,
+        )
+        .replace("MODE", mode);
+        check(&StoredView::new(&path(), stored), &expected);
+    }
+}
+
+#[test]
+fn a_listing() {
+    let file = Listed {
+        path: "docs/plan.txt".to_owned(),
+        kind: ListedKind::File,
+        bytes: 3_000_000,
+        modified_ms: MODIFIED_MS,
+        version: "dac6".to_owned(),
+    };
+    let dir = Listed { path: "old".to_owned(), kind: ListedKind::Dir, ..file.clone() };
+    let lines = [
+        concat!(
+            r#"{"path":"docs/plan.txt","type":"file","bytes":3000000"#,
+            r#","modified":"2026-11-25T16:47:09Z","version":"dac6"}"#,
+        ),
+        concat!(
+            r#"{"path":"old","type":"dir","bytes":3000000,"modified":"2026-11-25T16:47:09Z""#,
+            r#","version":"dac6"}"#,
+        ),
+    ];
+    let entries: Vec<_> = [file, dir].into_iter().map(FileView::from).collect();
+    let page = ListPage { entries, next: Some("old/".to_owned()) };
+    check(&page, &format!(r#"{{"entries":[{}],"next":"old/"}}"#, lines.join(",")));
+    check(&ListPage { entries: Vec::new(), next: None }, r#"{"entries":[]}"#);
+}
+
+#[test]
+fn everything_about_a_file() {
+    let stat = Stat {
+        kind: ListedKind::File,
+        version: "8707".to_owned(),
+        bytes: 3_000_000,
+        modified_ms: MODIFIED_MS,
+        chunks: 3,
+        copies: 2,
+        wanted: 3,
+        conflicts: 1,
+    };
+    check(
+        &StatView::new(&path(), stat),
+        concat!(
+            r#"{"path":"docs/plan.txt","type":"file","version":"8707","bytes":3000000"#,
+            r#","modified":"2026-11-25T16:47:09Z","chunks":3,"copies":2,"wanted":3"#,
+            r#","conflicts":1}"#,
+        ),
+    );
+}
+
+#[test]
+fn peers() {
+    for (state, word) in [
+        (PeerState::Joining, "joining"),
+        (PeerState::Alive, "alive"),
+        (PeerState::Suspect, "suspect"),
+        (PeerState::Down, "down"),
+        (PeerState::Draining, "draining"),
+        (PeerState::Out, "out"),
+        (PeerState::Left, "left"),
+    ] {
+        let peer = PeerView {
+            id: "dn18".to_owned(),
+            addr: "127.0.0.1:26000".to_owned(),
+            zone: "default".to_owned(),
+            state,
+            is_self: true,
+            bytes: 3,
+            capacity: 5_000_000_000,
+        };
+        let expected = concat!(
+            r#"{"id":"dn18","addr":"127.0.0.1:26000","zone":"default","state":"WORD""#,
+            r#","self":true,"bytes":3,"capacity":5000000000}"#,
+        )
+        .replace("WORD", word);
+        check(&PeerLine::from(peer), &expected);
+    }
+}
+
+#[test]
+fn a_log() {
+    for (state, word, current) in [
+        (VersionState::Current, "current", true),
+        (VersionState::Conflict, "conflict", false),
+        (VersionState::Old, "old", false),
+    ] {
+        let expected = concat!(
+            r#"{"version":"e132","type":"file","modified":"2026-11-25T16:47:09Z","bytes":7"#,
+            r#","current":CURRENT,"state":"WORD","writer":"f5f0"}"#,
+        )
+        .replace("CURRENT", &current.to_string())
+        .replace("WORD", word);
+        check(&LogLine::from(logged(state, Some(ListedKind::File))), &expected);
+    }
+    check(
+        &LogLine::from(logged(VersionState::Deleted, None)),
+        concat!(
+            r#"{"version":"e132","modified":"2026-11-25T16:47:09Z","bytes":7,"current":false"#,
+            r#","state":"deleted","writer":"f5f0"}"#,
+        ),
+    );
+}
+
+#[test]
+fn conflicts() {
+    let versions = vec![logged(VersionState::Current, Some(ListedKind::Dir))];
+    let conflict = Conflict { path: "docs".to_owned(), versions };
+    let mut list = ConflictList {
+        conflicts: vec![ConflictView::from(conflict)],
+        next: Some("docs".to_owned()),
+    };
+    check(
+        &list,
+        concat!(
+            r#"{"conflicts":[{"path":"docs","versions":[{"version":"e132","type":"dir""#,
+            r#","modified":"2026-11-25T16:47:09Z","bytes":7,"current":true,"state":"current""#,
+            r#","writer":"f5f0"}]}],"next":"docs"}"#,
+        ),
+    );
+    list.conflicts.clear();
+    list.next = None;
+    check(&list, r#"{"conflicts":[]}"#);
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    for (fate, word) in [(Fate::Lost, "lost"), (Fate::OutOfReach, "out-of-reach")] {
+        let unreadable = Unreadable {
+            path: "lost.jpg".to_owned(),
+            version: logged(VersionState::Old, Some(ListedKind::File)),
+            fate,
+        };
+        let list = UnreadableList {
+            unreadable: vec![UnreadableLine::from(unreadable)],
+            next: Some("lost.jpg".to_owned()),
+        };
+        let expected = concat!(
+            r#"{"unreadable":[{"path":"lost.jpg","fate":"WORD","version":"e132","type":"file""#,
+            r#","modified":"2026-11-25T16:47:09Z","bytes":7,"current":false,"state":"old""#,
+            r#","writer":"f5f0"}],"next":"lost.jpg"}"#,
+        )
+        .replace("WORD", word);
+        check(&list, &expected);
+    }
+}
+
+#[test]
+fn what_came_of_going_on_by_hand() {
+    check(
+        &WentOnView::from(WentOn::Decided { epoch: 12, partitions: 144 }),
+        r#"{"state":"decided","epoch":12,"partitions":144}"#,
+    );
+    check(
+        &WentOnView::from(WentOn::Waits { nodes: vec!["072f".to_owned()] }),
+        r#"{"state":"waits","nodes":["072f"]}"#,
+    );
+    check(&WentOnView::from(WentOn::Waits { nodes: Vec::new() }), r#"{"state":"waits"}"#);
+}
+
+#[test]
+fn members_that_are_taken_out() {
+    let departure = || Departure { id: "dn18".to_owned(), copies: 2, copies_wanted: 3 };
+    check(
+        &members::view(departure(), "draining").0,
+        r#"{"id":"dn18","state":"draining","copies":2,"copies_wanted":3}"#,
+    );
+    check(
+        &members::view(departure(), "left").0,
+        r#"{"id":"dn18","state":"left","copies":2,"copies_wanted":3}"#,
+    );
+}
+
+#[test]
+fn a_repair() {
+    let idle = RepairView {
+        state: RepairState::Idle,
+        missing: 0,
+        lost: 0,
+        away: 0,
+        looked_through: true,
+        bytes_per_second: 0,
+        bytes_left: None,
+        time_left: None,
+    };
+    let idle_is = concat!(
+        r#"{"state":"idle","missing":0,"lost":0,"away":0,"looked_through":true"#,
+        r#","bytes_per_second":0}"#,
+    );
+    check(&RepairStatus::from(idle), idle_is);
+    let paused = RepairView { state: RepairState::Paused, ..idle };
+    check(&RepairStatus::from(paused), &idle_is.replace("idle", "paused"));
+    let running = RepairView {
+        state: RepairState::Running,
+        missing: 812,
+        bytes_left: Some(850_813_747),
+        time_left: Some(Duration::from_millis(28_900)),
+        ..idle
+    };
+    check(
+        &RepairStatus::from(running),
+        concat!(
+            r#"{"state":"running","missing":812,"lost":0,"away":0,"looked_through":true"#,
+            r#","bytes_per_second":0,"bytes_left":850813747,"seconds_left":28}"#,
+        ),
+    );
+}
+
+#[test]
+fn a_scrub() {
+    let running = ScrubView {
+        state: ScrubState::Running,
+        permille: 418,
+        bytes_verified: 12_583_920,
+        bytes_total: 30_020_069,
+        bad: 1,
+        unread: 2,
+        sums_mended: 3,
+        rows_damaged: 4,
+        bytes_per_second: 5,
+        began_ms: Some(MODIFIED_MS),
+        last_complete_ms: None,
+        next_ms: None,
+    };
+    check(
+        &ScrubStatus::from(running),
+        concat!(
+            r#"{"state":"running","percent":41.8,"bytes_verified":12583920"#,
+            r#","bytes_total":30020069,"bad":1,"unread":2,"sums_mended":3,"rows_damaged":4"#,
+            r#","bytes_per_second":5,"began":"2026-11-25T16:47:09Z"}"#,
+        ),
+    );
+    let ended = ScrubView {
+        permille: 1000,
+        began_ms: None,
+        last_complete_ms: Some(MODIFIED_MS),
+        next_ms: Some(u64::MAX),
+        ..running
+    };
+    for (state, word) in [(ScrubState::Idle, "idle"), (ScrubState::Paused, "paused")] {
+        let expected = concat!(
+            r#"{"state":"WORD","percent":100.0,"bytes_verified":12583920,"bytes_total":30020069"#,
+            r#","bad":1,"unread":2,"sums_mended":3,"rows_damaged":4,"bytes_per_second":5"#,
+            r#","last_complete":"2026-11-25T16:47:09Z","next":"9999-12-31T23:59:59Z"}"#,
+        )
+        .replace("WORD", word);
+        check(&ScrubStatus::from(ScrubView { state, ..ended }), &expected);
+    }
+}
