@@ -14,10 +14,11 @@ use dfs_server::{Condition, Error, ListedKind, Mode};
 use serde::Deserialize;
 use tracing::warn;
 
-use super::Shared;
 use super::errors::Problem;
+use super::query::{ModeName, parse};
+use super::shared::Shared;
 use super::upload::Upload;
-use super::views::{ModeName, StoredView, parse};
+use super::views::StoredView;
 use crate::exit::Code;
 
 #[derive(Debug, Deserialize)]

@@ -6,15 +6,13 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use dfs_core::name::FilePath;
 use dfs_server::{Conflict, Logged, Mode, VersionState};
 use serde::{Deserialize, Serialize};
 
-use super::Shared;
 use super::errors::Problem;
-use super::views::{
-    LIST_DEFAULT, LIST_MAX, ModeName, ModeQuery, StoredView, kind_name, parse, rfc3339,
-};
+use super::query::{ModeName, ModeQuery, page_len, parse, parse_dir};
+use super::shared::Shared;
+use super::views::{StoredView, kind_name, rfc3339};
 
 /// One version in the history of a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,11 +120,8 @@ pub(super) async fn conflicts(
     State(shared): State<Arc<Shared>>,
     Query(query): Query<ConflictsQuery>,
 ) -> Result<Json<ConflictList>, Problem> {
-    let dir = match query.dir.as_str() {
-        "" | "/" => FilePath::root(),
-        dir => parse(dir)?,
-    };
-    let limit = query.limit.unwrap_or(LIST_DEFAULT).clamp(1, LIST_MAX);
+    let dir = parse_dir(&query.dir)?;
+    let limit = page_len(query.limit);
     let mode = query.mode.map_or(Mode::Default, ModeName::mode);
     let page = shared.client.conflicts(&dir, &query.after, limit, mode).await?;
     let conflicts = page.conflicts.into_iter().map(ConflictView::from).collect();

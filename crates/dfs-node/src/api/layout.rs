@@ -7,8 +7,8 @@ use axum::extract::{Path, State};
 use dfs_server::WentOn;
 use serde::{Deserialize, Serialize};
 
-use super::Shared;
 use super::errors::Problem;
+use super::shared::Shared;
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,8 +7,8 @@ use axum::extract::{Path, State};
 use dfs_server::Departure;
 use serde::{Deserialize, Serialize};
 
-use super::Shared;
 use super::errors::Problem;
+use super::shared::Shared;
 
 /// What became of a member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

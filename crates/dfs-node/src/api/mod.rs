@@ -9,14 +9,18 @@ mod errors;
 mod files;
 mod history;
 mod layout;
+mod list;
 mod members;
+mod metrics;
+mod query;
 mod repair;
 mod scrub;
 mod serve;
+mod shared;
+mod status;
 mod upload;
 mod views;
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +36,7 @@ use axum::routing::{get, post};
 use dfs_core::id::hex;
 use dfs_env::{Env, write_replacing};
 use dfs_server::Client;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -47,25 +51,13 @@ pub use views::{FileView, ListPage, PeerLine, StatView, StoredView};
 
 use crate::exit::Code;
 use errors::Problem;
+use shared::Shared;
 use upload::Upload;
 
 /// The API of one node.
 #[derive(Debug)]
 pub struct Api {
     shared: Arc<Shared>,
-}
-
-pub(crate) struct Shared {
-    pub(crate) client: Client,
-    token: String,
-    addr: SocketAddr,
-    metrics: PrometheusHandle,
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("addr", &self.addr).finish_non_exhaustive()
-    }
 }
 
 /// Makes a token that only this user can read, new at every start.
@@ -93,13 +85,13 @@ impl Api {
         let files = get(files::get).head(files::head).put(files::put).delete(files::delete);
         let guarded = Router::new()
             .route("/v1/files/{*path}", files)
-            .route("/v1/list", get(views::list))
-            .route("/v1/stat/{*path}", get(views::stat))
+            .route("/v1/list", get(list::list))
+            .route("/v1/stat/{*path}", get(list::stat))
             .route("/v1/log/{*path}", get(history::log))
             .route("/v1/restore/{*path}", post(history::restore))
             .route("/v1/conflicts", get(history::conflicts))
-            .route("/v1/status", get(views::status))
-            .route("/v1/peers", get(views::peers))
+            .route("/v1/status", get(status::status))
+            .route("/v1/peers", get(status::peers))
             .route("/v1/members/{node}/drain", post(members::drain))
             .route("/v1/members/{node}/remove", post(members::remove))
             .route("/v1/layout/{how}/{nodes}", post(layout::go_on))
@@ -108,14 +100,14 @@ impl Api {
             .route("/v1/unreadable", get(repair::unreadable))
             .route("/v1/scrub", get(scrub::status))
             .route("/v1/scrub/{verb}", post(scrub::tell))
-            .route("/v1/key-backup", post(views::key_backup))
-            .route("/metrics", get(views::metrics))
+            .route("/v1/key-backup", post(status::key_backup))
+            .route("/metrics", get(metrics::metrics))
             .layer(DefaultBodyLimit::disable())
             .layer(middleware::from_fn_with_state(self.shared.clone(), authorize));
         let app = Router::new()
             .merge(guarded)
             .route("/livez", get(async || "ok\n"))
-            .route("/readyz", get(views::readyz))
+            .route("/readyz", get(status::readyz))
             .fallback(async || Problem::no_endpoint())
             .layer(middleware::from_fn_with_state(self.shared.clone(), refuse_browsers))
             .with_state(self.shared);

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use dfs_core::name::FilePath;
 use dfs_server::{Fate, Mode, RepairState, RepairView, Unreadable};
 use serde::{Deserialize, Serialize};
 
-use super::Shared;
 use super::errors::Problem;
 use super::history::LogLine;
-use super::views::{ModeName, parse};
+use super::query::{ModeName, parse_dir};
+use super::shared::Shared;
 
 /// How far a node is with fetching what it should hold and does not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,10 +119,7 @@ pub(super) async fn unreadable(
     State(shared): State<Arc<Shared>>,
     Query(query): Query<UnreadableQuery>,
 ) -> Result<Json<UnreadableList>, Problem> {
-    let dir = match query.dir.as_str() {
-        "" | "/" => FilePath::root(),
-        dir => parse(dir)?,
-    };
+    let dir = parse_dir(&query.dir)?;
     let mode = query.mode.map_or(Mode::Default, ModeName::mode);
     let page = shared.client.unreadable(&dir, &query.after, mode).await?;
     let unreadable = page.unreadable.into_iter().map(UnreadableLine::from).collect();

@@ -7,8 +7,8 @@ use axum::extract::{Path, State};
 use dfs_server::{ScrubState, ScrubView};
 use serde::{Deserialize, Serialize};
 
-use super::Shared;
 use super::errors::Problem;
+use super::shared::Shared;
 use super::views::rfc3339;
 
 /// How far a node is with reading its disk back.
@@ -83,22 +83,4 @@ pub(super) async fn tell(
         _ => return Err(Problem::no_endpoint()),
     };
     Ok(Json(view.into()))
-}
-
-/// The same as metrics.
-pub(super) fn gauges(view: &ScrubView) {
-    let gauge = |name: &'static str, value: f64| metrics::gauge!(name).set(value);
-    #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
-    let float = |value: u64| value as f64;
-    gauge("dfs_scrub_progress_ratio", f64::from(view.permille) / 1000.0);
-    gauge("dfs_scrub_running", f64::from(u8::from(view.state == ScrubState::Running)));
-    gauge("dfs_scrub_paused", f64::from(u8::from(view.state == ScrubState::Paused)));
-    gauge("dfs_scrub_verified_bytes", float(view.bytes_verified));
-    gauge("dfs_scrub_bad_chunks", float(view.bad));
-    gauge("dfs_scrub_unread_chunks", float(view.unread));
-    gauge("dfs_scrub_damaged_rows", float(view.rows_damaged));
-    gauge("dfs_scrub_bytes_per_second", float(view.bytes_per_second));
-    if let Some(ended) = view.last_complete_ms {
-        gauge("dfs_scrub_last_complete_timestamp_seconds", float(ended / 1000));
-    }
 }

@@ -9,8 +9,9 @@ use indicatif::ProgressBar;
 use crate::cli::args::{Cat, Get};
 use crate::cli::http::Api;
 use crate::cli::output::{Counted, Output, size, stdout_failed};
+use crate::cli::paths::{create_dirs, remote};
 use crate::cli::temp::Target;
-use crate::cli::{create_dirs, remote, tree};
+use crate::cli::tree;
 use crate::exit::{Code, Failure, tell};
 
 pub(super) fn get(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use crate::api::{ConflictList, LogLine};
 use crate::cli::args::{Conflicts, Restore};
 use crate::cli::http::Api;
 use crate::cli::output::{Output, print, size};
-use crate::cli::remote;
+use crate::cli::paths::{remote, remote_dir};
 use crate::exit::{Failure, tell};
 
 pub(super) fn log(api: &Api, path: &str, out: &Output) -> Result<(), Failure> {
@@ -33,8 +33,7 @@ pub(super) fn restore(api: &Api, restore: &Restore, out: &Output) -> Result<(), 
 }
 
 pub(super) fn conflicts(api: &Api, conflicts: &Conflicts, out: &Output) -> Result<(), Failure> {
-    let dir = conflicts.dir.trim_start_matches('/').trim_end_matches('/');
-    let dir = if dir.is_empty() { None } else { Some(remote(dir)?) };
+    let dir = remote_dir(&conflicts.dir)?;
     let mut count = 0;
     api.conflicts(dir.as_ref(), &mut |page| {
         count += page.conflicts.len();

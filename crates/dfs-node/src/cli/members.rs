@@ -1,9 +1,43 @@
-//! `dfs drain` and `dfs remove`.
+//! `dfs peers`, `dfs drain` and `dfs remove`.
 
-use crate::api::MemberView;
+use std::io::{self, Write};
+
+use crate::api::{MemberView, PeerLine};
 use crate::cli::http::Api;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, print, size};
 use crate::exit::{Failure, tell};
+
+pub(super) fn peers(api: &Api, out: &Output) -> Result<(), Failure> {
+    let peers: Vec<PeerLine> = api.peers()?;
+    if out.json {
+        return peers.iter().try_for_each(|peer| out.object(peer));
+    }
+    print(|shown| peers.iter().try_for_each(|peer| show_peer(peer, shown)))?;
+    if let [alone] = &peers[..]
+        && alone.is_self
+    {
+        // It may be alone because it is kept out.
+        let health = api.status()?;
+        if health["cluster"] == "" {
+            tell(health["message"].as_str().unwrap_or_default());
+        }
+    }
+    Ok(())
+}
+
+fn show_peer(peer: &PeerLine, shown: &mut dyn Write) -> io::Result<()> {
+    let mark = if peer.is_self { "*" } else { " " };
+    writeln!(
+        shown,
+        "{mark} {:<9} {:<22} {:<10} {:>10} of {:>10}  {}",
+        peer.state,
+        peer.addr,
+        peer.zone,
+        size(peer.bytes),
+        size(peer.capacity),
+        peer.id
+    )
+}
 
 pub(super) fn drain(api: &Api, node: &str, out: &Output) -> Result<(), Failure> {
     let member = api.change_member(node, "drain")?;

@@ -7,7 +7,7 @@ use crate::api::{RepairStatus, UnreadableList};
 use crate::cli::args::RepairVerb;
 use crate::cli::http::Api;
 use crate::cli::output::{Output, print, size};
-use crate::cli::remote;
+use crate::cli::paths::remote_dir;
 use crate::exit::{Failure, tell};
 
 pub(super) fn run(api: &Api, verb: &RepairVerb, out: &Output) -> Result<(), Failure> {
@@ -49,8 +49,7 @@ fn sentence(status: &RepairStatus) -> &'static str {
 }
 
 fn lost(api: &Api, dir: &str, out: &Output) -> Result<(), Failure> {
-    let dir = dir.trim_start_matches('/').trim_end_matches('/');
-    let dir = if dir.is_empty() { None } else { Some(remote(dir)?) };
+    let dir = remote_dir(dir)?;
     let (mut lost, mut away) = (0usize, 0usize);
     api.unreadable(dir.as_ref(), &mut |page| {
         let is_lost = page.unreadable.iter().filter(|line| line.fate == "lost").count();

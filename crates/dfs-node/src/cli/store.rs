@@ -10,8 +10,9 @@ use crate::api::StoredView;
 use crate::cli::args::Put;
 use crate::cli::http::Api;
 use crate::cli::output::{Counted, Output, size};
+use crate::cli::paths::remote;
 use crate::cli::source::Source;
-use crate::cli::{remote, tree};
+use crate::cli::tree;
 use crate::exit::{Code, Failure, tell};
 
 pub(super) fn put(api: &Api, put: &Put, out: &Output) -> Result<(), Failure> {

@@ -1,0 +1,66 @@
+//! `/v1/list` and `/v1/stat`: what is there.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use dfs_server::{Listed, Mode};
+use serde::Deserialize;
+
+use super::errors::Problem;
+use super::query::{ModeName, page_len, parse};
+use super::shared::Shared;
+use super::views::{FileView, ListPage, StatView};
+use crate::exit::Code;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ListQuery {
+    #[serde(default)]
+    prefix: String,
+    delimiter: Option<String>,
+    #[serde(default)]
+    after: String,
+    limit: Option<usize>,
+    mode: Option<ModeName>,
+}
+
+pub(super) async fn list(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<ListPage>, Problem> {
+    let recursive = match query.delimiter.as_deref() {
+        None | Some("") => true,
+        Some("/") => false,
+        Some(_) => {
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                Code::Usage,
+                "the only delimiter is '/'",
+            ));
+        }
+    };
+    let limit = page_len(query.limit);
+    let mode = query.mode.map_or(Mode::Default, ModeName::mode);
+    let (prefix, after) = (&query.prefix, &query.after);
+    let page = shared.client.list(prefix, recursive, after, limit, mode).await?;
+    let next = page.entries.last().filter(|_| page.more).map(Listed::order);
+    Ok(Json(ListPage { entries: page.entries.into_iter().map(FileView::from).collect(), next }))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct StatQuery {
+    mode: Option<ModeName>,
+    version: Option<String>,
+}
+
+pub(super) async fn stat(
+    State(shared): State<Arc<Shared>>,
+    Path(path): Path<String>,
+    Query(query): Query<StatQuery>,
+) -> Result<Json<StatView>, Problem> {
+    let path = parse(&path)?;
+    let mode = query.mode.map_or(Mode::Default, ModeName::mode);
+    let stat = shared.client.stat_version(&path, query.version.as_deref(), mode).await?;
+    Ok(Json(StatView::new(&path, stat)))
+}

@@ -1,0 +1,62 @@
+//! `/metrics`: what the status, the repair and the scrub say, as gauges, beside the counters.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use dfs_server::health::Health;
+use dfs_server::{ScrubState, ScrubView};
+
+use super::errors::Problem;
+use super::shared::Shared;
+
+pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<String, Problem> {
+    status_gauges(&shared.client.health().await?);
+    gauge("dfs_cluster_quorum", u64::from(shared.client.not_ready().is_empty()));
+    scrub_gauges(&shared.client.scrub());
+    for peer in shared.client.peers().into_iter().filter(|peer| peer.is_self) {
+        gauge("dfs_chunk_bytes_stored", peer.bytes);
+        gauge("dfs_capacity_bytes", peer.capacity);
+    }
+    metrics::gauge!("dfs_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    Ok(shared.metrics.render())
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
+fn gauge(name: &'static str, value: u64) {
+    metrics::gauge!(name).set(value as f64);
+}
+
+fn status_gauges(health: &Health) {
+    gauge("dfs_members", health.nodes as u64);
+    gauge("dfs_members_alive", health.alive as u64);
+    gauge("dfs_layout_epoch", health.epoch);
+    gauge("dfs_partitions_moving", health.moving as u64);
+    gauge("dfs_files", health.files);
+    gauge("dfs_file_bytes", health.bytes);
+    gauge("dfs_chunks_under_replicated", health.under_replicated);
+    gauge("dfs_chunks_unrecoverable", health.unrecoverable);
+    gauge("dfs_repair_queue_chunks", health.repair_queue);
+    gauge("dfs_conflicts", health.conflicts);
+    gauge("dfs_next_failure_cost", health.next_failure.cost as u64);
+    gauge("dfs_unreadable_pieces", health.unreadable);
+    gauge("dfs_repair_paused", u64::from(health.repair_paused));
+    let copying = health.copying;
+    gauge("dfs_repair_missing_chunks", copying.map_or(0, |copying| copying.pieces));
+    gauge("dfs_repair_bytes_left", copying.and_then(|copying| copying.bytes).unwrap_or(0));
+    gauge("dfs_repair_bytes_per_second", copying.map_or(0, |copying| copying.bytes_per_second));
+    gauge("dfs_repair_seconds_left", copying.and_then(|copying| copying.seconds).unwrap_or(0));
+}
+
+fn scrub_gauges(view: &ScrubView) {
+    metrics::gauge!("dfs_scrub_progress_ratio").set(f64::from(view.permille) / 1000.0);
+    gauge("dfs_scrub_running", u64::from(view.state == ScrubState::Running));
+    gauge("dfs_scrub_paused", u64::from(view.state == ScrubState::Paused));
+    gauge("dfs_scrub_verified_bytes", view.bytes_verified);
+    gauge("dfs_scrub_bad_chunks", view.bad);
+    gauge("dfs_scrub_unread_chunks", view.unread);
+    gauge("dfs_scrub_damaged_rows", view.rows_damaged);
+    gauge("dfs_scrub_bytes_per_second", view.bytes_per_second);
+    if let Some(ended) = view.last_complete_ms {
+        gauge("dfs_scrub_last_complete_timestamp_seconds", ended / 1000);
+    }
+}

@@ -1,0 +1,58 @@
+//! What several endpoints take from a URL: paths, modes, and the size of a page.
+
+use dfs_core::name::FilePath;
+use dfs_server::Mode;
+use serde::Deserialize;
+
+use super::errors::Problem;
+
+/// A consistency mode as it is written.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ModeName {
+    Quorum,
+    Available,
+}
+
+impl ModeName {
+    pub(super) fn mode(self) -> Mode {
+        match self {
+            Self::Quorum => Mode::Quorum,
+            Self::Available => Mode::Available,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ModeQuery {
+    mode: Option<ModeName>,
+}
+
+impl ModeQuery {
+    pub(super) fn mode(&self) -> Mode {
+        self.mode.map_or(Mode::Default, ModeName::mode)
+    }
+}
+
+/// A path as it is in a URL.
+pub(super) fn parse(path: &str) -> Result<FilePath, Problem> {
+    FilePath::parse(path).map_err(|error| dfs_server::Error::Name(error).into())
+}
+
+/// A directory as it is in a query; without a name it is the root.
+pub(super) fn parse_dir(dir: &str) -> Result<FilePath, Problem> {
+    match dir {
+        "" | "/" => Ok(FilePath::root()),
+        dir => parse(dir),
+    }
+}
+
+/// The entries of a page, as many as were asked for within bounds.
+pub(super) fn page_len(limit: Option<usize>) -> usize {
+    limit.unwrap_or(LIST_DEFAULT).clamp(1, LIST_MAX)
+}
+
+/// Entries of a page unless the caller says otherwise.
+const LIST_DEFAULT: usize = 1000;
+/// Entries of a page at most: a few MiB of JSON.
+const LIST_MAX: usize = 10_000;

@@ -1,0 +1,23 @@
+//! What every request can reach.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use dfs_server::Client;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+/// What the handlers of one node share.
+pub(super) struct Shared {
+    pub(super) client: Client,
+    /// What a request must show.
+    pub(super) token: String,
+    /// Where the API listens.
+    pub(super) addr: SocketAddr,
+    pub(super) metrics: PrometheusHandle,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("addr", &self.addr).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,46 @@
+//! `/v1/status`, `/v1/peers`, `/readyz` and the note of a key backup.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use dfs_server::health::Health;
+use serde::Deserialize;
+
+use super::errors::Problem;
+use super::shared::Shared;
+use super::views::PeerLine;
+
+pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<Health>, Problem> {
+    Ok(Json(shared.client.health().await?))
+}
+
+pub(super) async fn peers(State(shared): State<Arc<Shared>>) -> Json<Vec<PeerLine>> {
+    Json(shared.client.peers().into_iter().map(PeerLine::from).collect())
+}
+
+pub(super) async fn key_backup(State(shared): State<Arc<Shared>>) -> Result<StatusCode, Problem> {
+    shared.client.note_key_backup().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ReadyQuery {
+    verbose: Option<String>,
+}
+
+pub(super) async fn readyz(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<ReadyQuery>,
+) -> Response {
+    let reasons = shared.client.not_ready();
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let text = match (reasons.is_empty(), query.verbose) {
+        (true, _) => "ready\n".to_owned(),
+        (false, None) => "not ready\n".to_owned(),
+        (false, Some(_)) => reasons.into_iter().map(|reason| format!("{reason}\n")).collect(),
+    };
+    (status, text).into_response()
+}

@@ -1,0 +1,65 @@
+//! `dfs ls`, `dfs stat` and `dfs rm`.
+
+use crate::api::{ListPage, StatView};
+use crate::cli::args;
+use crate::cli::http::Api;
+use crate::cli::output::{Output, print, size};
+use crate::cli::paths::remote;
+use crate::exit::{Code, Failure};
+
+pub(super) fn list(api: &Api, ls: &args::Ls, out: &Output) -> Result<(), Failure> {
+    let shown = ls.prefix.trim_start_matches('/').trim_end_matches('/');
+    let inside = if shown.is_empty() { String::new() } else { format!("{}/", remote(shown)?) };
+    let mut count = 0;
+    let mut each = |page: &ListPage| {
+        count += page.entries.len();
+        page.entries.iter().try_for_each(|entry| out.listed(entry, ls.long))
+    };
+    api.list(&inside, ls.recursive, &mut each)?;
+    if count > 0 || shown.is_empty() {
+        return Ok(());
+    }
+    // Not a directory with entries: a file, an empty directory, or nothing.
+    let stat: StatView = api.stat(&remote(shown)?, None)?;
+    match stat.kind.as_str() {
+        "dir" => Ok(()),
+        _ => out.listed(&stat.into(), ls.long),
+    }
+}
+
+pub(super) fn stat(api: &Api, args: &args::Stat, out: &Output) -> Result<(), Failure> {
+    let stat: StatView = api.stat(&remote(&args.path)?, args.version.as_deref())?;
+    if out.json {
+        return out.object(&stat);
+    }
+    print(|text| {
+        writeln!(text, "path       {}", stat.path)?;
+        writeln!(text, "type       {}", stat.kind)?;
+        writeln!(text, "version    {}", stat.version)?;
+        writeln!(text, "bytes      {} ({})", stat.bytes, size(stat.bytes))?;
+        writeln!(text, "modified   {}", stat.modified)?;
+        writeln!(text, "chunks     {}", stat.chunks)?;
+        writeln!(text, "copies     {} of {}", stat.copies, stat.wanted)?;
+        writeln!(text, "conflicts  {}", stat.conflicts)
+    })
+}
+
+pub(super) fn remove(api: &Api, rm: &args::Rm, out: &Output) -> Result<(), Failure> {
+    let mut failed = None;
+    for path in &rm.paths {
+        let path = remote(path)?;
+        match api.remove(&path, rm.recursive) {
+            Ok(removed) if out.json => out.object(&removed)?,
+            Ok(_) => {}
+            Err(failure) if rm.paths.len() == 1 => return Err(failure),
+            Err(failure) => {
+                failure.report();
+                failed = Some(failure);
+            }
+        }
+    }
+    match failed {
+        None => Ok(()),
+        Some(_) => Err(Failure::new(Code::Partly, "some paths were not removed")),
+    }
+}
