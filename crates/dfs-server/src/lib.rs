@@ -58,6 +58,7 @@ mod handler;
 mod handoff;
 pub mod health;
 mod history;
+mod json;
 mod layout;
 mod liveness;
 mod lost;
@@ -85,6 +86,7 @@ pub use config::{Config, Grace, Mode, OUT_AFTER, VaultConfig};
 pub use dfs_core::record::conditional::Condition;
 pub use download::Download;
 pub use error::{Error, StartServerError};
+pub use json::rfc3339;
 pub use server::Server;
 pub use views::{
     Collected, Conflict, ConflictPage, Departure, Fate, Listed, ListedKind, Logged, Page,

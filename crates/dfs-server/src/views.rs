@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A stored file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
     /// The new version's id.
     pub version: String,
@@ -14,6 +16,7 @@ pub struct Stored {
     /// Copies there will be.
     pub wanted: usize,
     /// Whether a majority had to have it.
+    #[serde(rename = "mode", with = "crate::json::mode")]
     pub quorum: bool,
 }
 
@@ -33,15 +36,17 @@ pub struct Collected {
 }
 
 /// Everything about one file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stat {
     /// File or directory.
+    #[serde(rename = "type")]
     pub kind: ListedKind,
     /// The version's id.
     pub version: String,
     /// Bytes of content.
     pub bytes: u64,
     /// When it was written, in milliseconds since 1970.
+    #[serde(rename = "modified", with = "crate::json::moment")]
     pub modified_ms: u64,
     /// Chunks of content.
     pub chunks: u64,
@@ -54,7 +59,8 @@ pub struct Stat {
 }
 
 /// What a listed name is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ListedKind {
     /// A file.
     File,
@@ -63,15 +69,17 @@ pub enum ListedKind {
 }
 
 /// One line of a listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listed {
     /// The whole path; of a directory without a slash at its end.
     pub path: String,
     /// File or directory.
+    #[serde(rename = "type")]
     pub kind: ListedKind,
     /// Bytes of content.
     pub bytes: u64,
     /// When it was written, in milliseconds since 1970.
+    #[serde(rename = "modified", with = "crate::json::moment")]
     pub modified_ms: u64,
     /// The version's id.
     pub version: String,
@@ -97,7 +105,8 @@ pub struct Page {
 }
 
 /// How a peer is doing, seen from here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PeerState {
     /// Known, and not yet a member.
     Joining,
@@ -116,7 +125,7 @@ pub enum PeerState {
 }
 
 /// One line of the list of peers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerView {
     /// The node's id.
     pub id: String,
@@ -127,6 +136,7 @@ pub struct PeerView {
     /// How it is doing.
     pub state: PeerState,
     /// Whether it is the node that was asked.
+    #[serde(rename = "self")]
     pub is_self: bool,
     /// Bytes it holds.
     pub bytes: u64,
@@ -135,7 +145,8 @@ pub struct PeerView {
 }
 
 /// Where a version stands in the history of its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum VersionState {
     /// The one that is shown.
     Current,
@@ -148,24 +159,27 @@ pub enum VersionState {
 }
 
 /// One version in the history of a name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Logged {
     /// The version's id.
     pub version: String,
-    /// Where it stands.
-    pub state: VersionState,
     /// File or directory; `None` for a deletion.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none", default)]
     pub kind: Option<ListedKind>,
+    /// When it was written, in milliseconds since 1970.
+    #[serde(rename = "modified", with = "crate::json::moment")]
+    pub modified_ms: u64,
     /// Bytes of content.
     pub bytes: u64,
-    /// When it was written, in milliseconds since 1970.
-    pub modified_ms: u64,
+    /// Where it stands.
+    #[serde(flatten, with = "crate::json::version_state")]
+    pub state: VersionState,
     /// The certificate it was signed under: which node's key wrote it.
     pub writer: String,
 }
 
 /// A name with several versions that nobody has chosen between.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conflict {
     /// The whole path.
     pub path: String,
@@ -174,16 +188,18 @@ pub struct Conflict {
 }
 
 /// A page of the names with conflicts.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConflictPage {
     /// In byte order of their paths.
     pub conflicts: Vec<Conflict>,
     /// What to go on after, when more may follow.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next: Option<String>,
 }
 
 /// What came of going on by hand without members.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
 pub enum WentOn {
     /// It is decided.
     Decided {
@@ -195,12 +211,14 @@ pub enum WentOn {
     /// This node was told; others have to be told as well before anything happens.
     Waits {
         /// Those that decide with this one.
+        #[serde(skip_serializing_if = "Vec::is_empty", default)]
         nodes: Vec<String>,
     },
 }
 
 /// What is the matter with a version that cannot be read now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Fate {
     /// Every node that could have a piece of it answered, and none has a good copy.
     Lost,
@@ -209,27 +227,30 @@ pub enum Fate {
 }
 
 /// A version of which a piece cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unreadable {
     /// The whole path.
     pub path: String,
-    /// The version.
-    pub version: Logged,
     /// Why.
     pub fate: Fate,
+    /// The version.
+    #[serde(flatten)]
+    pub version: Logged,
 }
 
 /// A page of the versions that cannot be read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnreadablePage {
     /// In byte order of their paths.
     pub unreadable: Vec<Unreadable>,
     /// What to go on after, when more may follow.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next: Option<String>,
 }
 
 /// What a node's repair is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RepairState {
     /// Nothing is missing here.
     Idle,
@@ -240,7 +261,7 @@ pub enum RepairState {
 }
 
 /// How far a node is with fetching what it should hold and does not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairView {
     /// What it is doing.
     pub state: RepairState,
@@ -255,8 +276,11 @@ pub struct RepairView {
     /// Bytes a second, measured over the last seconds.
     pub bytes_per_second: u64,
     /// Bytes to fetch, estimated from those that came last.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub bytes_left: Option<u64>,
     /// How long that takes at this speed.
+    #[serde(rename = "seconds_left", with = "crate::json::optional_seconds")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub time_left: Option<Duration>,
 }
 
@@ -272,7 +296,8 @@ pub struct Departure {
 }
 
 /// What a node's scrub is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ScrubState {
     /// The next pass is not due yet.
     Idle,
@@ -284,11 +309,12 @@ pub enum ScrubState {
 
 /// How far a node is with reading its disk back. Counts are those of the pass under way, or of the
 /// last one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScrubView {
     /// What it is doing.
     pub state: ScrubState,
     /// How much of the disk it went through, in thousandths.
+    #[serde(rename = "percent", with = "crate::json::percent")]
     pub permille: u16,
     /// Bytes of blobs that were read and are as they should be.
     pub bytes_verified: u64,
@@ -305,9 +331,15 @@ pub struct ScrubView {
     /// Bytes a second, measured over the last seconds.
     pub bytes_per_second: u64,
     /// When the pass under way began, in milliseconds since 1970.
+    #[serde(rename = "began", with = "crate::json::optional_moment")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub began_ms: Option<u64>,
     /// When the last pass came to its end, in milliseconds since 1970.
+    #[serde(rename = "last_complete", with = "crate::json::optional_moment")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_complete_ms: Option<u64>,
     /// When the next one begins by itself, in milliseconds since 1970.
+    #[serde(rename = "next", with = "crate::json::optional_moment")]
+    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next_ms: Option<u64>,
 }
