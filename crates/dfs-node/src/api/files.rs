@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dfs_core::id::{Vid, from_hex};
 use dfs_core::name::FilePath;
-use dfs_server::{Condition, Error, ListedKind, Mode};
+use dfs_server::{Condition, Error, ListedKind, Mode, Stored};
 use serde::Deserialize;
 use tracing::warn;
 
@@ -18,7 +18,7 @@ use super::errors::Problem;
 use super::query::{ModeName, parse};
 use super::shared::Shared;
 use super::upload::Upload;
-use super::views::StoredView;
+use super::views::OfPath;
 use crate::exit::Code;
 
 #[derive(Debug, Deserialize)]
@@ -96,7 +96,7 @@ async fn store(
     query: &FileQuery,
     headers: &HeaderMap,
     content: &mut Upload,
-) -> Result<StoredView, Problem> {
+) -> Result<OfPath<Stored>, Problem> {
     let condition = condition(headers)?;
     let path = parse(path)?;
     let stored = match condition {
@@ -104,7 +104,7 @@ async fn store(
         None => shared.client.store(&path, content, query.mode()).await,
     };
     count("put", stored.is_ok());
-    Ok(StoredView::new(&path, stored?))
+    Ok(OfPath::new(&path, stored?))
 }
 
 pub(super) async fn delete(

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use dfs_server::{Listed, Mode};
+use dfs_server::{Listed, Mode, Stat};
 use serde::Deserialize;
 
 use super::errors::Problem;
 use super::query::{ModeName, page_len, parse};
 use super::shared::Shared;
-use super::views::{FileView, ListPage, StatView};
+use super::views::{ListPage, OfPath};
 use crate::exit::Code;
 
 #[derive(Debug, Deserialize)]
@@ -45,7 +45,7 @@ pub(super) async fn list(
     let (prefix, after) = (&query.prefix, &query.after);
     let page = shared.client.list(prefix, recursive, after, limit, mode).await?;
     let next = page.entries.last().filter(|_| page.more).map(Listed::order);
-    Ok(Json(ListPage { entries: page.entries.into_iter().map(FileView::from).collect(), next }))
+    Ok(Json(ListPage { entries: page.entries, next }))
 }
 
 #[derive(Debug, Deserialize)]
@@ -58,9 +58,9 @@ pub(super) async fn stat(
     State(shared): State<Arc<Shared>>,
     Path(path): Path<String>,
     Query(query): Query<StatQuery>,
-) -> Result<Json<StatView>, Problem> {
+) -> Result<Json<OfPath<Stat>>, Problem> {
     let path = parse(&path)?;
     let mode = query.mode.map_or(Mode::Default, ModeName::mode);
     let stat = shared.client.stat_version(&path, query.version.as_deref(), mode).await?;
-    Ok(Json(StatView::new(&path, stat)))
+    Ok(Json(OfPath::new(&path, stat)))
 }

@@ -42,12 +42,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use errors::ErrorBody;
-pub use history::{ConflictList, ConflictView, LogLine};
-pub use layout::WentOnView;
-pub use members::MemberView;
-pub use repair::{RepairStatus, UnreadableLine, UnreadableList};
-pub use scrub::ScrubStatus;
-pub use views::{FileView, ListPage, PeerLine, StatView, StoredView};
+pub use views::{ListPage, MemberView, OfPath};
 
 use crate::exit::Code;
 use errors::Problem;

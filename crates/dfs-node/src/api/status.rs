@@ -6,19 +6,19 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use dfs_server::PeerView;
 use dfs_server::health::Health;
 use serde::Deserialize;
 
 use super::errors::Problem;
 use super::shared::Shared;
-use super::views::PeerLine;
 
 pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<Health>, Problem> {
     Ok(Json(shared.client.health().await?))
 }
 
-pub(super) async fn peers(State(shared): State<Arc<Shared>>) -> Json<Vec<PeerLine>> {
-    Json(shared.client.peers().into_iter().map(PeerLine::from).collect())
+pub(super) async fn peers(State(shared): State<Arc<Shared>>) -> Json<Vec<PeerView>> {
+    Json(shared.client.peers())
 }
 
 pub(super) async fn key_backup(State(shared): State<Arc<Shared>>) -> Result<StatusCode, Problem> {

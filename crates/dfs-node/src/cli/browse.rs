@@ -1,9 +1,11 @@
 //! `dfs ls`, `dfs stat` and `dfs rm`.
 
-use crate::api::{ListPage, StatView};
+use dfs_server::{Listed, ListedKind, Stat, rfc3339};
+
+use crate::api::{ListPage, OfPath};
 use crate::cli::args;
 use crate::cli::http::Api;
-use crate::cli::output::{Output, print, size};
+use crate::cli::output::{Output, print, size, word};
 use crate::cli::paths::remote;
 use crate::exit::{Code, Failure};
 
@@ -20,24 +22,30 @@ pub(super) fn list(api: &Api, ls: &args::Ls, out: &Output) -> Result<(), Failure
         return Ok(());
     }
     // Not a directory with entries: a file, an empty directory, or nothing.
-    let stat: StatView = api.stat(&remote(shown)?, None)?;
-    match stat.kind.as_str() {
-        "dir" => Ok(()),
-        _ => out.listed(&stat.into(), ls.long),
+    let stat = api.stat(&remote(shown)?, None)?;
+    match stat.about.kind {
+        ListedKind::Dir => Ok(()),
+        ListedKind::File => out.listed(&as_listed(stat), ls.long),
     }
 }
 
+fn as_listed(stat: OfPath<Stat>) -> Listed {
+    let OfPath { path, about: Stat { kind, bytes, modified_ms, version, .. } } = stat;
+    Listed { path, kind, bytes, modified_ms, version }
+}
+
 pub(super) fn stat(api: &Api, args: &args::Stat, out: &Output) -> Result<(), Failure> {
-    let stat: StatView = api.stat(&remote(&args.path)?, args.version.as_deref())?;
+    let found = api.stat(&remote(&args.path)?, args.version.as_deref())?;
     if out.json {
-        return out.object(&stat);
+        return out.object(&found);
     }
+    let stat = &found.about;
     print(|text| {
-        writeln!(text, "path       {}", stat.path)?;
-        writeln!(text, "type       {}", stat.kind)?;
+        writeln!(text, "path       {}", found.path)?;
+        writeln!(text, "type       {}", word(&stat.kind))?;
         writeln!(text, "version    {}", stat.version)?;
         writeln!(text, "bytes      {} ({})", stat.bytes, size(stat.bytes))?;
-        writeln!(text, "modified   {}", stat.modified)?;
+        writeln!(text, "modified   {}", rfc3339(stat.modified_ms))?;
         writeln!(text, "chunks     {}", stat.chunks)?;
         writeln!(text, "copies     {} of {}", stat.copies, stat.wanted)?;
         writeln!(text, "conflicts  {}", stat.conflicts)

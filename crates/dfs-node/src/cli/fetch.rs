@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use dfs_core::name::FilePath;
+use dfs_server::ListedKind;
 use indicatif::ProgressBar;
 
 use crate::cli::args::{Cat, Get};
@@ -126,7 +127,7 @@ fn get_tree(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {
     if names.is_empty() && !top.is_empty() {
         // A file is no directory, and nothing is nothing.
         let stat = api.stat(&remote(top)?, None)?;
-        if stat.kind != "dir" {
+        if stat.about.kind != ListedKind::Dir {
             return Err(Failure::new(Code::Usage, format!("{top:?} is a file: get it without -r")));
         }
     }

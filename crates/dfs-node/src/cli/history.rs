@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
-use crate::api::{ConflictList, LogLine};
+use dfs_server::{ConflictPage, Logged, rfc3339};
+
 use crate::cli::args::{Conflicts, Restore};
 use crate::cli::http::Api;
-use crate::cli::output::{Output, print, size};
+use crate::cli::output::{Output, print, size, word};
 use crate::cli::paths::{remote, remote_dir};
 use crate::exit::{Failure, tell};
 
@@ -25,9 +26,9 @@ pub(super) fn restore(api: &Api, restore: &Restore, out: &Output) -> Result<(), 
     tell(format_args!(
         "restored {} ({}), {} of {} copies so far",
         stored.path,
-        size(stored.bytes),
-        stored.copies,
-        stored.wanted
+        size(stored.about.bytes),
+        stored.about.copies,
+        stored.about.wanted
     ));
     Ok(())
 }
@@ -45,7 +46,7 @@ pub(super) fn conflicts(api: &Api, conflicts: &Conflicts, out: &Output) -> Resul
     Ok(())
 }
 
-fn show_page(page: &ConflictList, out: &Output) -> Result<(), Failure> {
+fn show_page(page: &ConflictPage, out: &Output) -> Result<(), Failure> {
     if out.json {
         return page.conflicts.iter().try_for_each(|conflict| out.object(conflict));
     }
@@ -57,8 +58,14 @@ fn show_page(page: &ConflictList, out: &Output) -> Result<(), Failure> {
     })
 }
 
-fn show_version(line: &LogLine, text: &mut dyn Write) -> io::Result<()> {
+fn show_version(line: &Logged, text: &mut dyn Write) -> io::Result<()> {
     // A deletion has no size.
     let bytes = if line.kind.is_some() { size(line.bytes) } else { String::new() };
-    writeln!(text, "{bytes:>10}  {}  {}  {}", line.modified, line.version, line.state)
+    writeln!(
+        text,
+        "{bytes:>10}  {}  {}  {}",
+        rfc3339(line.modified_ms),
+        line.version,
+        word(&line.state)
+    )
 }

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use dfs_core::address::Address;
 use dfs_core::name::FilePath;
+use dfs_server::{
+    ConflictPage, Logged, PeerView, RepairView, ScrubView, Stat, Stored, UnreadablePage, WentOn,
+};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body, RequestBuilder, SendBody};
 
-use crate::api::{
-    ConflictList, ErrorBody, ListPage, LogLine, MemberView, PeerLine, RepairStatus, ScrubStatus,
-    StatView, StoredView, UnreadableList, WentOnView,
-};
+use crate::api::{ErrorBody, ListPage, MemberView, OfPath};
 use crate::cli::args::{Args, ModeArg};
 use crate::config::default_config_dir;
 use crate::exit::{Code, Failure, chain, tell};
@@ -58,13 +58,13 @@ impl Paged for ListPage {
     }
 }
 
-impl Paged for ConflictList {
+impl Paged for ConflictPage {
     fn next(self) -> Option<String> {
         self.next
     }
 }
 
-impl Paged for UnreadableList {
+impl Paged for UnreadablePage {
     fn next(self) -> Option<String> {
         self.next
     }
@@ -157,20 +157,28 @@ impl Api {
         self.get(&self.url("status", None, &[]))
     }
 
-    pub(super) fn peers(&self) -> Result<Vec<PeerLine>, Failure> {
+    pub(super) fn peers(&self) -> Result<Vec<PeerView>, Failure> {
         self.get(&self.url("peers", None, &[]))
     }
 
-    pub(super) fn stat(&self, path: &FilePath, version: Option<&str>) -> Result<StatView, Failure> {
+    pub(super) fn stat(
+        &self,
+        path: &FilePath,
+        version: Option<&str>,
+    ) -> Result<OfPath<Stat>, Failure> {
         let query: Vec<_> = version.map(|version| ("version", version)).into_iter().collect();
         self.get(&self.url("stat", Some(path), &query))
     }
 
-    pub(super) fn log(&self, path: &FilePath) -> Result<Vec<LogLine>, Failure> {
+    pub(super) fn log(&self, path: &FilePath) -> Result<Vec<Logged>, Failure> {
         self.get(&self.url("log", Some(path), &[]))
     }
 
-    pub(super) fn restore(&self, path: &FilePath, version: &str) -> Result<StoredView, Failure> {
+    pub(super) fn restore(
+        &self,
+        path: &FilePath,
+        version: &str,
+    ) -> Result<OfPath<Stored>, Failure> {
         let url = self.url("restore", Some(path), &[("version", version)]);
         self.post(&url)
     }
@@ -188,28 +196,28 @@ impl Api {
         self.post(&url)
     }
 
-    pub(super) fn scrub(&self) -> Result<ScrubStatus, Failure> {
+    pub(super) fn scrub(&self) -> Result<ScrubView, Failure> {
         self.get(&self.url("scrub", None, &[]))
     }
 
     /// Tells the scrub to `start`, `pause` or `resume`.
-    pub(super) fn tell_scrub(&self, verb: &str) -> Result<ScrubStatus, Failure> {
+    pub(super) fn tell_scrub(&self, verb: &str) -> Result<ScrubView, Failure> {
         self.post(&self.url(&format!("scrub/{verb}"), None, &[]))
     }
 
     /// Goes on without members that are gone: `how` is `force` or `recover`.
-    pub(super) fn go_on_without(&self, nodes: &[String], how: &str) -> Result<WentOnView, Failure> {
+    pub(super) fn go_on_without(&self, nodes: &[String], how: &str) -> Result<WentOn, Failure> {
         let nodes: Vec<_> =
             nodes.iter().map(|node| utf8_percent_encode(node, IN_QUERY).to_string()).collect();
         self.post(&format!("{}/v1/layout/{how}/{}", self.base, nodes.join(",")))
     }
 
-    pub(super) fn repair(&self) -> Result<RepairStatus, Failure> {
+    pub(super) fn repair(&self) -> Result<RepairView, Failure> {
         self.get(&self.url("repair", None, &[]))
     }
 
     /// Tells the repair to `start`, `pause` or `resume`.
-    pub(super) fn tell_repair(&self, verb: &str) -> Result<RepairStatus, Failure> {
+    pub(super) fn tell_repair(&self, verb: &str) -> Result<RepairView, Failure> {
         self.post(&self.url(&format!("repair/{verb}"), None, &[]))
     }
 
@@ -217,7 +225,7 @@ impl Api {
     pub(super) fn unreadable(
         &self,
         dir: Option<&FilePath>,
-        each: &mut dyn FnMut(&UnreadableList) -> Result<(), Failure>,
+        each: &mut dyn FnMut(&UnreadablePage) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         self.pages("unreadable", &[("dir", dir.map_or("", FilePath::as_str))], each)
     }
@@ -226,7 +234,7 @@ impl Api {
     pub(super) fn conflicts(
         &self,
         dir: Option<&FilePath>,
-        each: &mut dyn FnMut(&ConflictList) -> Result<(), Failure>,
+        each: &mut dyn FnMut(&ConflictPage) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         self.pages("conflicts", &[("dir", dir.map_or("", FilePath::as_str))], each)
     }
@@ -281,7 +289,7 @@ impl Api {
         source: &mut dyn Read,
         len: Option<u64>,
         condition: Option<(&str, &str)>,
-    ) -> Result<StoredView, Failure> {
+    ) -> Result<OfPath<Stored>, Failure> {
         let request = self.agent.put(self.url("files", Some(path), &[]));
         let mut request = self.authorized(request);
         if let Some(len) = len {

@@ -2,7 +2,8 @@
 
 use std::io::{self, IsTerminal};
 
-use crate::api::WentOnView;
+use dfs_server::WentOn;
+
 use crate::cli::args::{LayoutVerb, Lost};
 use crate::cli::http::Api;
 use crate::cli::output::Output;
@@ -22,15 +23,21 @@ pub(super) fn run(api: &Api, verb: &LayoutVerb, out: &Output) -> Result<(), Fail
     Ok(())
 }
 
-fn report(went_on: &WentOnView) {
-    if went_on.state == "waits" {
-        tell("this node was told; nothing has changed yet");
-        let nodes = went_on.nodes.join(", ");
-        return tell(format_args!("hint: say the same to every node that is left, {nodes} first"));
+fn report(went_on: &WentOn) {
+    match went_on {
+        WentOn::Waits { nodes } => {
+            tell("this node was told; nothing has changed yet");
+            let nodes = nodes.join(", ");
+            tell(format_args!("hint: say the same to every node that is left, {nodes} first"));
+        }
+        WentOn::Decided { epoch, partitions } => {
+            let what = "partitions go on with what is left";
+            tell(format_args!("decided in epoch {epoch}: {partitions} {what}"));
+            tell(
+                "hint: 'dfs status' says how copying goes, 'dfs repair lost' which files are gone",
+            );
+        }
     }
-    let (epoch, partitions) = (went_on.epoch.unwrap_or(0), went_on.partitions.unwrap_or(0));
-    tell(format_args!("decided in epoch {epoch}: {partitions} partitions go on with what is left"));
-    tell("hint: 'dfs status' says how copying goes, 'dfs repair lost' which files are gone");
 }
 
 /// Goes on only when the words were given, or are typed now.

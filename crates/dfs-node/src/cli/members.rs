@@ -2,13 +2,15 @@
 
 use std::io::{self, Write};
 
-use crate::api::{MemberView, PeerLine};
+use dfs_server::PeerView;
+
+use crate::api::MemberView;
 use crate::cli::http::Api;
-use crate::cli::output::{Output, print, size};
+use crate::cli::output::{Output, print, size, word};
 use crate::exit::{Failure, tell};
 
 pub(super) fn peers(api: &Api, out: &Output) -> Result<(), Failure> {
-    let peers: Vec<PeerLine> = api.peers()?;
+    let peers = api.peers()?;
     if out.json {
         return peers.iter().try_for_each(|peer| out.object(peer));
     }
@@ -25,12 +27,12 @@ pub(super) fn peers(api: &Api, out: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show_peer(peer: &PeerLine, shown: &mut dyn Write) -> io::Result<()> {
+fn show_peer(peer: &PeerView, shown: &mut dyn Write) -> io::Result<()> {
     let mark = if peer.is_self { "*" } else { " " };
     writeln!(
         shown,
         "{mark} {:<9} {:<22} {:<10} {:>10} of {:>10}  {}",
-        peer.state,
+        word(&peer.state),
         peer.addr,
         peer.zone,
         size(peer.bytes),

@@ -3,10 +3,11 @@
 use std::io::{self, IsTerminal, Read, Write};
 
 use bytesize::ByteSize;
+use dfs_server::{Listed, ListedKind, rfc3339};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::api::{FileView, StatView};
 use crate::cli::args::Args;
 use crate::cli::temp;
 use crate::exit::{Code, Failure};
@@ -21,6 +22,14 @@ pub(super) struct Output {
 /// Bytes for people.
 pub(super) fn size(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
+}
+
+/// The word that the API has for a state.
+pub(super) fn word(state: &impl Serialize) -> String {
+    match serde_json::to_value(state) {
+        Ok(Value::String(word)) => word,
+        other => unreachable!("a state is written as a word: {other:?}"),
+    }
 }
 
 /// Writes a result to stdout.
@@ -56,18 +65,18 @@ impl Output {
         })
     }
 
-    pub(super) fn listed(&self, entry: &FileView, long: bool) -> Result<(), Failure> {
+    pub(super) fn listed(&self, entry: &Listed, long: bool) -> Result<(), Failure> {
         if self.json {
             return self.object(entry);
         }
-        let mark = if entry.kind == "dir" { "/" } else { "" };
+        let mark = if entry.kind == ListedKind::Dir { "/" } else { "" };
         print(|text| match long {
             false => writeln!(text, "{}{mark}", entry.path),
             true => writeln!(
                 text,
                 "{:>10}  {}  {}  {}{mark}",
                 size(entry.bytes),
-                entry.modified,
+                rfc3339(entry.modified_ms),
                 entry.version,
                 entry.path
             ),
@@ -105,17 +114,5 @@ impl<R: Read> Read for Counted<'_, R> {
         let read = self.source.read(out)?;
         self.bar.inc(read as u64);
         Ok(read)
-    }
-}
-
-impl From<StatView> for FileView {
-    fn from(stat: StatView) -> Self {
-        Self {
-            path: stat.path,
-            kind: stat.kind,
-            bytes: stat.bytes,
-            modified: stat.modified,
-            version: stat.version,
-        }
     }
 }

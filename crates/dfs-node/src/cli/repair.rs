@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use crate::api::{RepairStatus, UnreadableList};
+use dfs_server::{Fate, RepairState, RepairView, UnreadablePage, rfc3339};
+
 use crate::cli::args::RepairVerb;
 use crate::cli::http::Api;
-use crate::cli::output::{Output, print, size};
+use crate::cli::output::{Output, print, size, word};
 use crate::cli::paths::remote_dir;
 use crate::exit::{Failure, tell};
 
@@ -24,13 +25,13 @@ pub(super) fn run(api: &Api, verb: &RepairVerb, out: &Output) -> Result<(), Fail
     print(|text| show(&status, text))
 }
 
-fn show(status: &RepairStatus, text: &mut dyn Write) -> io::Result<()> {
+fn show(status: &RepairView, text: &mut dyn Write) -> io::Result<()> {
     writeln!(text, "{}", sentence(status))?;
     writeln!(text, "missing    {} pieces", status.missing)?;
     let rate = size(status.bytes_per_second);
-    match (status.bytes_left, status.seconds_left) {
-        (Some(bytes), Some(seconds)) if status.missing > 0 => {
-            let left = humantime::format_duration(Duration::from_secs(seconds.max(1)));
+    match (status.bytes_left, status.time_left) {
+        (Some(bytes), Some(time)) if status.missing > 0 => {
+            let left = humantime::format_duration(time.max(Duration::from_secs(1)));
             writeln!(text, "rate       {rate}/s, about {} and {left} left", size(bytes))?;
         }
         _ => writeln!(text, "rate       {rate}/s")?,
@@ -39,12 +40,14 @@ fn show(status: &RepairStatus, text: &mut dyn Write) -> io::Result<()> {
     writeln!(text, "lost       {} pieces without a good copy", status.lost)
 }
 
-fn sentence(status: &RepairStatus) -> &'static str {
-    match status.state.as_str() {
-        "paused" => "paused: nothing is fetched until 'dfs repair resume'",
-        "running" if !status.looked_through => "running: this node looks for what it should hold",
-        "running" => "running: this node fetches what it should hold",
-        _ => "idle: nothing is missing on this node",
+fn sentence(status: &RepairView) -> &'static str {
+    match status.state {
+        RepairState::Paused => "paused: nothing is fetched until 'dfs repair resume'",
+        RepairState::Running if !status.looked_through => {
+            "running: this node looks for what it should hold"
+        }
+        RepairState::Running => "running: this node fetches what it should hold",
+        RepairState::Idle => "idle: nothing is missing on this node",
     }
 }
 
@@ -52,7 +55,7 @@ fn lost(api: &Api, dir: &str, out: &Output) -> Result<(), Failure> {
     let dir = remote_dir(dir)?;
     let (mut lost, mut away) = (0usize, 0usize);
     api.unreadable(dir.as_ref(), &mut |page| {
-        let is_lost = page.unreadable.iter().filter(|line| line.fate == "lost").count();
+        let is_lost = page.unreadable.iter().filter(|line| line.fate == Fate::Lost).count();
         lost += is_lost;
         away += page.unreadable.len() - is_lost;
         show_page(page, out)
@@ -71,7 +74,7 @@ fn lost(api: &Api, dir: &str, out: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn show_page(page: &UnreadableList, out: &Output) -> Result<(), Failure> {
+fn show_page(page: &UnreadablePage, out: &Output) -> Result<(), Failure> {
     if out.json {
         return page.unreadable.iter().try_for_each(|line| out.object(line));
     }
@@ -81,7 +84,11 @@ fn show_page(page: &UnreadableList, out: &Output) -> Result<(), Failure> {
             writeln!(
                 text,
                 "{:<12}  {bytes:>10}  {}  {}  {:<8}  {}",
-                line.fate, version.modified, version.version, version.state, line.path
+                word(&line.fate),
+                rfc3339(version.modified_ms),
+                version.version,
+                word(&version.state),
+                line.path
             )
         })
     })
@@ -94,20 +101,20 @@ mod tests {
     #[test]
     fn the_first_line_says_what_it_does() {
         for (state, looked_through, expected) in [
-            ("running", true, "running: this node fetches"),
-            ("running", false, "running: this node looks"),
-            ("paused", true, "paused: nothing is fetched"),
-            ("idle", true, "idle: nothing is missing"),
+            (RepairState::Running, true, "running: this node fetches"),
+            (RepairState::Running, false, "running: this node looks"),
+            (RepairState::Paused, true, "paused: nothing is fetched"),
+            (RepairState::Idle, true, "idle: nothing is missing"),
         ] {
-            let status = RepairStatus {
-                state: state.to_owned(),
+            let status = RepairView {
+                state,
                 missing: 3,
                 lost: 1,
                 away: 0,
                 looked_through,
                 bytes_per_second: 2 << 20,
                 bytes_left: Some(3 << 20),
-                seconds_left: Some(2),
+                time_left: Some(Duration::from_secs(2)),
             };
             let mut text = Vec::new();
             show(&status, &mut text).unwrap();

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use crate::api::ScrubStatus;
+use dfs_server::{ScrubState, ScrubView, rfc3339};
+
 use crate::cli::args::ScrubVerb;
 use crate::cli::http::Api;
 use crate::cli::output::{Output, print, size};
@@ -21,7 +22,7 @@ pub(super) fn run(api: &Api, verb: ScrubVerb, out: &Output) -> Result<(), Failur
     print(|text| show(&status, text))
 }
 
-fn show(status: &ScrubStatus, text: &mut dyn Write) -> io::Result<()> {
+fn show(status: &ScrubView, text: &mut dyn Write) -> io::Result<()> {
     writeln!(text, "{}", sentence(status))?;
     let (verified, total) = (size(status.bytes_verified), size(status.bytes_total));
     writeln!(text, "verified   {verified} of {total}")?;
@@ -29,22 +30,25 @@ fn show(status: &ScrubStatus, text: &mut dyn Write) -> io::Result<()> {
     writeln!(text, "bad        {} pieces, {} unread", status.bad, status.unread)?;
     let (sums, rows) = (status.sums_mended, status.rows_damaged);
     writeln!(text, "index      {sums} sums mended, {rows} rows damaged")?;
-    writeln!(text, "last pass  {}", status.last_complete.as_deref().unwrap_or("never"))?;
-    if let Some(next) = &status.next {
-        writeln!(text, "next pass  {next}")?;
+    let last = status.last_complete_ms.map_or_else(|| "never".to_owned(), rfc3339);
+    writeln!(text, "last pass  {last}")?;
+    if let Some(next) = status.next_ms {
+        writeln!(text, "next pass  {}", rfc3339(next))?;
     }
     Ok(())
 }
 
-fn sentence(status: &ScrubStatus) -> String {
-    let percent = status.percent;
-    match (status.state.as_str(), &status.began) {
-        ("running", _) => format!("running: {percent:.1} % of this node's disk read back"),
-        ("paused", Some(_)) => format!(
+fn sentence(status: &ScrubView) -> String {
+    let percent = f64::from(status.permille) / 10.0;
+    match (status.state, status.began_ms) {
+        (ScrubState::Running, _) => {
+            format!("running: {percent:.1} % of this node's disk read back")
+        }
+        (ScrubState::Paused, Some(_)) => format!(
             "paused at {percent:.1} %: 'dfs scrub resume' goes on, 'dfs scrub start' begins anew"
         ),
-        ("paused", None) => "paused: no pass begins until 'dfs scrub resume'".to_owned(),
-        (other, _) => format!("{other}: no pass is under way"),
+        (ScrubState::Paused, None) => "paused: no pass begins until 'dfs scrub resume'".to_owned(),
+        (ScrubState::Idle, _) => "idle: no pass is under way".to_owned(),
     }
 }
 
@@ -52,10 +56,10 @@ fn sentence(status: &ScrubStatus) -> String {
 mod tests {
     use super::*;
 
-    fn status(state: &str, began: Option<&str>) -> ScrubStatus {
-        ScrubStatus {
-            state: state.to_owned(),
-            percent: 12.5,
+    fn status(state: ScrubState, began_ms: Option<u64>) -> ScrubView {
+        ScrubView {
+            state,
+            permille: 125,
             bytes_verified: 1 << 20,
             bytes_total: 8 << 20,
             bad: 1,
@@ -63,20 +67,20 @@ mod tests {
             sums_mended: 0,
             rows_damaged: 0,
             bytes_per_second: 1024,
-            began: began.map(str::to_owned),
-            last_complete: None,
-            next: None,
+            began_ms,
+            last_complete_ms: None,
+            next_ms: None,
         }
     }
 
     #[test]
     fn the_first_line_says_what_it_does() {
-        let began = Some("2026-11-25T16:47:09Z");
+        let began = Some(1_795_625_229_000);
         for (state, began, expected) in [
-            ("running", began, "running: 12.5 % of"),
-            ("paused", began, "paused at 12.5 %"),
-            ("paused", None, "paused: no pass begins"),
-            ("idle", None, "idle: no pass is under way"),
+            (ScrubState::Running, began, "running: 12.5 % of"),
+            (ScrubState::Paused, began, "paused at 12.5 %"),
+            (ScrubState::Paused, None, "paused: no pass begins"),
+            (ScrubState::Idle, None, "idle: no pass is under way"),
         ] {
             let mut text = Vec::new();
             show(&status(state, began), &mut text).unwrap();

@@ -5,8 +5,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use dfs_core::name::FilePath;
+use dfs_server::Stored;
 
-use crate::api::StoredView;
+use crate::api::OfPath;
 use crate::cli::args::Put;
 use crate::cli::http::Api;
 use crate::cli::output::{Counted, Output, size};
@@ -67,7 +68,7 @@ fn put_file(
     dst: &FilePath,
     condition: Option<(&str, &str)>,
     out: &Output,
-) -> Result<StoredView, Failure> {
+) -> Result<OfPath<Stored>, Failure> {
     let unreadable =
         |error| Failure::new(Code::Failed, format!("cannot read {}: {error}", src.display()));
     let file = File::open(src).map_err(unreadable)?;
@@ -89,7 +90,7 @@ fn send(
     dst: &FilePath,
     condition: Option<(&str, &str)>,
     out: &Output,
-) -> Result<StoredView, Failure> {
+) -> Result<OfPath<Stored>, Failure> {
     let bar = out.bar(len);
     let mut source = Source::new(Counted { source: content, bar: &bar }, name, len);
     let stored = api.put(dst, &mut source, len, condition);
@@ -98,16 +99,16 @@ fn send(
     stored
 }
 
-fn say(out: &Output, stored: &StoredView) -> Result<(), Failure> {
+fn say(out: &Output, stored: &OfPath<Stored>) -> Result<(), Failure> {
     if out.json {
         return out.object(stored);
     }
     tell(format_args!(
         "stored {} ({}), {} of {} copies so far",
         stored.path,
-        size(stored.bytes),
-        stored.copies,
-        stored.wanted
+        size(stored.about.bytes),
+        stored.about.copies,
+        stored.about.wanted
     ));
     Ok(())
 }
