@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use dfs_env::{Env, write_replacing};
 use serde::{Deserialize, Serialize};
+use ureq::http::Uri;
+use ureq::http::uri::{Authority, Scheme};
 
 use crate::exit::tell;
 
@@ -143,10 +145,16 @@ pub fn answering(candidates: Vec<RunRecord>) -> Vec<RunRecord> {
 }
 
 fn refuses(record: &RunRecord) -> bool {
-    let addr = record.api.strip_prefix("http://").and_then(|addr| addr.parse().ok());
+    let addr = authority(&record.api).and_then(|addr| addr.as_str().parse().ok());
     let Some(addr) = addr else { return false };
     let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     TcpStream::connect_timeout(&addr, PROBE_MAX).is_err_and(refused)
+}
+
+/// The host and the port of an `http` URL.
+pub(crate) fn authority(url: &str) -> Option<Authority> {
+    let parts = url.parse::<Uri>().ok()?.into_parts();
+    parts.authority.filter(|_| parts.scheme == Some(Scheme::HTTP))
 }
 
 fn refuse_foreign(dir: &Path) -> io::Result<()> {

@@ -2,25 +2,23 @@
 
 use std::fmt;
 use std::io::{self, Read};
-use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use dfs_core::address::Address;
 use dfs_core::name::FilePath;
 use dfs_server::{
     ConflictPage, Logged, PeerView, RepairView, ScrubView, Stat, Stored, UnreadablePage, WentOn,
 };
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body, RequestBuilder, SendBody};
 
 use crate::api::{ErrorBody, ListPage, MemberView, OfPath};
 use crate::cli::args::{Args, ModeArg};
+use crate::cli::find::choose;
 use crate::config::default_config_dir;
-use crate::exit::{Code, Failure, chain, tell};
-use crate::run_record::{self, RunRecord};
+use crate::exit::{Code, Failure, chain};
+use crate::run_record;
 
 /// The API of one running node.
 #[derive(Clone)]
@@ -146,7 +144,19 @@ impl Api {
     }
 
     fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, Failure> {
-        let mut response = self.check(self.authorized(self.agent.get(url)).call())?;
+        self.read(self.authorized(self.agent.get(url)).call())
+    }
+
+    fn post<T: DeserializeOwned>(&self, url: &str) -> Result<T, Failure> {
+        self.read(self.authorized(self.agent.post(url)).send_empty())
+    }
+
+    /// Reads an answer in JSON.
+    fn read<T: DeserializeOwned>(
+        &self,
+        response: Result<Response<Body>, ureq::Error>,
+    ) -> Result<T, Failure> {
+        let mut response = self.check(response)?;
         let text = response.body_mut().with_config().limit(JSON_BYTES_MAX).read_to_string();
         let text = text.map_err(|error| self.no_node(&error))?;
         serde_json::from_str(&text)
@@ -181,12 +191,6 @@ impl Api {
     ) -> Result<OfPath<Stored>, Failure> {
         let url = self.url("restore", Some(path), &[("version", version)]);
         self.post(&url)
-    }
-
-    fn post<T: DeserializeOwned>(&self, url: &str) -> Result<T, Failure> {
-        let mut response = self.check(self.authorized(self.agent.post(url)).send_empty())?;
-        let text = response.body_mut().read_to_string().map_err(|error| self.no_node(&error))?;
-        serde_json::from_str(&text).map_err(|error| Failure::new(Code::Failed, error))
     }
 
     /// Takes a member out: `how` is `drain` or `remove`.
@@ -277,9 +281,7 @@ impl Api {
     ) -> Result<serde_json::Value, Failure> {
         let query: &[_] = if recursive { &[("recursive", "true")] } else { &[] };
         let request = self.authorized(self.agent.delete(self.url("files", Some(path), query)));
-        let mut response = self.check(request.call())?;
-        let text = response.body_mut().read_to_string().map_err(|error| self.no_node(&error))?;
-        serde_json::from_str(&text).map_err(|error| Failure::new(Code::Failed, error))
+        self.read(request.call())
     }
 
     /// Stores what `source` gives; `len` when it is known.
@@ -302,15 +304,10 @@ impl Api {
         if let Some((name, value)) = condition {
             request = request.header(name, value);
         }
-        let response = match request.send(SendBody::from_reader(source)) {
-            Err(ureq::Error::Io(error)) if is_cut_off(&error) => {
-                return Err(cut_off(path, &error));
-            }
-            other => other,
-        };
-        let mut response = self.check(response)?;
-        let text = response.body_mut().read_to_string().map_err(|error| self.no_node(&error))?;
-        serde_json::from_str(&text).map_err(|error| Failure::new(Code::Failed, error))
+        match request.send(SendBody::from_reader(source)) {
+            Err(ureq::Error::Io(error)) if is_cut_off(&error) => Err(cut_off(path, &error)),
+            response => self.read(response),
+        }
     }
 
     /// Opens a file from byte `from` on.
@@ -358,76 +355,10 @@ fn cut_off(path: &FilePath, error: &io::Error) -> Failure {
         .hint("it refused the rest or ended: its log says why; then try again")
 }
 
-/// The base URL and the token file of the node to ask.
-fn choose(
-    wanted: Option<&str>,
-    running: Vec<RunRecord>,
-) -> Result<(String, Option<PathBuf>), Failure> {
-    let of = |record: &RunRecord| (record.api.clone(), Some(record.token_file.clone()));
-    match wanted {
-        Some(url) if url.starts_with("http://") => {
-            let url = url.trim_end_matches('/');
-            let known = matching(running, |record| is_api_of(url, record));
-            // The record's own URL is asked: "localhost" may also be another program's address.
-            Ok(known.first().map_or_else(|| (url.to_owned(), None), of))
-        }
-        Some(text) => {
-            let address: Address = text
-                .parse()
-                .map_err(|error| Failure::new(Code::Usage, format!("--node {text:?}: {error}")))?;
-            let known = matching(running, |record| record.listen.port() == address.port);
-            let missing = || {
-                Failure::new(Code::NoNode, format!("no running node of yours listens on {text}"))
-                    .hint("'dfs-node --listen' starts one")
-            };
-            known.first().map(of).ok_or_else(missing)
-        }
-        None => match matching(running, |_| true).as_slice() {
-            [] => Err(Failure::new(Code::NoNode, "no node of yours is running on this machine")
-                .hint("start one with 'dfs-node', or name one with --node")),
-            [only] => Ok(of(only)),
-            [first, ..] => {
-                tell(format_args!("using the node on {}", first.listen));
-                Ok(of(first))
-            }
-        },
-    }
-}
-
-fn matching(running: Vec<RunRecord>, is_wanted: impl Fn(&RunRecord) -> bool) -> Vec<RunRecord> {
-    run_record::answering(running.into_iter().filter(is_wanted).collect())
-}
-
-/// Whether a URL names the API of a record: the same host and port, where this machine has several
-/// names and an API on every interface answers to all of them.
-fn is_api_of(url: &str, record: &RunRecord) -> bool {
-    let parse = |url: &str| url.strip_prefix("http://").and_then(|host| host.parse().ok());
-    let (Some(wanted), Some(own)) = (parse(url), parse(&record.api)) else { return false };
-    let (wanted, own): (Address, Address) = (wanted, own);
-    let every_interface = |host: &str| host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
-    let own_is_local = own.is_loopback() || own.host.as_deref().is_some_and(every_interface);
-    let same_host = wanted.host == own.host || (wanted.is_loopback() && own_is_local);
-    same_host && wanted.port == own.port
-}
-
-/// Everything but what RFC 3986 allows in a path as it is, and the slashes between components.
-const IN_PATH: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'[')
-    .add(b'\\')
-    .add(b']')
-    .add(b'^')
-    .add(b'`')
-    .add(b'{')
-    .add(b'|')
-    .add(b'}');
-const IN_QUERY: &AsciiSet = &IN_PATH.add(b'&').add(b'+').add(b'=').add(b'\'');
+/// In a path: all but slashes and what RFC 3986 calls unreserved is escaped.
+const IN_PATH: &AsciiSet = &IN_QUERY.remove(b'/');
+/// The same for one value, which may hold slashes.
+const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// The API is on this machine.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// A node that does not say "continue" by then gets the content all the same.
@@ -443,44 +374,6 @@ const LIST_PAGE: &str = "10000";
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn record(api: &str) -> RunRecord {
-        RunRecord {
-            node: "node".to_owned(),
-            listen: "127.0.0.1:3000".parse().unwrap(),
-            api: api.to_owned(),
-            token_file: "/data/api-token".into(),
-            pid: std::process::id(),
-            boot: None,
-        }
-    }
-
-    #[test]
-    fn every_name_of_this_machine_finds_the_token() {
-        for (url, api, expected) in [
-            ("http://127.0.0.1:4000", "http://127.0.0.1:4000", true),
-            ("http://localhost:4000", "http://127.0.0.1:4000", true),
-            ("http://[::1]:4000", "http://127.0.0.1:4000", true),
-            ("http://localhost:4000", "http://0.0.0.0:4000", true),
-            ("http://localhost:4000", "http://[::]:4000", true),
-            ("http://10.0.0.1:4000", "http://10.0.0.1:4000", true),
-            ("http://localhost:4001", "http://127.0.0.1:4000", false),
-            ("http://10.0.0.1:4000", "http://127.0.0.1:4000", false),
-            ("http://localhost:4000", "http://10.0.0.1:4000", false),
-            ("http://localhost", "http://127.0.0.1:4000", false),
-        ] {
-            assert_eq!(is_api_of(url, &record(api)), expected, "{url} {api}");
-        }
-    }
-
-    #[test]
-    fn the_record_says_where_to_connect_and_a_stranger_gets_no_token() {
-        let known = || vec![record("http://127.0.0.1:4000")];
-        let (base, token) = choose(Some("http://localhost:4000/"), known()).unwrap();
-        assert_eq!((base.as_str(), token.is_some()), ("http://127.0.0.1:4000", true));
-        let (base, token) = choose(Some("http://localhost:4001"), known()).unwrap();
-        assert_eq!((base.as_str(), token), ("http://localhost:4001", None));
-    }
 
     #[test]
     fn a_token_is_not_shown() {

@@ -6,6 +6,7 @@
 mod args;
 mod browse;
 mod fetch;
+mod find;
 mod history;
 mod http;
 mod keys;
