@@ -1,6 +1,5 @@
 //! `/v1/files/{path}`: content in and out, as streams.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use axum::Json;
@@ -8,14 +7,15 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use dfs_core::id::{Vid, from_hex};
 use dfs_core::name::FilePath;
-use dfs_server::{Condition, Error, ListedKind, Mode, Stored};
+use dfs_server::{ListedKind, Mode, Stored};
 use serde::Deserialize;
 use tracing::warn;
 
+use super::conditions::{condition, refuse_conditions};
 use super::errors::Problem;
 use super::query::{ModeName, parse};
+use super::range::{Wanted, parse_range};
 use super::shared::Shared;
 use super::upload::Upload;
 use super::views::OfPath;
@@ -32,43 +32,6 @@ pub(super) struct FileQuery {
 impl FileQuery {
     fn mode(&self) -> Mode {
         self.mode.map_or(Mode::Default, ModeName::mode)
-    }
-}
-
-fn refuse_conditions(headers: &HeaderMap) -> Result<(), Problem> {
-    let conditional = [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_UNMODIFIED_SINCE];
-    if conditional.iter().any(|name| headers.contains_key(name)) {
-        return Err(unsupported());
-    }
-    Ok(())
-}
-
-fn unsupported() -> Problem {
-    let why =
-        "a put may have 'If-None-Match: *' or 'If-Match: \"VERSION\"', and no other condition";
-    Problem::new(StatusCode::NOT_IMPLEMENTED, Code::Failed, why)
-}
-
-/// The condition of a put: `If-None-Match: *`, or `If-Match` with one version, as an entity tag.
-fn condition(headers: &HeaderMap) -> Result<Option<Condition>, Problem> {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default().trim());
-    if headers.contains_key(header::IF_UNMODIFIED_SINCE) {
-        return Err(unsupported());
-    }
-    match (text(header::IF_NONE_MATCH), text(header::IF_MATCH)) {
-        (None, None) => Ok(None),
-        (Some("*"), None) => Ok(Some(Condition::Absent)),
-        (None, Some(tag)) => {
-            let version = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
-            let vid = version.and_then(from_hex).map(Vid::new);
-            // What is no version of ours is not the current one; a list or '*' asks for more.
-            match vid {
-                Some(vid) => Ok(Some(Condition::Version(vid))),
-                None if tag.contains(['*', ',']) => Err(unsupported()),
-                None => Err(Error::Condition.into()),
-            }
-        }
-        _ => Err(unsupported()),
     }
 }
 
@@ -208,57 +171,4 @@ fn set(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
 fn count(op: &'static str, ok: bool) {
     let result = if ok { "ok" } else { "error" };
     metrics::counter!("dfs_gateway_requests_total", "op" => op, "result" => result).increment(1);
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Wanted {
-    Whole,
-    Part(Range<u64>),
-    Outside,
-}
-
-/// A single byte range (RFC 9110, 14.1.2); anything else is ignored, as that allows.
-fn parse_range(text: &str, bytes: u64) -> Wanted {
-    let Some((first, last)) = text.strip_prefix("bytes=").and_then(|spec| spec.split_once('-'))
-    else {
-        return Wanted::Whole;
-    };
-    let number = |text: &str| match text.trim() {
-        "" => Some(None),
-        digits => digits.parse::<u64>().ok().map(Some),
-    };
-    let range = match (number(first), number(last)) {
-        (Some(Some(first)), Some(Some(last))) if first <= last => {
-            first..last.saturating_add(1).min(bytes)
-        }
-        (Some(Some(first)), Some(None)) => first..bytes,
-        (Some(None), Some(Some(suffix))) => bytes.saturating_sub(suffix)..bytes,
-        _ => return Wanted::Whole,
-    };
-    if range.start >= range.end { Wanted::Outside } else { Wanted::Part(range) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_follow_the_standard() {
-        let part = |range| Wanted::Part(range);
-        for (text, expected) in [
-            ("bytes=0-9", part(0..10)),
-            ("bytes=90-", part(90..100)),
-            ("bytes=-10", part(90..100)),
-            ("bytes=-1000", part(0..100)),
-            ("bytes=90-1000", part(90..100)),
-            ("bytes=100-", Wanted::Outside),
-            ("bytes=-0", Wanted::Outside),
-            ("bytes=9-0", Wanted::Whole),
-            ("bytes=0-1,5-6", Wanted::Whole),
-            ("lines=0-1", Wanted::Whole),
-            ("bytes=a-b", Wanted::Whole),
-        ] {
-            assert_eq!(parse_range(text, 100), expected, "{text}");
-        }
-    }
 }

@@ -3,6 +3,7 @@
 //! Loopback by default; every request carries the token of a file that only this user can read.
 //! `Host` and `Origin` are checked, so that no web page can reach it through a browser.
 
+mod conditions;
 #[cfg(test)]
 mod contract;
 mod errors;
@@ -13,6 +14,7 @@ mod list;
 mod members;
 mod metrics;
 mod query;
+mod range;
 mod repair;
 mod scrub;
 mod serve;
