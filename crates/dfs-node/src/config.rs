@@ -27,7 +27,7 @@ pub struct Args {
     /// Peers to begin with: `:PORT` is this host; repeat it or separate with commas
     #[arg(long, env = "DFS_BOOTSTRAP", value_name = "ADDR", value_delimiter = ',')]
     pub bootstrap: Vec<Address>,
-    /// Found a cluster at once if this node is in none, whatever --bootstrap names
+    /// Found a cluster at once if this node is in none, even with --bootstrap
     #[arg(long, env = "DFS_INIT", value_name = "BOOL", value_parser = BoolishValueParser::new())]
     #[arg(num_args = 0..=1, default_missing_value = "true")]
     pub init: Option<bool>,
@@ -60,8 +60,8 @@ pub struct Args {
     /// How to log
     #[arg(long, env = "DFS_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
-    /// Give back the space of what was deleted after this time, as `90s` or `2h`, the same on all
-    /// nodes: for tests. Uploads must take less than three quarters of it
+    /// For tests: free the space of deleted files after this time, as `90s` or `2h`; the same on
+    /// all nodes. Uploads must take less than three quarters of it
     #[arg(long, env = "DFS_GRACE", value_name = "TIME", value_parser = parse_time, hide = true)]
     pub grace: Option<Duration>,
 }
@@ -120,15 +120,15 @@ pub struct NodeConfig {
     pub log: String,
     /// How to log.
     pub log_format: LogFormat,
-    /// How long what nobody needs is kept.
+    /// How long to keep what is not needed any more.
     pub grace: Grace,
 }
 
 impl Args {
-    /// Fills in what no flag and no variable gave.
+    /// Takes what no flag and no variable set from the file, or the default.
     ///
     /// # Errors
-    /// A file that cannot be read or holds something else than its fields.
+    /// `config.toml` cannot be read, or has a field or a value that is not allowed.
     pub fn resolve(self) -> Result<NodeConfig> {
         let config_dir = match self.config_dir {
             Some(dir) => dir,
@@ -247,7 +247,7 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| format!("{text:?} is not a time such as 90s, 5m, 2h or 1d"))
 }
 
-/// No time is longer: ten years.
+/// The longest time that is accepted: ten years.
 const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 const DEFAULT_PORT: u16 = 3000;
 /// Enough for "region/room/rack".

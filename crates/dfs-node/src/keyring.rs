@@ -99,8 +99,8 @@ pub fn load_or_create(
     Ok(Keys { cluster: ClusterKey::from_bytes(*cluster), vault })
 }
 
-/// Makes the config directory when it is missing, and locks it. One that others can write to is
-/// refused: they could put keys of theirs in it.
+/// Makes the config directory when it is missing, and locks it. Refuses one that others can write
+/// to: they could put their keys in it.
 fn lock(env: &Env, dir: &Path) -> Result<Option<FileLock>, Failure> {
     let used =
         |error| Failure::new(Code::Failed, format!("could not use {}: {error}", dir.display()));
@@ -123,7 +123,7 @@ pub fn read(env: &Env, dir: &Path, which: SharedKey) -> Result<Zeroizing<[u8; 32
     which.read(env, dir).map_err(bad_key)
 }
 
-/// Puts a key into the config directory; an existing other one is not replaced unless `replace`.
+/// Puts a key into the config directory. Replaces another one only with `replace`.
 ///
 /// # Errors
 /// [`Code::Key`] when another key is there, or the directory is open to others.

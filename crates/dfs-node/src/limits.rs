@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Sets the limits that a node runs with. Best effort: a node works within those it was given.
+/// Sets the limits of the process. Best effort: a node also works within those it was given.
 pub fn set() {
     let files = getrlimit(Resource::Nofile);
     // The usual soft limit of 1,024 is for programs that use `select`; peers, requests and blobs

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Err(error) => Err(failed("cannot start threads", &error)),
         Ok(runtime) => {
             let result = runtime.block_on(run(args));
-            // Work on the blocking pool that nobody waits for any more must not hold us up.
+            // Work that is left on the blocking pool has no reader any more and must not delay us.
             runtime.shutdown_background();
             result
         }
@@ -63,7 +63,7 @@ async fn start(env: &Env, config: &NodeConfig) -> Result<(TcpListener, Arc<Serve
     let keys = {
         let (keys_env, dir) = (env.clone(), config.config_dir.clone());
         let storage_only = config.storage_only;
-        // On this machine all share the keys; elsewhere only who founds may make them.
+        // All nodes on this machine share the keys. Else only the founder may make them.
         let may_make = config.init || config.bootstrap.iter().all(Address::is_loopback);
         env.offload(move || keyring::load_or_create(&keys_env, &dir, may_make, storage_only))
             .await?
@@ -197,6 +197,6 @@ fn say_ready(record: &RunRecord) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Threads for disk and cipher work: as many as the store reads and writes files at once. The
-/// allocator keeps memory for each thread that ever ran, so more would cost more than they bring.
+/// Threads for disk and cipher work: as many as the files that the store reads and writes at once.
+/// The allocator keeps memory for each thread that ever ran, so more would not pay.
 const BLOCKING_THREADS_MAX: usize = 24;

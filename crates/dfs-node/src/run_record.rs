@@ -31,8 +31,8 @@ pub struct RunRecord {
     pub token_file: PathBuf,
     /// Its process.
     pub pid: u32,
-    /// The boot of the machine that process belongs to, where the system names it: after another
-    /// boot, and on another machine with the same home, the process id means somebody else.
+    /// The boot of the machine that the process belongs to, where the system names it. After
+    /// another boot, and on another machine with the same home, another process has the process id.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub boot: Option<String>,
 }
@@ -66,7 +66,7 @@ pub fn this_boot() -> Option<String> {
 /// Publishes a node's record in each of `dirs`, and removes what dead nodes left there.
 ///
 /// # Errors
-/// Why the last directory failed, when all did. One is enough to be found.
+/// Why the last directory failed, when all did. A record in one is enough for clients.
 pub fn publish(dirs: &[PathBuf], record: &RunRecord) -> io::Result<Published> {
     let mut published = Published(Vec::new());
     let mut failure = None;
@@ -100,7 +100,7 @@ fn publish_in(dir: &Path, record: &RunRecord) -> io::Result<PathBuf> {
 }
 
 /// Whether `ours` proves that the node of `older` ended: we hold the lock of its data directory, or
-/// listen where it did. Its process id proves nothing, another process may have it by now.
+/// listen where it listened. Its process id proves nothing: another process may have it by now.
 fn is_gone(older: &RunRecord, ours: &RunRecord) -> bool {
     let (a, b) = (older.listen, ours.listen);
     let one_host = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
@@ -134,7 +134,7 @@ pub fn running(dirs: &[PathBuf]) -> Vec<RunRecord> {
     records
 }
 
-/// Leaves out, of several candidates, those whose API refuses a connection: a node that was killed
+/// Leaves out candidates whose API refuses a connection, unless all do: a node that was killed
 /// leaves its record, and another process may have its process id.
 pub fn answering(candidates: Vec<RunRecord>) -> Vec<RunRecord> {
     if candidates.len() < 2 {
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_another_boot_or_of_a_dead_process_names_nobody() {
+    fn a_record_of_another_boot_or_of_a_dead_process_is_not_used() {
         let home = tempfile::tempdir().unwrap();
         let dirs = dirs_in(&home);
         let other_boot = RunRecord { boot: Some("another".to_owned()), ..record(3000, "/a/token") };
@@ -285,7 +285,7 @@ mod tests {
         let refuses = record(closed.local_addr().unwrap().port(), "/b/token");
         drop(closed);
         assert_eq!(answering(vec![refuses.clone(), answers.clone()]), [answers]);
-        // The only one is named all the same: its failure says more than "no node".
+        // The only one is kept: its failure explains more than "no node".
         assert_eq!(answering(vec![refuses.clone()]), [refuses]);
     }
 }

@@ -13,7 +13,7 @@ impl EndSignals {
     /// Takes the signals over.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// The system refuses.
     pub fn new() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -21,7 +21,7 @@ impl EndSignals {
         })
     }
 
-    /// Waits for the next one and gives the exit code that a program ended by it has.
+    /// Waits for the next one. Returns the exit code of a program that it ends.
     pub async fn next(&mut self) -> i32 {
         tokio::select! {
             biased;

@@ -7,17 +7,17 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
-/// Begins to log.
+/// Starts logging.
 ///
 /// # Errors
-/// A filter that is not one.
+/// The filter cannot be parsed.
 pub fn start(filter: &str, format: LogFormat) -> Result<()> {
     let filter = EnvFilter::try_new(filter).with_context(|| format!("log filter {filter:?}"))?;
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         // It reports a failed write with `eprintln!`, which panics when stderr is a closed pipe or
-        // a full disk; a panic in a log line would poison whatever lock is held around it.
+        // a full disk; a log line must not end the task that writes it.
         .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .with_ansi(colour);

@@ -60,7 +60,7 @@ pub struct Api {
 /// Makes a token that only this user can read, new at every start.
 ///
 /// # Errors
-/// Whatever the disk says.
+/// The disk refuses.
 pub fn new_token(env: &Env, path: &Path) -> std::io::Result<String> {
     let token = hex(&env.random::<32>());
     write_replacing(env.fs(), path, token.as_bytes())?;
@@ -112,8 +112,8 @@ impl Api {
     }
 }
 
-/// A page that a browser shows can send requests here, but not without its origin, and not with a
-/// name that resolves here as `Host`.
+/// A page in a browser can send requests here, but not without its `Origin`. After DNS rebinding it
+/// has none, but then `Host` is the name of its own site.
 async fn refuse_browsers(
     State(shared): State<Arc<Shared>>,
     request: Request,

@@ -52,7 +52,7 @@ pub(super) fn page_len(limit: Option<usize>) -> usize {
     limit.unwrap_or(LIST_DEFAULT).clamp(1, LIST_MAX)
 }
 
-/// Entries of a page unless the caller says otherwise.
+/// Entries of a page when no limit was given.
 const LIST_DEFAULT: usize = 1000;
 /// Entries of a page at most: a few MiB of JSON.
 const LIST_MAX: usize = 10_000;

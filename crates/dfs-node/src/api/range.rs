@@ -1,7 +1,7 @@
 //! Byte ranges (RFC 9110, 14.1.2).
 //!
-//! Parsed here and not by the `headers` crate: its `Range` gives nothing for a suffix longer than the
-//! file, which is the whole file, and nothing that tells a range outside the file, which is refused,
+//! Parsed here and not by the `headers` crate: its `Range` drops a suffix longer than the file,
+//! which asks for the whole file, and it does not tell a range outside the file, which is refused,
 //! from one that cannot be read, which is ignored.
 
 use std::ops::Range;

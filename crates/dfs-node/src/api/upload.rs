@@ -1,4 +1,4 @@
-//! The content of a request, and what becomes of the rest of it when the request is refused.
+//! The content of a request, and what happens to the rest of it when the request is refused.
 
 use std::io;
 use std::pin::Pin;
@@ -15,8 +15,8 @@ use tokio_util::io::StreamReader;
 /// Content that a client sends.
 pub(super) struct Upload {
     content: StreamReader<BoxStream<'static, io::Result<Bytes>>, Bytes>,
-    /// When the client began to wait for "100 Continue"; `None` when it sends without being asked,
-    /// or was told to go on.
+    /// When the client began to wait for "100 Continue"; `None` when it does not wait, or was told
+    /// to go on.
     waits_since: Option<Instant>,
 }
 
@@ -27,9 +27,9 @@ impl Upload {
         Self { content: StreamReader::new(content), waits_since }
     }
 
-    /// Reads and drops what the client still sends, within bounds. A connection that is closed with
-    /// unread content is reset, and then the client sees a broken pipe instead of the refusal: that
-    /// is so when this gives `false`.
+    /// Reads and drops what the client still sends, within bounds. Returns `false` when there is
+    /// more: a connection that is closed with unread content is reset, and the client then sees a
+    /// broken pipe instead of the refusal.
     pub(super) async fn drain(mut self) -> bool {
         // It hears the refusal before it sends anything.
         if self.waits_since.is_some_and(|since| since.elapsed() < WAITS_MIN) {
@@ -59,12 +59,12 @@ impl AsyncRead for Upload {
     }
 }
 
-/// What is dropped at most: more than a local client has under way, less than what would keep a
-/// node busy for a request that it refused.
+/// Bytes dropped at most: more than a local client has under way, and too few to keep a node busy
+/// with a request that it refused.
 const DRAIN_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// How long that may take.
+/// How long dropping may take.
 const DRAIN_WAIT_MAX: Duration = Duration::from_secs(5);
-/// A client waits for "100 Continue" at least this long before it sends all the same: curl for one
+/// A client waits for "100 Continue" at least this long before it sends without it: curl for one
 /// second, `dfs` for two.
 const WAITS_MIN: Duration = Duration::from_millis(900);
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct OfPath<T> {
     /// The path.
     pub path: String,
-    /// What is said about it.
+    /// What is known about it.
     #[serde(flatten)]
     pub about: T,
 }

@@ -18,7 +18,7 @@ pub struct Args {
     /// Print JSON: one object, or one a line for lists
     #[arg(long, global = true)]
     pub json: bool,
-    /// Which answers are needed [default: quorum with three or more members, else available]
+    /// Answers that are needed [default: quorum with three or more members, else available]
     #[arg(long, global = true, value_name = "MODE")]
     pub mode: Option<ModeArg>,
     /// No progress bar
@@ -34,7 +34,7 @@ pub struct Args {
 pub enum ModeArg {
     /// A majority of the replicas: every later read sees a write
     Quorum,
-    /// Whoever is reachable; the answer says how many copies there are
+    /// The replicas in reach; the answer has the number of copies
     Available,
 }
 
@@ -53,30 +53,30 @@ impl ModeArg {
 pub enum Verb {
     /// Store a file; `-` is stdin
     Put(Put),
-    /// Fetch a file; it appears under its name when all of it is verified
+    /// Fetch a file; it gets its name when all of it is verified
     Get(Get),
     /// Write a file to stdout
     Cat(Cat),
     /// List a directory
     Ls(Ls),
-    /// Everything about a file; its copies are counted now
+    /// Show everything about a file; counts its copies now
     Stat(Stat),
     /// Delete files
     Rm(Rm),
-    /// The versions of a name that can still be had, newest first
+    /// List the versions of a name that are kept, newest first
     Log {
         /// Remote path, also of a deleted file
         path: String,
     },
-    /// Bring an earlier version back, as a new one; settles a conflict
+    /// Bring an earlier version back as a new one; settles a conflict
     Restore(Restore),
-    /// Names with several versions that nobody has chosen between
+    /// List names with conflicts: several versions, and none was chosen
     Conflicts(Conflicts),
-    /// How the cluster is
+    /// Show how the cluster is
     Status(Status),
-    /// The nodes, and how each is doing
+    /// List the nodes and their states
     Peers,
-    /// Take a running node out: it gives its data to the others first
+    /// Take a running node out; it first gives its data to the others
     Drain {
         /// The beginning of its id, or its address, as `dfs peers` shows them
         #[arg(value_name = "NODE")]
@@ -88,13 +88,13 @@ pub enum Verb {
         #[arg(value_name = "NODE")]
         member: String,
     },
-    /// Go on by hand after a disaster, without nodes that are gone for ever
+    /// Go on after a disaster without nodes that are gone for ever
     #[command(subcommand)]
     Layout(LayoutVerb),
-    /// Fetch what a node should hold and does not; name the files that cannot be read
+    /// Fetch what is missing on a node; list the files that cannot be read
     #[command(subcommand)]
     Repair(RepairVerb),
-    /// Read the disk of a node back: finds rot, and has it mended
+    /// Read the disk of a node back: finds rot and has it mended
     #[command(subcommand)]
     Scrub(ScrubVerb),
     /// Back up, restore and check keys
@@ -211,7 +211,7 @@ pub struct Conflicts {
 /// Arguments of `status`.
 #[derive(Debug, ClapArgs)]
 pub struct Status {
-    /// Say it anew every second, until Ctrl-C
+    /// Show it again every second, until Ctrl-C
     #[arg(long, short)]
     pub watch: bool,
 }
@@ -219,9 +219,9 @@ pub struct Status {
 /// How to go on without nodes that are gone for ever.
 #[derive(Debug, Subcommand)]
 pub enum LayoutVerb {
-    /// Give up what only they held, where others cannot be sure to have all of it
+    /// Give up what only they held, where the other replicas may lack a write
     Force(Lost),
-    /// Make a new majority, where most voters are gone; say it to every node that is left
+    /// Make a new majority where most voters are gone; repeat it on every node that is left
     Recover(Lost),
 }
 
@@ -231,7 +231,7 @@ pub struct Lost {
     /// The beginnings of their ids, or their addresses, as `dfs peers` shows them
     #[arg(required = true, value_name = "NODE")]
     pub nodes: Vec<String>,
-    /// The words that are asked for on a terminal
+    /// The words that a terminal asks for
     #[arg(long, value_name = "WORDS")]
     pub confirm: Option<String>,
 }
@@ -239,15 +239,15 @@ pub struct Lost {
 /// What to do with the repair of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum RepairVerb {
-    /// Look for what is missing anew, and try everything at once that waits for its turn
+    /// Look again for what is missing, and end all waiting before retries
     Start,
-    /// Fetch nothing until 'resume' or 'start', also over restarts of the node
+    /// Fetch nothing until 'resume' or 'start', also after restarts of the node
     Pause,
     /// Go on
     Resume,
-    /// How much is missing on this node, and how fast it comes
+    /// Show how much is missing on this node, and how fast it comes
     Status,
-    /// The files that cannot be read now, with their old versions; asks for every piece
+    /// List the files that cannot be read now, old versions too; asks for every piece
     Lost {
         /// Remote directory [default: everything]
         #[arg(default_value = "")]
@@ -258,13 +258,13 @@ pub enum RepairVerb {
 /// What to do with the scrub of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum ScrubVerb {
-    /// Read the whole disk back now, as fast as it goes beside other work
+    /// Read the whole disk back now, as fast as other work allows
     Start,
-    /// Rest until 'resume' or 'start', also over restarts of the node
+    /// Read nothing until 'resume' or 'start', also after restarts of the node
     Pause,
-    /// Go on where it was
+    /// Go on where it stopped
     Resume,
-    /// How far it is, and what it found
+    /// Show how far it is and what it found
     Status,
 }
 

@@ -52,7 +52,7 @@ fn get_file(
 ) -> Result<u64, Failure> {
     let unwritable =
         |error| Failure::new(Code::Failed, format!("cannot write {}: {error}", dst.display()));
-    // Before anything is created: a file that does not exist leaves no trace.
+    // Asked before anything is created: a file that does not exist leaves no trace.
     let first = api.open(src, version, 0)?;
     let bar = out.bar(Some(first.bytes));
     let mut target = Target::open(dst).map_err(unwritable)?;
@@ -69,8 +69,8 @@ struct Sink<'a> {
     failed: &'a dyn Fn(std::io::Error) -> Failure,
 }
 
-/// Copies a file. When the connection breaks, which is how the node says that a later chunk cannot
-/// be had, the rest of the same version is asked for, and that answer says why.
+/// Copies a file. When a later chunk cannot be had, the node breaks the connection off. The rest of
+/// the same version is then asked for, and that answer has the reason.
 fn continue_from(
     api: &Api,
     src: &FilePath,
@@ -125,7 +125,7 @@ fn get_tree(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {
         Ok(())
     })?;
     if names.is_empty() && !top.is_empty() {
-        // A file is no directory, and nothing is nothing.
+        // A file, an empty directory, or nothing.
         let stat = api.stat(&remote(top)?, None)?;
         if stat.about.kind != ListedKind::Dir {
             return Err(Failure::new(Code::Usage, format!("{top:?} is a file: get it without -r")));

@@ -284,7 +284,7 @@ impl Api {
         self.read(request.call())
     }
 
-    /// Stores what `source` gives; `len` when it is known.
+    /// Stores the bytes of `source`; `len` is their count, if known.
     pub(super) fn put(
         &self,
         path: &FilePath,
@@ -361,7 +361,7 @@ const IN_PATH: &AsciiSet = &IN_QUERY.remove(b'/');
 const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// The API is on this machine.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// A node that does not say "continue" by then gets the content all the same.
+/// A node that has not answered "100 Continue" by then gets the content without it.
 const AWAIT_100_MAX: Duration = Duration::from_secs(2);
 /// Connections kept for the next request; as many as files travel at once.
 const IDLE_CONNECTIONS: usize = super::tree::WORKERS;

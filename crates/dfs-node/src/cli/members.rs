@@ -52,7 +52,7 @@ pub(super) fn drain(api: &Api, node: &str, out: &Output) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Says so when everything has fewer copies from now on than it should.
+/// Warns when from now on everything has fewer copies than it should.
 fn tell_copies(member: &MemberView) {
     let MemberView { copies, copies_wanted, .. } = member;
     if copies < copies_wanted {

@@ -38,8 +38,8 @@ pub(super) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Res
     write(&mut stdout).and_then(|()| stdout.flush()).map_err(stdout_failed)
 }
 
-/// What a failed write to stdout means. When whoever read it has seen enough, as `head` has, there
-/// is nothing to report and nothing left to do: the program ends as one that SIGPIPE ends.
+/// What a failed write to stdout means. When its reader has seen enough, as `head` has, there is
+/// nothing to report and nothing left to do: the program ends like one that SIGPIPE ends.
 pub(super) fn stdout_failed(error: io::Error) -> Failure {
     if error.kind() == io::ErrorKind::BrokenPipe {
         temp::end(u8::from(Code::Pipe).into());

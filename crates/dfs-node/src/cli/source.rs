@@ -4,8 +4,8 @@ use std::io::{self, Read};
 
 use crate::exit::{Code, Failure};
 
-/// A source that gives no more than the length that was announced for it, and that remembers why
-/// reading it failed: what the node or the connection says then is only a consequence.
+/// A source that never exceeds its announced length, and that remembers why reading it failed: what
+/// the node or the connection reports after that is only a consequence.
 #[derive(Debug)]
 pub(super) struct Source<R> {
     content: R,
@@ -20,7 +20,7 @@ impl<R: Read> Source<R> {
         Self { content, name: name.into(), left: len, failed: None }
     }
 
-    /// Whether all that was asked of it could be read.
+    /// Fails if a read failed.
     pub(super) fn check(self) -> Result<(), Failure> {
         match self.failed {
             None => Ok(()),
@@ -51,7 +51,7 @@ impl<R: Read> Read for Source<R> {
         };
         if let Some(left) = &mut self.left {
             *left -= read as u64;
-            // The client would wait for the rest for ever.
+            // Else the client would wait for the rest for ever.
             if read == 0 {
                 return Err(self.fail("it became shorter while it was read".to_owned()));
             }

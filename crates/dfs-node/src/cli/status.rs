@@ -1,4 +1,4 @@
-//! `dfs status`: once, or anew every second.
+//! `dfs status`: once, or again every second.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(super) fn run(api: &Api, args: &args::Status, out: &Output) -> Result<(), Fa
         if out.json {
             out.object(&status)?;
         } else {
-            // Into memory first: it is drawn in one go, and an interrupt leaves none half drawn.
+            // Into memory first: it is drawn at once, so an interrupt leaves none half drawn.
             let mut text = Vec::new();
             let before = match (clears, is_first) {
                 (true, _) => CLEAR,
@@ -99,9 +99,9 @@ fn copying(copying: &Value) -> String {
     text
 }
 
-/// To the first corner, and nothing below: what terminals have understood since the VT100.
+/// Moves to the top left corner and clears what is below, as terminals have since the VT100.
 const CLEAR: &str = "\x1b[H\x1b[2J";
-/// From one status to the next.
+/// The time from one status to the next.
 const EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -51,7 +51,8 @@ pub(super) fn put(api: &Api, put: &Put, out: &Output) -> Result<(), Failure> {
     say(out, &stored)
 }
 
-/// The name as it was written, a link's own included; `.` and `..` have that of their directory.
+/// The last component as it was written, so a link keeps its own name; `.` and `..` get the name of
+/// their directory.
 fn base_name(src: &Path) -> Result<String, Failure> {
     let name_of = |path: &Path| path.file_name()?.to_str().map(ToOwned::to_owned);
     let name = match src.file_name() {
@@ -76,8 +77,7 @@ fn put_file(
     send(api, file, &src.display().to_string(), announced(&found), dst, condition, out)
 }
 
-/// The length to announce. Only a regular file has one, and a file of /proc says 0 whatever it
-/// holds.
+/// The length to announce. Only a regular file has one, and files in /proc report 0 in any case.
 fn announced(found: &Metadata) -> Option<u64> {
     Some(found.len()).filter(|len| found.is_file() && *len > 0)
 }
@@ -133,8 +133,8 @@ fn put_tree(api: &Api, src: &Path, dst: &str, out: &Output) -> Result<(), Failur
 /// A local file with the remote name it gets, or why it has none.
 type Found = Result<(PathBuf, String), Failure>;
 
-/// Every regular file below a directory. Links are not followed. What cannot be read or named is
-/// among the results, so that it is counted and does not stop the others.
+/// Collects every regular file below a directory. Links are not followed. What cannot be read or
+/// named is collected as a failure, so that it is counted and does not stop the others.
 fn collect(dir: &Path, name: &str, files: &mut Vec<Found>) {
     let unreadable =
         |error| Failure::new(Code::Failed, format!("cannot read {}: {error}", dir.display()));

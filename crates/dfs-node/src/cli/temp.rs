@@ -1,4 +1,4 @@
-//! Files that are not complete: beside their target, under another name, removed when interrupted.
+//! Incomplete files: beside their target, under another name, removed when interrupted.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
@@ -30,7 +30,7 @@ impl Target {
         }
     }
 
-    /// All of the content was written.
+    /// Call it when all of the content was written.
     pub(super) fn finish(self) -> io::Result<()> {
         match self {
             Self::Temp(temp) => temp.keep(),
@@ -66,7 +66,7 @@ impl TempFile {
         let mut temp_name = std::ffi::OsString::from(".");
         temp_name.push(name);
         temp_name.push(format!(".dfs-{}", std::process::id()));
-        // A long name leaves no room for more.
+        // After a long name there is no room for the suffix.
         if temp_name.len() > NAME_BYTES_MAX {
             let hash = blake3_name(name.as_encoded_bytes());
             temp_name = format!(".{hash}.dfs-{}", std::process::id()).into();
@@ -98,9 +98,9 @@ fn blake3_name(name: &[u8]) -> String {
     dfs_core::id::hex(&dfs_core::id::BlobId::of(name).as_bytes()[..8])
 }
 
-/// Ends the program at once, without what is incomplete.
+/// Removes what is incomplete and ends the program at once.
 pub(super) fn end(exit: i32) -> ! {
-    // Held to the end: no other thread begins a file any more.
+    // Held to the end, so that no other thread begins a file.
     let pending = PENDING.lock();
     for path in pending.iter() {
         let _ = std::fs::remove_file(path);
@@ -123,8 +123,8 @@ pub(super) fn remove_on_signal() -> io::Result<()> {
     Ok(())
 }
 
-/// Whether `nohup`, asked that a closed terminal does not end us. Where that
-/// cannot be told SIGHUP is left alone: a file too many is better than a transfer cut off.
+/// Whether SIGHUP is ignored, as under `nohup`: then a closed terminal must not end us. Where that
+/// is unknown it counts as ignored: a file left over is better than a transfer cut off.
 fn hangup_is_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
