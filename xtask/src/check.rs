@@ -10,7 +10,7 @@ use crate::root;
 
 pub(crate) fn run() -> Result<()> {
     cargo("formatting", &["fmt", "--all", "--check"], &[])?;
-    step("tidy", crate::tidy::run)?;
+    step("tidy", || crate::tidy::run(&crate::tidy::Args::default()))?;
     let deny = &["--", "-D", "warnings"];
     let clippy = [&["clippy", "--workspace", "--all-targets"][..], deny].concat();
     cargo("clippy", &clippy, &[])?;

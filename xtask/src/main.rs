@@ -48,7 +48,7 @@ enum Task {
     /// Everything CI checks
     Check,
     /// Repository rules that no other tool holds
-    Tidy,
+    Tidy(tidy::Args),
 }
 
 fn main() -> ExitCode {
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         Task::Form(args) => form::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Sim(args) => sim::run(&args),
         Task::Check => check::run().map(|()| ExitCode::SUCCESS),
-        Task::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
+        Task::Tidy(args) => tidy::run(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
