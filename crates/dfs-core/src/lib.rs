@@ -7,10 +7,10 @@
 //!
 //! | module | decides |
 //! | --- | --- |
-//! | [`record`] | what survives when two replicas' records of one name meet, which version is shown, who may write, what a condition asks, what a version uses and keeps |
-//! | [`layout`] | who is a member and which nodes hold each partition, as a chain of signed decisions, and which to propose next |
-//! | [`node`] | which facts about nodes are newest and genuine, since when nobody reaches one, which of two connections stays |
-//! | [`replica`] | how a read or write of several replicas goes on and ends, whether two hold the same, which missing blob is fetched first, when a disk is read back, what may be forgotten |
+//! | [`record`] | how two records of one name merge, who may write, conditions, what versions use |
+//! | [`layout`] | the chain of decisions on members and partitions, and which to propose next |
+//! | [`node`] | newest facts about nodes, since when one is down, which of two connections stays |
+//! | [`replica`] | whether replicas differ, what is fetched first, scrub, what may be forgotten |
 //! | [`paxos`] | which of several proposed values is the one |
 //! | [`quorum`] | whether enough replicas have answered, or can still answer |
 //! | [`hlc`] | the stamp of the next write |

@@ -1,10 +1,10 @@
 //! Who founds a cluster when nodes that are in none list each other.
 //!
 //! The lowest id of a set founds once every other node of the set has promised it to; a node
-//! promises only what it lists itself, and keeps the promise across restarts. A promise binds: until
-//! the founder gives it back, the node promises nobody else and joins no cluster that the founder
-//! is not in. So no set of nodes ever ends up in two clusters, whatever is lost, late or restarted
-//! between an offer and the founding. Nothing here depends on time.
+//! promises only what it lists itself, and keeps the promise across restarts. A promise binds:
+//! until the founder gives it back, the node promises nobody else and joins no cluster that the
+//! founder is not in. So no set of nodes ever ends up in two clusters, whatever is lost, late or
+//! restarted between an offer and the founding. Nothing here depends on time.
 //!
 //! The caller makes a promise durable before it tells the founder, and the first epoch durable
 //! before it tells anyone; both, and joining, one after the other.

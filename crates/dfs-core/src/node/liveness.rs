@@ -1,7 +1,8 @@
 //! Who is alive, from what this node reaches itself and what the nodes it reaches say they reach.
 //!
-//! A member that nobody in reach can reach is down; one that only others reach is not. Being down is
-//! a hint: it changes where requests go at once and starts timers, and never moves data by itself.
+//! A member that nobody in reach can reach is down; one that only others reach is not. Being down
+//! is a hint: it changes where requests go at once and starts timers, and never moves data by
+//! itself.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,8 +1,9 @@
 //! Reference rows: which version uses which blob.
 //!
 //! A blob is wanted while a row for it lives. Rows merge without conflict: the later `hold_until`
-//! counts. Whether a use has ended each replica finds out by itself (see [`crate::replica::purge::may_drop`])
-//! and takes from nobody: so no single member can have others throw blobs away.
+//! counts. Whether a use has ended each replica finds out by itself (see
+//! [`crate::replica::purge::may_drop`]) and takes from nobody: so no single member can have others
+//! throw blobs away.
 
 use crate::codec::{Canonical, DecodeError, Reader, Writer};
 use crate::hlc::Hlc;

@@ -208,8 +208,8 @@ impl Record {
             || self.heads.values().any(|head| head.retained.iter().any(|old| old.vid == *vid))
     }
 
-    /// Whether blobs referenced under `vid` are needed, now or once a conditional write that replicas
-    /// have accepted is completed.
+    /// Whether blobs referenced under `vid` are needed, now or once a conditional write that
+    /// replicas have accepted is completed.
     pub fn needs(&self, vid: &Vid) -> bool {
         let names = |version: &Version| {
             version.vid == *vid || version.retained.iter().any(|old| old.vid == *vid)

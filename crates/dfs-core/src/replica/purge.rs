@@ -1,11 +1,12 @@
 //! When a tombstone may be forgotten for good, and when a use of a blob has ended.
 //!
-//! A tombstone that goes while any node still holds what it deleted lets that come back; a blob that
-//! goes while any node still holds a version that uses it is a loss. So both stay until every place
-//! where such a version could be is known to be clean: all replicas of the record, all earlier
-//! holders of its partition, and everyone who keeps writes for others. No step trusts to time, but
-//! for messages and operations on their way, which take minutes where [`AGE_MIN`] is days. Source:
-//! Garage's two-phase removal, with former holders and held writes instead of a delay.
+//! A tombstone that goes while any node still holds what it deleted lets that come back; a blob
+//! that goes while any node still holds a version that uses it is a loss. So both stay until every
+//! place where such a version could be is known to be clean: all replicas of the record, all
+//! earlier holders of its partition, and everyone who keeps writes for others. No step trusts to
+//! time, but for messages and operations on their way, which take minutes where [`AGE_MIN`] is
+//! days. Source: Garage's two-phase removal, with former holders and held writes instead of a
+//! delay.
 
 use std::time::Duration;
 

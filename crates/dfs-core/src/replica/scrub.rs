@@ -1,8 +1,9 @@
 //! Reading one's own disk back: when a pass begins, how far it is, and how fast it may read.
 //!
-//! A pass checks the sums of the index first, then every blob in the order of the disk. The order is
-//! the same in each, so two readings of one blob are as far apart as the beginnings of two passes, and
-//! the length of one: [`EVERY`] and [`PASS_MAX`] together are the fourteen days that are promised.
+//! A pass checks the sums of the index first, then every blob in the order of the disk. The order
+//! is the same in each, so two readings of one blob are as far apart as the beginnings of two
+//! passes, and the length of one: [`EVERY`] and [`PASS_MAX`] together are the fourteen days that
+//! are promised.
 
 use std::time::Duration;
 

@@ -50,11 +50,11 @@ impl Room {
     }
 }
 
-/// How many fetches at once the line and the peers bear: those under way share the line, and each has
-/// to be done by a deadline.
+/// How many fetches at once the line and the peers bear: those under way share the line, and each
+/// has to be done by a deadline.
 ///
-/// One more for each that came, half after one that did not. Source: Chiu and Jain, "Analysis of the
-/// increase and decrease algorithms for congestion avoidance", 1989.
+/// One more for each that came, half after one that did not. Source: Chiu and Jain, "Analysis of
+/// the increase and decrease algorithms for congestion avoidance", 1989.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window(usize);
 

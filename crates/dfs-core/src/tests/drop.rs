@@ -1,6 +1,6 @@
-//! Ending uses of blobs under random schedules of writers that read and write later, outages, writes
-//! in available mode and held writes: no version that can turn up needs what was given up. The
-//! weakened rules must lose something.
+//! Ending uses of blobs under random schedules of writers that read and write later, outages,
+//! writes in available mode and held writes: no version that can turn up needs what was given up.
+//! The weakened rules must lose something.
 
 use super::random::Random;
 use super::transition::{first_layout, id};

@@ -151,7 +151,8 @@ fn whoever_lags_far_follows_a_new_generation_only_when_told() {
     let made = [made];
     assert_eq!(after(known, &made, true), Ok(vec![node(4)]));
     assert_eq!(after(known, &made, false), Err(EpochError::NotDecided));
-    // Not by another voter that is left, nor by one who names fewer than are left, nor from nowhere.
+    // Not by another voter that is left, nor by one who names fewer than are left, nor from
+    // nowhere.
     let stranger = decided(&state, &cert, &loss, &[5]);
     assert_eq!(after(known, &[stranger], true), Err(EpochError::NotDecided));
     let (_, mut fewer) = Loss::of(&state, lost(&[1, 2])).propose(&state, [0; 32], node(5)).unwrap();

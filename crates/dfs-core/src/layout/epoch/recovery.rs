@@ -1,10 +1,11 @@
 //! What an operator may decide by hand after a disaster: that members are gone for ever, though the
-//! others cannot be sure to have all that those held, or though they were the majority of the voters.
+//! others cannot be sure to have all that those held, or though they were the majority of the
+//! voters.
 //!
-//! Nothing here happens by itself, for from one side of a cut the other side looks the same. Where a
-//! majority of the voters is left, they decide as always ([`Loss::ops`]). Where it is not, those left
-//! decide alone under a higher generation, and each node follows them only once its own operator has
-//! told it of the same loss.
+//! Nothing here happens by itself, for from one side of a cut the other side looks the same. Where
+//! a majority of the voters is left, they decide as always ([`Loss::ops`]). Where it is not, those
+//! left decide alone under a higher generation, and each node follows them only once its own
+//! operator has told it of the same loss.
 
 use std::collections::BTreeSet;
 
@@ -30,13 +31,14 @@ impl Loss {
         Self { generation: state.generation.saturating_add(1), lost }
     }
 
-    /// The epoch that begins the generation: above all that the generation before can ever reach, so
-    /// that its number alone says which of two layouts counts.
+    /// The epoch that begins the generation: above all that the generation before can ever reach,
+    /// so that its number alone says which of two layouts counts.
     pub fn epoch(&self) -> u64 {
         self.generation.saturating_mul(EPOCHS_IN_GENERATION)
     }
 
-    /// The partitions of which so many replicas are among the lost that the others may lack a write.
+    /// The partitions of which so many replicas are among the lost that the others may lack a
+    /// write.
     pub fn at_risk(&self, state: &EpochState) -> Vec<Partition> {
         let is_lost = |idx: &MemberIdx| state.node(*idx).is_some_and(|n| self.lost.contains(&n));
         let lacks = |set: &[MemberIdx]| {
