@@ -5,14 +5,18 @@
 //! | --- | --- |
 //! | [`run`] | one seed from beginning to end |
 //! | [`options`] | what a seed stands for |
-//! | [`cluster`], [`machine`] | real nodes on machines that die, pause, and have clocks that are off |
+//! | [`cluster`], [`machine`] | real nodes on machines that die, pause, have clocks that are off |
 //! | [`net`], [`fs`], [`disk`] | links and disks, with everything that goes wrong with them |
-//! | [`faults`], [`growth`] | what goes wrong, when, and when it is over · nodes that come up under load |
-//! | [`workload`], [`racing`], [`checker`] | clients, some of which race under conditions, and whether what they saw is allowed |
-//! | [`audit`], [`stopped`] | what the disks of all replicas hold at rest · a store whose node does not run |
+//! | [`faults`] | what goes wrong, when, and when it is over |
+//! | [`growth`] | nodes that come up under load |
+//! | [`workload`], [`racing`] | clients, some of which race under conditions |
+//! | [`checker`] | whether what clients saw is allowed |
+//! | [`audit`] | what the disks of all replicas hold at rest |
+//! | [`stopped`] | a store whose node does not run |
 //! | [`lineage`] | which version had seen which, and whether any was lost |
 //! | [`crash_states`] | every place where the power can fail in the life of a store |
-//! | [`trace`], [`log`], [`rng`] | what happened, as a hash; what nodes log; the one source of chance |
+//! | [`trace`], [`log`] | what happened, as a hash; what nodes log |
+//! | [`rng`] | the one source of chance |
 #![allow(missing_debug_implementations, reason = "nobody prints a simulation")]
 
 pub mod audit;

@@ -233,7 +233,8 @@ fn report(total: &Total, took: Duration, twice: u64) -> ExitCode {
         println!("  {count:8}  {kind}");
     }
     println!(
-        "{} seeds, {} red: {:.1} cluster-hours ({:.1} node-hours) in {:.0} s, {:.0} times real time",
+        "{} seeds, {} red: {:.1} cluster-hours ({:.1} node-hours) in {:.0} s, \
+         {:.0} times real time",
         total.seeds,
         total.red.len() + total.different.len(),
         hours(total.simulated),

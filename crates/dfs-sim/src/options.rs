@@ -122,8 +122,8 @@ impl Options {
         self
     }
 
-    /// The same for a cluster in available mode that is torn apart here, then there, with full disks
-    /// that are read and not written: one node writes a name to other replicas each time.
+    /// The same for a cluster in available mode that is torn apart here, then there, with full
+    /// disks that are read and not written: one node writes a name to other replicas each time.
     fn torn(mut self, rng: &mut Rng) -> Self {
         self.machines = self.machines.max(4 + self.keyless);
         self.names = self.names.min(4);

@@ -407,9 +407,10 @@ const SETTLE_MAX: Duration = Duration::from_secs(400);
 const REST: Duration = Duration::from_secs(150);
 /// How often it is asked how far reading a disk back is.
 const SCRUB_LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Whatever is not needed has been given back by then: uploads are waited for, uses end at the second
-/// look, and blobs and rows go after another. Twice: two replicas that compare their rows while the
-/// third makes all forget one may take it over from each other, and all begins anew (seed 20120).
+/// Whatever is not needed has been given back by then: uploads are waited for, uses end at the
+/// second look, and blobs and rows go after another. Twice: two replicas that compare their rows
+/// while the third makes all forget one may take it over from each other, and all begins anew (seed
+/// 20120).
 const COLLECTED: Duration = Duration::from_secs(2500);
 /// A node finishes what is under way, or gives it up.
 const STOP_MAX: Duration = Duration::from_secs(10);
