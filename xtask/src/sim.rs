@@ -26,7 +26,8 @@ pub(crate) struct Args {
     /// Instead of seeds: fails the power, and each operation, at every N-th operation of a store
     #[arg(long, value_name = "N")]
     crash_states: Option<u64>,
-    /// Instead of seeds: switches on one seeded bug after the other, each for at most that many seeds
+    /// Instead of seeds: switches on one seeded bug after the other, each for at most that many
+    /// seeds
     #[arg(long)]
     bug_bank: bool,
     /// Of the seeded bugs, only the one with this name; a seed that is replayed has it as well

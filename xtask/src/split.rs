@@ -1,4 +1,5 @@
-//! `cargo xtask split`: real nodes whose network falls apart, of which a third dies, and which move.
+//! `cargo xtask split`: real nodes whose network falls apart, of which a third dies, and which
+//! move.
 //!
 //! First five nodes in three zones, cut in two while both sides are asked for everything and both
 //! write: what must hold meanwhile, and once they meet again. Then six nodes of which two are

@@ -34,9 +34,9 @@ pub(super) fn run(args: &Args, mut cluster: Cluster, seed: u64, dir: &Path) -> R
     let held = used(&cluster, VICTIM + 1)?;
     let id = id_of(&cluster, VICTIM)?;
     cluster.kill(VICTIM)?;
-    // A disk that is gone costs nothing. One that is emptied makes ext4 pass over every inode that was
-    // freed, for a minute, whenever it needs a new one; and gives memory back that is cheaper to use
-    // again than what a virtual machine has not touched lately.
+    // A disk that is gone costs nothing. One that is emptied makes ext4 pass over every inode that
+    // was freed, for a minute, whenever it needs a new one; and gives memory back that is cheaper
+    // to use again than what a virtual machine has not touched lately.
     fs::rename(cluster.data_dir(VICTIM)?, dir.join("lost"))?;
     let waited = wait_until_out(&cluster, &id)?;
     let started = Instant::now();
@@ -48,8 +48,8 @@ pub(super) fn run(args: &Args, mut cluster: Cluster, seed: u64, dir: &Path) -> R
     let (rate, limit) = (mib_s(copied, took), before.midpoint(after));
     say(&format!(
         "node {} and its disk are lost: it is taken out after {:.1} s, {} MiB take {:.1} s, \
-         {rate:.0} MiB/s; plain copies over loopback into durable files: {before:.0} MiB/s before and \
-         {after:.0} after, so that is {:.0} % of what this machine can do",
+         {rate:.0} MiB/s; plain copies over loopback into durable files: {before:.0} MiB/s before \
+         and {after:.0} after, so that is {:.0} % of what this machine can do",
         VICTIM + 1,
         waited.as_secs_f64(),
         copied >> 20,

@@ -70,7 +70,8 @@ pub(super) fn work_while_cut(
     Ok(told)
 }
 
-/// For each node, what it is asked for by quorum. Races come first, so that all are in them at once.
+/// For each node, what it is asked for by quorum. Races come first, so that all are in them at
+/// once.
 fn quorum_jobs(cut: &Cut, names: &Names, random: &mut Random) -> BTreeMap<usize, Vec<Job>> {
     let mut queues = BTreeMap::new();
     for at in cut.sides().concat() {

@@ -21,8 +21,8 @@ pub(super) fn replace_founder(world: &mut World<'_>) -> Result<()> {
     let seen = wait_peer(world, &living, new, &["joining", "alive"], started, SEEN_MAX)?;
     let joined = wait_peer(world, &living, new, &["alive"], started, SETTLE_MAX)?;
     say(&format!(
-        "killed the founder; a new node that names node 2 is seen by the others {:.1} s after its start, \
-         a member after {:.1} s",
+        "killed the founder; a new node that names node 2 is seen by the others {:.1} s after its \
+         start, a member after {:.1} s",
         seen.as_secs_f64(),
         joined.as_secs_f64()
     ));
@@ -56,8 +56,8 @@ pub(super) fn move_one(world: &mut World<'_>, seed: u64) -> Result<()> {
         }
     }
     say(&format!(
-        "node {} moved from port {old} to {port}: found by all others {:.1} s after its start, all well {:.1} \
-         s later",
+        "node {} moved from port {old} to {port}: found by all others {:.1} s after its start, \
+         all well {:.1} s later",
         at + 1,
         found.as_secs_f64(),
         well.as_secs_f64()
@@ -87,7 +87,8 @@ fn wait_peer(
             let (node, other) = (at + 1, whom + 1);
             ensure!(
                 since.elapsed() < limit,
-                "after {limit:?} node {node} shows node {other} as {shown:?}, not as one of {states:?}"
+                "after {limit:?} node {node} shows node {other} as {shown:?}, \
+                 not as one of {states:?}"
             );
             world.pause(ASK_EVERY)?;
         }
