@@ -1,5 +1,7 @@
 //! Rules on the text of one file: the operating-system seam, `biased` in every `select!`, bounded
-//! channels, and its length.
+//! channels, its length and its width.
+
+use super::layers::is_ruled;
 
 /// Looks at one file; `shown` is its path in the repository.
 pub(super) fn check_file(shown: &str, text: &str, faults: &mut Vec<String>) {
@@ -17,11 +19,21 @@ pub(super) fn check_file(shown: &str, text: &str, faults: &mut Vec<String>) {
                 faults.push(format!("{shown}:{number} uses {word}: ask dfs-env"));
             }
         }
+        let chars = line.chars().count();
+        if chars > CHARS_MAX && is_narrow(shown) {
+            faults.push(format!("{shown}:{number} is {chars} characters wide"));
+        }
         if !is_tool && code.contains("unbounded") {
             faults.push(format!("{shown}:{number} has a channel without a bound"));
         }
     }
     check_selects(shown, text, faults);
+}
+
+/// Whether a file is held to [`CHARS_MAX`].
+fn is_narrow(shown: &str) -> bool {
+    let krate = shown.split('/').nth(1).unwrap_or_default();
+    !shown.starts_with("crates/") || is_ruled(krate)
 }
 
 fn check_selects(shown: &str, text: &str, faults: &mut Vec<String>) {
@@ -49,6 +61,8 @@ const SEAM: [&str; 8] = [
     "thread::spawn",
 ];
 const OUTSIDE_THE_SEAM: [&str; 3] = ["crates/dfs-env/", "crates/dfs-node/", "crates/dfs-sim/"];
+/// What rustfmt breaks code at; it leaves comments and strings as they are.
+const CHARS_MAX: usize = 100;
 /// A longer file has two subjects.
 const LINES_MAX: usize = 600;
 
@@ -75,5 +89,12 @@ mod tests {
         check("crates/a/src/a.rs", "tokio::select! {\n    biased;\n    x => {}\n}", 0);
         check("crates/a/src/a.rs", "tokio::select! {\n    x => {}\n}", 1);
         check("crates/a/src/a.rs", "let (a, b) = mpsc::unbounded_channel();", 1);
+    }
+
+    #[test]
+    fn no_line_is_wider_than_code_may_be() {
+        let wide = "é".repeat(CHARS_MAX);
+        check("crates/dfs-core/src/a.rs", &wide, 0);
+        check("crates/dfs-core/src/a.rs", &format!("// {wide}"), 1);
     }
 }

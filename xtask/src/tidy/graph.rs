@@ -15,6 +15,8 @@ use super::source::Source;
 #[derive(Debug)]
 pub(super) struct Graph {
     pub(super) files: Vec<Source>,
+    /// What each of them names.
+    pub(super) names: Vec<Names>,
     /// From the importing file to the imported one. What only puts parts together imports nothing.
     pub(super) arrows: BTreeSet<(usize, usize)>,
     /// For each crate and type, the files with methods of it.
@@ -41,7 +43,12 @@ impl Graph {
                 owners.entry((files[at].krate.clone(), owner.clone())).or_default().insert(at);
             }
         }
-        Ok(Self { files, arrows, owners })
+        Ok(Self { files, names, arrows, owners })
+    }
+
+    /// The files that a file imports.
+    pub(super) fn imports(&self, at: usize) -> impl Iterator<Item = &Source> {
+        self.arrows.range((at, 0)..=(at, usize::MAX)).map(|(_, to)| &self.files[*to])
     }
 
     /// The arrows between folders, each with the arrows between files that make it.

@@ -23,8 +23,8 @@ pub(super) const LAYERS: [(&str, &[&str]); 8] = [
 pub(super) const ORDER: &[(&str, &[&[&str]])] =
     &[("dfs-core", &[&["root"], &["record", "layout"], &["node"], &["replica"]])];
 
-/// Crates that are held to the rules on circles and owners only once [`ORDER`] has them.
-pub(super) const RULED_ONCE_ORDERED: [&str; 3] = ["dfs-server", "dfs-store", "xtask"];
+/// Crates that are held to the rules on circles, owners and width only once [`ORDER`] has them.
+const RULED_ONCE_ORDERED: [&str; 3] = ["dfs-server", "dfs-store", "xtask"];
 
 /// Where the parts of a crate are put together: besides `lib.rs` and `main.rs`, these files import
 /// whatever they like, and no file of their crate imports them.
@@ -38,6 +38,11 @@ pub(super) fn dir(root: &Path, krate: &str) -> PathBuf {
 /// Whether a crate may depend on another.
 pub(super) fn may_depend(krate: &str, on: &str) -> bool {
     LAYERS.iter().any(|(name, allowed)| *name == krate && allowed.contains(&on))
+}
+
+/// Whether all rules hold for a crate already.
+pub(super) fn is_ruled(krate: &str) -> bool {
+    !RULED_ONCE_ORDERED.contains(&krate) || ORDER.iter().any(|(name, _)| *name == krate)
 }
 
 /// Looks at what the manifests say.

@@ -1,5 +1,5 @@
-//! Repository rules that no other tool holds: who may import whom, the operating-system seam,
-//! `biased` in every `select!`, bounded channels, and files with one subject.
+//! Repository rules that no other tool holds: who may import whom, who may not know of keys, the
+//! operating-system seam, `biased` in every `select!`, bounded channels, one subject in a file.
 #![allow(clippy::print_stdout, reason = "it tells what it found")]
 
 mod circles;
@@ -10,6 +10,7 @@ mod names;
 mod report;
 mod rules;
 mod source;
+mod vault;
 
 use std::fs;
 
@@ -40,6 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut faults = Vec::new();
     check_manifests(&root, &mut faults)?;
     rules::check(&graph, &mut faults);
+    vault::check(&graph, &mut faults);
     let mut files = Vec::new();
     rust_files(&root.join("crates"), &mut files)?;
     rust_files(&root.join("xtask/src"), &mut files)?;

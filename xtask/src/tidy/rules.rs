@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::circles::circles;
 use super::graph::Graph;
-use super::layers::{COMPOSITION_ROOTS, ORDER, RULED_ONCE_ORDERED, may_depend};
+use super::layers::{COMPOSITION_ROOTS, ORDER, is_ruled, may_depend};
 use super::source::Source;
 
 /// A type with methods in more files has no owner.
@@ -45,7 +45,7 @@ fn upward_against(graph: &Graph, order: &Order) -> Vec<Upward> {
     for &(from, to) in &graph.arrows {
         let (a, b) = (&graph.files[from], &graph.files[to]);
         let is_upward = match a.krate == b.krate {
-            true => is_named_root(b) || !is_below(order, &a.krate, &b.folder, &a.folder),
+            true => is_named_root(b) || !is_below(order, &a.krate, b.top_folder(), a.top_folder()),
             false => !may_depend(&a.krate, &b.krate),
         };
         if is_upward {
@@ -63,7 +63,6 @@ fn is_named_root(file: &Source) -> bool {
 /// Whether `low` may be imported by `high`. Without an order in the crate, it may.
 fn is_below(order: &Order, krate: &str, low: &str, high: &str) -> bool {
     let Some((_, rows)) = order.iter().find(|(name, _)| *name == krate) else { return true };
-    let (low, high) = (top(low), top(high));
     let level = |folder| rows.iter().position(|row| row.contains(&folder));
     // Folders that are missing from the order are told of by themselves.
     low == high || level(low).zip(level(high)).is_none_or(|(low, high)| low < high)
@@ -75,17 +74,12 @@ pub(super) fn unordered(graph: &Graph) -> BTreeSet<String> {
 }
 
 fn unordered_in(graph: &Graph, order: &Order) -> BTreeSet<String> {
-    let is_missing = |krate: &str, folder: &str| {
-        let rows = order.iter().find(|(name, _)| *name == krate).map(|(_, rows)| *rows);
-        rows.is_some_and(|rows| !rows.iter().any(|row| row.contains(&top(folder))))
+    let is_missing = |file: &&Source| {
+        let rows = order.iter().find(|(name, _)| *name == file.krate).map(|(_, rows)| *rows);
+        rows.is_some_and(|rows| !rows.iter().any(|row| row.contains(&file.top_folder())))
     };
-    let missing = graph.files.iter().filter(|file| is_missing(&file.krate, &file.folder));
-    missing.map(|file| format!("{}/{}", file.krate, top(&file.folder))).collect()
-}
-
-/// The outermost folder that a folder is in.
-fn top(folder: &str) -> &str {
-    folder.split('/').next().unwrap_or(folder)
+    let missing = graph.files.iter().filter(is_missing);
+    missing.map(|file| format!("{}/{}", file.krate, file.top_folder())).collect()
 }
 
 /// Types with methods in too many files: crate, type and how many.
@@ -100,7 +94,7 @@ pub(super) fn scattered(graph: &Graph) -> Vec<(&str, &str, usize)> {
 /// Everything that is wrong with the graph.
 pub(super) fn check(graph: &Graph, faults: &mut Vec<String>) {
     for circle in folder_circles(graph) {
-        if circle.iter().any(|place| is_ruled(top(place))) {
+        if circle.iter().any(|place| is_ruled(crate_of(place))) {
             faults.push(format!("folders import each other in a circle: {}", joined(&circle)));
         }
     }
@@ -120,8 +114,9 @@ pub(super) fn check(graph: &Graph, faults: &mut Vec<String>) {
     }
 }
 
-fn is_ruled(krate: &str) -> bool {
-    !RULED_ONCE_ORDERED.contains(&krate) || ORDER.iter().any(|(name, _)| *name == krate)
+/// The crate of a place.
+fn crate_of(place: &str) -> &str {
+    place.split('/').next().unwrap_or(place)
 }
 
 /// A set in one line.

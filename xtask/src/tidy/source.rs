@@ -58,6 +58,11 @@ impl Source {
         format!("{}/{}", self.krate, self.folder)
     }
 
+    /// The outermost folder that it is in.
+    pub(super) fn top_folder(&self) -> &str {
+        self.folder.split('/').next().unwrap_or(&self.folder)
+    }
+
     /// Whether it is the root of a crate, and so a table of contents.
     pub(super) fn is_crate_root(&self) -> bool {
         ["lib.rs", "main.rs"].contains(&self.path.as_str())
