@@ -5,8 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-
-use crate::root;
+use dfs_testbed::root;
 
 pub(crate) fn run() -> Result<()> {
     cargo("formatting", &["fmt", "--all", "--check"], &[])?;

@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
+use dfs_testbed::{Cluster, build, target_dir};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-
-use crate::nodes::{Cluster, build};
-use crate::target_dir;
 
 /// Arguments of `cluster`.
 #[derive(Debug, Parser)]

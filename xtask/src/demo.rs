@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-
-use crate::nodes::{Cluster, build};
-use crate::{root, target_dir};
+use dfs_testbed::{Cluster, build, root, target_dir};
 
 /// Arguments of `demo`.
 #[derive(Debug, Parser)]

@@ -1,25 +1,18 @@
 //! Repository tasks: local clusters, the demo, and what CI checks.
 //!
-//! Nothing here imports a crate of dfs: it runs the binaries, as a user would.
+//! Of the crates of dfs it imports only `dfs-testbed`, which imports none: both run the binaries,
+//! as a user would.
 
-mod asking;
-mod chaos;
 mod check;
-mod churn;
 mod cluster;
 mod demo;
-mod form;
-mod netns;
-mod nodes;
 mod sim;
-mod split;
 mod tidy;
-mod writing;
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use dfs_testbed::{chaos, churn, form, split};
 
 /// Repository tasks of dfs
 #[derive(Debug, Parser)]
@@ -67,17 +60,4 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
-}
-
-/// The top of the repository.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// Where cargo puts what it builds.
-fn target_dir() -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(dir) => PathBuf::from(dir),
-        None => root().join("target"),
-    }
 }

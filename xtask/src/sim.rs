@@ -5,8 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-
-use crate::{root, target_dir};
+use dfs_testbed::{root, target_dir};
 
 /// Arguments of `sim`.
 #[derive(Debug, Parser)]

@@ -16,12 +16,12 @@ use std::fs;
 
 use anyhow::{Result, bail};
 use clap::Parser;
+use dfs_testbed::root;
 
 use self::files::check_file;
 use self::graph::Graph;
 use self::layers::{LAYERS, check_manifests};
 use self::source::rust_files;
-use crate::root;
 
 /// Arguments of `tidy`.
 #[derive(Debug, Default, Parser)]

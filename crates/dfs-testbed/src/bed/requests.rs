@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::nodes::Client;
+use super::nodes::Client;
 
 /// Runs client commands; shared by all threads.
 #[derive(Debug)]

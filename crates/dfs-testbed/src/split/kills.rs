@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::{SETTLE_MAX, say};
-use crate::asking::Asker;
+use crate::bed::asking::Asker;
+use crate::bed::writing::{Keys, compare_all, write};
 use crate::chaos::world::World;
-use crate::writing::{Keys, compare_all, write};
 
 /// Kills a zone, then two nodes of different zones, twice; each time they come back afterwards.
 pub(super) fn run(world: &mut World<'_>, seed: u64, keys: &mut Keys, fetched: &Path) -> Result<()> {

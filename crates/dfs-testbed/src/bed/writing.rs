@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::asking::Asker;
+use super::asking::Asker;
 
 /// What is acknowledged: generations by name, and those that may be there instead.
 #[derive(Debug, Default)]

@@ -19,16 +19,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 
-use crate::asking::Asker;
-use crate::chaos::requests::Requests;
-use crate::chaos::{draw_seed, lock, prepare};
-use crate::nodes::Cluster;
-use crate::target_dir;
-use crate::writing::{Keys, Seen, compare_all, write};
+use crate::bed::asking::Asker;
+use crate::bed::nodes::Cluster;
+use crate::bed::place::{lock, prepare, target_dir};
+use crate::bed::random::draw_seed;
+use crate::bed::requests::Requests;
+use crate::bed::writing::{Keys, Seen, compare_all, write};
 
 /// Arguments of `churn`.
 #[derive(Debug, Parser)]
-pub(crate) struct Args {
+pub struct Args {
     /// Store the same contents as an earlier run
     #[arg(long)]
     seed: Option<u64>,
@@ -53,7 +53,11 @@ enum Part {
     Space,
 }
 
-pub(crate) fn run(args: &Args) -> Result<()> {
+/// Runs it, and tells what happens.
+///
+/// # Errors
+/// Something does not hold, or a node cannot be run.
+pub fn run(args: &Args) -> Result<()> {
     let seed = args.seed.unwrap_or_else(draw_seed);
     say(&format!("seed {seed}"));
     let dir = target_dir().join("churn");

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::{Args, LOOK_EVERY, SETTLE_MAX, say, text};
-use crate::chaos::random::{Random, content};
-use crate::nodes::Cluster;
+use crate::bed::nodes::Cluster;
+use crate::bed::random::{Random, content};
 
 /// Stores small files on three nodes, flips a bit in a thousand blobs of one, and has it scrub.
 pub(super) fn run(_: &Args, mut cluster: Cluster, seed: u64, dir: &Path) -> Result<()> {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::chaos::mesh::Mesh;
-use crate::chaos::random::Random;
+use crate::bed::mesh::Mesh;
+use crate::bed::random::Random;
 
 /// Two sides of a cluster.
 #[derive(Debug)]

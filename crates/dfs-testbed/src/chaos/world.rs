@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::faults::{Fault, SMALL_NODE};
-use super::mesh::Mesh;
-use super::random::Random;
-use super::requests::Requests;
-use super::small_disk::SmallDisk;
 use super::writers::{Round, Writer};
 use super::{WRITERS, reading, say};
-use crate::nodes::Cluster;
+use crate::bed::mesh::Mesh;
+use crate::bed::nodes::Cluster;
+use crate::bed::random::Random;
+use crate::bed::requests::Requests;
+use crate::bed::small_disk::SmallDisk;
 
 /// The cluster and what is done to it. Dropped in this order: nodes, what is between them, disk.
 pub(crate) struct World<'a> {

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use super::ledger::{Ledger, State};
-use super::random::{Random, content};
 use super::reading;
-use super::requests::{Answer, Requests};
+use crate::bed::random::{Random, content};
+use crate::bed::requests::{Answer, Requests};
 
 /// One writer; nobody else writes to its names.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::cuts::Cut;
 use super::names::{Holds, Kind, Name, Names, SETTLING, generation};
-use crate::asking::{Asker, version_of};
-use crate::chaos::random::Random;
+use crate::bed::asking::{Asker, version_of};
+use crate::bed::random::Random;
 use crate::chaos::world::World;
 
 /// Checks everything that must hold once the sides see each other again; says what it saw.

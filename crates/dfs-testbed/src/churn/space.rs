@@ -7,8 +7,8 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 
 use super::{Args, LOOK_EVERY, SETTLE_MAX, say, text, used};
-use crate::chaos::random::content;
-use crate::nodes::Cluster;
+use crate::bed::nodes::Cluster;
+use crate::bed::random::content;
 
 /// Stores files on three nodes that wait only seconds before they give space back, and deletes nine
 /// of ten.

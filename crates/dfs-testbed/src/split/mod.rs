@@ -27,19 +27,18 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use self::cut_work::work_while_cut;
 use self::cuts::Cut;
 use self::names::Names;
-use crate::asking::Asker;
-use crate::chaos::mesh::Mesh;
-use crate::chaos::random::Random;
-use crate::chaos::requests::Requests;
+use crate::bed::asking::Asker;
+use crate::bed::mesh::{Mesh, make_mesh};
+use crate::bed::nodes::Cluster;
+use crate::bed::place::{lock, prepare, target_dir};
+use crate::bed::random::{Random, draw_seed};
+use crate::bed::requests::Requests;
+use crate::bed::writing::Keys;
 use crate::chaos::world::World;
-use crate::chaos::{draw_seed, lock, make_mesh, prepare};
-use crate::nodes::Cluster;
-use crate::target_dir;
-use crate::writing::Keys;
 
 /// Arguments of `split`.
 #[derive(Debug, Parser)]
-pub(crate) struct Args {
+pub struct Args {
     /// How often the network falls apart, each time in another way
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -61,7 +60,11 @@ enum Part {
     Kill,
 }
 
-pub(crate) fn run(args: &Args) -> Result<()> {
+/// Runs it, and tells what happens.
+///
+/// # Errors
+/// Something does not hold, or a node cannot be run.
+pub fn run(args: &Args) -> Result<()> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, interrupted.clone())?;

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
-use crate::nodes::{Cluster, build};
-use crate::target_dir;
+use crate::bed::nodes::Cluster;
+use crate::bed::place::{build, target_dir};
 
 /// Arguments of `form`.
 #[derive(Debug, Parser)]
-pub(crate) struct Args {
+pub struct Args {
     /// How often
     #[arg(long, default_value_t = 10)]
     tries: usize,
@@ -23,7 +23,11 @@ pub(crate) struct Args {
     nodes: usize,
 }
 
-pub(crate) fn run(args: &Args) -> Result<()> {
+/// Runs it, and tells what happens.
+///
+/// # Errors
+/// Something does not hold, or a node cannot be run.
+pub fn run(args: &Args) -> Result<()> {
     ensure!(args.nodes > 1, "it takes two nodes to name each other");
     let bin = build()?;
     let mut took = Vec::new();

@@ -8,11 +8,11 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// A tmpfs of our own; unmounted when dropped.
 #[derive(Debug)]
-pub(super) struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     /// Mounts one with [`BYTES`] of space, which take no memory before they are used. Needs root.
-    pub(super) fn mount(on: &Path) -> Result<Self> {
+    pub(crate) fn mount(on: &Path) -> Result<Self> {
         std::fs::create_dir_all(on)?;
         let on = on.canonicalize()?;
         let size = format!("size={BYTES},mode=0700");
@@ -21,7 +21,7 @@ impl SmallDisk {
     }
 
     /// Frees the place from what a run left there that was killed.
-    pub(super) fn clear(on: &Path) -> Result<()> {
+    pub(crate) fn clear(on: &Path) -> Result<()> {
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let Ok(on) = on.canonicalize() else { return Ok(()) };
         let is_ours = |line: &str| line.split(' ').next() == Some(NAME);
@@ -32,25 +32,25 @@ impl SmallDisk {
         Ok(())
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
     /// Leaves space for this many bytes, what a node keeps in reserve, and the margin without which
     /// one that was full stays so.
-    pub(super) fn leave(&self, bytes: u64) -> Result<()> {
+    pub(crate) fn leave(&self, bytes: u64) -> Result<()> {
         let (used, _) = self.used_and_free()?;
         self.resize((used + bytes) * 100 / (100 - RESERVE_PERCENT - MARGIN_PERCENT))
     }
 
     /// Whether a node would refuse another chunk.
-    pub(super) fn is_full(&self) -> Result<bool> {
+    pub(crate) fn is_full(&self) -> Result<bool> {
         let (used, free) = self.used_and_free()?;
         Ok(free < (used + free) * RESERVE_PERCENT / 100 + CHUNK_BYTES)
     }
 
     /// Leaves no byte: from here on the disk itself refuses.
-    pub(super) fn leave_nothing(&self) -> Result<()> {
+    pub(crate) fn leave_nothing(&self) -> Result<()> {
         // Less than is used is refused, and the node may write at any time.
         for _ in 0..RESIZE_TRIES {
             let (used, _) = self.used_and_free()?;
@@ -63,7 +63,7 @@ impl SmallDisk {
     }
 
     /// Gives all the space back.
-    pub(super) fn give_space(&self) -> Result<()> {
+    pub(crate) fn give_space(&self) -> Result<()> {
         self.resize(BYTES)
     }
 

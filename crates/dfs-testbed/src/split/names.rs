@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 
 use super::cuts::Cut;
-use crate::asking::{Asker, Wrote};
-use crate::chaos::random::Random;
+use crate::bed::asking::{Asker, Wrote};
+use crate::bed::random::Random;
 
 /// What is done to a name while the network is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,22 +14,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::netns::Namespace;
-use crate::{root, target_dir};
-
-/// Builds the release binaries and says where they are.
-pub(crate) fn build() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--release", "--package", "dfs-node"])
-        .current_dir(root())
-        .status()?;
-    ensure!(status.success(), "the release build failed");
-    Ok(target_dir().join("release").canonicalize()?)
-}
+use super::netns::Namespace;
 
 /// A cluster of nodes on loopback, with everything it owns below one directory.
-pub(crate) struct Cluster {
+#[derive(Debug)]
+pub struct Cluster {
     client: Client,
     dir: PathBuf,
     echo: bool,
@@ -58,6 +47,7 @@ pub(crate) struct Client {
     namespaces: Arc<Vec<Namespace>>,
 }
 
+#[derive(Debug)]
 struct Node {
     child: Child,
     echo: Option<JoinHandle<()>>,
@@ -96,7 +86,12 @@ impl Client {
 }
 
 impl Cluster {
-    pub(crate) fn new(bin: PathBuf, dir: PathBuf, base_port: u16, echo: bool) -> Result<Self> {
+    /// One without nodes, with the programs in `bin` and all data below `dir`. With `echo`, what
+    /// nodes log is shown as well.
+    ///
+    /// # Errors
+    /// The directory cannot be made.
+    pub fn new(bin: PathBuf, dir: PathBuf, base_port: u16, echo: bool) -> Result<Self> {
         fs::create_dir_all(&dir)?;
         let dir = dir.canonicalize()?;
         let (config_dir, namespaces) = (dir.join("config"), Arc::default());
@@ -161,15 +156,21 @@ impl Cluster {
         &self.client
     }
 
-    pub(crate) fn port(&self, at: usize) -> Result<u16> {
+    /// Where a node listens.
+    ///
+    /// # Errors
+    /// No port is left for so many nodes.
+    pub fn port(&self, at: usize) -> Result<u16> {
         self.client.port(at)
     }
 
-    pub(crate) fn config_dir(&self) -> PathBuf {
+    /// Where the keys are.
+    pub fn config_dir(&self) -> PathBuf {
         self.client.config_dir.clone()
     }
 
-    pub(crate) fn bin(&self) -> &Path {
+    /// Where the programs are.
+    pub fn bin(&self) -> &Path {
         &self.client.bin
     }
 
@@ -179,7 +180,10 @@ impl Cluster {
     }
 
     /// Starts the next node; every node but the first begins with the first.
-    pub(crate) fn add(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn add(&mut self) -> Result<()> {
         self.nodes.push(None);
         self.start(self.nodes.len() - 1)
     }
@@ -191,7 +195,10 @@ impl Cluster {
     }
 
     /// Starts a node that does not run, on the same data as before, and waits until it is ready.
-    pub(crate) fn start(&mut self, at: usize) -> Result<()> {
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start(&mut self, at: usize) -> Result<()> {
         self.spawn(at)?;
         self.wait_ready(at)
     }
@@ -254,7 +261,10 @@ impl Cluster {
     }
 
     /// Ends a node as a power cut would.
-    pub(crate) fn kill(&mut self, at: usize) -> Result<()> {
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub fn kill(&mut self, at: usize) -> Result<()> {
         if let Some(mut node) = self.nodes[at].take() {
             node.child.kill()?;
             node.wait()?;
@@ -298,7 +308,10 @@ impl Cluster {
     }
 
     /// Asks every node to end, and waits.
-    pub(crate) fn stop(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// A node ends with a failure.
+    pub fn stop(&mut self) -> Result<()> {
         for node in self.nodes.iter_mut().flatten() {
             node.signal(Signal::TERM);
         }
@@ -312,7 +325,10 @@ impl Cluster {
     }
 
     /// Runs a client command that must succeed; gives its stdout.
-    pub(crate) fn run(&self, at: usize, args: &[&str]) -> Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn run(&self, at: usize, args: &[&str]) -> Result<Vec<u8>> {
         let mut command = self.client.command(at)?;
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let output = self.client.spawn(at, &mut command)?.wait_with_output()?;
@@ -323,7 +339,11 @@ impl Cluster {
         Ok(output.stdout)
     }
 
-    pub(crate) fn status(&self, at: usize) -> Result<serde_json::Value> {
+    /// What a node says of itself and the cluster.
+    ///
+    /// # Errors
+    /// It says nothing, or no JSON.
+    pub fn status(&self, at: usize) -> Result<serde_json::Value> {
         Ok(serde_json::from_slice(&self.run(at, &["status", "--json"])?)?)
     }
 
@@ -335,7 +355,10 @@ impl Cluster {
     }
 
     /// Waits until a node says that all is well; gives how long that took.
-    pub(crate) fn wait_ok(&self, at: usize, nodes: usize, limit: Duration) -> Result<Duration> {
+    ///
+    /// # Errors
+    /// It is not well within `limit`.
+    pub fn wait_ok(&self, at: usize, nodes: usize, limit: Duration) -> Result<Duration> {
         let started = Instant::now();
         loop {
             let status = self.status(at)?;

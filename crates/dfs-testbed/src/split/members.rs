@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::{SETTLE_MAX, say};
-use crate::asking::Asker;
+use crate::bed::asking::Asker;
 use crate::chaos::world::World;
 
 /// Kills the node that founded the cluster, adds a new one that knows another node, and brings the

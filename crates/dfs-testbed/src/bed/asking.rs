@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::chaos::random::{Random, content};
-use crate::chaos::requests::{Answer, Requests};
+use super::random::{Random, content};
+use super::requests::{Answer, Requests};
 
 /// Asks nodes; the contents it stores follow from the seed.
 #[derive(Debug, Clone, Copy)]

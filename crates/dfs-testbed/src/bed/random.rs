@@ -1,7 +1,7 @@
 //! Choices and contents that follow from a seed.
 
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A small seeded generator.
 ///
@@ -68,6 +68,13 @@ pub(crate) fn content(seed: u64, name: &str, generation: u32, bytes: usize) -> V
 fn hash(text: &str) -> u64 {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+/// A seed for a run that is given none.
+pub(crate) fn draw_seed() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // A short number is easier to type again.
+    Random::new(u64::from(now.subsec_nanos()) ^ now.as_secs()).next() % 1_000_000_000
 }
 
 #[cfg(test)]

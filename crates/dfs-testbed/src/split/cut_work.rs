@@ -8,8 +8,8 @@ use anyhow::{Result, bail, ensure};
 
 use super::cuts::Cut;
 use super::names::{BEFORE, Kind, Names, generation};
-use crate::asking::{Asker, Wrote};
-use crate::chaos::random::Random;
+use crate::bed::asking::{Asker, Wrote};
+use crate::bed::random::Random;
 
 /// One command of one node.
 #[derive(Debug, Clone)]

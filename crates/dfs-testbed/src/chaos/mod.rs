@@ -8,41 +8,34 @@
 
 mod faults;
 mod ledger;
-pub(crate) mod mesh;
-mod proxy;
-pub(crate) mod random;
 mod reading;
-pub(crate) mod requests;
 mod settle;
-mod small_disk;
 pub(crate) mod world;
 mod writers;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::faults::{Fault, SMALL_NODE};
-use self::mesh::Mesh;
-use self::random::Random;
-use self::requests::Requests;
-use self::small_disk::SmallDisk;
 use self::world::{SETTLE_MAX, World};
 use self::writers::Writer;
-use crate::netns::Namespace;
-use crate::nodes::{Cluster, build};
-use crate::target_dir;
+use crate::bed::mesh::make_mesh;
+use crate::bed::nodes::Cluster;
+use crate::bed::place::{lock, prepare, target_dir};
+use crate::bed::random::{Random, draw_seed};
+use crate::bed::requests::Requests;
+use crate::bed::small_disk::SmallDisk;
 
 /// Arguments of `chaos`.
 #[derive(Debug, Parser)]
-pub(crate) struct Args {
+pub struct Args {
     /// How many rounds, with one fault in each
     #[arg(long, default_value_t = 20)]
     rounds: usize,
@@ -60,7 +53,11 @@ pub(crate) struct Args {
     only: Option<String>,
 }
 
-pub(crate) fn run(args: &Args) -> Result<()> {
+/// Runs it, and tells what happens.
+///
+/// # Errors
+/// Something does not hold, or a node cannot be run.
+pub fn run(args: &Args) -> Result<()> {
     ensure!(args.nodes >= 3, "a minority that fails needs a cluster of 3 nodes");
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -78,29 +75,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         say(&format!("logs are in {}; --seed {seed} draws the same again", dir.display()));
     }
     result
-}
-
-/// Keeps a second run away from the place of this one, until it is dropped.
-pub(crate) fn lock(dir: &Path) -> Result<File> {
-    fs::create_dir_all(target_dir())?;
-    let file = File::create(dir.with_extension("lock"))?;
-    file.try_lock().with_context(|| format!("another run uses {}", dir.display()))?;
-    Ok(file)
-}
-
-/// Makes an empty place with the programs in it: a build during the run changes nothing.
-pub(crate) fn prepare(dir: &Path) -> Result<PathBuf> {
-    let built = build()?;
-    SmallDisk::clear(&dir.join("small"))?;
-    if dir.exists() {
-        fs::remove_dir_all(dir)?;
-    }
-    let bin = dir.join("bin");
-    fs::create_dir_all(&bin)?;
-    for program in ["dfs", "dfs-node"] {
-        fs::copy(built.join(program), bin.join(program))?;
-    }
-    Ok(bin.canonicalize()?)
 }
 
 fn run_in(
@@ -150,15 +124,6 @@ fn run_in(
     Ok(())
 }
 
-/// A network for each node and proxies between them. Needs root, `unshare` and `ip`.
-pub(crate) fn make_mesh(cluster: &mut Cluster, nodes: usize) -> Result<Mesh> {
-    let namespaces = (0..nodes).map(|_| Namespace::new()).collect::<Result<_>>()?;
-    let namespaces: Arc<Vec<Namespace>> = Arc::new(namespaces);
-    let mesh = Mesh::new(namespaces.clone(), cluster.port(0)?)?;
-    cluster.use_namespaces(namespaces);
-    Ok(mesh)
-}
-
 fn make_disk(cluster: &mut Cluster, dir: &Path) -> Option<SmallDisk> {
     match SmallDisk::mount(&dir.join("small")) {
         Ok(disk) => {
@@ -181,12 +146,6 @@ fn sum_up(fired: &BTreeMap<Fault, usize>, writers: &[Writer], read: usize) {
     say(&format!(
         "{names} names acknowledged, {bytes} bytes, {read} names read at the end, lost 0"
     ));
-}
-
-pub(crate) fn draw_seed() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    // A short number is easier to type again.
-    Random::new(u64::from(now.subsec_nanos()) ^ now.as_secs()).next() % 1_000_000_000
 }
 
 fn say(what: &str) {

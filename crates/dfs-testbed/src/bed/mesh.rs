@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::netns::Namespace;
+use super::nodes::Cluster;
 use super::proxy::{Link, Way, carry, reset};
-use crate::netns::Namespace;
 
 /// All proxies of a cluster; they end when it is dropped.
 pub(crate) struct Mesh {
@@ -124,6 +125,15 @@ impl Shared {
         let connect = || TcpStream::connect_timeout(&addr, CONNECT_MAX);
         self.namespaces[to].within(connect).map_err(io::Error::other)?
     }
+}
+
+/// A network for each node and proxies between them. Needs root, `unshare` and `ip`.
+pub(crate) fn make_mesh(cluster: &mut Cluster, nodes: usize) -> Result<Mesh> {
+    let namespaces = (0..nodes).map(|_| Namespace::new()).collect::<Result<_>>()?;
+    let namespaces: Arc<Vec<Namespace>> = Arc::new(namespaces);
+    let mesh = Mesh::new(namespaces.clone(), cluster.port(0)?)?;
+    cluster.use_namespaces(namespaces);
+    Ok(mesh)
 }
 
 /// Far above what a node opens to one peer; a node that dials without end meets it.

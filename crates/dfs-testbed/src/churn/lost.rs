@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::{Args, LOOK_EVERY, SETTLE_MAX, id_of, say, state_of, text, used};
-use crate::chaos::random::content;
-use crate::nodes::Cluster;
+use crate::bed::nodes::Cluster;
+use crate::bed::random::content;
 
 /// Stores files on four nodes, loses one, and measures how fast all is well again.
 pub(super) fn run(args: &Args, mut cluster: Cluster, seed: u64, dir: &Path) -> Result<()> {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::ledger::{Entry, State};
-use super::random::{Random, content};
-use super::requests::Requests;
 use super::writers::Writer;
+use crate::bed::random::{Random, content};
+use crate::bed::requests::Requests;
 
 /// Reads one name from one node; `false` when the node could not say.
 ///
