@@ -9,5 +9,7 @@ pub(crate) mod place;
 pub(crate) mod proxy;
 pub(crate) mod random;
 pub(crate) mod requests;
+mod settle;
 pub(crate) mod small_disk;
+pub(crate) mod world;
 pub(crate) mod writing;

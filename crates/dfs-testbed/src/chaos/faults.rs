@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
-use super::world::World;
+use super::rounds::Rounds;
 use crate::bed::random::Random;
+use crate::bed::world::World;
 
 /// One kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,14 +59,15 @@ impl Fault {
     }
 
     /// Does it to the world and undoes it; gives what was done, for people.
-    pub(super) fn strike(self, world: &mut World<'_>, random: &mut Random) -> Result<String> {
+    pub(super) fn strike(self, rounds: &mut Rounds<'_>, random: &mut Random) -> Result<String> {
+        let world = &mut rounds.world;
         match self {
             Self::Freeze => freeze(world, random),
             Self::Cut => cut(world, random),
             Self::CutOneWay => cut_one_way(world, random),
             Self::Slow => slow(world, random),
             Self::Reset => reset(world, random),
-            Self::FullDisk => fill_disk(world, random),
+            Self::FullDisk => fill_disk(rounds, random),
             Self::Kill | Self::KillWhileStarting | Self::Stop | Self::StopThenKill => {
                 self.restart(world, random)
             }
@@ -201,18 +203,18 @@ fn reset(world: &mut World<'_>, random: &mut Random) -> Result<String> {
 
 /// One node's disk becomes full, by its writes or in the middle of them. The node must stay, and
 /// the cluster must go on.
-fn fill_disk(world: &mut World<'_>, random: &mut Random) -> Result<String> {
+fn fill_disk(rounds: &mut Rounds<'_>, random: &mut Random) -> Result<String> {
     let lasts = random.millis(5_000..=12_000);
     let how = match random.coin() {
-        true => fill_by_writes(world)?,
-        false => fill_in_between(world, random)?,
+        true => fill_by_writes(&rounds.world)?,
+        false => fill_in_between(&rounds.world, random)?,
     };
-    world.disk()?.leave_nothing()?;
-    let before = world.acknowledged_by_others(SMALL_NODE);
-    world.pause(lasts)?;
-    let writes = world.acknowledged_by_others(SMALL_NODE) - before;
-    let ended = world.cluster.ended(SMALL_NODE)?;
-    world.disk()?.give_space()?;
+    rounds.world.disk()?.leave_nothing()?;
+    let before = rounds.acknowledged_by_others(SMALL_NODE);
+    rounds.world.pause(lasts)?;
+    let writes = rounds.acknowledged_by_others(SMALL_NODE) - before;
+    let ended = rounds.world.cluster.ended(SMALL_NODE)?;
+    rounds.world.disk()?.give_space()?;
     let node = SMALL_NODE + 1;
     if let Some(status) = ended {
         bail!("node {node} ended with {status} when its disk was full");

@@ -9,8 +9,7 @@
 mod faults;
 mod ledger;
 mod reading;
-mod settle;
-pub(crate) mod world;
+mod rounds;
 mod writers;
 
 use std::collections::BTreeMap;
@@ -24,7 +23,7 @@ use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::faults::{Fault, SMALL_NODE};
-use self::world::{SETTLE_MAX, World};
+use self::rounds::{Rounds, SETTLE_MAX};
 use self::writers::Writer;
 use crate::bed::mesh::make_mesh;
 use crate::bed::nodes::Cluster;
@@ -32,6 +31,7 @@ use crate::bed::place::{lock, prepare, target_dir};
 use crate::bed::random::{Random, draw_seed};
 use crate::bed::requests::Requests;
 use crate::bed::small_disk::SmallDisk;
+use crate::bed::world::World;
 
 /// Arguments of `chaos`.
 #[derive(Debug, Parser)]
@@ -100,26 +100,19 @@ fn run_in(
     ensure!(!faults.is_empty(), "no fault is left to draw");
     let requests = Requests::new(cluster.client().clone(), dir.join("requests"))?;
     let acknowledged: Vec<AtomicU64> = (0..args.nodes).map(|_| AtomicU64::new(0)).collect();
-    let mut world = World {
-        cluster,
-        mesh,
-        disk,
-        requests: &requests,
-        nodes: args.nodes,
-        acknowledged: &acknowledged,
-        undecided: &AtomicU64::new(0),
-        interrupted,
-    };
+    let world = World { cluster, mesh, disk, requests: &requests, nodes: args.nodes, interrupted };
+    let undecided = &AtomicU64::new(0);
+    let mut rounds = Rounds { world, acknowledged: &acknowledged, undecided };
     for _ in 0..args.nodes {
-        world.cluster.add()?;
+        rounds.world.cluster.add()?;
     }
-    let took = world.settle(SETTLE_MAX)?;
+    let took = rounds.world.settle(SETTLE_MAX)?;
     say(&format!("{} nodes formed a cluster in {:.1} s", args.nodes, took.as_secs_f64()));
     let mut writers: Vec<Writer> = (0..WRITERS).map(Writer::new).collect();
-    let fired = world.rounds(args.rounds, seed, &faults, &mut writers)?;
+    let fired = rounds.run(args.rounds, seed, &faults, &mut writers)?;
     let mut random = Random::of(seed, "last look");
-    let all = world.compare(seed, &mut random, &mut writers, None)?;
-    world.cluster.stop()?;
+    let all = rounds.compare(seed, &mut random, &mut writers, None)?;
+    rounds.world.cluster.stop()?;
     sum_up(&fired, &writers, all);
     Ok(())
 }

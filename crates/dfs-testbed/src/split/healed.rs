@@ -11,7 +11,7 @@ use super::cuts::Cut;
 use super::names::{Holds, Kind, Name, Names, SETTLING, generation};
 use crate::bed::asking::{Asker, version_of};
 use crate::bed::random::Random;
-use crate::chaos::world::World;
+use crate::bed::world::World;
 
 /// Checks everything that must hold once the sides see each other again; says what it saw.
 ///

@@ -8,8 +8,8 @@ use anyhow::{Result, ensure};
 
 use super::{SETTLE_MAX, say};
 use crate::bed::asking::Asker;
+use crate::bed::world::World;
 use crate::bed::writing::{Keys, compare_all, write};
-use crate::chaos::world::World;
 
 /// Kills a zone, then two nodes of different zones, twice; each time they come back afterwards.
 pub(super) fn run(world: &mut World<'_>, seed: u64, keys: &mut Keys, fetched: &Path) -> Result<()> {

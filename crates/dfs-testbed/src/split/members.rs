@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::{SETTLE_MAX, say};
 use crate::bed::asking::Asker;
-use crate::chaos::world::World;
+use crate::bed::world::World;
 
 /// Kills the node that founded the cluster, adds a new one that knows another node, and brings the
 /// founder back.

@@ -33,8 +33,8 @@ use crate::bed::nodes::Cluster;
 use crate::bed::place::{lock, prepare, target_dir};
 use crate::bed::random::{Random, draw_seed};
 use crate::bed::requests::Requests;
+use crate::bed::world::World;
 use crate::bed::writing::Keys;
-use crate::chaos::world::World;
 
 /// Arguments of `split`.
 #[derive(Debug, Parser)]
@@ -174,7 +174,7 @@ fn form<'a>(
         cluster.add()?;
     }
     let interrupted = place.interrupted.clone();
-    let mut world = World::uncounted(cluster, mesh, requests, zones.len(), interrupted);
+    let mut world = World { cluster, mesh, disk: None, requests, nodes: zones.len(), interrupted };
     let took = world.settle(SETTLE_MAX)?;
     let (nodes, took) = (zones.len(), took.as_secs_f64());
     say(&format!("{nodes} nodes in zones {} formed a cluster in {took:.1} s", zones.join(" ")));

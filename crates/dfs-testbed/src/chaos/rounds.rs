@@ -1,53 +1,30 @@
-//! The cluster under test, and its rounds: writers at work, one fault, then the comparison.
+//! Rounds: writers at work, one fault, then the comparison.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::faults::{Fault, SMALL_NODE};
 use super::writers::{Round, Writer};
 use super::{WRITERS, reading, say};
-use crate::bed::mesh::Mesh;
-use crate::bed::nodes::Cluster;
 use crate::bed::random::Random;
-use crate::bed::requests::Requests;
-use crate::bed::small_disk::SmallDisk;
+use crate::bed::world::World;
 
-/// The cluster and what is done to it. Dropped in this order: nodes, what is between them, disk.
-pub(crate) struct World<'a> {
-    pub(crate) cluster: Cluster,
-    pub(super) mesh: Option<Mesh>,
-    pub(super) disk: Option<SmallDisk>,
-    pub(crate) requests: &'a Requests,
-    pub(crate) nodes: usize,
+/// A world in which writers work, and what they were told.
+pub(super) struct Rounds<'a> {
+    pub(super) world: World<'a>,
     /// Writes acknowledged so far, by the node that was asked.
     pub(super) acknowledged: &'a [AtomicU64],
+    /// Writes of this round that ended without an acknowledgement.
     pub(super) undecided: &'a AtomicU64,
-    pub(super) interrupted: Arc<AtomicBool>,
 }
 
-impl<'a> World<'a> {
-    /// One with all its disks, in which nobody counts what is acknowledged.
-    pub(crate) fn uncounted(
-        cluster: Cluster,
-        mesh: Option<Mesh>,
-        requests: &'a Requests,
-        nodes: usize,
-        interrupted: Arc<AtomicBool>,
-    ) -> Self {
-        static UNDECIDED: AtomicU64 = AtomicU64::new(0);
-        let (disk, acknowledged, undecided) = (None, &[], &UNDECIDED);
-        Self { cluster, mesh, disk, requests, nodes, acknowledged, undecided, interrupted }
-    }
-}
-
-impl World<'_> {
+impl Rounds<'_> {
     /// One fault after the other, each kind once before any comes again; gives how often each
     /// came.
-    pub(super) fn rounds(
+    pub(super) fn run(
         &mut self,
         rounds: usize,
         seed: u64,
@@ -66,8 +43,8 @@ impl World<'_> {
             let round = Round {
                 seed,
                 number,
-                nodes: self.nodes,
-                requests: self.requests,
+                nodes: self.world.nodes,
+                requests: self.world.requests,
                 bytes_max: bytes_max(fault, rounds),
                 large: fault == Fault::FullDisk,
                 full: (fault == Fault::FullDisk).then_some(SMALL_NODE),
@@ -92,12 +69,12 @@ impl World<'_> {
         let mut random = Random::of(round.seed, &format!("round {}", round.number));
         let before = self.acknowledged_by_all();
         self.undecided.store(0, Ordering::Relaxed);
-        let _ = self.requests.take_slowest();
+        let _ = self.world.requests.take_slowest();
         let done = self.strike_while_writing(round, fault, &mut random, writers)?;
         let writes = self.acknowledged_by_all() - before;
-        let slowest = self.requests.take_slowest();
+        let slowest = self.world.requests.take_slowest();
         say(&format!("round {}/{rounds}: {}: {done}", round.number, fault.name()));
-        let took = self.settle(SETTLE_MAX)?;
+        let took = self.world.settle(SETTLE_MAX)?;
         let read = self.compare(round.seed, &mut random, writers, Some(SAMPLE))?;
         let (took, undecided) = (took.as_secs_f64(), self.undecided.load(Ordering::Relaxed));
         say(&format!(
@@ -119,22 +96,17 @@ impl World<'_> {
             let at_work: Vec<_> =
                 writers.iter_mut().map(|writer| scope.spawn(|| writer.work(round))).collect();
             let struck = self
+                .world
                 .pause(BEFORE)
                 .and_then(|()| fault.strike(self, random))
-                .and_then(|done| self.pause(AFTER).map(|()| done));
+                .and_then(|done| self.world.pause(AFTER).map(|()| done));
             round.end.store(true, Ordering::Relaxed);
-            self.heal();
+            self.world.heal();
             for writer in at_work {
                 writer.join().expect("a writer gives errors and does not panic")?;
             }
             struck
         })
-    }
-
-    fn heal(&self) {
-        if let Some(mesh) = &self.mesh {
-            mesh.heal();
-        }
     }
 
     /// Lists and reads on random nodes, compares, and counts copies; gives how many names it read.
@@ -145,21 +117,20 @@ impl World<'_> {
         writers: &mut [Writer],
         sample: Option<usize>,
     ) -> Result<usize> {
-        reading::compare_list(self.requests, random.below(self.nodes), writers)?;
-        let read = reading::compare_many(self.requests, seed, self.nodes, random, writers, sample)?;
-        let late = reading::count_copies(self.requests, self.nodes, random, writers)?;
+        reading::compare_list(self.world.requests, random.below(self.world.nodes), writers)?;
+        let read = reading::compare_many(
+            self.world.requests,
+            seed,
+            self.world.nodes,
+            random,
+            writers,
+            sample,
+        )?;
+        let late = reading::count_copies(self.world.requests, self.world.nodes, random, writers)?;
         if !late.is_zero() {
             say(&format!("  copies were missing for {late:.1?} after every node had said ok"));
         }
         Ok(read)
-    }
-
-    pub(crate) fn mesh(&self) -> Result<&Mesh> {
-        self.mesh.as_ref().context("a fault of the network needs one between the nodes")
-    }
-
-    pub(super) fn disk(&self) -> Result<&SmallDisk> {
-        self.disk.as_ref().context("a full disk needs a small one")
     }
 
     fn acknowledged_by_all(&self) -> u64 {
@@ -168,22 +139,6 @@ impl World<'_> {
 
     pub(super) fn acknowledged_by_others(&self, than: usize) -> u64 {
         self.acknowledged_by_all() - self.acknowledged[than].load(Ordering::Relaxed)
-    }
-
-    /// Lets time pass.
-    ///
-    /// # Errors
-    /// Somebody wants us to stop.
-    pub(crate) fn pause(&self, length: Duration) -> Result<()> {
-        let until = Instant::now() + length;
-        loop {
-            ensure!(!self.interrupted.load(Ordering::Relaxed), "interrupted");
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            std::thread::sleep(left.min(LOOK_EVERY));
-        }
     }
 }
 
@@ -207,4 +162,3 @@ const BYTES_MAX: u64 = 4 << 30;
 const ROUND_BYTES_MAX: u64 = 48 << 20;
 /// Enough to fill the small disk, and to go on.
 const ROUND_FULL_BYTES_MAX: u64 = 256 << 20;
-const LOOK_EVERY: Duration = Duration::from_millis(50);
