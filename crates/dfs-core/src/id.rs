@@ -88,6 +88,13 @@ id! {
 }
 
 /// The first eight hex digits, enough to tell things apart in a log.
+impl NodeId {
+    /// The beginning of the id in hex, for messages.
+    pub fn short(&self) -> String {
+        hex(&self.as_bytes()[..4])
+    }
+}
+
 fn short_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     bytes.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))
 }

@@ -154,9 +154,9 @@ pub fn promise_of<V: Clone>(register: &Register<V>, ballot: Ballot) -> Heard<V> 
 /// An acceptor's answer to an accept, from what its register says then.
 ///
 /// A register that was merged may show a value that its acceptor refused, and whoever was promised
-/// the higher ballot was not told of it. So the promise is looked at first; one that accepted before
-/// it promised more, and is asked once more, then counts as refusing, which is safe. While nothing
-/// higher is promised, what was taken over binds as if it had been accepted here.
+/// the higher ballot was not told of it. So the promise is looked at first; one that accepted
+/// before it promised more, and is asked once more, then counts as refusing, which is safe. While
+/// nothing higher is promised, what was taken over binds as if it had been accepted here.
 pub fn acceptance_of<V>(register: &Register<V>, ballot: Ballot) -> Heard<V> {
     match (register.promised, &register.accepted) {
         (Some(promised), _) if promised > ballot => Heard::Refused(promised),

@@ -47,6 +47,11 @@ where
         self.keys.contains(key)
     }
 
+    /// The keys of all such tasks.
+    pub fn keys(&self) -> &BTreeSet<K> {
+        &self.keys
+    }
+
     /// How many tasks there are.
     pub fn len(&self) -> usize {
         self.keys.len()

@@ -7,7 +7,6 @@
 //! | [`run_record`] | how a client finds a running node |
 //! | [`api`] | the local HTTP API |
 //! | [`cli`] | the verbs of `dfs` |
-//! | `remedy` | what to do about nodes that are kept apart |
 //! | [`signals`], [`telemetry`] | shutting down, and logs |
 //! | [`limits`] | what the process asks of the operating system at its start |
 
@@ -17,7 +16,6 @@ pub mod config;
 pub mod exit;
 pub mod keyring;
 pub mod limits;
-mod remedy;
 pub mod run_record;
 pub mod signals;
 pub mod telemetry;

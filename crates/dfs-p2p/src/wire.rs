@@ -22,6 +22,7 @@ use crate::message::{Answer, Call, Code, Gossip, Origin, Priority, Refusal, Requ
     clippy::missing_errors_doc,
     clippy::all,
     unreachable_pub,
+    unnameable_types,
     reason = "generated; documented in the .proto files"
 )]
 pub(crate) mod proto {

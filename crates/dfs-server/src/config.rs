@@ -41,8 +41,8 @@ pub struct Config {
 /// back within the hour, and copying everything twice costs more than an hour with a copy less.
 pub const OUT_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// How long what nobody seems to need is kept. The same on all nodes: each decides for itself, and a
-/// writer counts on the times that it knows.
+/// How long what nobody seems to need is kept. The same on all nodes: each decides for itself, and
+/// a writer counts on the times that it knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grace {
     /// How long references count before a version names them: an upload may take three quarters of
@@ -77,8 +77,8 @@ impl Default for Grace {
 }
 
 impl Grace {
-    /// Everything after about `time`: for tests, and for clusters whose operations are known to take
-    /// far less.
+    /// Everything after about `time`: for tests, and for clusters whose operations are known to
+    /// take far less.
     pub fn short(time: Duration) -> Self {
         Self {
             hold: time,

@@ -33,6 +33,9 @@ pub enum Error {
     /// This node is not yet a member of a cluster.
     #[error("this node has not joined a cluster yet")]
     NotJoined,
+    /// This node is shutting down.
+    #[error("this node is shutting down")]
+    ShuttingDown,
     /// This node runs from a copy or an older state of a data directory, and takes part in nothing.
     #[error("this node is retired: {0}")]
     Retired(String),
@@ -60,15 +63,22 @@ pub enum Error {
     /// The condition of a conditional write does not hold.
     #[error("the condition does not hold")]
     Condition,
-    /// It would do harm, or makes no sense as things are.
-    #[error("{0}")]
-    Refused(String),
     /// Storing took so long that what was stored first may be given up before it has a name.
     #[error("storing took too long: the first of it may be gone before it gets a name")]
     TooSlow,
+    /// Others wrote the name at the same time, again and again.
+    #[error("others write the same name at the same time")]
+    Contended,
     /// The layout kept changing.
     #[error("the layout changed during the operation")]
     Moving,
+}
+
+impl Error {
+    /// One node failed, and the operation needed it.
+    pub(crate) fn failed(node: &NodeId, why: impl Into<String>) -> Self {
+        Self::Unavailable(vec![(*node, why.into())])
+    }
 }
 
 fn describe(failures: &[(NodeId, String)]) -> String {
@@ -103,6 +113,67 @@ impl From<ReconcileError> for Error {
             ReconcileError::Write(error) => error.into(),
         }
     }
+}
+
+/// This node's own disk refused.
+#[derive(Debug, thiserror::Error)]
+#[error("this node's store failed")]
+pub struct DiskError(#[from] WriteError);
+
+/// Why who is a member was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberError {
+    /// No member has this address, or an id that begins so.
+    #[error("no member is called {0:?}")]
+    NoSuchMember(String),
+    /// Several members have ids that begin so.
+    #[error("several members begin with {0:?}")]
+    Ambiguous(String),
+    /// It is out already, and its data is being copied: removing it makes that final.
+    #[error("it is away and its data is being copied already")]
+    IsAway,
+    /// It answers: a running member is drained.
+    #[error("{0} is running")]
+    IsRunning(String),
+    /// It answers, so what it holds is not lost.
+    #[error("{0} is running, so it is not lost")]
+    NotLost(String),
+    /// Other replicas of what it held may lack a write.
+    #[error("of {partitions} partitions too few other replicas answer to be sure of what it held")]
+    TooFewReplicas {
+        /// How many.
+        partitions: usize,
+    },
+    /// Nobody else holds data.
+    #[error("it is the last member that holds data")]
+    LastMember,
+    /// No name was given.
+    #[error("no node is named that is lost")]
+    NoneNamed,
+    /// All who hold data are named.
+    #[error("nobody would be left that holds data")]
+    NoneLeft,
+    /// Those that are left cannot decide: a new majority must be made.
+    #[error("most voters are among them, so nobody could decide that")]
+    MostVotersLost,
+    /// Nothing has to be forced: they can be removed.
+    #[error("the others have all that they held")]
+    NothingAtRisk,
+    /// Others went on without other members: the same must be said here.
+    #[error("others went on by hand without {}", .0.join(" "))]
+    OtherLoss(Vec<String>),
+    /// Those that are left decide as always.
+    #[error("a majority of the voters is left and decides")]
+    VotersRemain,
+    /// Members that are not named do not answer.
+    #[error("{} may know of a newer layout", .0.join(" "))]
+    MembersAway(Vec<String>),
+    /// The layout does not allow it.
+    #[error(transparent)]
+    Epoch(#[from] EpochError),
+    /// It could not be decided.
+    #[error(transparent)]
+    Failed(#[from] Error),
 }
 
 /// Why a node could not start.

@@ -108,29 +108,5 @@ pub(crate) mod mode {
     }
 }
 
-/// The state of a version, and whether that is the version shown: two fields of one value.
-pub(crate) mod version_state {
-    use serde::de::{Deserialize, Deserializer};
-    use serde::ser::{Serialize, Serializer};
-
-    use crate::VersionState;
-
-    #[derive(serde::Serialize, serde::Deserialize)]
-    struct Fields {
-        current: bool,
-        state: VersionState,
-    }
-
-    pub(crate) fn serialize<S: Serializer>(state: &VersionState, to: S) -> Result<S::Ok, S::Error> {
-        Fields { current: *state == VersionState::Current, state: *state }.serialize(to)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<VersionState, D::Error> {
-        Ok(Fields::deserialize(from)?.state)
-    }
-}
-
 /// The end of the year 9999, the last that RFC 3339 can write.
 const LAST_MOMENT_MS: u64 = 253_402_300_799_000;

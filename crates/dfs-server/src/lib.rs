@@ -1,28 +1,23 @@
 //! One dfs node: seals files, replicates them, and fetches them from whichever peer has them.
 //!
-//! [`Server`] opens a node with a typed [`Config`]; [`Server::client`] is the face that the HTTP
-//! API and other gateways use. See `examples/embed.rs` for a node inside another program.
+//! [`Server`] opens a node with a typed [`Config`]; [`Server::client`] is what the HTTP API and
+//! other gateways use. See `examples/embed.rs` for a node inside another program.
 //!
-//! | module | holds |
+//! The rooms, from the lowest up; none knows of those after it. ARCHITECTURE.md has every file.
+//!
+//! | room | holds |
 //! | --- | --- |
+//! | `replica` | what all parts share: id, store, layout, network, what is missing, what is owed |
+//! | `chain` | the epoch chain: adopt, catch up, join, found |
+//! | `rpc` | one call, one request to many replicas counted by quorum, what an answer may say |
+//! | `records`, `blobs` | records and sealed blobs on their replicas |
+//! | `sync`, `repair`, `gc`, `disk` | background: differing rows, missing blobs, garbage, disk |
+//! | `layout` | deciding layouts: steward, votes, members taken out |
+//! | `serve` | answering peers: each request goes to the room it is about |
+//! | `content`, `names` | with the vault's key: contents of files, paths, history, writing |
+//! | `status` | what `status` and `peers` say |
+//! | [`client`] | store, get, list, delete: what users ask |
 //! | [`server`] | start, shut down, who owns which task |
-//! | [`client`] | store, get, list, delete, status: the face |
-//! | `layout` | the epoch chain: adopt, catch up, decide |
-//! | `liveness` | who reaches whom, and who is down since when |
-//! | `form` | founding a cluster together with listed peers |
-//! | `standing`, `disaster` | members taken out: well, gone, or gone with what only they had |
-//! | `coordinate` | one request to many replicas, counted by quorum |
-//! | `records`, `scan`, `blobs` | reading and writing records; directories; storing and fetching blobs |
-//! | `upload`, `download` | a file as chunks, with bounded memory |
-//! | `namespace` | directories: paths to records and back |
-//! | `history`, `versions`, `reuse` | what a version keeps of those before it; log, restore, conflicts |
-//! | `walk`, `lost` | a tree name by name; which files cannot be read |
-//! | `handler` | answering peers |
-//! | `sync`, `repair` | background: rows that differ, blobs that are missing |
-//! | `upkeep`, `scrub` | background: care for this disk, reading it back |
-//! | `foreground` | what users wait for, and background work gives way to |
-//! | `audit`, `claims`, `purge`, `collect`, `confirm` | background: uses that have ended, and that nobody noted; old tombstones, unwanted blobs; what replicas confirm |
-//! | `health` | what `status` says |
 //!
 //! ```no_run
 //! # async fn embed(config: dfs_server::Config) -> Result<(), Box<dyn std::error::Error>> {
@@ -37,59 +32,45 @@
 //! # }
 //! ```
 
-mod actors;
-mod agree;
-mod audit;
 mod blobs;
-mod claims;
+mod chain;
 pub mod client;
-mod collect;
-mod conditional;
 mod config;
-mod confirm;
-mod coordinate;
-mod deciding;
-mod disaster;
-mod download;
+mod content;
+mod disk;
 mod error;
-mod foreground;
-mod form;
-mod handler;
-mod handoff;
-pub mod health;
-mod history;
+mod gc;
 mod json;
 mod layout;
-mod liveness;
-mod lost;
-mod namespace;
-mod node;
-mod purge;
+mod names;
 mod records;
 mod repair;
-mod reuse;
-mod scan;
-mod scrub;
+mod replica;
+mod rpc;
+mod serve;
 pub mod server;
-mod standing;
+mod status;
 mod sync;
-#[cfg(test)]
-mod tests;
-mod upkeep;
-mod upload;
-mod versions;
-mod views;
-mod walk;
 
+pub use chain::ZONE_BYTES_MAX;
+pub use client::types::{
+    Conflict, ConflictPage, Fate, Listed, ListedKind, Logged, Page, Stat, Stored, Unreadable,
+    UnreadablePage, VersionState,
+};
 pub use client::{Client, FileRef};
 pub use config::{Config, Grace, Mode, OUT_AFTER, VaultConfig};
+pub use content::download::Download;
 pub use dfs_core::record::conditional::Condition;
-pub use download::Download;
-pub use error::{Error, StartServerError};
+pub use disk::{ScrubState, ScrubView};
+pub use error::{DiskError, Error, MemberError, StartServerError};
+pub use gc::Collected;
 pub use json::rfc3339;
+pub use layout::drain::Departure;
+pub use layout::recover::RecoveryOutcome;
+pub use repair::{RepairState, RepairView};
 pub use server::Server;
-pub use views::{
-    Collected, Conflict, ConflictPage, Departure, Fate, Listed, ListedKind, Logged, Page,
-    PeerState, PeerView, RepairState, RepairView, ScrubState, ScrubView, Stat, Stored, Unreadable,
-    UnreadablePage, VersionState, WentOn,
-};
+pub use status::{PeerState, PeerView};
+/// How a node and its cluster are.
+pub mod health {
+    pub use crate::status::{Copying, CostName, Health, Level, NextFailure, NotReady, Remedy};
+}

@@ -1,39 +1,61 @@
-//! Start, run and shut down one node; every task has its owner here.
+//! Start, run and shut down one node: here its parts are put together, and every task has its
+//! owner.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use dfs_core::codec::Canonical;
 use dfs_core::id::NodeId;
-use dfs_core::record::writer::WriterCert;
 use dfs_env::{Env, Task};
 use dfs_p2p::{Network, OwnFacts};
+use dfs_store::Store;
 use dfs_store::disk::data_dir::DataDir;
-use dfs_store::vault::keys::VaultKeys;
-use dfs_store::{Store, WriteError};
-use ed25519_dalek::SigningKey;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
-use tokio::sync::mpsc;
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use parking_lot::Mutex;
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
-use crate::client::Client;
-use crate::config::{Config, VaultConfig};
-use crate::error::{Error, StartServerError};
-use crate::form::Joining;
-use crate::handler::Answering;
-use crate::layout::{self, Layout};
-use crate::node::{Finishing, Node, Opened, RETIRED_MARK, Vault, millis};
+use crate::blobs::Blobs;
+use crate::chain::{self, Chain, Joining};
+use crate::client::{Client, Parts};
+use crate::config::Config;
+use crate::disk::{Scrubber, adopt};
+use crate::error::StartServerError;
+use crate::gc::Gc;
+use crate::layout::{Members, Proposals, Reachability, Steward, Voting};
+use crate::names::Names;
+use crate::names::writer::Writer;
+use crate::records::Records;
+use crate::repair::Repair;
+use crate::replica::finisher::{self, Finisher};
+use crate::replica::layout::Layout;
+use crate::replica::{Replica, retirement};
+use crate::rpc::Rpc;
+use crate::serve::{Answering, Service};
+use crate::status::Status;
+use crate::status::count::Counter;
+use crate::sync::{Handoff, Publisher, RowSync};
 
 /// A running node.
-#[derive(Debug)]
 pub struct Server {
     client: Client,
-    tasks: Mutex<Vec<Task<()>>>,
+    /// What answers peers; the network does not keep it alive.
+    _service: Arc<Service>,
+    tasks: Mutex<Option<Tasks>>,
+}
+
+struct Tasks {
+    finish: Task<()>,
+    others: Vec<Task<()>>,
+}
+
+/// The parts of a node, before it runs.
+struct Node {
+    parts: Parts,
+    service: Arc<Service>,
+    answering: Arc<Answering>,
+    publisher: Arc<Publisher>,
 }
 
 impl Server {
@@ -42,9 +64,6 @@ impl Server {
     ///
     /// # Errors
     /// [`StartServerError`] when the directory, a key or the port cannot be used.
-    ///
-    /// # Panics
-    /// Never: the network is set once.
     pub async fn start(env: Env, config: Config) -> Result<Self, StartServerError> {
         let data_dir = {
             let (env, root) = (env.clone(), config.data_dir.clone());
@@ -53,25 +72,17 @@ impl Server {
         let store_config =
             dfs_store::Config { root: config.data_dir.clone(), capacity: config.capacity };
         let store = Store::open(env.clone(), store_config).await?;
-        if let Some(why) = store.state(RETIRED_MARK).await? {
-            let why = String::from_utf8_lossy(&why).into_owned();
+        if let Some(why) = retirement::noted(&store).await? {
             return Err(StartServerError::Retired(why));
         }
-        let vault = match &config.vault {
-            None => None,
-            Some(vault) => Some(open_vault(&env, vault, &data_dir, &store).await?),
-        };
         let listener = Network::bind(&env, config.listen).await?;
         let mut epoch = store.epoch().await?;
         // Only now: a node that cannot listen must not leave a cluster of its own behind.
         let joining = Joining::open(&env, &store, &data_dir, epoch.is_some()).await?;
         if epoch.is_none() && (config.init || (config.bootstrap.is_empty() && joining.is_free())) {
-            epoch = Some(layout::found(&env, &store, &data_dir, &config.zone).await?);
+            epoch = Some(chain::found(&env, &store, &data_dir, &config.zone).await?);
             joining.done();
         }
-        let durable_epoch = epoch.as_ref().map_or(0, |(state, _)| state.epoch);
-        let layout = Layout::new(epoch, config.out_after, env.mono());
-        let (finishing, to_finish) = mpsc::channel(FINISHING_WAITING_MAX);
         let network_config = dfs_p2p::Config {
             bootstrap: config.bootstrap.clone(),
             node_key: data_dir.node_key().clone(),
@@ -84,180 +95,175 @@ impl Server {
         let facts = OwnFacts {
             capacity: store.capacity(),
             used: store.used(),
-            durable_epoch,
+            durable_epoch: epoch.as_ref().map_or(0, |(state, _)| state.epoch),
             ..OwnFacts::default()
         };
-        let opened = Opened { data_dir, store, vault };
-        let node = Node::new(env.clone(), opened, config.grace, layout, joining, finishing);
-        let node = Arc::new(node);
-        node.load_scrub().await?;
-        node.load_repair().await?;
-        let handler = Arc::new(Answering(Arc::downgrade(&node)));
-        let network =
-            Network::start(env.clone(), listener, network_config, facts, handler, |network| {
-                // Before the first connection, so that every call finds it.
-                let _ = node.network.set(network.clone());
-            })
-            .await?;
-        let node_id: NodeId = network.node_id();
-        info!(node = %node_id, listen = %network.listen_addr(), "serving");
-        let tasks = vec![
-            env.spawn("finish", finish(to_finish, node.shutdown.clone())),
-            env.spawn("steward", for_ever("steward", node.clone(), Node::steward)),
-            env.spawn("join", for_ever("join", node.clone(), Node::join)),
-            env.spawn("liveness", for_ever("liveness", node.clone(), Node::watch_liveness)),
-            env.spawn("sync", for_ever("sync", node.clone(), Node::sync_loop)),
-            env.spawn("handoff", for_ever("handoff", node.clone(), Node::handoff_loop)),
-            env.spawn("repair", for_ever("repair", node.clone(), Node::repair_loop)),
-            env.spawn("scrub", for_ever("scrub", node.clone(), Node::scrub_loop)),
-            env.spawn("collect", for_ever("collect", node.clone(), Node::collect_loop)),
-            env.spawn("upkeep", for_ever("upkeep", node.clone(), Node::upkeep)),
-        ];
-        Ok(Self { client: Client(node), tasks: Mutex::new(tasks) })
+        let id = NodeId::new(data_dir.node_key().verifying_key().to_bytes());
+        let (finisher, to_finish) = Finisher::new();
+        let layout = Layout::new(epoch, env.mono());
+        let replica = Replica::new(env.clone(), id, store, layout, config.grace, finisher);
+        let replica = Arc::new(replica);
+        let writer = match &config.vault {
+            None => None,
+            Some(vault) => {
+                let key = data_dir.writer_key(&env)?;
+                Some(Writer::open(replica.clone(), &vault.key, key).await?)
+            }
+        };
+        let node = Node::assemble(replica.clone(), data_dir, joining, writer, config.out_after);
+        node.parts.scrub.load().await?;
+        node.parts.repair.load().await?;
+        let handler = node.answering.clone();
+        let set = |network: &Network| replica.set_network(network.clone());
+        let network = Network::start(env, listener, network_config, facts, handler, set).await?;
+        info!(node = %network.node_id(), listen = %network.listen_addr(), "serving");
+        let shutdown = replica.shutdown.clone();
+        let finish = replica.env.spawn("finish", finisher::run(to_finish, shutdown));
+        let tasks = Tasks { finish, others: node.spawn() };
+        let Node { service, parts, .. } = node;
+        let client = Client(Arc::new(parts));
+        Ok(Self { client, _service: service, tasks: Mutex::new(Some(tasks)) })
     }
 
-    /// The face of the node.
+    /// What the node's users ask it with.
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
     /// The bound peer address.
     pub fn listen_addr(&self) -> std::net::SocketAddr {
-        self.client.0.network().listen_addr()
+        self.replica().net().listen_addr()
     }
 
     /// This node's id.
     pub fn node_id(&self) -> NodeId {
-        self.client.0.id
+        self.replica().id
+    }
+
+    fn replica(&self) -> &Replica {
+        &self.client.0.replica
     }
 
     /// Stops taking work, finishes what is under way within a limit, and closes the store.
-    ///
-    /// # Panics
-    /// Never: no holder of its locks does.
     pub async fn shutdown(&self) {
-        let node = &self.client.0;
-        node.shutdown.cancel();
-        let tasks = std::mem::take(&mut *self.tasks.lock().expect("no holder panics"));
-        let (finisher, others) = split_finisher(tasks);
+        let replica = self.replica();
+        replica.shutdown.cancel();
+        let Some(Tasks { finish, others }) = self.tasks.lock().take() else { return };
         // They end at their next wait; after that the data directory is free for another start.
         others.iter().for_each(Task::abort);
-        let _ = timeout(FINISH_MAX, futures_util::future::join_all(others)).await;
-        if let Some(finisher) = finisher
-            && timeout(FINISH_MAX, finisher).await.is_err()
-        {
+        let _ = replica.env.timeout(FINISH_MAX, join_all(others)).await;
+        if replica.env.timeout(FINISH_MAX, finish).await.is_err() {
             warn!("some copies were not finished in time; comparing rows will complete them");
         }
-        node.network().shutdown().await;
-        node.store.close().await;
+        replica.net().shutdown().await;
+        replica.note_retirement().await;
+        replica.store.close().await;
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Server").field(&self.node_id()).finish()
     }
 }
 
 impl Drop for Server {
     /// Without a [`Server::shutdown`] before, the node ends as in a crash: at once.
     fn drop(&mut self) {
-        self.client.0.network().abort();
+        self.replica().net().abort();
     }
-}
-
-/// Runs a loop of the node until it ends, and starts it anew when it panics: a bug that one blob or
-/// one peer brings out must not end the care for all others.
-async fn for_ever<F>(name: &'static str, node: Arc<Node>, run: impl Fn(Arc<Node>) -> F)
-where
-    F: Future<Output = ()>,
-{
-    while AssertUnwindSafe(run(node.clone())).catch_unwind().await.is_err() {
-        error!(name, "a background task panicked and is started anew");
-        node.env.sleep(RESTART_AFTER).await;
-    }
-}
-
-fn split_finisher(mut tasks: Vec<Task<()>>) -> (Option<Task<()>>, Vec<Task<()>>) {
-    if tasks.is_empty() {
-        return (None, tasks);
-    }
-    let others = tasks.split_off(1);
-    (tasks.pop(), others)
-}
-
-/// Carries work to its end after the operation it belongs to has been answered; at shutdown, what
-/// there is.
-async fn finish(mut waiting: mpsc::Receiver<Finishing>, shutdown: CancellationToken) {
-    let mut running = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            biased;
-            Some(()) = running.next() => {}
-            work = waiting.recv(), if running.len() < FINISHING_MAX => match work {
-                Some(work) => running.push(work),
-                None => break,
-            },
-            () = shutdown.cancelled() => break,
-        }
-    }
-    while let Ok(work) = waiting.try_recv() {
-        running.push(work);
-    }
-    while running.next().await.is_some() {}
-}
-
-/// Derives the vault's keys and makes sure that this node's writer key is certified.
-async fn open_vault(
-    env: &Env,
-    config: &VaultConfig,
-    data_dir: &DataDir,
-    store: &Store,
-) -> Result<Vault, StartServerError> {
-    let keys = Arc::new(config.key.derive());
-    let writer = data_dir.writer_key(env)?;
-    let now = env.wall_ms();
-    let known = store.state(OWN_CERT).await?;
-    let known = known.and_then(|bytes| WriterCert::from_canonical(bytes).ok());
-    let public = writer.verifying_key().to_bytes();
-    let usable = known
-        .filter(|cert| cert.vault == keys.vault && cert.writer == public && cert.verify().is_ok());
-    let cert = match usable {
-        Some(cert) => cert,
-        None => new_cert(store, &keys, &writer, now).await?,
-    };
-    Ok(Vault { keys, writer, cert: tokio::sync::Mutex::new(Arc::new(cert)) })
-}
-
-/// A certificate for this node's writer key, kept before it is used.
-async fn new_cert(
-    store: &Store,
-    keys: &VaultKeys,
-    writer: &SigningKey,
-    now: u64,
-) -> Result<WriterCert, WriteError> {
-    let public = writer.verifying_key().to_bytes();
-    let cert = WriterCert::issue(&keys.signing, public, now + millis(CERT_LIFE));
-    store.put_cert(&cert).await?;
-    store.put_state(OWN_CERT, cert.to_canonical()).await?;
-    Ok(cert)
 }
 
 impl Node {
-    /// The certificate to write under, renewed once less than half of its life is left.
-    pub(crate) async fn own_cert(&self) -> Result<Arc<WriterCert>, Error> {
-        let vault = self.vault()?;
-        let mut cert = vault.cert.lock().await;
-        let now = self.env.wall_ms();
-        if cert.not_after_unix_ms <= now + millis(CERT_LIFE / 2) {
-            *cert = Arc::new(new_cert(&self.store, &vault.keys, &vault.writer, now).await?);
-        }
-        Ok(cert.clone())
+    /// Puts the parts together, from the lowest up.
+    fn assemble(
+        replica: Arc<Replica>,
+        data_dir: DataDir,
+        joining: Joining,
+        writer: Option<Writer>,
+        out_after: Duration,
+    ) -> Self {
+        let chain = Arc::new(Chain::new(replica.clone(), data_dir, joining));
+        let rpc = Arc::new(Rpc::new(replica.clone(), chain.clone()));
+        let records = Arc::new(Records::new(rpc.clone()));
+        let blobs = Arc::new(Blobs::new(rpc.clone()));
+        let sync = Arc::new(RowSync::new(chain.clone(), rpc.clone(), records.clone()));
+        let handoff = Handoff::new(rpc.clone(), records.clone(), blobs.clone(), sync.clone());
+        let handoff = Arc::new(handoff);
+        let publisher = Arc::new(Publisher::new(replica.clone(), handoff.clone()));
+        let repair = Repair::new(records.clone(), blobs.clone(), replica.clone());
+        let gc = Arc::new(Gc::new(rpc.clone(), records.clone(), blobs.clone()));
+        let reach = Arc::new(Reachability::new(replica.clone()));
+        let proposals = Arc::new(Proposals::new(chain.clone(), rpc.clone()));
+        let members = Members::new(proposals.clone());
+        let steward = Steward::new(replica.clone(), proposals, reach.clone(), out_after);
+        let service = Arc::new(Service {
+            replica: replica.clone(),
+            chain: chain.clone(),
+            records: records.clone(),
+            blobs: blobs.clone(),
+            sync: sync.clone(),
+            gc: gc.clone(),
+            steward: Arc::new(steward),
+            voting: Voting::new(replica.clone(), chain.clone()),
+        });
+        let answering = Arc::new(Answering::new(Arc::downgrade(&service)));
+        rpc.answer_with(answering.clone());
+        let names = writer.map(|writer| Names::new(records.clone(), blobs.clone(), writer));
+        let names = names.map(Arc::new);
+        let counter = Arc::new(Counter::new(replica.clone(), names.clone()));
+        let scrub = Arc::new(Scrubber::new(replica.clone()));
+        let status = Status { replica, chain, sync, handoff, scrub: scrub.clone(), reach, counter };
+        let replica = status.replica.clone();
+        let repair = Arc::new(repair);
+        let parts = Parts { replica, records, blobs, repair, gc, scrub, members, status, names };
+        Self { parts, service, answering, publisher }
+    }
+
+    /// Starts the long-running tasks; each runs until shutdown.
+    fn spawn(&self) -> Vec<Task<()>> {
+        let Parts { replica, repair, gc, scrub, status, .. } = &self.parts;
+        let Status { chain, sync, handoff, reach, counter, .. } = status;
+        let steward = &self.service.steward;
+        vec![
+            spawn(replica, "retirement", replica, |r| async move { r.keep_retirement().await }),
+            spawn(replica, "steward", steward, Steward::run),
+            spawn(replica, "join", chain, Chain::join),
+            spawn(replica, "reachability", reach, Reachability::run),
+            spawn(replica, "sync", sync, RowSync::run),
+            spawn(replica, "handoff", handoff, Handoff::run),
+            spawn(replica, "publish", &self.publisher, Publisher::run),
+            spawn(replica, "repair", repair, Repair::run),
+            spawn(replica, "scrub", scrub, Scrubber::run),
+            spawn(replica, "collect", gc, Gc::run),
+            spawn(replica, "adopt", replica, adopt::run),
+            spawn(replica, "count", counter, Counter::run),
+        ]
     }
 }
 
-const OWN_CERT: &str = "own-cert";
-/// How long a certificate is valid; it is renewed at half of that.
-const CERT_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Runs a loop of a part until it ends, and starts it anew when it panics: a bug that one blob or
+/// one peer brings out must not end the care for all others.
+fn spawn<T, F>(
+    replica: &Arc<Replica>,
+    name: &'static str,
+    part: &Arc<T>,
+    run: impl Fn(Arc<T>) -> F + Send + 'static,
+) -> Task<()>
+where
+    T: Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (env, part) = (replica.env.clone(), part.clone());
+    replica.env.spawn(name, async move {
+        while AssertUnwindSafe(run(part.clone())).catch_unwind().await.is_err() {
+            error!(name, "a background task panicked and is started anew");
+            env.sleep(RESTART_AFTER).await;
+        }
+    })
+}
+
 /// A task that panics again and again does not keep a core busy.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
-/// Left-over replies carried at once.
-const FINISHING_MAX: usize = 256;
-/// Left-over replies that wait to be carried.
-const FINISHING_WAITING_MAX: usize = 256;
 /// How long a shutdown waits for copies that slow replicas still owe, and for tasks to end.
 const FINISH_MAX: Duration = Duration::from_secs(2);

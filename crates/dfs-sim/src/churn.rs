@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dfs_server::{Error, Mode, PeerState};
+use dfs_server::{Error, MemberError, Mode, PeerState};
 use tokio::time::{Instant, timeout};
 
 use crate::cluster::Cluster;
@@ -16,7 +16,7 @@ use crate::workload::{History, remove};
 /// What still has to happen, and when.
 pub struct Churn {
     rng: Rng,
-    plan: Vec<(Instant, Step)>,
+    plan: Vec<(Instant, ChurnStep)>,
     /// The id of the node that was lost with its disk.
     lost: Option<String>,
     /// Why the last attempt at something did not succeed.
@@ -24,7 +24,7 @@ pub struct Churn {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Step {
+enum ChurnStep {
     /// A machine that was not there at first.
     Join(Host),
     /// A member is asked to leave.
@@ -55,14 +55,14 @@ impl Churn {
             let storm = rng.between(500, work / 2);
             plan.extend((first..options.machines).map(|host| {
                 let apart = if rng.flip() { 0 } else { rng.between(0, 3000) };
-                (storm + apart, Step::Join(host))
+                (storm + apart, ChurnStep::Join(host))
             }));
             // The first two keep the vault's key, and a place to ask.
             let mut leaving: Vec<Host> = (2..first).collect();
             let lost = (leaving.len() > 1 && options.loses)
                 .then(|| leaving.swap_remove(rng.below(leaving.len())));
             plan.extend(lost.map(|host| {
-                let step = if rng.flip() { Step::Lose(host) } else { Step::Wipe(host) };
+                let step = if rng.flip() { ChurnStep::Lose(host) } else { ChurnStep::Wipe(host) };
                 (rng.between(1000, work * 3 / 4), step)
             }));
             // As many copies as before must find a place.
@@ -70,7 +70,7 @@ impl Churn {
                 leaving.pop();
             }
             plan.extend(
-                leaving.into_iter().map(|host| (rng.between(1000, work), Step::Drain(host))),
+                leaving.into_iter().map(|host| (rng.between(1000, work), ChurnStep::Drain(host))),
             );
         }
         let now = Instant::now();
@@ -91,36 +91,38 @@ impl Churn {
         for (_, step) in due {
             cluster.trace.say(|| format!("churn {step:?}"));
             match step {
-                Step::Join(host) if cluster.is_running(host) => {}
-                Step::Join(host) => match cluster.start(host).await {
+                ChurnStep::Join(host) if cluster.is_running(host) => {}
+                ChurnStep::Join(host) => match cluster.start(host).await {
                     Ok(()) => cluster.trace.fired("churn: a machine joins"),
                     Err(_) => self.later(step),
                 },
-                Step::Drain(host) | Step::DrainAgain(host) => self.drain(cluster, host).await,
-                Step::AwaitLeft(host) if has_left(cluster, host) => {
+                ChurnStep::Drain(host) | ChurnStep::DrainAgain(host) => {
+                    self.drain(cluster, host).await
+                }
+                ChurnStep::AwaitLeft(host) if has_left(cluster, host) => {
                     cluster.trace.fired("churn: a machine has left");
                     cluster.take_away(host).await;
                 }
-                Step::AwaitLeft(_) => self.later(step),
+                ChurnStep::AwaitLeft(_) => self.later(step),
                 // Without its id nobody could remove it.
-                Step::Lose(host) | Step::Wipe(host) if !cluster.is_running(host) => {
+                ChurnStep::Lose(host) | ChurnStep::Wipe(host) if !cluster.is_running(host) => {
                     self.later(step);
                 }
-                Step::Lose(host) => {
+                ChurnStep::Lose(host) => {
                     cluster.trace.fired("churn: a machine is lost for ever");
                     self.lost = cluster.id(host);
                     cluster.take_away(host).await;
-                    self.later(Step::Remove);
+                    self.later(ChurnStep::Remove);
                 }
-                Step::Wipe(host) => {
+                ChurnStep::Wipe(host) => {
                     cluster.trace.fired("churn: a disk is replaced by an empty one");
                     self.lost = cluster.id(host);
                     cluster.kill(host, CrashPolicy::KeepAll, self.rng.flip()).await;
                     cluster.wipe(host);
-                    self.later(Step::Join(host));
-                    self.later(Step::Remove);
+                    self.later(ChurnStep::Join(host));
+                    self.later(ChurnStep::Remove);
                 }
-                Step::Remove => self.remove(cluster).await,
+                ChurnStep::Remove => self.remove(cluster).await,
             }
         }
     }
@@ -131,11 +133,12 @@ impl Churn {
     /// What is not done after a while, and why.
     pub async fn finish(&mut self, cluster: &mut Cluster) -> Result<(), String> {
         for _ in 0..FINISH_TRIES {
-            self.plan.retain(|(_, step)| matches!(step, Step::DrainAgain(_) | Step::Remove));
+            self.plan
+                .retain(|(_, step)| matches!(step, ChurnStep::DrainAgain(_) | ChurnStep::Remove));
             let Some((at, step)) = self.plan.pop() else { return Ok(()) };
             tokio::time::sleep_until(at).await;
             match step {
-                Step::DrainAgain(host) => self.drain(cluster, host).await,
+                ChurnStep::DrainAgain(host) => self.drain(cluster, host).await,
                 _ => self.remove(cluster).await,
             }
         }
@@ -147,9 +150,9 @@ impl Churn {
         let Some(id) = self.lost.clone() else { return };
         for handle in (0..cluster.len()).filter_map(|host| cluster.handle(host)) {
             let removed = timeout(ASK_MAX, handle.client.remove_member(&id)).await;
-            match removed.unwrap_or(Err(Error::Moving)) {
+            match removed.unwrap_or(Err(Error::Moving.into())) {
                 // It has left by an earlier attempt that nobody heard the end of.
-                Ok(_) | Err(Error::NotFound(_)) => {
+                Ok(_) | Err(MemberError::NoSuchMember(_)) => {
                     cluster.trace.fired("churn: a lost machine is removed");
                     self.lost = None;
                     return;
@@ -157,29 +160,29 @@ impl Churn {
                 Err(error) => self.refused = error.to_string(),
             }
         }
-        self.later(Step::Remove);
+        self.later(ChurnStep::Remove);
     }
 
     async fn drain(&mut self, cluster: &mut Cluster, host: Host) {
-        let Some(id) = cluster.id(host) else { return self.later(Step::Drain(host)) };
+        let Some(id) = cluster.id(host) else { return self.later(ChurnStep::Drain(host)) };
         let asked = (0..cluster.len()).filter(|other| *other != host);
         for other in asked {
             let Some(handle) = cluster.handle(other) else { continue };
             // A node that is paused answers nothing until someone lets it go on.
             let drained = timeout(ASK_MAX, handle.client.drain(&id)).await;
-            match drained.unwrap_or(Err(Error::Moving)) {
+            match drained.unwrap_or(Err(Error::Moving.into())) {
                 Ok(_) => {
                     cluster.trace.fired("churn: a machine is drained");
                     cluster.note_draining(host);
-                    return self.later(Step::AwaitLeft(host));
+                    return self.later(ChurnStep::AwaitLeft(host));
                 }
                 Err(error) => self.refused = error.to_string(),
             }
         }
-        self.later(Step::DrainAgain(host));
+        self.later(ChurnStep::DrainAgain(host));
     }
 
-    fn later(&mut self, step: Step) {
+    fn later(&mut self, step: ChurnStep) {
         let delay = Duration::from_millis(self.rng.between(500, 4000));
         self.plan.push((Instant::now() + delay, step));
     }

@@ -15,11 +15,11 @@ use crate::rng::Rng;
 /// What still has to happen, and when.
 pub struct Growth {
     rng: Rng,
-    plan: Vec<(Instant, Step)>,
+    plan: Vec<(Instant, GrowthStep)>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Step {
+enum GrowthStep {
     /// The first node hears nothing.
     Hold,
     /// It goes on: whoever came up meanwhile asks to join in the same moment.
@@ -44,16 +44,17 @@ impl Growth {
             if rng.per_mille(600) {
                 let at = rng.between(1000, work / 2);
                 let release = at + rng.between(200, 2000);
-                plan.extend([(at, Step::Hold), (release, Step::Release)]);
-                plan.extend(late.map(|host| (at + 1, Step::Start(host))));
-                let next = if rng.per_mille(700) { Step::Strike } else { Step::Distance };
+                plan.extend([(at, GrowthStep::Hold), (release, GrowthStep::Release)]);
+                plan.extend(late.map(|host| (at + 1, GrowthStep::Start(host))));
+                let next =
+                    if rng.per_mille(700) { GrowthStep::Strike } else { GrowthStep::Distance };
                 plan.push((release + rng.between(5, 300), next));
             } else {
                 for host in late {
                     let at = rng.between(500, work * 2 / 3);
                     plan.extend([
-                        (at, Step::Start(host)),
-                        (at + rng.between(0, 1000), Step::Links),
+                        (at, GrowthStep::Start(host)),
+                        (at + rng.between(0, 1000), GrowthStep::Links),
                     ]);
                 }
             }
@@ -75,23 +76,23 @@ impl Growth {
         self.plan = rest;
         for (_, step) in due {
             match step {
-                Step::Hold => cluster.net.set_paused(FIRST, true),
-                Step::Release => {
+                GrowthStep::Hold => cluster.net.set_paused(FIRST, true),
+                GrowthStep::Release => {
                     cluster.net.heal();
                     cluster.net.set_paused(FIRST, false);
                 }
-                Step::Strike => self.strike(cluster).await,
-                Step::Distance => {
+                GrowthStep::Strike => self.strike(cluster).await,
+                GrowthStep::Distance => {
                     let delay = Duration::from_millis(self.rng.between(50, 1000));
                     for other in 1..cluster.len() {
                         cluster.net.set_link(FIRST, other, |link| link.delay = delay);
                         cluster.net.set_link(other, FIRST, |link| link.delay = delay);
                     }
                 }
-                Step::Links => uneven_links(cluster, &mut self.rng),
+                GrowthStep::Links => uneven_links(cluster, &mut self.rng),
                 // A fault may have brought it back.
-                Step::Start(host) if cluster.is_running(host) => {}
-                Step::Start(host) => match cluster.start(host).await {
+                GrowthStep::Start(host) if cluster.is_running(host) => {}
+                GrowthStep::Start(host) => match cluster.start(host).await {
                     Ok(()) => cluster.trace.fired("growth: a node comes up under load"),
                     Err(error) => {
                         cluster.trace.say(|| format!("node {host} does not start: {error:?}"));
@@ -108,16 +109,16 @@ impl Growth {
             handle.is_some_and(|handle| handle.client.peers().len() > 1)
         };
         let Some(host) = (FIRST + 1..cluster.len()).find(joined) else {
-            self.later(5, 10, Step::Strike);
+            self.later(5, 10, GrowthStep::Strike);
             return;
         };
         cluster.trace.fired("growth: the node that joined first dies");
         cluster.kill(host, CrashPolicy::KeepAll, false).await;
-        self.later(1000, 5000, Step::Start(host));
-        self.later(100, 900, Step::Distance);
+        self.later(1000, 5000, GrowthStep::Start(host));
+        self.later(100, 900, GrowthStep::Distance);
     }
 
-    fn later(&mut self, from_ms: u64, to_ms: u64, step: Step) {
+    fn later(&mut self, from_ms: u64, to_ms: u64, step: GrowthStep) {
         let delay = Duration::from_millis(self.rng.between(from_ms, to_ms));
         self.plan.push((Instant::now() + delay, step));
     }

@@ -5,7 +5,7 @@
 //! | [`blob`] | the format of a stored blob, and what anyone can check without a key |
 //! | [`pages`] | lists, in clear, of the blobs of one version |
 //! | [`keyfile`] | how a key is kept in a file |
-//! | [`vault`] | what only the key holder needs: keys, sealing and opening, the lists of a file's chunks |
+//! | [`vault`] | what only the key holder needs: keys, sealing, opening, lists of chunks |
 //! | [`disk`] | the store itself: durable before it answers, verified on every read |
 //!
 //! ```

@@ -21,8 +21,24 @@ pub(super) const LAYERS: [(&str, &[&str]); 9] = [
 /// The order of folders in a crate, from the bottom to the top; those in one row do not import
 /// each other. `root` is `src` itself, and a folder has with it all folders inside it. A crate that
 /// stands here has each of its folders here.
-pub(super) const ORDER: &[(&str, &[&[&str]])] =
-    &[("dfs-core", &[&["root"], &["record", "layout"], &["node"], &["replica"]])];
+pub(super) const ORDER: &[(&str, &[&[&str]])] = &[
+    ("dfs-core", &[&["root"], &["record", "layout"], &["node"], &["replica"]]),
+    ("dfs-store", &[&["root"], &["vault", "disk"]]),
+    (
+        "dfs-server",
+        &[
+            &["root"],
+            &["replica"],
+            &["chain", "disk"],
+            &["rpc"],
+            &["records", "blobs", "layout"],
+            &["sync", "repair", "gc", "content"],
+            &["serve", "names"],
+            &["status"],
+            &["client"],
+        ],
+    ),
+];
 
 /// Crates that are held to the rules on circles, owners and width only once [`ORDER`] has them.
 const RULED_ONCE_ORDERED: [&str; 2] = ["dfs-server", "dfs-store"];

@@ -1,7 +1,9 @@
 //! Repository rules that no other tool holds: who may import whom, who may not know of keys, the
-//! operating-system seam, `biased` in every `select!`, bounded channels, one subject in a file.
+//! operating-system seam, `biased` in every `select!`, bounded channels, one subject in a file, and
+//! a place for every file in ARCHITECTURE.md.
 #![allow(clippy::print_stdout, reason = "it tells what it found")]
 
+mod architecture;
 mod circles;
 mod files;
 mod graph;
@@ -42,6 +44,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     check_manifests(&root, &mut faults)?;
     rules::check(&graph, &mut faults);
     vault::check(&graph, &mut faults);
+    let places = fs::read_to_string(root.join("ARCHITECTURE.md"))?;
+    architecture::check(&graph, &places, &mut faults);
     let mut files = Vec::new();
     rust_files(&root.join("crates"), &mut files)?;
     rust_files(&root.join("xtask/src"), &mut files)?;

@@ -325,6 +325,12 @@ impl EpochState {
         row.current.iter().chain(&row.next).any(|idx| self.node(*idx) == Some(*node))
     }
 
+    /// The partitions that a node should hold, now or once their moves are done. `O(partitions)`.
+    pub fn partitions_of(&self, node: &NodeId) -> Vec<Partition> {
+        let all = (0..=Partition::MAX).take(self.bits.count());
+        all.filter(|partition| self.is_replica(*partition, node)).collect()
+    }
+
     /// How many copies every partition has once the cluster is at rest: members that offer no
     /// space hold none, unless none offers any.
     pub fn copies_at_rest(&self) -> usize {

@@ -15,7 +15,7 @@ use crate::id::NodeId;
 
 /// What a node that is in no cluster should do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum FormingStep {
     /// Nothing, until something changes.
     Wait(Waiting),
     /// Offer the set to these nodes; hand what they promise to [`Forming::promised`].
@@ -132,30 +132,30 @@ impl Forming {
     }
 
     /// What to do next.
-    pub fn step(&self) -> Step {
+    pub fn step(&self) -> FormingStep {
         if self.stage != Stage::Open {
-            return Step::Wait(Waiting::Done);
+            return FormingStep::Wait(Waiting::Done);
         }
         let lowest = self.listed.as_ref().and_then(|nodes| nodes.first().copied());
         if let Some(founder) = self.bound_to
             && (self.leaving || lowest.is_some_and(|lowest| lowest != founder))
         {
-            return Step::AskRelease { founder, promise: self.promises };
+            return FormingStep::AskRelease { founder, promise: self.promises };
         }
         let (Some(nodes), Some(lowest)) = (&self.listed, lowest) else {
-            return Step::Wait(Waiting::Peers);
+            return FormingStep::Wait(Waiting::Peers);
         };
         if nodes.len() > FOUNDERS_MAX {
-            return Step::Wait(Waiting::TooMany);
+            return FormingStep::Wait(Waiting::TooMany);
         }
         if lowest != self.me {
-            return Step::Wait(Waiting::Founder(lowest));
+            return FormingStep::Wait(Waiting::Founder(lowest));
         }
         let others = nodes.iter().filter(|node| **node != self.me);
         let whom: Vec<_> = others.filter(|node| !self.given.contains(node)).copied().collect();
         match whom.is_empty() {
-            true => Step::Found,
-            false => Step::Offer { attempt: self.attempt, nodes: nodes.clone(), whom },
+            true => FormingStep::Found,
+            false => FormingStep::Offer { attempt: self.attempt, nodes: nodes.clone(), whom },
         }
     }
 
@@ -234,7 +234,7 @@ impl Forming {
 
     /// Goes over to founding if that is the next step. From here on nothing is given back.
     pub fn begin_founding(&mut self) -> bool {
-        let founds = self.step() == Step::Found;
+        let founds = self.step() == FormingStep::Found;
         if founds {
             self.stage = Stage::Founding;
         }

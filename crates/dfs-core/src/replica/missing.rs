@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use self::looks::Looks;
-use self::wants::{Reach, Want, Wants};
+use self::wants::{Want, WantState, Wants};
 use super::urgency::{Room, that_fit};
 use crate::id::{BlobId, Partition, PartitionBits};
 
@@ -98,8 +98,8 @@ impl MissingBlobs {
         Self { limits, wants, looks, round_ended, beyond }
     }
 
-    /// Returns whether every reference was looked at: what is missing is in the queue, but for blobs
-    /// that could not be had and are too many to be remembered.
+    /// Returns whether every reference was looked at: what is missing is in the queue, but for
+    /// blobs that could not be had and are too many to be remembered.
     pub fn knows_all(&self) -> bool {
         self.looks.are_done()
     }
@@ -167,8 +167,8 @@ impl MissingBlobs {
     pub fn retry_all(&mut self) {
         self.beyond.retry = self.beyond.any;
         self.wants.change_all(|want| {
-            if want.reach == Reach::Away {
-                want.reach = Reach::Perhaps;
+            if want.reach == WantState::Away {
+                want.reach = WantState::Perhaps;
             }
             if want.tries > 0 {
                 (want.at, want.tries) = (None, 1);
@@ -176,8 +176,8 @@ impl MissingBlobs {
         });
     }
 
-    /// Returns how many blobs are missing and not just on their way; see [`Self::lost_len`] for what
-    /// that does not count.
+    /// Returns how many blobs are missing and not just on their way; see [`Self::lost_len`] for
+    /// what that does not count.
     pub fn len(&mut self, now: Duration) -> u64 {
         self.wants.missing(now) as u64 + self.beyond.missing
     }
@@ -196,9 +196,9 @@ impl MissingBlobs {
         self.wants.away_len() as u64 + self.beyond.away
     }
 
-    /// Returns the partitions with missing blobs that can be had, or `None` while not all references
-    /// were looked at. A blob that cannot be had does not hold up a move: a member that is away
-    /// stays a former holder and is asked once it is back.
+    /// Returns the partitions with missing blobs that can be had, or `None` while not all
+    /// references were looked at. A blob that cannot be had does not hold up a move: a member that
+    /// is away stays a former holder and is asked once it is back.
     pub fn missing_partitions(&self, bits: PartitionBits) -> Option<BTreeSet<Partition>> {
         self.knows_all().then(|| self.wants.partitions(bits))
     }
@@ -268,16 +268,16 @@ impl MissingBlobs {
         self.beyond.any = true;
         // Only once in a round, and not if it may have been counted before.
         if want.round == Some(self.looks.round()) {
-            self.beyond.missing += u64::from(want.reach != Reach::Unnamed);
+            self.beyond.missing += u64::from(want.reach != WantState::Unnamed);
             self.beyond.lost += u64::from(want.is_lost);
-            self.beyond.away += u64::from(want.reach == Reach::Away);
+            self.beyond.away += u64::from(want.reach == WantState::Away);
         }
     }
 }
 
-/// Together 24 MiB of memory at most, 88 GiB of data; a look finds again what is beyond. Those out of
-/// reach are less than half of the others: when peers come back, all of them become wanted, and that
-/// must not keep a look from beginning.
+/// Together 24 MiB of memory at most, 88 GiB of data; a look finds again what is beyond. Those out
+/// of reach are less than half of the others: when peers come back, all of them become wanted, and
+/// that must not keep a look from beginning.
 const LIMITS: Limits = Limits { wanted: 65_536, looked: 57_344, out_of_reach: 24_576 };
 /// A blob that follows its reference takes less; one that takes longer is told of as missing.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);

@@ -1,6 +1,8 @@
-//! What replicas care for: what is read from and written to several of them, rows that differ, blobs
-//! that are missing, what may be forgotten.
+//! What replicas care for: what is read from and written to several of them, rows that differ,
+//! blobs that are missing, what may be forgotten.
 
+pub mod marks;
+pub mod missing;
 pub mod op;
 pub mod outlook;
 pub mod purge;

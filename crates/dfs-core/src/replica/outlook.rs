@@ -2,7 +2,7 @@
 
 /// Members of a set, and how many of them are in reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reach {
+pub struct InReach {
     /// In reach.
     pub up: usize,
     /// In all.
@@ -26,8 +26,8 @@ pub enum Cost {
 /// partitions; with `missing` pieces some files have a copy less than their set; `by_majority` says
 /// whether reading and writing needs one. `O(sets)`.
 pub fn one_more(
-    replicas: impl IntoIterator<Item = Reach>,
-    voters: Reach,
+    replicas: impl IntoIterator<Item = InReach>,
+    voters: InReach,
     missing: bool,
     by_majority: bool,
 ) -> Cost {
@@ -48,7 +48,7 @@ pub fn one_more(
 }
 
 /// Whether a set has no majority after one more failure.
-fn lacks_majority(set: Reach) -> bool {
+fn lacks_majority(set: InReach) -> bool {
     set.up.saturating_sub(1) < set.all / 2 + 1
 }
 
@@ -56,8 +56,8 @@ fn lacks_majority(set: Reach) -> bool {
 mod tests {
     use super::*;
 
-    fn reach((up, all): (usize, usize)) -> Reach {
-        Reach { up, all }
+    fn reach((up, all): (usize, usize)) -> InReach {
+        InReach { up, all }
     }
 
     #[track_caller]

@@ -18,7 +18,7 @@ use crate::record::refs::RefRow;
 use crate::record::version::{Kind, Record, Version};
 
 /// What nodes have told, beyond the layout.
-pub trait Facts {
+pub trait Grounds {
     /// Whether this replica confirmed that it holds the record in exactly this state.
     fn confirmed(&self, node: &NodeId) -> bool;
     /// When the node last kept nothing for others, as it published last.
@@ -76,7 +76,7 @@ pub fn may_purge(
     state: &EpochState,
     now_unix_ms: u64,
     age_min: Duration,
-    facts: &impl Facts,
+    facts: &impl Grounds,
 ) -> Result<(), Kept> {
     let tombstone = lone_tombstone(record).ok_or(Kept::NotDeleted)?;
     let age_ms = now_unix_ms.saturating_sub(tombstone.hlc.unix_ms());
@@ -110,7 +110,7 @@ pub fn may_drop(
     record: &Record,
     since: Hlc,
     state: &EpochState,
-    facts: &impl Facts,
+    facts: &impl Grounds,
 ) -> Result<(), Kept> {
     if record.needs(&row.vid) {
         return Err(Kept::Needed);
@@ -125,7 +125,7 @@ pub fn may_drop(
 }
 
 /// Whether all replicas of a partition at rest confirm one state.
-fn agreed(partition: Partition, state: &EpochState, facts: &impl Facts) -> Result<(), Kept> {
+fn agreed(partition: Partition, state: &EpochState, facts: &impl Grounds) -> Result<(), Kept> {
     if state.row(partition).stage != Stage::Stable {
         return Err(Kept::Moving);
     }
@@ -142,7 +142,7 @@ fn nothing_held(
     since: Hlc,
     partition: Partition,
     state: &EpochState,
-    facts: &impl Facts,
+    facts: &impl Grounds,
 ) -> Result<(), Kept> {
     let changed = state.row(partition).changed;
     let is_clean = |node: &NodeId| {

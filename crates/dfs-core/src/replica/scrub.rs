@@ -68,7 +68,7 @@ pub struct Ended {
 
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum ScrubStep {
     /// Nothing, until so much time has passed or someone asks.
     Wait(Duration),
     /// Begin a pass.
@@ -87,19 +87,19 @@ impl Scrub {
     }
 
     /// What to do now.
-    pub fn step(&self, now_ms: u64) -> Step {
+    pub fn step(&self, now_ms: u64) -> ScrubStep {
         if self.paused {
-            return Step::Wait(EVERY);
+            return ScrubStep::Wait(EVERY);
         }
         if self.pass.is_some() {
-            return Step::GoOn;
+            return ScrubStep::GoOn;
         }
         let left = self.due_ms.saturating_sub(now_ms);
         match left {
-            0 => Step::Begin,
+            0 => ScrubStep::Begin,
             // A clock that was set back must not put it off for ever.
-            left if left > millis(EVERY) => Step::Begin,
-            left => Step::Wait(Duration::from_millis(left)),
+            left if left > millis(EVERY) => ScrubStep::Begin,
+            left => ScrubStep::Wait(Duration::from_millis(left)),
         }
     }
 
@@ -271,14 +271,14 @@ mod tests {
     fn a_step_is_taken_when_it_is_due_and_nobody_asked_for_rest() {
         let under_way = Scrub { pass: Some(Pass::default()), ..fresh() };
         let cases = [
-            (fresh(), NOW, Step::Wait(EVERY)),
-            (fresh(), NOW + WEEK - 1, Step::Wait(Duration::from_millis(1))),
-            (fresh(), NOW + WEEK, Step::Begin),
-            (fresh(), NOW + 9 * WEEK, Step::Begin),
-            (fresh(), NOW - 1, Step::Begin),
-            (Scrub { paused: true, ..fresh() }, NOW + WEEK, Step::Wait(EVERY)),
-            (under_way.clone(), NOW, Step::GoOn),
-            (Scrub { paused: true, ..under_way }, NOW, Step::Wait(EVERY)),
+            (fresh(), NOW, ScrubStep::Wait(EVERY)),
+            (fresh(), NOW + WEEK - 1, ScrubStep::Wait(Duration::from_millis(1))),
+            (fresh(), NOW + WEEK, ScrubStep::Begin),
+            (fresh(), NOW + 9 * WEEK, ScrubStep::Begin),
+            (fresh(), NOW - 1, ScrubStep::Begin),
+            (Scrub { paused: true, ..fresh() }, NOW + WEEK, ScrubStep::Wait(EVERY)),
+            (under_way.clone(), NOW, ScrubStep::GoOn),
+            (Scrub { paused: true, ..under_way }, NOW, ScrubStep::Wait(EVERY)),
         ];
         for (scrub, now, expected) in cases {
             assert_eq!(scrub.step(now), expected, "{scrub:?} at {now}");
@@ -307,7 +307,7 @@ mod tests {
         assert_eq!((scrub.due_ms, scrub.pass.clone()), (NOW + WEEK, None));
         scrub.begin(NOW, false);
         scrub.end(3, NOW + 2 * WEEK);
-        assert_eq!(scrub.step(NOW + 2 * WEEK), Step::Begin, "a slow one is followed at once");
+        assert_eq!(scrub.step(NOW + 2 * WEEK), ScrubStep::Begin, "a slow one is followed at once");
         scrub.begin(NOW, false);
         scrub.under_way(4).unwrap().found.unread = 1;
         scrub.end(4, NOW);

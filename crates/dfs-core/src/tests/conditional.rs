@@ -138,7 +138,7 @@ impl World {
                 let unfinished = found.filter(|value| !put.known.contains(value));
                 let unfinished = unfinished.filter(|_| self.rule != Rule::LeaveUnfinished);
                 self.numbers += 1;
-                let value = unfinished.unwrap_or((self.numbers, head(&put.known)));
+                let value = unfinished.unwrap_or_else(|| (self.numbers, head(&put.known)));
                 put.proposer.choose(value);
                 (put.value, put.unasked) = (Some(value), vec![0, 1, 2]);
             }

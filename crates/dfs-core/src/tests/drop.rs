@@ -12,7 +12,7 @@ use crate::layout::epoch::EpochState;
 use crate::node::member::Clean;
 use crate::record::refs::RefRow;
 use crate::record::version::{Kind, Record, Retained, merge, place_after};
-use crate::replica::purge::{Facts, may_drop};
+use crate::replica::purge::{Grounds, may_drop};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Rule {
@@ -67,7 +67,7 @@ struct Known<'a> {
     by_majority: bool,
 }
 
-impl Facts for Known<'_> {
+impl Grounds for Known<'_> {
     fn confirmed(&self, node: &NodeId) -> bool {
         let confirms =
             |at: usize| self.world.up[at] && self.world.records[at].state_hash() == self.hash;

@@ -211,7 +211,8 @@ impl World {
                 if node.chain.len() == slot {
                     node.chain.push(value.clone());
                 }
-                self.is_split |= *self.decided.entry(slot).or_insert(value.clone()) != value;
+                self.is_split |=
+                    *self.decided.entry(slot).or_insert_with(|| value.clone()) != value;
             }
             Next::Lost { higher } => {
                 node.seen = node.seen.max(higher);

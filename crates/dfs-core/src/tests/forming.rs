@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::NodeId;
-use crate::layout::forming::{Declined, FOUNDERS_MAX, Forming, Step, TooLate, Waiting};
+use crate::layout::forming::{Declined, FOUNDERS_MAX, Forming, FormingStep, TooLate, Waiting};
 
 fn node(of: u8) -> NodeId {
     NodeId::new([of; 32])
@@ -22,25 +22,25 @@ fn forming(me: u8, listed: &[u8]) -> Forming {
 #[test]
 fn the_lowest_of_a_set_founds_when_all_have_promised() {
     let mut lowest = forming(1, &[1, 2, 3]);
-    let Step::Offer { attempt, nodes, whom } = lowest.step() else { panic!("{lowest:?}") };
+    let FormingStep::Offer { attempt, nodes, whom } = lowest.step() else { panic!("{lowest:?}") };
     assert_eq!((nodes, whom), (set(&[1, 2, 3]), vec![node(2), node(3)]));
     assert!(!lowest.begin_founding());
     lowest.promised(node(2), attempt);
     lowest.promised(node(2), attempt);
-    assert!(matches!(lowest.step(), Step::Offer { whom, .. } if whom == [node(3)]));
+    assert!(matches!(lowest.step(), FormingStep::Offer { whom, .. } if whom == [node(3)]));
     lowest.promised(node(3), attempt);
-    assert_eq!(lowest.step(), Step::Found);
+    assert_eq!(lowest.step(), FormingStep::Found);
     assert!(lowest.begin_founding() && !lowest.begin_founding());
 }
 
 #[test]
 fn whoever_is_not_the_lowest_waits() {
-    assert_eq!(forming(2, &[1, 2]).step(), Step::Wait(Waiting::Founder(node(1))));
-    assert_eq!(Forming::new(node(1), None, 0).step(), Step::Wait(Waiting::Peers));
+    assert_eq!(forming(2, &[1, 2]).step(), FormingStep::Wait(Waiting::Founder(node(1))));
+    assert_eq!(Forming::new(node(1), None, 0).step(), FormingStep::Wait(Waiting::Peers));
     let many: Vec<u8> = (1..=u8::try_from(FOUNDERS_MAX).unwrap() + 1).collect();
-    assert_eq!(forming(1, &many).step(), Step::Wait(Waiting::TooMany));
+    assert_eq!(forming(1, &many).step(), FormingStep::Wait(Waiting::TooMany));
     // A list of only oneself is no list.
-    assert_eq!(forming(1, &[1]).step(), Step::Found);
+    assert_eq!(forming(1, &[1]).step(), FormingStep::Found);
 }
 
 #[track_caller]
@@ -66,7 +66,7 @@ fn a_promise_binds_until_the_founder_gives_it_back() {
     offer(&mut bound, 1, &[1, 3], Ok(()));
     bound.see(Some(set(&[2, 3])));
     offer(&mut bound, 2, &[2, 3], Err(Declined::Bound(node(1))));
-    let Step::AskRelease { founder, promise } = bound.step() else { panic!("{bound:?}") };
+    let FormingStep::AskRelease { founder, promise } = bound.step() else { panic!("{bound:?}") };
     assert_eq!(founder, node(1));
     // Promised again meanwhile: the consent to the first is too old.
     bound.see(Some(set(&[1, 3])));
@@ -80,9 +80,9 @@ fn a_promise_binds_until_the_founder_gives_it_back() {
 #[test]
 fn a_promise_outlives_a_restart() {
     let mut bound = Forming::new(node(3), Some(node(1)), 0);
-    assert_eq!(bound.step(), Step::Wait(Waiting::Peers));
+    assert_eq!(bound.step(), FormingStep::Wait(Waiting::Peers));
     bound.see(Some(set(&[3])));
-    assert!(matches!(bound.step(), Step::AskRelease { .. }), "it may not found alone");
+    assert!(matches!(bound.step(), FormingStep::AskRelease { .. }), "it may not found alone");
     assert!(!bound.begin_founding());
     assert!(!bound.may_join(|member| *member == node(2)));
     assert!(bound.may_join(|member| *member == node(1)));
@@ -91,14 +91,14 @@ fn a_promise_outlives_a_restart() {
 #[test]
 fn what_was_withdrawn_or_said_to_an_earlier_set_does_not_count() {
     let mut lowest = forming(1, &[1, 2]);
-    let Step::Offer { attempt, .. } = lowest.step() else { panic!("{lowest:?}") };
+    let FormingStep::Offer { attempt, .. } = lowest.step() else { panic!("{lowest:?}") };
     assert_eq!(lowest.withdrawn(), Ok(()));
     lowest.promised(node(2), attempt);
-    let Step::Offer { attempt, .. } = lowest.step() else { panic!("{lowest:?}") };
+    let FormingStep::Offer { attempt, .. } = lowest.step() else { panic!("{lowest:?}") };
     lowest.see(None);
     lowest.see(Some(set(&[1, 2])));
     lowest.promised(node(2), attempt);
-    let Step::Offer { attempt, .. } = lowest.step() else { panic!("{lowest:?}") };
+    let FormingStep::Offer { attempt, .. } = lowest.step() else { panic!("{lowest:?}") };
     lowest.promised(node(2), attempt);
     assert!(lowest.begin_founding());
     assert_eq!(lowest.withdrawn(), Err(TooLate));
@@ -216,16 +216,16 @@ impl World {
         let cut_short = hostile && self.rng.below(4) == 0;
         let host = self.host(me);
         match host.forming.step() {
-            Step::Wait(_) => {}
-            Step::Offer { attempt, nodes, whom } => {
+            FormingStep::Wait(_) => {}
+            FormingStep::Offer { attempt, nodes, whom } => {
                 for to in whom {
                     self.flying.push((me, to, Message::Offer { attempt, nodes: nodes.clone() }));
                 }
             }
-            Step::AskRelease { founder, promise } => {
+            FormingStep::AskRelease { founder, promise } => {
                 self.flying.push((me, founder, Message::Withdraw { promise }));
             }
-            Step::Found => {
+            FormingStep::Found => {
                 let mut nodes = host.list.clone();
                 nodes.insert(me);
                 assert!(host.forming.begin_founding());

@@ -14,7 +14,7 @@ use crate::node::member::Clean;
 use crate::paxos::Ballot;
 use crate::record::refs::RefRow;
 use crate::record::version::{Kind, Place, Record, Retained, merge};
-use crate::replica::purge::{AGE_MIN, Facts, Kept, may_drop, may_purge};
+use crate::replica::purge::{AGE_MIN, Grounds, Kept, may_drop, may_purge};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Rule {
@@ -51,7 +51,7 @@ struct Known<'a> {
     hash: [u8; 32],
 }
 
-impl Facts for Known<'_> {
+impl Grounds for Known<'_> {
     fn confirmed(&self, node: &NodeId) -> bool {
         let confirms =
             |at: usize| self.world.up[at] && self.world.records[at].state_hash() == self.hash;
@@ -280,7 +280,7 @@ struct Table {
     at_rest: bool,
 }
 
-impl Facts for Table {
+impl Grounds for Table {
     fn confirmed(&self, node: &NodeId) -> bool {
         self.unconfirmed != Some(*node)
     }

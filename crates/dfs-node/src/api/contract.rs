@@ -5,8 +5,8 @@ use std::time::Duration;
 use dfs_core::name::FilePath;
 use dfs_server::{
     Conflict, ConflictPage, Departure, Fate, Listed, ListedKind, Logged, PeerState, PeerView,
-    RepairState, RepairView, ScrubState, ScrubView, Stat, Stored, Unreadable, UnreadablePage,
-    VersionState, WentOn,
+    RecoveryOutcome, RepairState, RepairView, ScrubState, ScrubView, Stat, Stored, Unreadable,
+    UnreadablePage, VersionState,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -195,14 +195,14 @@ fn files_that_cannot_be_read() {
 #[test]
 fn what_came_of_going_on_by_hand() {
     check(
-        &WentOn::Decided { epoch: 12, partitions: 144 },
+        &RecoveryOutcome::Decided { epoch: 12, partitions: 144 },
         r#"{"state":"decided","epoch":12,"partitions":144}"#,
     );
     check(
-        &WentOn::Waits { nodes: vec!["072f".to_owned()] },
+        &RecoveryOutcome::Waits { nodes: vec!["072f".to_owned()] },
         r#"{"state":"waits","nodes":["072f"]}"#,
     );
-    check(&WentOn::Waits { nodes: Vec::new() }, r#"{"state":"waits"}"#);
+    check(&RecoveryOutcome::Waits { nodes: Vec::new() }, r#"{"state":"waits"}"#);
 }
 
 #[test]

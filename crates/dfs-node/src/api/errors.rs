@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use dfs_server::Error;
+use dfs_server::{DiskError, Error, MemberError};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{Code, chain};
@@ -65,16 +65,40 @@ impl From<Error> for Problem {
     }
 }
 
+impl From<MemberError> for Problem {
+    fn from(error: MemberError) -> Self {
+        let (status, exit) = match &error {
+            MemberError::Failed(error) => kind(error),
+            MemberError::NoSuchMember(_) => (StatusCode::NOT_FOUND, Code::NotFound),
+            _ => (StatusCode::CONFLICT, Code::Failed),
+        };
+        let problem = Self::new(status, exit, chain(&error));
+        match member_hint(&error) {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        }
+    }
+}
+
+impl From<DiskError> for Problem {
+    fn from(error: DiskError) -> Self {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self::new(status, Code::Failed, chain(&error)).hint(CHECK_DISK)
+    }
+}
+
 fn kind(error: &Error) -> (StatusCode, Code) {
     match error {
         Error::NotFound(_) => (StatusCode::NOT_FOUND, Code::NotFound),
         Error::Name(_) => (StatusCode::BAD_REQUEST, Code::Usage),
-        Error::Unavailable(_) | Error::NotJoined | Error::Moving => {
-            (StatusCode::SERVICE_UNAVAILABLE, Code::Retryable)
-        }
+        Error::Unavailable(_)
+        | Error::NotJoined
+        | Error::ShuttingDown
+        | Error::Contended
+        | Error::Moving => (StatusCode::SERVICE_UNAVAILABLE, Code::Retryable),
         Error::Retired(_) => (StatusCode::GONE, Code::Failed),
         Error::Condition => (StatusCode::PRECONDITION_FAILED, Code::Condition),
-        Error::IsDirectory(_) | Error::NotDirectory(_) | Error::NotEmpty(_) | Error::Refused(_) => {
+        Error::IsDirectory(_) | Error::NotDirectory(_) | Error::NotEmpty(_) => {
             (StatusCode::CONFLICT, Code::Failed)
         }
         Error::TooSlow => (StatusCode::REQUEST_TIMEOUT, Code::Failed),
@@ -97,7 +121,7 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::Retired(_) => Some("start it with an empty data directory, or ask another node"),
         Error::Condition => Some("'dfs stat' shows the version that is current"),
         Error::TooSlow => Some("store it again, over a faster line"),
-        Error::Moving => Some("try again"),
+        Error::Moving | Error::ShuttingDown | Error::Contended => Some("try again"),
         Error::Lost(_) | Error::Unverified(_) => {
             Some("a node that is away may have a good copy: 'dfs peers' shows who")
         }
@@ -106,15 +130,46 @@ fn hint(error: &Error) -> Option<&'static str> {
         }
         Error::NoSpace => Some("raise --capacity, free space, or add a node"),
         Error::ClockSkew(_) => Some("set this machine's clock"),
-        Error::Store(_) => Some("its log says more; check the disk"),
+        Error::Store(_) => Some(CHECK_DISK),
         Error::NotFound(_)
         | Error::IsDirectory(_)
         | Error::NotDirectory(_)
         | Error::Name(_)
-        | Error::Refused(_)
         | Error::Source(_) => None,
     }
 }
+
+/// What to do when who is a member was not changed.
+fn member_hint(error: &MemberError) -> Option<&'static str> {
+    match error {
+        MemberError::Failed(error) => hint(error),
+        MemberError::NoSuchMember(_) | MemberError::Ambiguous(_) => {
+            Some("'dfs peers' shows ids and addresses")
+        }
+        MemberError::IsAway => Some("'dfs remove' makes that final"),
+        MemberError::IsRunning(_) => {
+            Some("'dfs drain' takes it out without a gap; to remove it, stop it first")
+        }
+        MemberError::NotLost(_) => Some("name only nodes that are gone for ever"),
+        MemberError::TooFewReplicas { .. } => {
+            Some("bring the other nodes back first, or see 'dfs layout force --help'")
+        }
+        MemberError::MostVotersLost => Some("'dfs layout recover' makes a new majority"),
+        MemberError::NothingAtRisk => Some("'dfs remove' takes them out"),
+        MemberError::OtherLoss(_) => Some("say the same here"),
+        MemberError::VotersRemain => Some(
+            "'dfs remove' takes the nodes out, or 'dfs layout force' where others may lack what \
+             they held",
+        ),
+        MemberError::MembersAway(_) => Some("start them, or name them"),
+        MemberError::LastMember
+        | MemberError::NoneNamed
+        | MemberError::NoneLeft
+        | MemberError::Epoch(_) => None,
+    }
+}
+
+const CHECK_DISK: &str = "its log says more; check the disk";
 
 #[cfg(test)]
 mod tests {
@@ -149,10 +204,11 @@ mod tests {
             Error::ClockSkew(_) => (Error::Source(io::Error::other("x")), 1),
             Error::Source(_) => (Error::Store("x".into()), 1),
             Error::Store(_) => (Error::Condition, 7),
-            Error::Condition => (Error::Refused(text()), 1),
-            Error::Refused(_) => (Error::TooSlow, 1),
+            Error::Condition => (Error::TooSlow, 1),
             Error::TooSlow => (Error::Moving, 5),
-            Error::Moving => return None,
+            Error::Moving => (Error::Contended, 5),
+            Error::Contended => (Error::ShuttingDown, 5),
+            Error::ShuttingDown => return None,
         })
     }
 
@@ -173,7 +229,7 @@ mod tests {
             assert_eq!(u8::from(body.exit), exit, "{said}");
             assert!(body.exit.statuses().contains(&status), "{said}: {status}");
         }
-        assert_eq!(count, 19);
+        assert_eq!(count, 20);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use dfs_server::WentOn;
+use dfs_server::RecoveryOutcome;
 
 use super::errors::Problem;
 use super::shared::Shared;
@@ -12,13 +12,13 @@ use super::shared::Shared;
 pub(super) async fn go_on(
     State(shared): State<Arc<Shared>>,
     Path((how, nodes)): Path<(String, String)>,
-) -> Result<Json<WentOn>, Problem> {
+) -> Result<Json<RecoveryOutcome>, Problem> {
     let nodes: Vec<String> = nodes.split(',').map(str::to_owned).collect();
     let client = &shared.client;
-    let went_on = match how.as_str() {
+    let outcome = match how.as_str() {
         "force" => client.force_layout(&nodes).await?,
         "recover" => client.recover_layout(&nodes).await?,
         _ => return Err(Problem::no_endpoint()),
     };
-    Ok(Json(went_on))
+    Ok(Json(outcome))
 }

@@ -15,6 +15,7 @@ mod members;
 mod metrics;
 mod query;
 mod range;
+mod remedies;
 mod repair;
 mod scrub;
 mod serve;

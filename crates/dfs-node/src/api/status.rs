@@ -11,10 +11,11 @@ use dfs_server::health::Health;
 use serde::Deserialize;
 
 use super::errors::Problem;
+use super::remedies::{told, with_remedy};
 use super::shared::Shared;
 
 pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<Health>, Problem> {
-    Ok(Json(shared.client.health().await?))
+    Ok(Json(with_remedy(shared.client.health().await?)))
 }
 
 pub(super) async fn peers(State(shared): State<Arc<Shared>>) -> Json<Vec<PeerView>> {
@@ -40,7 +41,9 @@ pub(super) async fn readyz(
     let text = match (reasons.is_empty(), query.verbose) {
         (true, _) => "ready\n".to_owned(),
         (false, None) => "not ready\n".to_owned(),
-        (false, Some(_)) => reasons.into_iter().map(|reason| format!("{reason}\n")).collect(),
+        (false, Some(_)) => {
+            reasons.into_iter().map(|reason| format!("{}\n", told(reason))).collect()
+        }
     };
     (status, text).into_response()
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use dfs_core::name::FilePath;
 use dfs_server::{
-    ConflictPage, Logged, PeerView, RepairView, ScrubView, Stat, Stored, UnreadablePage, WentOn,
+    ConflictPage, Logged, PeerView, RecoveryOutcome, RepairView, ScrubView, Stat, Stored,
+    UnreadablePage,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
@@ -210,7 +211,11 @@ impl Api {
     }
 
     /// Goes on without members that are gone: `how` is `force` or `recover`.
-    pub(super) fn go_on_without(&self, nodes: &[String], how: &str) -> Result<WentOn, Failure> {
+    pub(super) fn go_on_without(
+        &self,
+        nodes: &[String],
+        how: &str,
+    ) -> Result<RecoveryOutcome, Failure> {
         let nodes: Vec<_> =
             nodes.iter().map(|node| utf8_percent_encode(node, IN_QUERY).to_string()).collect();
         self.post(&format!("{}/v1/layout/{how}/{}", self.base, nodes.join(",")))

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use dfs_server::WentOn;
+use dfs_server::RecoveryOutcome;
 
 use crate::cli::args::{LayoutVerb, Lost};
 use crate::cli::http::Api;
@@ -15,22 +15,22 @@ pub(super) fn run(api: &Api, verb: &LayoutVerb, out: &Output) -> Result<(), Fail
         LayoutVerb::Recover(lost) => ("recover", lost, RECOVER, RECOVER_WORDS),
     };
     confirm(lost, warning, words)?;
-    let went_on = api.go_on_without(&lost.nodes, how)?;
+    let outcome = api.go_on_without(&lost.nodes, how)?;
     if out.json {
-        return out.object(&went_on);
+        return out.object(&outcome);
     }
-    report(&went_on);
+    report(&outcome);
     Ok(())
 }
 
-fn report(went_on: &WentOn) {
-    match went_on {
-        WentOn::Waits { nodes } => {
+fn report(outcome: &RecoveryOutcome) {
+    match outcome {
+        RecoveryOutcome::Waits { nodes } => {
             tell("this node was told; nothing has changed yet");
             let nodes = nodes.join(", ");
             tell(format_args!("hint: say the same to every node that is left, {nodes} first"));
         }
-        WentOn::Decided { epoch, partitions } => {
+        RecoveryOutcome::Decided { epoch, partitions } => {
             let what = "partitions go on with what is left";
             tell(format_args!("decided in epoch {epoch}: {partitions} {what}"));
             tell(

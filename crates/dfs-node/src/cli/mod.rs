@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr. Files travel through the HTTP API of a running
 //! node; keys are read from the config directory.
 
+#[allow(unnameable_types, reason = "clap fills them; only their verbs are handed on")]
 mod args;
 mod browse;
 mod fetch;

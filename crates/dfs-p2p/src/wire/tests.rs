@@ -119,7 +119,9 @@ fn a_peers_words_reach_the_log_short_and_clean() {
 
 proptest::proptest! {
     #[test]
-    fn no_bytes_make_a_parser_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..500)) {
+    fn no_bytes_make_a_parser_panic(
+        bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..500)
+    ) {
         if let Ok(open) = proto::Open::decode(&bytes[..]) {
             let _ = parse_open(open);
         }

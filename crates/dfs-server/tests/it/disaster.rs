@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use dfs_server::health::{Health, Level};
-use dfs_server::{Error, WentOn};
+use dfs_server::health::{Health, Level, Remedy};
+use dfs_server::{MemberError, RecoveryOutcome};
 
 use crate::{Cluster, LIMIT, content};
 
@@ -56,12 +56,12 @@ impl Cluster {
     }
 }
 
-#[track_caller]
-fn refused<T: std::fmt::Debug>(result: Result<T, Error>, why: &str) {
-    match result {
-        Err(Error::Refused(said)) => assert!(said.contains(why), "{said}"),
-        other => panic!("{other:?}"),
-    }
+/// Checks that the layout was not changed, and why.
+macro_rules! refused {
+    ($result:expr, $why:pat) => {{
+        let result = $result;
+        assert!(matches!(result, Err($why)), "{result:?}");
+    }};
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,17 +71,15 @@ async fn partitions_with_one_replica_left_go_on_when_told() {
     let running = cluster.node(1).peers().into_iter().find(|peer| peer.is_self).unwrap().id;
     let lost = cluster.lose(&[4, 5], &[0]).await;
     let client = cluster.node(0);
-    refused(client.remove_member(&lost[0]).await, "too few other replicas");
-    refused(client.force_layout(&[running, lost[0].clone()]).await, "running");
-    refused(client.force_layout(&lost[..1]).await, "dfs remove");
-    refused(client.force_layout(&[]).await, "no node");
-    refused(client.recover_layout(&lost).await, "a majority of the voters is left");
-    assert!(matches!(
-        client.force_layout(&["dn1nobody".to_owned()]).await,
-        Err(Error::NotFound(_))
-    ));
+    refused!(client.remove_member(&lost[0]).await, MemberError::TooFewReplicas { .. });
+    refused!(client.force_layout(&[running, lost[0].clone()]).await, MemberError::NotLost(_));
+    refused!(client.force_layout(&lost[..1]).await, MemberError::NothingAtRisk);
+    refused!(client.force_layout(&[]).await, MemberError::NoneNamed);
+    refused!(client.recover_layout(&lost).await, MemberError::VotersRemain);
+    let nobody = ["dn1nobody".to_owned()];
+    refused!(client.force_layout(&nobody).await, MemberError::NoSuchMember(_));
     let went_on = client.force_layout(&lost).await.unwrap();
-    assert!(matches!(went_on, WentOn::Decided { partitions: 1.., .. }), "{went_on:?}");
+    assert!(matches!(went_on, RecoveryOutcome::Decided { partitions: 1.., .. }), "{went_on:?}");
     for at in 0..4 {
         cluster.settled(at, 4).await;
         cluster.has_some(at).await;
@@ -95,10 +93,10 @@ async fn the_last_of_three_goes_on_alone_when_told() {
     let lost = cluster.lose(&[1, 2], &[0]).await;
     let client = cluster.node(0);
     assert!(cluster.put(0, "new", b"x").await.is_err());
-    refused(client.force_layout(&lost).await, "dfs layout recover");
-    refused(client.recover_layout(&lost[..1]).await, "a majority of the voters is left");
+    refused!(client.force_layout(&lost).await, MemberError::MostVotersLost);
+    refused!(client.recover_layout(&lost[..1]).await, MemberError::VotersRemain);
     let went_on = client.recover_layout(&lost).await.unwrap();
-    assert!(matches!(went_on, WentOn::Decided { partitions: 1.., .. }), "{went_on:?}");
+    assert!(matches!(went_on, RecoveryOutcome::Decided { partitions: 1.., .. }), "{went_on:?}");
     cluster.settled(0, 1).await;
     cluster.has_some(0).await;
     cluster.put(0, "new", b"x").await.unwrap();
@@ -118,23 +116,23 @@ async fn every_node_that_is_left_has_to_be_told_of_the_same() {
     let mut cluster = Cluster::of(5).await;
     cluster.store_some().await;
     let lost = cluster.lose(&[2, 3, 4], &[0, 1]).await;
-    refused(cluster.node(0).recover_layout(&lost[..2]).await, "majority of the voters is left");
+    refused!(cluster.node(0).recover_layout(&lost[..2]).await, MemberError::VotersRemain);
     let (one, other) = match cluster.node(0).recover_layout(&lost).await.unwrap() {
-        WentOn::Decided { .. } => (0, 1),
-        WentOn::Waits { nodes } => {
+        RecoveryOutcome::Decided { .. } => (0, 1),
+        RecoveryOutcome::Waits { nodes } => {
             assert_eq!(nodes.len(), 1, "an odd number of two voters decides");
             let went_on = cluster.node(1).recover_layout(&lost).await.unwrap();
-            assert!(matches!(went_on, WentOn::Decided { .. }), "{went_on:?}");
+            assert!(matches!(went_on, RecoveryOutcome::Decided { .. }), "{went_on:?}");
             (1, 0)
         }
     };
     if other == 1 {
         // It hears of it, and does not follow by itself.
-        let untold = |health: &Health| health.message.contains("dfs layout recover");
+        let untold = |health: &Health| matches!(health.remedy, Some(Remedy::FollowLoss(_)));
         let health = cluster.until_health(1, untold).await;
         assert_eq!((health.health, health.nodes), (Level::AtRisk, 5));
         let went_on = cluster.node(1).recover_layout(&lost).await.unwrap();
-        assert!(matches!(went_on, WentOn::Decided { .. }), "{went_on:?}");
+        assert!(matches!(went_on, RecoveryOutcome::Decided { .. }), "{went_on:?}");
     }
     for at in [one, other] {
         let both = |health: &Health| (health.nodes, health.alive, health.moving) == (2, 2, 0);
@@ -152,14 +150,14 @@ async fn nobody_goes_on_alone_while_someone_may_know_more() {
     cluster.settled(0, 5).await;
     let lost = cluster.lose(&[1, 2, 3, 4], &[0]).await;
     let client = cluster.node(0);
-    refused(client.recover_layout(&lost[1..]).await, "start them, or name them");
+    refused!(client.recover_layout(&lost[1..]).await, MemberError::MembersAway(_));
     assert_eq!(client.health().await.unwrap().nodes, 5);
     // Whoever is named must stay away until it is decided, and then it is.
     cluster.start(4).await;
     cluster.until_health(0, |health| health.alive == 2).await;
-    refused(client.recover_layout(&lost).await, "is running");
+    refused!(client.recover_layout(&lost).await, MemberError::NotLost(_));
     let went_on = client.recover_layout(&lost[..3]).await.unwrap();
     let last = cluster.node(4).recover_layout(&lost[..3]).await.unwrap();
-    let decided = |went_on: &WentOn| matches!(went_on, WentOn::Decided { .. });
+    let decided = |went_on: &RecoveryOutcome| matches!(went_on, RecoveryOutcome::Decided { .. });
     assert!(decided(&last) || decided(&went_on), "{went_on:?} {last:?}");
 }

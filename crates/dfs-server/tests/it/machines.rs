@@ -124,7 +124,7 @@ impl Machines {
     }
 
     pub(crate) fn config(&self, at: usize, how: &How) -> Config {
-        let port = how.port.unwrap_or(4000 + u16::try_from(at).unwrap());
+        let port = how.port.unwrap_or_else(|| 4000 + u16::try_from(at).unwrap());
         Config {
             data_dir: PathBuf::from("/data"),
             listen: ([127, 0, 0, 1], port).into(),

@@ -12,6 +12,7 @@ mod reach;
 mod repair;
 mod scrub;
 mod standing;
+mod upload;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

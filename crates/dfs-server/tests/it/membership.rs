@@ -2,7 +2,7 @@
 
 use dfs_env::MemoryFs;
 use dfs_p2p::ApartReason;
-use dfs_server::health::Health;
+use dfs_server::health::{Health, Remedy};
 use dfs_server::{Error, Mode, Server, StartServerError};
 
 use crate::machines::{How, Machines, listing};
@@ -72,8 +72,9 @@ async fn a_node_with_another_cluster_key_says_why_it_does_not_join() {
     machines.start(1, How { key: 2, ..listing(&[0]) }).await;
     let says = |health: &Health| health.message.ends_with("has another key than this node");
     assert_eq!(machines.until(1, says).await.cluster, "");
-    assert!(machines.node(1).not_ready()[0].contains("another key"));
-    assert_eq!(machines.node(1).kept_apart().unwrap().reason, ApartReason::KeyHere);
+    let not_ready = machines.node(1).not_ready().remove(0);
+    assert!(not_ready.reason.contains("another key"), "{not_ready:?}");
+    assert_eq!(not_ready.remedy, Some(Remedy::JoinApart(ApartReason::KeyHere)));
     machines.crash(1);
     machines.start(1, listing(&[0])).await;
     machines.are_one(&[0, 1]).await;

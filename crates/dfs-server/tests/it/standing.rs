@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dfs_core::name::FilePath;
-use dfs_server::{Departure, Error, Mode, OUT_AFTER, PeerState};
+use dfs_server::{Departure, Error, MemberError, Mode, OUT_AFTER, PeerState};
 
 use crate::{Cluster, LIMIT, content};
 
@@ -70,7 +70,7 @@ async fn a_drained_member_gives_everything_away_and_leaves() {
         cluster.settled(at, 3).await;
         cluster.is_whole(at).await;
     }
-    assert!(matches!(cluster.node(0).drain(&id).await, Err(Error::NotFound(_))));
+    assert!(matches!(cluster.node(0).drain(&id).await, Err(MemberError::NoSuchMember(_))));
     cluster.start(1).await;
     let not_again = cluster.put(1, "x", b"x").await;
     assert!(matches!(not_again, Err(Error::Retired(_))), "{not_again:?}");
@@ -98,14 +98,14 @@ async fn a_member_that_is_gone_is_removed_by_hand() {
     cluster.share().await;
     let (id, other) = (cluster.id(3), cluster.id(2));
     let running = cluster.node(0).remove_member(&id).await;
-    assert!(matches!(running, Err(Error::Refused(_))), "{running:?}");
+    assert!(matches!(running, Err(MemberError::IsRunning(_))), "{running:?}");
     cluster.crash(3);
     cluster.crash(2);
     cluster.sees(0, &id, PeerState::Suspect).await;
     cluster.sees(0, &other, PeerState::Suspect).await;
     let risky = cluster.node(0).remove_member(&id).await;
     let why = "two replicas of some partitions are away";
-    assert!(matches!(risky, Err(Error::Refused(_))), "{why}: {risky:?}");
+    assert!(matches!(risky, Err(MemberError::TooFewReplicas { .. })), "{why}: {risky:?}");
     cluster.start(2).await;
     cluster.sees(0, &other, PeerState::Alive).await;
     cluster.node(0).remove_member(&id).await.unwrap();

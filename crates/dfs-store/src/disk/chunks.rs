@@ -23,7 +23,7 @@ pub(crate) struct Chunks {
 }
 
 /// What a file turned out to be.
-pub(crate) enum Found {
+pub(crate) enum FileFound {
     Good(Vec<u8>),
     /// Cut, flipped, too long, or missing though the index names it.
     Bad,
@@ -133,13 +133,13 @@ impl Chunks {
     }
 
     /// Reads a file and checks it against its id.
-    pub(crate) fn read(&self, env: &Env, id: &BlobId) -> io::Result<Found> {
+    pub(crate) fn read(&self, env: &Env, id: &BlobId) -> io::Result<FileFound> {
         judge(id, env.fs().read(&self.path(id), BLOB_BYTES_MAX as u64))
     }
 
     /// The same, of what is on the disk itself and not of what is remembered of it; nothing is
     /// remembered of it after. A pass over all files would push out what others read often.
-    pub(crate) fn read_back(&self, env: &Env, id: &BlobId) -> io::Result<Found> {
+    pub(crate) fn read_back(&self, env: &Env, id: &BlobId) -> io::Result<FileFound> {
         let file = match env.fs().open(&self.path(id), OpenMode::Read) {
             Ok(file) => file,
             Err(error) => return judge(id, Err(error)),
@@ -203,7 +203,7 @@ impl Chunks {
         file.sync_data()?;
         // What a failed sync left in memory must not pass for what is on the disk.
         file.forget_cached()?;
-        let Found::Good(bytes) = self.read(env, id)? else {
+        let FileFound::Good(bytes) = self.read(env, id)? else {
             self.quarantine(env, id)?;
             return Ok(Vouched::SetAside);
         };
@@ -262,15 +262,17 @@ fn names(env: &Env, dir: &Path, dirs: bool, failed: &mut u64) -> Vec<String> {
 }
 
 /// What was read of the file of a blob.
-fn judge(id: &BlobId, read: io::Result<Vec<u8>>) -> io::Result<Found> {
+fn judge(id: &BlobId, read: io::Result<Vec<u8>>) -> io::Result<FileFound> {
     match read {
-        Ok(bytes) if BlobId::of(&bytes) == *id || bug(Bug::ReadUnchecked) => Ok(Found::Good(bytes)),
-        Ok(_) => Ok(Found::Bad),
+        Ok(bytes) if BlobId::of(&bytes) == *id || bug(Bug::ReadUnchecked) => {
+            Ok(FileFound::Good(bytes))
+        }
+        Ok(_) => Ok(FileFound::Bad),
         Err(error) => match error.kind() {
             io::ErrorKind::NotFound
             | io::ErrorKind::FileTooLarge
-            | io::ErrorKind::UnexpectedEof => Ok(Found::Bad),
-            _ if is_rot(&error) => Ok(Found::Bad),
+            | io::ErrorKind::UnexpectedEof => Ok(FileFound::Bad),
+            _ if is_rot(&error) => Ok(FileFound::Bad),
             _ => Err(error),
         },
     }

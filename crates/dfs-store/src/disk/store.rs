@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dfs_core::codec::Canonical;
-use dfs_core::id::{BlobId, CertId, RecordKey};
+use dfs_core::id::{BlobId, CertId, Partition, RecordKey};
 use dfs_core::layout::epoch::{EpochCert, EpochProposal, EpochState};
 use dfs_core::paxos::Register;
 use dfs_core::record::refs::RefRow;
 use dfs_core::record::writer::WriterCert;
+use dfs_core::replica::sync::Root;
 use dfs_env::{Env, write_replacing};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
@@ -242,6 +243,35 @@ impl Store {
     /// [`WriteError`] when the index could not be written.
     pub async fn forget_refs(&self, rows: Vec<RefRow>) -> Result<usize, WriteError> {
         foreign_rows::forget_refs(&self.0.index, rows).await
+    }
+
+    /// Forgets records of a partition of which all rows together are known elsewhere, if they still
+    /// are what was compared: its root is this one. Durable on return. Returns the root that the
+    /// partition has then, for those that follow; `None` when a row came or changed meanwhile, and
+    /// nothing was forgotten.
+    ///
+    /// # Errors
+    /// [`WriteError`] when the index could not be written.
+    pub async fn forget_known_records(
+        &self,
+        partition: Partition,
+        compared: Root,
+        records: Vec<(RecordKey, [u8; 32])>,
+    ) -> Result<Option<Root>, WriteError> {
+        foreign_rows::forget_known_records(&self.0.index, partition, compared, records).await
+    }
+
+    /// The same for reference rows.
+    ///
+    /// # Errors
+    /// [`WriteError`] when the index could not be written.
+    pub async fn forget_known_refs(
+        &self,
+        partition: Partition,
+        compared: Root,
+        rows: Vec<RefRow>,
+    ) -> Result<Option<Root>, WriteError> {
+        foreign_rows::forget_known_refs(&self.0.index, partition, compared, rows).await
     }
 
     /// Compares the blob files with the index and mends the differences. Run it once in the

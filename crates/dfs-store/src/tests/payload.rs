@@ -34,7 +34,7 @@ fn past(stamp: u64, node: EntryNode) -> Past {
         modified_ms: 5,
         replaced_ms: 6,
         bytes_stored: 7,
-        held_as: Vid::new([8; 16]),
+        ref_id: Vid::new([8; 16]),
         node,
     }
 }

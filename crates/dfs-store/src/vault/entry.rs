@@ -65,7 +65,7 @@ pub struct Past {
     pub bytes_stored: u64,
     /// The id its blobs are referenced under, which is the one in clear: its own, or another when
     /// its content came into blobs later.
-    pub held_as: Vid,
+    pub ref_id: Vid,
     /// What it was.
     pub node: EntryNode,
 }
@@ -154,7 +154,7 @@ impl Canonical for Past {
         out.u64(self.modified_ms);
         out.u64(self.replaced_ms);
         out.u64(self.bytes_stored);
-        self.held_as.encode(out);
+        self.ref_id.encode(out);
         self.node.encode(out);
     }
 
@@ -166,7 +166,7 @@ impl Canonical for Past {
             modified_ms: input.u64()?,
             replaced_ms: input.u64()?,
             bytes_stored: input.u64()?,
-            held_as: Vid::decode(input)?,
+            ref_id: Vid::decode(input)?,
             // A deletion has nothing that could be had again.
             node: EntryNode::decode(input)?.ok_or(DecodeError::Invalid("history"))?,
         })
@@ -243,7 +243,7 @@ mod tests {
             modified_ms: 5,
             replaced_ms: 6,
             bytes_stored: 7,
-            held_as: Vid::new([8; 16]),
+            ref_id: Vid::new([8; 16]),
             node,
         }
     }

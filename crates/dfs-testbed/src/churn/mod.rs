@@ -160,7 +160,9 @@ fn state_of(cluster: &Cluster, at: usize, id: &str) -> Result<String> {
     let peers = cluster.peers(at)?;
     let state = peers.iter().find(|peer| peer["id"] == id).map(|peer| peer["state"].clone());
     // A node that left and is gone is not listed for ever.
-    Ok(state.and_then(|state| state.as_str().map(str::to_owned)).unwrap_or("left".to_owned()))
+    Ok(state
+        .and_then(|state| state.as_str().map(str::to_owned))
+        .unwrap_or_else(|| "left".to_owned()))
 }
 
 /// What each of so many nodes holds, in order, as the first one says.

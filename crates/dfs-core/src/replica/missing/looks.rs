@@ -9,23 +9,23 @@ use crate::id::BlobId;
 pub(super) struct Looks {
     /// Missing blobs before this place were told of in this round: they are queued, or were found
     /// to be out of reach.
-    told: Place,
+    told: LookPlace,
     /// The end of the look that is under way: the first blob since it began that found no place.
-    cut: Place,
+    cut: LookPlace,
     /// The farthest that `told` was in this round. Unlike that, it never goes back.
-    farthest: Place,
+    farthest: LookPlace,
     /// The number of this round.
     round: u64,
 }
 
 /// A place in the order of blob ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+enum LookPlace {
     Before(BlobId),
     End,
 }
 
-impl Place {
+impl LookPlace {
     const START: Self = Self::Before(BlobId::new([0; 32]));
 
     fn is_after(self, id: BlobId) -> bool {
@@ -35,14 +35,14 @@ impl Place {
 
 impl Default for Looks {
     fn default() -> Self {
-        Self { told: Place::START, cut: Place::START, farthest: Place::START, round: 0 }
+        Self { told: LookPlace::START, cut: LookPlace::START, farthest: LookPlace::START, round: 0 }
     }
 }
 
 impl Looks {
     /// Returns whether the round has come to its end.
     pub(super) fn are_done(&self) -> bool {
-        self.told == Place::End
+        self.told == LookPlace::End
     }
 
     /// Begins a new round. A look that is under way began too early to count.
@@ -52,10 +52,10 @@ impl Looks {
 
     /// Begins a look. Returns the first blob that it is about.
     pub(super) fn begin(&mut self) -> BlobId {
-        self.cut = Place::End;
+        self.cut = LookPlace::End;
         match self.told {
-            Place::Before(id) => id,
-            Place::End => BlobId::new([0; 32]),
+            LookPlace::Before(id) => id,
+            LookPlace::End => BlobId::new([0; 32]),
         }
     }
 
@@ -80,8 +80,8 @@ impl Looks {
 
     /// Notes that there was no place for a blob. It is found again by a later look of this round.
     pub(super) fn cut_off(&mut self, id: BlobId) {
-        self.told = self.told.min(Place::Before(id));
-        self.cut = self.cut.min(Place::Before(id));
+        self.told = self.told.min(LookPlace::Before(id));
+        self.cut = self.cut.min(LookPlace::Before(id));
     }
 
     /// Ends a look.

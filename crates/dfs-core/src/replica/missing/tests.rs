@@ -42,14 +42,14 @@ fn what_only_a_lost_node_may_have_is_missing_and_holds_up_no_move() {
     assert_eq!((missing(&queue), queue.len(START)), (0, 0));
 }
 
-/// Counts what is missing and not on its way by looking at each blob. `since` is when each was first
-/// counted.
+/// Counts what is missing and not on its way by looking at each blob. `since` is when each was
+/// first counted.
 fn count(wants: &Wants, since: &mut BTreeMap<BlobId, Duration>, now: Duration) -> usize {
     since.retain(|id, _| wants.get(id).is_some());
     let is_missing = |(id, want): &(&BlobId, &Want)| {
         let waited = now - *since.entry(**id).or_insert(now);
         let due = want.at.is_none_or(|at| at <= now) || waited >= ON_ITS_WAY;
-        (due || want.tries > 0) && want.reach != Reach::Unnamed
+        (due || want.tries > 0) && want.reach != WantState::Unnamed
     };
     wants.iter().filter(is_missing).count()
 }
@@ -192,7 +192,8 @@ impl Node {
         due.rescan
     }
 
-    /// Steps until all is known and nothing is left that can be had. Returns how many looks it took.
+    /// Steps until all is known and nothing is left that can be had. Returns how many looks it
+    /// took.
     fn settle(&mut self, outcome: impl Fn(&BlobId) -> Outcome) -> u32 {
         let mut looks = 0;
         while self.queue.missing_partitions(PartitionBits::GENESIS) != Some(BTreeSet::new()) {

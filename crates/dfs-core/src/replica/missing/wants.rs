@@ -22,14 +22,14 @@ pub(super) struct Want {
     pub(super) copies: Option<usize>,
     /// A file needs it and no replica had a good copy.
     pub(super) is_lost: bool,
-    pub(super) reach: Reach,
+    pub(super) reach: WantState,
     /// The round of looks that came upon it, if it did so for the first time.
     pub(super) round: Option<u64>,
 }
 
 /// Where a missing blob may be, as the last attempt found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum WantState {
     /// A member in reach may have it.
     Perhaps,
     /// No version names it yet, and no replica has it.
@@ -51,13 +51,13 @@ enum Arrival {
 
 impl Want {
     pub(super) fn new(at: Option<Duration>, round: Option<u64>) -> Self {
-        let (since, copies, reach) = (None, None, Reach::Perhaps);
+        let (since, copies, reach) = (None, None, WantState::Perhaps);
         Self { at, tries: 0, since, is_late: false, copies, is_lost: false, reach, round }
     }
 
     /// Returns whether an attempt may succeed before anything else happens.
     pub(super) fn can_be_had(&self) -> bool {
-        !self.is_lost && self.reach == Reach::Perhaps
+        !self.is_lost && self.reach == WantState::Perhaps
     }
 
     fn arrival(&self) -> Arrival {
@@ -71,7 +71,7 @@ impl Want {
 
     /// Notes that it is needed now, whatever earlier attempts found.
     pub(super) fn ask_anew(&mut self, at: Option<Duration>) {
-        self.reach = Reach::Perhaps;
+        self.reach = WantState::Perhaps;
         match (self.at, at) {
             (Some(old), Some(new)) => self.at = Some(old.min(new)),
             (_, Some(_)) => {}
@@ -85,9 +85,9 @@ impl Want {
     pub(super) fn failed(&mut self, now: Duration, outcome: Outcome) {
         self.is_lost |= outcome == Outcome::Lost;
         self.reach = match outcome {
-            Outcome::Unnamed => Reach::Unnamed,
-            Outcome::Away => Reach::Away,
-            _ => Reach::Perhaps,
+            Outcome::Unnamed => WantState::Unnamed,
+            Outcome::Away => WantState::Away,
+            _ => WantState::Perhaps,
         };
         let wait = RETRY_FIRST * 2u32.saturating_pow(self.tries.min(16));
         let longest = if outcome == Outcome::Full { RETRY_FULL_MAX } else { RETRY_MAX };
@@ -228,10 +228,10 @@ impl Wants {
         match want.arrival() {
             Arrival::Uncounted => drop(self.new.insert(id)),
             Arrival::Until(at) => drop(self.expected.insert((at, id))),
-            Arrival::Overdue => self.overdue += usize::from(want.reach != Reach::Unnamed),
+            Arrival::Overdue => self.overdue += usize::from(want.reach != WantState::Unnamed),
         }
         self.lost += usize::from(want.is_lost);
-        self.away += usize::from(want.reach == Reach::Away);
+        self.away += usize::from(want.reach == WantState::Away);
     }
 
     fn unplace(&mut self, id: BlobId, want: &Want) {
@@ -245,10 +245,10 @@ impl Wants {
         match want.arrival() {
             Arrival::Uncounted => drop(self.new.remove(&id)),
             Arrival::Until(at) => drop(self.expected.remove(&(at, id))),
-            Arrival::Overdue => self.overdue -= usize::from(want.reach != Reach::Unnamed),
+            Arrival::Overdue => self.overdue -= usize::from(want.reach != WantState::Unnamed),
         }
         self.lost -= usize::from(want.is_lost);
-        self.away -= usize::from(want.reach == Reach::Away);
+        self.away -= usize::from(want.reach == WantState::Away);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dfs_core::codec::Canonical;
-use dfs_core::id::{BlobId, RecordKey};
+use dfs_core::id::{BlobId, Partition, RecordKey};
 use dfs_core::record::refs::RefRow;
 use dfs_core::record::version::{Record, merge};
 use dfs_core::replica::sync::{Root, Table};
@@ -133,19 +133,30 @@ impl MetaTx {
         if old == Some(new) {
             return Ok(());
         }
-        let key = root_key(table, partition_of_row(row, ROOT_BITS));
-        let mut root = self.get(SUMS, &key)?.map(|bytes| decode_root(&bytes)).unwrap_or_default();
+        let partition = partition_of_row(row, ROOT_BITS);
+        let mut root = self.root(table, partition)?;
         if let Some(old) = old {
             root.subtract(&old);
         }
         root.add(&new);
-        self.set_root(&key, &root)
+        self.set_root(table, partition, &root)
     }
 
-    pub(super) fn set_root(&mut self, key: &[u8], root: &Root) -> MetaResult<()> {
+    /// Returns the fingerprint of a partition as it is by now in this transaction.
+    pub(crate) fn root(&self, table: Table, partition: Partition) -> MetaResult<Root> {
+        let found = self.get(SUMS, &root_key(table, partition))?;
+        Ok(found.map(|bytes| decode_root(&bytes)).unwrap_or_default())
+    }
+
+    pub(super) fn set_root(
+        &mut self,
+        table: Table,
+        partition: Partition,
+        root: &Root,
+    ) -> MetaResult<()> {
         let mut value = root.sum.to_vec();
         value.extend_from_slice(&root.count.to_le_bytes());
-        self.set(SUMS, key, &value)
+        self.set(SUMS, &root_key(table, partition), &value)
     }
 
     /// Removes a record if its state has this hash. Returns whether it had.
@@ -172,10 +183,10 @@ impl MetaTx {
 
     pub(super) fn remove(&mut self, table: Table, row: &[u8], hash: &[u8; 32]) -> MetaResult<()> {
         self.inner.open_table(rows_of(table))?.remove(row)?;
-        let key = root_key(table, partition_of_row(row, ROOT_BITS));
-        let mut root = self.get(SUMS, &key)?.map(|bytes| decode_root(&bytes)).unwrap_or_default();
+        let partition = partition_of_row(row, ROOT_BITS);
+        let mut root = self.root(table, partition)?;
         root.subtract(hash);
-        self.set_root(&key, &root)
+        self.set_root(table, partition, &root)
     }
 
     /// Puts other bytes in a row.

@@ -10,7 +10,7 @@ use tracing::{error, warn};
 
 use super::Store;
 use crate::blob::{Blob, Header};
-use crate::disk::chunks::{Chunks, Found};
+use crate::disk::chunks::{Chunks, FileFound};
 use crate::disk::meta::MetaTx;
 use crate::disk::space::Purpose;
 use crate::error::{ReadError, WriteError};
@@ -99,10 +99,10 @@ impl Store {
             return Err(ReadError::NotHeld(id));
         }
         match self.read_file(id, Chunks::read).await? {
-            Found::Good(bytes) => Ok(Blob { id, bytes: bytes.into() }),
+            FileFound::Good(bytes) => Ok(Blob { id, bytes: bytes.into() }),
             // It was collected or set aside after the index was asked.
-            Found::Bad if !self.has_blob(id).await? => Err(ReadError::NotHeld(id)),
-            Found::Bad => {
+            FileFound::Bad if !self.has_blob(id).await? => Err(ReadError::NotHeld(id)),
+            FileFound::Bad => {
                 self.set_bad_aside(id).await;
                 Err(ReadError::Corrupt(id))
             }
@@ -120,8 +120,8 @@ impl Store {
     pub(super) async fn read_file(
         &self,
         id: BlobId,
-        read: fn(&Chunks, &Env, &BlobId) -> std::io::Result<Found>,
-    ) -> Result<Found, ReadError> {
+        read: fn(&Chunks, &Env, &BlobId) -> std::io::Result<FileFound>,
+    ) -> Result<FileFound, ReadError> {
         let read = self.with_files(move |env, chunks| read(chunks, env, &id));
         read.await.map_err(|error| ReadError::Io(id, error))
     }
@@ -169,8 +169,8 @@ impl Store {
         self.0.index.commit(forget).await?;
         let set_aside = move |env: &Env, chunks: &Chunks| {
             let good = match chunks.read(env, &id)? {
-                Found::Good(bytes) => u32::try_from(bytes.len()).ok(),
-                Found::Bad => chunks.quarantine(env, &id).map(|()| None)?,
+                FileFound::Good(bytes) => u32::try_from(bytes.len()).ok(),
+                FileFound::Bad => chunks.quarantine(env, &id).map(|()| None)?,
             };
             Ok::<_, std::io::Error>((good, order))
         };

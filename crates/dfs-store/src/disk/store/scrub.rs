@@ -6,7 +6,7 @@ use dfs_core::replica::sync::Table;
 use tracing::{error, warn};
 
 use super::Store;
-use crate::disk::chunks::{Chunks, Found};
+use crate::disk::chunks::{Chunks, FileFound};
 use crate::disk::meta::ROOT_BITS;
 use crate::disk::path::PathTransform;
 use crate::error::{ReadError, ReconcileError};
@@ -70,8 +70,8 @@ impl Store {
             return Ok(Verified::NotHeld);
         }
         match self.read_file(id, Chunks::read_back).await? {
-            Found::Good(_) => Ok(Verified::Good),
-            Found::Bad => {
+            FileFound::Good(_) => Ok(Verified::Good),
+            FileFound::Bad => {
                 self.set_bad_aside(id).await;
                 Ok(Verified::Bad)
             }

@@ -20,9 +20,9 @@ use crate::vault::seal::Salt;
 mod cancel;
 mod collect;
 mod damage;
+mod foreign_rows;
 mod reconcile;
 mod scrub;
-mod strays;
 
 struct Disk {
     fs: MemoryFs,

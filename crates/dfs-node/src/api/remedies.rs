@@ -1,0 +1,70 @@
+//! What an operator can do about how the cluster is: the sentences that name commands.
+
+use dfs_p2p::ApartReason;
+use dfs_server::health::{Health, NotReady, Remedy};
+
+/// The same health with what can be done in its message.
+pub(super) fn with_remedy(mut health: Health) -> Health {
+    if let Some(remedy) = &health.remedy {
+        health.message = format!("{}; {}", health.message, sentence(remedy));
+    }
+    health
+}
+
+/// Why the node does not serve yet, and what can be done.
+pub(super) fn told(not_ready: NotReady) -> String {
+    let NotReady { reason, remedy } = not_ready;
+    match &remedy {
+        Some(remedy) => format!("{reason}; {}", sentence(remedy)),
+        None => reason,
+    }
+}
+
+fn sentence(remedy: &Remedy) -> String {
+    match remedy {
+        Remedy::LookAtScrub => "see 'dfs scrub status'".to_owned(),
+        Remedy::FollowLoss(lost) => {
+            let lost = lost.join(" ");
+            format!("if that is right, 'dfs layout recover {lost}' follows them")
+        }
+        Remedy::AskOthers => "ask whoever runs them before you do anything to it".to_owned(),
+        Remedy::JoinApart(reason) => join(*reason).to_owned(),
+    }
+}
+
+/// What brings two nodes together that are kept apart.
+fn join(reason: ApartReason) -> &'static str {
+    match reason {
+        ApartReason::KeyThere => {
+            "to let it join, run 'dfs key export --cluster' here and 'dfs key import --cluster \
+             --replace' there, or copy cluster.key from this node's config directory into its own, \
+             and restart it"
+        }
+        ApartReason::KeyHere => {
+            "to join it, run 'dfs key export --cluster' there and 'dfs key import --cluster \
+             --replace' here, or copy cluster.key from its config directory into this node's, and \
+             restart this node"
+        }
+        ApartReason::OtherCluster => {
+            "to have one of the two nodes join the other's cluster, start it with an empty data \
+             directory"
+        }
+        ApartReason::Incompatible { .. } => "update the older of the two",
+        ApartReason::Former => "start it with an empty data directory, to join as a new node",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_that_others_went_on_without_names_the_command_to_follow() {
+        let lost = vec!["0a0b0c0d".to_owned(), "01020304".to_owned()];
+        let sentence = sentence(&Remedy::FollowLoss(lost));
+        assert_eq!(
+            sentence,
+            "if that is right, 'dfs layout recover 0a0b0c0d 01020304' follows them"
+        );
+    }
+}

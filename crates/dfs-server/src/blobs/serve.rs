@@ -1,0 +1,73 @@
+//! Answering peers that ask for blobs, bring some, or note who uses them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use dfs_core::id::BlobId;
+use dfs_core::record::refs::RefRow;
+use dfs_env::{Bug, bug};
+use dfs_p2p::message::Response;
+use dfs_store::ReadError;
+
+use super::{Blobs, bound_holds};
+use crate::rpc::answer::{Told, done, read_refused, write_refused};
+use crate::rpc::fence::Fence;
+
+impl Blobs {
+    /// Notes uses of blobs; answers which of the blobs are held.
+    pub(crate) async fn on_ref_add(&self, fence: Fence<'_>, mut rows: Vec<RefRow>) -> Told {
+        let ids: Vec<BlobId> = rows.iter().map(|row| row.blob).collect();
+        fence.blobs(ids.iter())?;
+        bound_holds(&self.replica, &mut rows);
+        let before = self.replica.store.has_blobs(ids.clone()).await.map_err(read_refused)?;
+        for (row, _) in rows.iter().zip(before).filter(|(_, held)| !held) {
+            // Its bytes should follow at once; if not, this node fetches them. Noted before the
+            // row is kept, for the caller may give up, and this end with it, in between.
+            if !bug(Bug::ReferenceNotWanted) {
+                let at = self.replica.env.mono() + BODY_GRACE;
+                self.replica.missing.want_later(row.blob, at);
+            }
+        }
+        let held = self.replica.store.add_refs(rows).await.map_err(write_refused)?;
+        fence.again(&self.replica, |fence| fence.blobs(ids.iter()))?;
+        done(Response::Held(held))
+    }
+
+    /// Keeps a blob.
+    pub(crate) async fn on_put(&self, fence: Fence<'_>, id: BlobId, bytes: Bytes) -> Told {
+        fence.blobs([id].iter())?;
+        // Before the disk is asked, or it might be found there and then go.
+        self.replica.unwanted.spare(&id);
+        if !bug(Bug::BlobAckedUnwritten) {
+            self.replica.store.put_blob(id, bytes).await.map_err(write_refused)?;
+        }
+        self.replica.missing.found(&id);
+        fence.again(&self.replica, |fence| fence.blobs([id].iter()))?;
+        done(Response::Done)
+    }
+
+    /// Answers with a blob, verified as it is read.
+    pub(crate) async fn on_get(&self, id: BlobId) -> Told {
+        let found = self.replica.store.get_blob(id).await;
+        if let Err(ReadError::Corrupt(_)) = &found {
+            self.replica.missing.want_now(id);
+        }
+        Ok((Response::Done, found.map_err(read_refused)?.bytes))
+    }
+
+    /// Answers which blobs are held.
+    pub(crate) async fn on_has(&self, ids: Vec<BlobId>) -> Told {
+        done(Response::Held(self.replica.store.has_blobs(ids).await.map_err(read_refused)?))
+    }
+
+    /// Looks at a blob that a peer calls corrupt.
+    pub(crate) async fn on_report(&self, id: BlobId) -> Told {
+        if let Err(ReadError::Corrupt(_)) = self.replica.store.get_blob(id).await {
+            self.replica.missing.want_now(id);
+        }
+        done(Response::Done)
+    }
+}
+
+/// How long a noted blob may take to arrive before this node fetches it itself.
+const BODY_GRACE: Duration = Duration::from_secs(10);

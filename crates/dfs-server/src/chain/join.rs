@@ -1,0 +1,58 @@
+//! Asking to become a member.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfs_core::id::NodeId;
+use dfs_p2p::message::{Call, Priority, Request};
+use tracing::{debug, warn};
+
+use super::Chain;
+use super::catch_up::CHAIN_DEADLINE;
+use crate::error::Error;
+
+impl Chain {
+    /// Asks to become a member until this node is one.
+    pub(crate) async fn join(self: Arc<Self>) {
+        while matches!(self.replica.joined(), Err(Error::NotJoined)) {
+            tokio::select! {
+                biased;
+                () = self.replica.shutdown.cancelled() => return,
+                () = self.replica.wakes.join.notified() => {}
+                () = self.replica.env.sleep(JOIN_EVERY) => {}
+            }
+            self.form().await;
+            let peers = self.replica.net().peers();
+            for peer in peers.iter().filter(|peer| peer.down_for.is_none()) {
+                let node = peer.info.node_id;
+                if let Err(error) = self.catch_up(&node).await {
+                    warn!(%error, "the layout could not be stored");
+                }
+                self.ask_to_join(&node).await;
+            }
+        }
+    }
+
+    async fn ask_to_join(&self, voter: &NodeId) {
+        let decides =
+            self.replica.layout.current().is_some_and(|state| state.voters.contains(voter));
+        if !decides || self.replica.joined().is_ok() {
+            return;
+        }
+        let request = Request::Join(Box::new(self.replica.net().own_info()));
+        let call = Call::new(Priority::Layout, CHAIN_DEADLINE, request);
+        match self.replica.net().call(voter, call).await {
+            Ok(answer) => {
+                if let Err(refusal) = answer.result {
+                    warn!(%refusal, "this node may not join");
+                }
+            }
+            Err(error) => debug!(%error, "asking to join failed"),
+        }
+    }
+}
+
+/// A zone's name as the layout keeps it: a snapshot of many members must fit a frame.
+pub const ZONE_BYTES_MAX: usize = 64;
+/// How often a node asks to join.
+const JOIN_EVERY: Duration = Duration::from_millis(500);

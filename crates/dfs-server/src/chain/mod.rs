@@ -1,0 +1,248 @@
+//! The chain of epochs as this node knows it: adopting what was decided, catching up, joining.
+//!
+//! Only here a layout comes into force: verified, then durable, then seen by all others.
+
+use std::sync::Arc;
+
+use dfs_core::id::NodeId;
+use dfs_core::layout::epoch::{
+    EpochCert, EpochError, EpochProposal, EpochState, Loss, Member, MemberState, voters_after,
+};
+use dfs_env::Env;
+use dfs_store::Store;
+use dfs_store::disk::data_dir::DataDir;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::error::{Error, StartServerError};
+use crate::replica::Replica;
+use crate::replica::layout::Newest;
+
+mod catch_up;
+mod form;
+mod join;
+
+pub(crate) use self::form::Joining;
+pub use self::join::ZONE_BYTES_MAX;
+
+/// Takes over layouts, and brings this node into a cluster.
+pub(crate) struct Chain {
+    replica: Arc<Replica>,
+    data_dir: DataDir,
+    joining: Joining,
+    /// One adoption at a time, so that none overtakes another on its way to the disk.
+    adopting: tokio::sync::Mutex<()>,
+    /// Members that are gone for ever, as this node's operator says, and until when that counts.
+    operator_loss: Mutex<Option<(Loss, Instant)>>,
+    /// Members that others went on without, of which this node's operator said nothing.
+    foreign_loss: Mutex<Option<Loss>>,
+}
+
+/// The first epoch of a new cluster, durable before anyone hears of it.
+pub(crate) async fn found(
+    env: &Env,
+    store: &Store,
+    data_dir: &DataDir,
+    zone: &str,
+) -> Result<(EpochState, EpochCert), StartServerError> {
+    let key = data_dir.node_key();
+    let member = Member {
+        node_id: NodeId::new(key.verifying_key().to_bytes()),
+        idx: 0,
+        zone: zone.to_owned(),
+        capacity: store.capacity(),
+        state: MemberState::Active,
+    };
+    let (state, cert) = EpochState::genesis(member, env.random(), key);
+    store.put_epoch(&state, &cert, &[]).await?;
+    info!(cluster = ?state.cluster_id, "founded a new cluster");
+    Ok((state, cert))
+}
+
+impl Chain {
+    pub(crate) fn new(replica: Arc<Replica>, data_dir: DataDir, joining: Joining) -> Self {
+        Self {
+            replica,
+            data_dir,
+            joining,
+            adopting: tokio::sync::Mutex::default(),
+            operator_loss: Mutex::default(),
+            foreign_loss: Mutex::default(),
+        }
+    }
+
+    /// The directory that this node locks and whose key it signs with.
+    pub(crate) fn data_dir(&self) -> &DataDir {
+        &self.data_dir
+    }
+
+    /// Why the node is in no cluster yet.
+    pub(crate) fn why_not_joined(&self) -> String {
+        self.joining.why()
+    }
+
+    /// Takes the word of this node's operator that members are gone.
+    pub(crate) fn take_operator_loss(&self, loss: Loss, until: Instant) {
+        *self.operator_loss.lock() = Some((loss, until));
+    }
+
+    /// What this node's operator said of members that are gone; `None` once one of them answers.
+    pub(crate) fn operator_loss(&self) -> Option<Loss> {
+        let (loss, until) = self.operator_loss.lock().clone()?;
+        let answers = |node| self.replica.is_reachable(node);
+        let counts = self.replica.env.mono() < until && !loss.lost.iter().any(answers);
+        counts.then_some(loss)
+    }
+
+    fn operator_said(&self, loss: &Loss) -> bool {
+        self.operator_loss().as_ref() == Some(loss)
+    }
+
+    /// Members that others went on without, of which this node's operator said nothing.
+    pub(crate) fn foreign_loss(&self) -> Option<Loss> {
+        self.foreign_loss.lock().clone()
+    }
+
+    fn note_foreign_loss(&self, loss: Option<Loss>) {
+        let mut known = self.foreign_loss.lock();
+        if *known != loss
+            && let Some(loss) = &loss
+        {
+            warn!(lost = ?loss.lost, "others went on by hand without members this node counts on");
+        }
+        *known = loss;
+    }
+
+    /// Takes over a decided epoch: verified, then durable, then in force.
+    pub(crate) async fn adopt(&self, cert: EpochCert) -> Result<(), Error> {
+        let _one = self.adopting.lock().await;
+        let newest = self.replica.layout.newest();
+        let Some(newest) = newest else { return Ok(()) };
+        let previous = newest.cert.proposal.hash();
+        if cert.proposal.generation > newest.state.generation {
+            let loss = cert.proposal.loss();
+            // Signed by those who may, which a stranger cannot make: only then anyone is told.
+            let Ok(state) = loss.follow(&newest.state, previous, &cert) else { return Ok(()) };
+            if self.operator_said(&loss) {
+                return self.put_in_force(state, cert, &[]).await;
+            }
+            self.note_foreign_loss(Some(loss));
+            return Ok(());
+        }
+        match newest.state.follow(previous, &cert) {
+            Ok(state) => self.put_in_force(state, cert, &[]).await,
+            Err(EpochError::NotNext) => Ok(()),
+            Err(error) => {
+                warn!(%error, epoch = cert.proposal.epoch, "an epoch is refused");
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes over a whole state, when there is none here or it is far ahead. `certs` are the voter
+    /// changes that lead to it, and last the epoch that made it.
+    async fn adopt_snapshot(
+        &self,
+        state: EpochState,
+        mut certs: Vec<EpochCert>,
+    ) -> Result<(), Error> {
+        let _one = self.adopting.lock().await;
+        let ours = self.replica.layout.current();
+        let newer = ours
+            .as_ref()
+            .is_none_or(|ours| ours.cluster_id == state.cluster_id && ours.epoch < state.epoch);
+        let Some(cert) = certs.pop().filter(|_| newer) else { return Ok(()) };
+        certs.retain(|cert| ours.as_ref().is_none_or(|ours| cert.proposal.epoch > ours.epoch));
+        // Whoever joins knows nothing yet but what founded the cluster: its id is the hash of that.
+        let known = ours.as_ref().map_or((0, &[][..]), |ours| (ours.generation, &ours.voters));
+        let knows = |node: &NodeId| ours.as_ref().is_none_or(|ours| ours.is_member(node));
+        let trusts = |proposal: &EpochProposal| {
+            let loss = proposal.loss();
+            let trusts = ours.is_none() || self.operator_said(&loss);
+            if !trusts {
+                self.note_foreign_loss(Some(loss));
+            }
+            trusts
+        };
+        let all = [&certs[..], std::slice::from_ref(&cert)].concat();
+        let proven = cert.proposal.epoch == state.epoch
+            && cert.proposal.state_hash == state.hash()
+            && voters_after(state.cluster_id, known, &all, knows, trusts).is_ok();
+        if !proven {
+            warn!(epoch = state.epoch, "a layout snapshot is refused: it is not proven");
+            return Ok(());
+        }
+        if ours.is_none() && !self.joining.may_join(&state) {
+            debug!(cluster = ?state.cluster_id, "bound to found with others: not joining yet");
+            return Ok(());
+        }
+        self.put_in_force(state, cert, &certs).await
+    }
+
+    /// Founds a cluster, unless this node is in one or may not found any more.
+    pub(crate) async fn found_now(&self) -> Result<(), Error> {
+        let _one = self.adopting.lock().await;
+        if self.replica.layout.current().is_some() || !self.joining.begin_founding() {
+            return Ok(());
+        }
+        let zone = self.replica.net().own_info().zone;
+        let founded = found(&self.replica.env, &self.replica.store, &self.data_dir, &zone).await;
+        let (state, cert) = founded.map_err(|error| Error::Store(Box::new(error)))?;
+        self.put_in_force(state, cert, &[]).await
+    }
+
+    async fn put_in_force(
+        &self,
+        state: EpochState,
+        cert: EpochCert,
+        led: &[EpochCert],
+    ) -> Result<(), Error> {
+        self.replica.store.put_epoch(&state, &cert, led).await?;
+        let epoch = state.epoch;
+        let was_member = self.replica.joined().is_ok();
+        let gains = self.gains_partitions(&state);
+        if gains {
+            // What was missing of them may have been forgotten while they were not this node's.
+            self.replica.missing.look_again();
+        }
+        self.tell_of_members(&state);
+        let newest =
+            Newest { state: Arc::new(state), cert: Arc::new(cert), since: self.replica.env.mono() };
+        self.replica.layout.set(newest);
+        if gains {
+            // A look that began before went through the old partitions.
+            self.replica.missing.look_again();
+        }
+        self.note_foreign_loss(None);
+        self.joining.done();
+        debug!(epoch, "a new layout is in force");
+        if !was_member && let Ok(state) = self.replica.joined() {
+            info!(cluster = ?state.cluster_id, epoch, "joined");
+        }
+        self.replica.net().update(|facts| facts.durable_epoch = epoch);
+        self.replica.wakes.steward.notify_one();
+        self.replica.wakes.handoff.notify_one();
+        self.replica.owed.wake.notify_one();
+        Ok(())
+    }
+
+    /// Logs whose standing is another one than before.
+    fn tell_of_members(&self, new: &EpochState) {
+        let Some(old) = self.replica.layout.current() else { return };
+        for member in &new.members {
+            let before = old.member(&member.node_id).map(|before| before.state);
+            if before != Some(member.state) {
+                let (id, state, epoch) = (member.node_id, member.state, new.epoch);
+                info!(member = ?id, epoch, ?state, "the standing of a member changed");
+            }
+        }
+    }
+
+    fn gains_partitions(&self, new: &EpochState) -> bool {
+        let id = &self.replica.id;
+        let old = self.replica.layout.current();
+        let had = |partition| old.as_ref().is_some_and(|old| old.is_replica(partition, id));
+        new.partitions_of(id).into_iter().any(|partition| !had(partition))
+    }
+}

@@ -1,0 +1,356 @@
+//! Files by path: storing, finding, reading, removing.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use dfs_core::id::{BlobId, DirId, RecordKey, Vid};
+use dfs_core::layout::epoch::EpochState;
+use dfs_core::name::{FilePath, NameError};
+use dfs_core::record::conditional::Condition;
+use dfs_core::record::version::{Kind, Record};
+use dfs_env::{Bug, bug};
+use dfs_store::vault::entry::{Entry, EntryNode};
+use tokio::io::AsyncRead;
+
+use super::Client;
+use super::types::{ListedKind, Stat, Stored};
+use crate::blobs::Copies;
+use crate::config::Mode;
+use crate::content::download::Download;
+use crate::content::{CHUNK_BYTES, Uploaded};
+use crate::error::Error;
+use crate::names::conditional::WriteIf;
+use crate::names::history::NewVersion;
+use crate::names::open::{count_conflicts, open_entry, refuse_directory};
+use crate::records::{ScanReach, Written, copies_wanted};
+
+/// A file or directory, as a quorum knows it.
+#[derive(Debug, Clone)]
+pub struct FileRef {
+    pub(crate) entry: Entry,
+    pub(crate) key: RecordKey,
+    pub(crate) vid: Vid,
+    /// The id its blobs are referenced under.
+    pub(crate) ref_id: Vid,
+    /// The top reference page, when there are blobs.
+    pub(crate) refs_root: Option<BlobId>,
+    /// How many blobs the version references, and their size as stored.
+    pub(crate) blobs: u32,
+    pub(crate) bytes_stored: u64,
+    pub(crate) conflicts: usize,
+}
+
+impl FileRef {
+    /// Bytes of content.
+    pub fn bytes(&self) -> u64 {
+        self.entry.bytes()
+    }
+
+    /// The version's id.
+    pub fn version(&self) -> String {
+        self.vid.to_string()
+    }
+
+    /// When it was written, in milliseconds since 1970.
+    pub fn modified_ms(&self) -> u64 {
+        self.entry.modified_ms
+    }
+
+    /// File or directory.
+    pub fn kind(&self) -> ListedKind {
+        ListedKind::of(&self.entry.node)
+    }
+}
+
+/// Stored content that has no name yet.
+pub(crate) struct NewContent {
+    pub(crate) vid: Vid,
+    pub(crate) modified_ms: u64,
+    pub(crate) uploaded: Uploaded,
+}
+
+impl Client {
+    /// Stores what `source` gives under a path; missing directories are made. On return it is
+    /// durable on a majority of its replicas, or, in available mode, on as many as it says.
+    ///
+    /// # Errors
+    /// [`Error`]. After `Unavailable` the write may or may not have taken effect.
+    pub async fn store(
+        &self,
+        path: &FilePath,
+        source: impl AsyncRead + Unpin,
+        mode: Mode,
+    ) -> Result<Stored, Error> {
+        self.store_when(path, source, None, mode).await
+    }
+
+    /// Stores what `source` gives if the condition holds when the write's turn comes: of writers
+    /// that race with conditions on one name, one after the other is looked at. Needs a majority
+    /// of the replicas in every mode.
+    ///
+    /// # Errors
+    /// [`Error::Condition`] when it does not hold. After `Unavailable` the write may or may not
+    /// have taken effect, or may yet.
+    pub async fn store_if(
+        &self,
+        path: &FilePath,
+        source: impl AsyncRead + Unpin,
+        condition: Condition,
+    ) -> Result<Stored, Error> {
+        self.store_when(path, source, Some(condition), Mode::Quorum).await
+    }
+
+    async fn store_when(
+        &self,
+        path: &FilePath,
+        source: impl AsyncRead + Unpin,
+        condition: Option<Condition>,
+        mode: Mode,
+    ) -> Result<Stored, Error> {
+        let (parts, names) = (&self.0, self.0.names()?);
+        parts.replica.joined()?;
+        let keys = &names.keys;
+        let components: Vec<&str> = path.components().collect();
+        let (name, parents) = components.split_last().ok_or(NameError::Empty)?;
+        // Before anything of the content is taken: whoever sends it hears of a refusal at once.
+        let found = names.walk(path, mode).await?;
+        if bug(Bug::NameInLog) {
+            tracing::info!(%path, "storing");
+        }
+        let dir = match found.dir {
+            Some(dir) => dir,
+            None => names.make_dirs(parents, mode).await?,
+        };
+        let key = keys.record_key(&dir, name);
+        refuse_directory(keys, &key, &found.record, path)?;
+        if condition.is_some_and(|condition| !condition.holds(&found.record)) {
+            return Err(Error::Condition);
+        }
+        let (vid, modified_ms) = (names.new_vid(), parts.replica.env.wall_ms());
+        let uploaded = names.content.upload(key, vid, mode, source).await?;
+        self.publish(path, dir, NewContent { vid, modified_ms, uploaded }, condition, mode).await
+    }
+
+    /// Gives stored content its name: writes a version in `dir`, where the path led.
+    pub(crate) async fn publish(
+        &self,
+        path: &FilePath,
+        mut dir: DirId,
+        content: NewContent,
+        condition: Option<Condition>,
+        mode: Mode,
+    ) -> Result<Stored, Error> {
+        let (parts, names) = (&self.0, self.0.names()?);
+        let NewContent { vid, modified_ms, uploaded } = content;
+        let quorum = parts.replica.is_quorum(mode, &*parts.replica.joined()?);
+        let keys = &names.keys;
+        let components: Vec<&str> = path.components().collect();
+        let (name, parents) = components.split_last().ok_or(NameError::Empty)?;
+        for _ in 0..MOVED_TRIES {
+            let key = keys.record_key(&dir, name);
+            let new = NewVersion::file(vid, name, modified_ms, &uploaded);
+            let one = names.lock(&key).await;
+            names.content.need_held(&uploaded)?;
+            let written = match condition {
+                Some(condition) => {
+                    names.write_if(&WriteIf { key, path, condition, vid, new, mode }).await?
+                }
+                None => {
+                    let (read, quorum_read) = parts.records.read_record(key, mode).await?;
+                    refuse_directory(keys, &key, &read, path)?;
+                    let draft = names.draft(key, &read, new, mode).await?;
+                    names.write_version(key, &read, quorum_read, draft, mode).await?
+                }
+            };
+            drop(one);
+            if parents.is_empty() || names.keep_reachable(parents, dir, mode).await? {
+                let (bytes, copies) = (uploaded.bytes, uploaded.copies);
+                return Ok(stored(vid.to_string(), bytes, written, copies, quorum));
+            }
+            // The directory was deleted and made anew meanwhile: the file belongs into the new one.
+            dir = names.make_dirs(parents, mode).await?;
+        }
+        Err(Error::Moving)
+    }
+
+    /// Finds a file or directory. `version` picks another version than the one shown: any that
+    /// waits for a decision or is still kept.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none.
+    pub async fn find(
+        &self,
+        path: &FilePath,
+        version: Option<&str>,
+        mode: Mode,
+    ) -> Result<FileRef, Error> {
+        if let Some(version) = version {
+            return self.find_version(path, version, mode).await;
+        }
+        let missing = || Error::NotFound(path.to_string());
+        let names = self.0.names()?;
+        let keys = &names.keys;
+        let found = names.walk(path, mode).await?;
+        let (Some(dir), Some(name)) = (found.dir, path.base()) else { return Err(missing()) };
+        let live = found.record.winner().filter(|version| version.kind == Kind::Live);
+        let version = live.ok_or_else(missing)?;
+        let key = keys.record_key(&dir, name);
+        Ok(FileRef {
+            entry: open_entry(keys, &key, version)?,
+            key,
+            vid: version.vid,
+            ref_id: version.vid,
+            refs_root: version.refs_root,
+            blobs: version.chunks,
+            bytes_stored: version.bytes_stored,
+            conflicts: count_conflicts(keys, &key, &found.record)?,
+        })
+    }
+
+    /// Reads a part of a file; every byte is verified before it is released.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] when no replica has a good copy of the first chunk.
+    pub async fn read(&self, file: &FileRef, range: Range<u64>) -> Result<Download, Error> {
+        let bytes = file.bytes();
+        let end = range.end.min(bytes);
+        let range = range.start.min(end)..end;
+        Ok(Download {
+            bytes,
+            version: file.version(),
+            modified_ms: file.modified_ms(),
+            content: self.0.names()?.content.download(&file.entry, range.clone()).await?,
+            range,
+        })
+    }
+
+    /// Everything about a file; its copies are counted now, by asking the replicas.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none.
+    pub async fn stat(&self, path: &FilePath, mode: Mode) -> Result<Stat, Error> {
+        self.stat_version(path, None, mode).await
+    }
+
+    /// As [`Client::stat`], of a version as [`Client::find`] picks it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none.
+    pub async fn stat_version(
+        &self,
+        path: &FilePath,
+        version: Option<&str>,
+        mode: Mode,
+    ) -> Result<Stat, Error> {
+        let file = self.find(path, version, mode).await?;
+        let state = self.0.replica.joined()?;
+        let (copies, wanted) = self.count_copies(&file, &state).await?;
+        let bytes = file.bytes();
+        let chunks = match &file.entry.node {
+            EntryNode::Chunked { .. } => bytes.div_ceil(CHUNK_BYTES as u64),
+            EntryNode::Inline(_) | EntryNode::Dir(_) => 0,
+        };
+        Ok(Stat {
+            kind: file.kind(),
+            version: file.version(),
+            bytes,
+            modified_ms: file.modified_ms(),
+            chunks,
+            copies,
+            wanted,
+            conflicts: file.conflicts,
+        })
+    }
+
+    async fn count_copies(
+        &self,
+        file: &FileRef,
+        state: &Arc<EpochState>,
+    ) -> Result<(usize, usize), Error> {
+        let partition = file.key.partition(state.bits);
+        let wanted = copies_wanted(state, &file.key);
+        let mut copies = 0;
+        for node in state.holders(partition) {
+            let is_replica = state.is_replica(partition, &node);
+            if !is_replica || !self.0.replica.is_reachable(&node) {
+                continue;
+            }
+            let held = self.0.records.fetch_records(&node, &[file.key], state.epoch).await;
+            let has = |records: Vec<Record>| {
+                records.first().is_some_and(|record| record.refers_to(&file.ref_id))
+            };
+            copies += usize::from(held.is_ok_and(has));
+        }
+        if let Some(root) = file.refs_root {
+            let counts = self.0.blobs.copies_of(root, state).await?;
+            copies = counts.into_iter().map(|(_, count)| count).fold(copies, usize::min);
+        }
+        Ok((copies, wanted))
+    }
+
+    /// Deletes a file, or an empty directory.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or [`Error::NotEmpty`] for a directory with entries.
+    pub async fn remove(&self, path: &FilePath, mode: Mode) -> Result<(), Error> {
+        let (parts, names) = (&self.0, self.0.names()?);
+        let missing = || Error::NotFound(path.to_string());
+        let keys = &names.keys;
+        let found = names.walk(path, mode).await?;
+        let (Some(parent), Some(name)) = (found.dir, path.base()) else { return Err(missing()) };
+        let key = keys.record_key(&parent, name);
+        let _one = names.lock(&key).await;
+        let (record, quorum) = parts.records.read_record(key, mode).await?;
+        let live = record.winner().filter(|version| version.kind == Kind::Live);
+        let entry = open_entry(keys, &key, live.ok_or_else(missing)?)?;
+        if let Some(dir) = entry.dir() {
+            self.need_empty(dir, path, mode).await?;
+        }
+        let tombstone_vid = names.new_vid();
+        if !bug(Bug::DeleteNotWritten) {
+            let new = NewVersion::tombstone(tombstone_vid, name, parts.replica.env.wall_ms());
+            let tombstone = names.draft(key, &record, new, mode).await?;
+            names.write_version(key, &record, quorum, tombstone, mode).await?;
+        }
+        let Some(dir) = entry.dir() else { return Ok(()) };
+        // Someone may have stored into it meanwhile; one of the two notices.
+        if let Err(not_empty) = self.need_empty(dir, path, mode).await {
+            let (read, quorum) = parts.records.read_record(key, mode).await?;
+            // Unless it was made anew meanwhile: then whoever stored here stores there again.
+            if read.winner().is_some_and(|winner| winner.vid == tombstone_vid) {
+                let new = NewVersion::entry(names.new_vid(), entry);
+                let draft = names.draft(key, &read, new, mode).await?;
+                names.write_version(key, &read, quorum, draft, mode).await?;
+            }
+            return Err(not_empty);
+        }
+        Ok(())
+    }
+
+    /// Refuses a directory that has live entries, as everyone in reach knows them.
+    async fn need_empty(&self, dir: DirId, path: &FilePath, mode: Mode) -> Result<(), Error> {
+        let keys = &self.0.names()?.keys;
+        let records = self.0.records.scan_dir(keys.vault, dir, mode, ScanReach::Everyone).await?;
+        let is_live =
+            |record: &Record| record.winner().is_some_and(|version| version.kind == Kind::Live);
+        match records.values().any(is_live) {
+            false => Ok(()),
+            true => Err(Error::NotEmpty(path.to_string())),
+        }
+    }
+}
+
+fn stored(
+    version: String,
+    bytes: u64,
+    record: Written,
+    blobs: Option<Copies>,
+    quorum: bool,
+) -> Stored {
+    let copies = blobs.map_or(record.copies, |blobs| blobs.durable.min(record.copies));
+    let wanted = blobs.map_or(record.wanted, |blobs| blobs.wanted.max(record.wanted));
+    Stored { version, bytes, copies, wanted, quorum }
+}
+
+/// A directory that keeps being deleted and made again under a write is left to its user.
+const MOVED_TRIES: usize = 5;

@@ -1,0 +1,178 @@
+//! Whole trees: listing, removing, and looking for versions that need a person.
+
+use dfs_core::name::FilePath;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
+
+use super::Client;
+use super::types::{Conflict, ConflictPage, Listed, ListedKind, Page, UnreadablePage};
+use super::unreadable::check_name;
+use super::versions::log_line;
+use super::walk::{Walk, WalkOptions};
+use crate::config::Mode;
+use crate::error::Error;
+use crate::names::open::live_heads;
+use crate::records::ScanReach;
+
+impl Client {
+    /// Lists what begins with `prefix`, in byte order, after `after`, at most `limit` entries.
+    /// With `recursive` off, a directory is one entry; with it on, only files are listed.
+    ///
+    /// # Errors
+    /// [`Error::Name`] when the directory part of the prefix is no path.
+    pub async fn list(
+        &self,
+        prefix: &str,
+        recursive: bool,
+        after: &str,
+        limit: usize,
+        mode: Mode,
+    ) -> Result<Page, Error> {
+        let prefix = prefix.strip_prefix('/').unwrap_or(prefix);
+        let (dir, prefix) = match prefix.rsplit_once('/') {
+            Some((dir, rest)) => (FilePath::parse_dir(dir)?, rest),
+            None => (FilePath::root(), prefix),
+        };
+        let mut page = Page::default();
+        let options = WalkOptions { after, prefix, recursive, ..WalkOptions::all(mode) };
+        let mut walk = match Walk::new(self.0.names()?.clone(), &dir, options).await {
+            Ok(walk) => walk,
+            // Nothing begins with a name that does not exist, or with a file and a slash.
+            Err(Error::NotFound(_) | Error::NotDirectory(_)) => return Ok(page),
+            Err(error) => return Err(error),
+        };
+        while let Some(entry) = walk.next().await? {
+            let kind = ListedKind::of(&entry.entry.node);
+            if recursive && kind == ListedKind::Dir {
+                continue;
+            }
+            if page.entries.len() == limit {
+                page.more = true;
+                break;
+            }
+            page.entries.push(Listed {
+                path: entry.path.to_string(),
+                kind,
+                bytes: entry.entry.bytes(),
+                modified_ms: entry.entry.modified_ms,
+                version: entry.version,
+            });
+        }
+        Ok(page)
+    }
+
+    /// Deletes a file, or a directory with everything below it. Returns how many entries went.
+    /// Holds one directory in memory at each level.
+    ///
+    /// # Errors
+    /// [`Error`]; what was deleted before stays deleted.
+    pub async fn remove_all(&self, path: &FilePath, mode: Mode) -> Result<u64, Error> {
+        if self.find(path, None, mode).await?.kind() == ListedKind::File {
+            self.remove(path, mode).await?;
+            return Ok(1);
+        }
+        let options = WalkOptions { reach: ScanReach::Everyone, ..WalkOptions::all(mode) };
+        let mut walk = Walk::new(self.0.names()?.clone(), path, options).await?;
+        let mut removed = 0;
+        // The directories that are being emptied, each in the one before.
+        let mut open = vec![(path.clone(), format!("{path}/"))];
+        while let Some(entry) = walk.next().await? {
+            while let Some((dir, _)) = open.pop_if(|(_, below)| !entry.order.starts_with(&**below))
+            {
+                self.remove(&dir, mode).await?;
+                removed += 1;
+            }
+            if entry.entry.dir().is_some() {
+                open.push((entry.path, entry.order));
+                continue;
+            }
+            self.remove(&entry.path, mode).await?;
+            removed += 1;
+        }
+        while let Some((dir, _)) = open.pop() {
+            self.remove(&dir, mode).await?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+
+    /// The names below a directory with several versions that nobody has chosen between, in byte
+    /// order, after `after`, at most `limit`. Walks the whole tree.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such directory.
+    pub async fn conflicts(
+        &self,
+        dir: &FilePath,
+        after: &str,
+        limit: usize,
+        mode: Mode,
+    ) -> Result<ConflictPage, Error> {
+        let names = self.0.names()?;
+        let options = WalkOptions { after, ..WalkOptions::all(mode) };
+        let mut walk = Walk::new(names.clone(), dir, options).await?;
+        let mut page = ConflictPage::default();
+        let mut last = String::new();
+        while let Some(entry) = walk.next().await? {
+            if entry.record.conflicts() == 0 {
+                continue;
+            }
+            let known = entry.known(&names.keys)?;
+            let heads = live_heads(&known);
+            if heads.len() > 1 {
+                if page.conflicts.len() == limit {
+                    page.next = Some(last);
+                    break;
+                }
+                let versions = heads.into_iter().map(|head| log_line(head, true)).collect();
+                page.conflicts.push(Conflict { path: entry.path.to_string(), versions });
+                last = entry.order;
+            }
+        }
+        Ok(page)
+    }
+
+    /// The versions of files below a directory, old ones included, of which a piece has no copy in
+    /// reach, in byte order of their names, after `after`.
+    ///
+    /// Walks the whole tree and asks the replicas of every piece whether they hold it; what nobody
+    /// holds is asked for once more. Rot that nobody has come upon yet is not found: that is what
+    /// the scrub does. A page covers some hundreds of names, so it may be empty and not the last.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such directory.
+    pub async fn unreadable(
+        &self,
+        dir: &FilePath,
+        after: &str,
+        mode: Mode,
+    ) -> Result<UnreadablePage, Error> {
+        let names = self.0.names()?;
+        let options = WalkOptions { after, ..WalkOptions::all(mode) };
+        let mut walk = Walk::new(names.clone(), dir, options).await?;
+        let mut page = UnreadablePage::default();
+        let mut checking = FuturesOrdered::new();
+        for _ in 0..NAMES_IN_PAGE {
+            let Some(entry) = walk.next().await? else {
+                page.next = None;
+                break;
+            };
+            page.next = Some(entry.order.clone());
+            checking.push_back(check_name(self.0.clone(), entry));
+            if checking.len() >= CHECKED_AT_ONCE
+                && let Some(found) = checking.next().await
+            {
+                page.unreadable.extend(found?);
+            }
+        }
+        while let Some(found) = checking.next().await {
+            page.unreadable.extend(found?);
+        }
+        Ok(page)
+    }
+}
+
+/// Names looked at in one page: some seconds.
+const NAMES_IN_PAGE: usize = 500;
+/// Names looked at together.
+const CHECKED_AT_ONCE: usize = 8;

@@ -1,0 +1,197 @@
+//! The versions of a name: listed, found, brought back.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use dfs_core::id::{DirId, RecordKey, Vid, from_hex, hex};
+use dfs_core::name::{FilePath, NameError};
+
+use dfs_store::vault::entry::EntryNode;
+
+use super::Client;
+use super::files::{FileRef, NewContent};
+use super::types::{ListedKind, Logged, Stored, VersionState};
+use crate::blobs::reuse;
+use crate::config::Mode;
+use crate::content::Uploaded;
+use crate::error::Error;
+use crate::names::open::{KnownVersion, Role, known_versions, live_heads, refuse_directory};
+
+/// A record that a path leads to, or led to.
+struct PathPlace {
+    key: RecordKey,
+    known: Vec<KnownVersion>,
+    /// Whether the path leads here now.
+    is_current: bool,
+}
+
+impl Client {
+    /// Every record that a path leads to: the one it leads to now first, then those in directories
+    /// that were there before, so that a file can be found after its directory was deleted.
+    async fn places(&self, path: &FilePath, mode: Mode) -> Result<Vec<PathPlace>, Error> {
+        let keys = &self.0.names()?.keys;
+        let mut dirs = vec![(keys.root_dir(), true)];
+        let mut places = Vec::new();
+        for name in path.components() {
+            let asked: Vec<_> = dirs.iter().map(|(dir, _)| keys.record_key(dir, name)).collect();
+            let read = self.0.records.read_records(&asked, mode).await?;
+            places.clear();
+            for ((key, record), (_, is_current)) in asked.into_iter().zip(read.records).zip(dirs) {
+                let known = known_versions(keys, &key, &record)?;
+                places.push(PathPlace { key, known, is_current });
+            }
+            dirs = directories(&places);
+        }
+        Ok(places)
+    }
+}
+
+/// The directories that records speak of, each once, the newest places first.
+fn directories(places: &[PathPlace]) -> Vec<(DirId, bool)> {
+    let mut dirs: Vec<(DirId, bool)> = Vec::new();
+    for place in places {
+        for known in &place.known {
+            let Some(dir) = known.node.as_ref().and_then(EntryNode::dir) else { continue };
+            if dirs.iter().all(|(other, _)| *other != dir) {
+                dirs.push((dir, place.is_current && known.standing == Role::Shown));
+            }
+        }
+    }
+    dirs.truncate(DIRS_SEARCHED_MAX);
+    dirs
+}
+
+impl Client {
+    /// The versions of a name that can still be had, and its deletions, newest first. Finds those
+    /// of a deleted name too, also below a directory that was deleted or made anew.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when nothing is known of the name.
+    pub async fn log(&self, path: &FilePath, mode: Mode) -> Result<Vec<Logged>, Error> {
+        let mut seen = BTreeSet::new();
+        let mut logged = Vec::new();
+        for place in self.places(path, mode).await? {
+            let waiting: Vec<Vid> = live_heads(&place.known).iter().map(|head| head.vid).collect();
+            for known in place.known.iter().filter(|known| seen.insert(known.vid)) {
+                let is_waiting = place.is_current && waiting.contains(&known.vid);
+                logged.push((Reverse((known.hlc, known.vid)), log_line(known, is_waiting)));
+            }
+        }
+        if logged.is_empty() {
+            return Err(Error::NotFound(path.to_string()));
+        }
+        logged.sort_by_key(|(newest_first, _)| *newest_first);
+        Ok(logged.into_iter().map(|(_, line)| line).collect())
+    }
+
+    /// The version of a name with this id, if it can still be had.
+    pub(crate) async fn find_version(
+        &self,
+        path: &FilePath,
+        version: &str,
+        mode: Mode,
+    ) -> Result<FileRef, Error> {
+        let missing = || Error::NotFound(format!("{path} in version {version}"));
+        let vid = from_hex(version).map(Vid::new).ok_or_else(missing)?;
+        let name = path.base().ok_or(NameError::Empty)?;
+        for place in self.places(path, mode).await? {
+            let known = place.known.iter().find(|known| known.vid == vid);
+            let Some((known, entry)) = known.and_then(|known| Some((known, known.entry(name)?)))
+            else {
+                continue;
+            };
+            let waiting = if place.is_current { live_heads(&place.known).len() } else { 0 };
+            return Ok(FileRef {
+                entry,
+                key: place.key,
+                vid,
+                ref_id: known.ref_id,
+                refs_root: known.refs_root,
+                blobs: known.blobs,
+                bytes_stored: known.bytes_stored,
+                conflicts: waiting.saturating_sub(1),
+            });
+        }
+        Err(missing())
+    }
+
+    /// Makes the content of `old` content of the version `vid`, which it then outlives.
+    async fn reuse(
+        &self,
+        key: RecordKey,
+        vid: Vid,
+        old: &FileRef,
+        mode: Mode,
+    ) -> Result<Uploaded, Error> {
+        let mut reused = Uploaded {
+            node: old.entry.node.clone(),
+            bytes: old.bytes(),
+            refs_root: None,
+            blobs: old.blobs,
+            bytes_stored: old.bytes_stored,
+            copies: None,
+            held_until: None,
+        };
+        if let EntryNode::Chunked { .. } = old.entry.node {
+            let unlisted = || Error::Unverified("a version without a reference page".to_owned());
+            let root = old.refs_root.ok_or_else(unlisted)?;
+            let uses = reuse(&self.0.blobs, key, vid, root, mode).await?;
+            (reused.refs_root, reused.copies) = (Some(root), uses.copies);
+            reused.held_until = Some(uses.held_until);
+        }
+        Ok(reused)
+    }
+
+    /// Writes a new version with the content of an earlier one, which replaces what is there and
+    /// settles a conflict, as [`Client::store`] does. The content is not sent again.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the version is not kept any more, [`Error::IsDirectory`] when it
+    /// or what is there now is a directory, [`Error::Lost`] when no replica has its content.
+    pub async fn restore(
+        &self,
+        path: &FilePath,
+        version: &str,
+        mode: Mode,
+    ) -> Result<Stored, Error> {
+        let (parts, names) = (&self.0, self.0.names()?);
+        let keys = &names.keys;
+        let old = self.find_version(path, version, mode).await?;
+        if old.kind() == ListedKind::Dir {
+            return Err(Error::IsDirectory(path.to_string()));
+        }
+        let components: Vec<&str> = path.components().collect();
+        let (name, parents) = components.split_last().ok_or(NameError::Empty)?;
+        let found = names.walk(path, mode).await?;
+        let dir = match found.dir {
+            Some(dir) => dir,
+            None => names.make_dirs(parents, mode).await?,
+        };
+        let key = keys.record_key(&dir, name);
+        refuse_directory(keys, &key, &found.record, path)?;
+        let (vid, modified_ms) = (names.new_vid(), parts.replica.env.wall_ms());
+        let uploaded = self.reuse(key, vid, &old, mode).await?;
+        self.publish(path, dir, NewContent { vid, modified_ms, uploaded }, None, mode).await
+    }
+}
+
+pub(super) fn log_line(known: &KnownVersion, is_waiting: bool) -> Logged {
+    let state = match (&known.node, known.standing) {
+        (None, _) => VersionState::Deleted,
+        (Some(_), Role::Shown) if is_waiting => VersionState::Current,
+        (Some(_), Role::Beside) if is_waiting => VersionState::Conflict,
+        (Some(_), _) => VersionState::Old,
+    };
+    Logged {
+        version: known.vid.to_string(),
+        state,
+        kind: known.node.as_ref().map(ListedKind::of),
+        bytes: known.node.as_ref().map_or(0, EntryNode::bytes),
+        modified_ms: known.modified_ms,
+        writer: hex(known.writer.as_bytes()),
+    }
+}
+
+/// Directories of one path that are searched: those it led to lately. Each costs a record to read
+/// at every level below.
+const DIRS_SEARCHED_MAX: usize = 16;

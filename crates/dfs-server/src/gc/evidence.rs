@@ -1,0 +1,117 @@
+//! What replicas confirm and members publish: the grounds for forgetting something.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfs_core::hlc::Hlc;
+use dfs_core::id::{NodeId, Partition, RecordKey};
+use dfs_core::layout::epoch::EpochState;
+use dfs_core::node::member::Clean;
+use dfs_core::replica::purge::Grounds;
+use dfs_p2p::message::{Priority, Request, Response};
+
+use crate::replica::{Replica, millis};
+use crate::rpc::{Ask, Rpc};
+
+/// A record key, and the hash of its record's state.
+pub(crate) type KeyedHash = (RecordKey, [u8; 32]);
+
+/// When each member last kept nothing for others, as far as it is known here.
+pub(crate) struct Published(BTreeMap<NodeId, Clean>);
+
+/// What is known about one record.
+pub(crate) struct Evident<'a> {
+    pub(crate) published: &'a Published,
+    /// Who confirmed its state; `None` takes the word of whoever asks for that.
+    pub(crate) confirmed: Option<&'a BTreeSet<NodeId>>,
+    pub(crate) at_rest: bool,
+}
+
+impl Grounds for Evident<'_> {
+    fn confirmed(&self, node: &NodeId) -> bool {
+        self.confirmed.is_none_or(|confirmed| confirmed.contains(node))
+    }
+
+    fn clean(&self, node: &NodeId) -> Clean {
+        self.published.0.get(node).copied().unwrap_or_default()
+    }
+
+    fn at_rest(&self) -> bool {
+        self.at_rest
+    }
+}
+
+/// Gathers evidence.
+pub(crate) struct Evidence {
+    replica: Arc<Replica>,
+    rpc: Arc<Rpc>,
+}
+
+impl Evidence {
+    pub(crate) fn new(rpc: Arc<Rpc>) -> Self {
+        Self { replica: rpc.replica.clone(), rpc }
+    }
+
+    /// What every member published last.
+    pub(crate) fn published(&self, state: &EpochState) -> Published {
+        let own = (self.replica.id, self.replica.net().own_info().clean);
+        let others = state.members.iter().filter_map(|member| {
+            let info = self.replica.net().info(&member.node_id)?;
+            Some((info.node_id, info.clean))
+        });
+        // A clock that runs far ahead says nothing about now.
+        let latest =
+            Hlc::from_unix_ms(self.replica.env.wall_ms().saturating_add(millis(AHEAD_MAX)));
+        let said = others.chain([own]).filter(|(_, clean)| clean.at <= latest);
+        Published(said.collect())
+    }
+
+    /// For each record, which of its replicas hold it in exactly this state now. The keys are of
+    /// one read set. A replica that does not answer, or with another layout in mind, has not
+    /// confirmed.
+    pub(crate) async fn confirmed(
+        &self,
+        set: &[NodeId],
+        records: &[KeyedHash],
+        state: &Arc<EpochState>,
+    ) -> Vec<BTreeSet<NodeId>> {
+        let mut confirmed = vec![BTreeSet::new(); records.len()];
+        let keys: Vec<_> = records.iter().map(|(key, _)| *key).collect();
+        for node in set {
+            let request = Request::RecordGet { keys: keys.clone(), digest_only: true };
+            let ask = Ask::new(Priority::Background, request);
+            let answered = self.rpc.ask(node, state.epoch, ask).await;
+            let Ok((Response::StateHashes(hashes), _)) = answered else { continue };
+            for ((known, (_, hash)), told) in confirmed.iter_mut().zip(records).zip(hashes) {
+                if *hash == told {
+                    known.insert(*node);
+                }
+            }
+        }
+        confirmed
+    }
+
+    /// Asks a node about several things; `None` when it did not answer about each.
+    pub(crate) async fn ask_of_each(
+        &self,
+        node: &NodeId,
+        request: Request,
+        count: usize,
+        state: &EpochState,
+    ) -> Option<Vec<bool>> {
+        let ask = Ask::new(Priority::Background, request);
+        match self.rpc.ask(node, state.epoch, ask).await {
+            Ok((Response::Held(told), _)) if told.len() == count => Some(told),
+            _ => None,
+        }
+    }
+
+    /// Whether this node is the one of a partition's replicas that asks the others to forget.
+    pub(crate) fn asks_for(&self, partition: Partition, state: &EpochState) -> bool {
+        state.read_set(partition).first() == Some(&self.replica.id)
+    }
+}
+
+/// What a member says of a later time does not count: as far as writers' clocks may be ahead.
+const AHEAD_MAX: Duration = Duration::from_secs(5 * 60);

@@ -1,0 +1,56 @@
+//! Answering replicas that want to forget something, or ask who still needs it.
+
+use dfs_core::id::{BlobId, Vid};
+use dfs_core::record::version::Record;
+use dfs_core::replica::purge::may_purge;
+use dfs_p2p::message::Response;
+
+use super::Gc;
+use super::evidence::{Evident, KeyedHash};
+use crate::rpc::answer::{Told, done, read_refused, write_refused};
+use crate::rpc::fence::Fence;
+
+impl Gc {
+    /// Answers which uses have ended as far as this node found out.
+    pub(crate) async fn on_refs_ended(&self, fence: Fence<'_>, uses: Vec<(BlobId, Vid)>) -> Told {
+        fence.blobs(uses.iter().map(|(id, _)| id))?;
+        let ended = self.replica.store.are_dropped(uses).await.map_err(read_refused)?;
+        done(Response::Held(ended))
+    }
+
+    /// Forgets uses that all replicas found to have ended; answers which are gone.
+    pub(crate) async fn on_refs_forget(&self, fence: Fence<'_>, uses: Vec<(BlobId, Vid)>) -> Told {
+        fence.blobs(uses.iter().map(|(id, _)| id))?;
+        let gone = self.replica.store.forget_dropped(uses).await.map_err(write_refused)?;
+        done(Response::Held(gone))
+    }
+
+    /// Answers which blobs a row here needs and this disk lacks.
+    pub(crate) async fn on_blobs_needed(&self, fence: Fence<'_>, ids: Vec<BlobId>) -> Told {
+        fence.blobs(ids.iter())?;
+        let used = self.replica.store.are_used(ids.clone()).await.map_err(read_refused)?;
+        let held = self.replica.store.has_blobs(ids).await.map_err(read_refused)?;
+        let needed = used.into_iter().zip(held).map(|(used, held)| used && !held);
+        done(Response::Held(needed.collect()))
+    }
+
+    /// Forgets tombstones for another replica, which says that all confirm them; answers which are
+    /// gone. What can be checked here is: nobody has this node forget what is not an old tombstone.
+    pub(crate) async fn on_records_forget(&self, fence: Fence<'_>, asked: Vec<KeyedHash>) -> Told {
+        let keys: Vec<_> = asked.iter().map(|(key, _)| *key).collect();
+        fence.keys(keys.iter())?;
+        let (state, replica) = (fence.state, &self.replica);
+        let published = self.evidence.published(state);
+        let known = Evident { published: &published, confirmed: None, at_rest: true };
+        let (now, age) = (replica.env.wall_ms(), replica.grace.purge_age());
+        let records = replica.store.records(keys.clone()).await.map_err(read_refused)?;
+        let allowed = |((key, _), record): &(&KeyedHash, Record)| {
+            let partition = key.partition(state.bits);
+            may_purge(record, partition, state, now, age, &known).is_ok()
+        };
+        let allowed = asked.iter().zip(records).filter(allowed).map(|(hash, _)| *hash).collect();
+        replica.store.forget_records(allowed).await.map_err(write_refused)?;
+        let left = replica.store.records(keys).await.map_err(read_refused)?;
+        done(Response::Held(left.iter().map(Record::is_empty).collect()))
+    }
+}

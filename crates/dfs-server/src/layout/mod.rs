@@ -1,0 +1,15 @@
+//! Deciding layouts: who is reached, what to propose, votes, members taken out, going on by hand.
+
+pub(crate) mod drain;
+mod facts;
+pub(crate) mod propose;
+pub(crate) mod reachability;
+pub(crate) mod recover;
+pub(crate) mod steward;
+pub(crate) mod vote;
+
+pub(crate) use self::drain::Members;
+pub(crate) use self::propose::Proposals;
+pub(crate) use self::reachability::Reachability;
+pub(crate) use self::steward::Steward;
+pub(crate) use self::vote::Voting;

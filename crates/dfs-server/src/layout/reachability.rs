@@ -1,0 +1,75 @@
+//! Who is alive: what this node reaches, told to others, and what others say they reach.
+//!
+//! Routing goes by this node's own connections ([`Replica::is_reachable`]). How long a member has
+//! been down, which the steward and `peers` ask, counts from when nobody reached it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfs_core::id::NodeId;
+use dfs_core::node::liveness::{Reach, Watch};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::replica::Replica;
+
+/// What is known about who is reached.
+pub(crate) struct Reachability {
+    replica: Arc<Replica>,
+    started: Instant,
+    watch: Mutex<Watch>,
+}
+
+impl Reachability {
+    pub(crate) fn new(replica: Arc<Replica>) -> Self {
+        Self { started: replica.env.mono(), watch: Mutex::default(), replica }
+    }
+
+    /// Keeps up with who is reached, until shutdown.
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            // First of all: before that nobody counts as down.
+            self.look();
+            self.replica.env.sleep(LOOKS_APART).await;
+            tokio::select! {
+                biased;
+                () = self.replica.shutdown.cancelled() => return,
+                () = self.replica.wakes.reachability.notified() => {}
+                () = self.replica.env.sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    fn look(&self) {
+        let Ok(state) = self.replica.joined() else { return };
+        let others = || state.members.iter().filter(|member| member.node_id != self.replica.id);
+        let connected = |node: &NodeId| self.replica.net().is_connected(node);
+        let direct = Reach::of(others().filter(|m| connected(&m.node_id)).map(|m| m.idx));
+        // Who is no member may say what it likes.
+        let mut reached = self.replica.net().reach_of_peers(|node| state.is_member(node));
+        reached.add(&direct);
+        let seen = others().map(|member| (member.node_id, reached.contains(member.idx)));
+        self.watch.lock().look(self.started.elapsed(), seen);
+        self.replica.net().update(|facts| facts.reach = direct);
+    }
+
+    /// How long nobody has reached a member; `None` while this node, or one that it reaches, does.
+    pub(crate) fn unreached_for(&self, node: &NodeId) -> Option<Duration> {
+        if *node == self.replica.id || self.replica.net().is_connected(node) {
+            return None;
+        }
+        self.watch.lock().down_for(self.started.elapsed(), node)
+    }
+
+    /// How long a peer counts as down for those who look: not at all while it is connected, and for
+    /// no time yet while only others reach it.
+    pub(crate) fn shown_down_for(&self, node: &NodeId) -> Option<Duration> {
+        let connected = self.replica.net().is_connected(node);
+        (!connected).then(|| self.unreached_for(node).unwrap_or_default())
+    }
+}
+
+/// How often a node looks without being told.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Changes in between are told together: when many nodes start, each tells twice a second at most.
+const LOOKS_APART: Duration = Duration::from_millis(500);

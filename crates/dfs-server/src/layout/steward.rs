@@ -1,0 +1,149 @@
+//! The steward: what this node proposes while it is a voter, and who asked it to be let in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfs_core::layout::epoch::EpochOp;
+use dfs_core::layout::steward::{Joiner, plan};
+use dfs_core::layout::voters::turn;
+use dfs_core::node::member::NodeInfo;
+use dfs_p2p::Caller;
+use dfs_p2p::message::{Code, Refusal, Response};
+use parking_lot::Mutex;
+use tracing::warn;
+
+use super::facts::NodeFacts;
+use super::{Proposals, Reachability};
+use crate::chain::ZONE_BYTES_MAX;
+use crate::replica::Replica;
+use crate::replica::layout::Newest;
+
+/// Proposes layouts that follow from facts.
+pub(crate) struct Steward {
+    replica: Arc<Replica>,
+    proposals: Arc<Proposals>,
+    reach: Arc<Reachability>,
+    joiners: Mutex<Vec<Joiner>>,
+    /// See [`crate::Config::out_after`].
+    out_after: Duration,
+}
+
+/// Something to propose that waits for its turn: for which epoch, and since when.
+type Waiting = Option<(u64, tokio::time::Instant)>;
+
+impl Steward {
+    pub(crate) fn new(
+        replica: Arc<Replica>,
+        proposals: Arc<Proposals>,
+        reach: Arc<Reachability>,
+        out_after: Duration,
+    ) -> Self {
+        Self { replica, proposals, reach, joiners: Mutex::default(), out_after }
+    }
+
+    fn facts(&self) -> NodeFacts<'_> {
+        NodeFacts { replica: &self.replica, reach: &self.reach, out_after: self.out_after }
+    }
+
+    /// Proposes epochs while this node is a voter, until shutdown. The first live voter proposes at
+    /// once, the others only what stays undone.
+    pub(crate) async fn run(self: Arc<Self>) {
+        let mut waiting: Waiting = None;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.replica.shutdown.cancelled() => return,
+                () = self.replica.wakes.steward.notified() => {}
+                () = self.replica.env.sleep(self.until_next_look(&waiting)) => {}
+            }
+            if self.replica.retirement.why().is_some() {
+                return;
+            }
+            let Some((newest, ops)) = self.to_propose(&mut waiting) else { continue };
+            match self.proposals.decide(&newest, ops).await {
+                Ok(true) => waiting = None,
+                Ok(false) => self.replica.env.sleep(self.proposals.backoff()).await,
+                Err(error) => {
+                    warn!(%error, "an epoch could not be decided");
+                    self.replica.env.sleep(self.proposals.backoff()).await;
+                }
+            }
+        }
+    }
+
+    /// When to look next without being told: what was learned too soon after the newest epoch
+    /// waits no longer than it must.
+    fn until_next_look(&self, waiting: &Waiting) -> Duration {
+        let newest = self.replica.layout.newest();
+        let rest = |newest: &Newest| EPOCHS_APART.saturating_sub(newest.since.elapsed());
+        let otherwise = if waiting.is_some() { STEWARD_EVERY } else { STEWARD_IDLE };
+        newest.as_ref().map(rest).filter(|rest| !rest.is_zero()).unwrap_or(otherwise)
+    }
+
+    /// What this node should propose now, if anything.
+    fn to_propose(&self, waiting: &mut Waiting) -> Option<(Newest, Vec<EpochOp>)> {
+        let newest = self.replica.layout.newest()?;
+        let waited = newest.since.elapsed();
+        let turn = turn(&newest.state, &self.replica.id, &self.facts())?;
+        // Before its turn a voter only looks now and then whether something stays undone.
+        let looks = waited.as_millis() / LOOK_EVERY.as_millis();
+        let now = self.replica.env.mono();
+        if waited < EPOCHS_APART || (!turn.is_zero() && waiting.is_none() && looks == 0) {
+            return None;
+        }
+        let ops = plan(&newest.state, &self.joiners.lock(), waited, &self.facts());
+        if ops.is_empty() {
+            *waiting = None;
+            return None;
+        }
+        let since = match *waiting {
+            Some((epoch, since)) if epoch == newest.state.epoch => since,
+            _ => now,
+        };
+        *waiting = Some((newest.state.epoch, since));
+        (now - since >= turn).then_some((newest, ops))
+    }
+
+    /// Answers a node that asks to become a member.
+    pub(crate) fn on_join(&self, from: Caller, info: &NodeInfo) -> Result<Response, Refusal> {
+        if !from.proved || info.node_id != from.node || info.verify().is_err() {
+            return Err(Refusal::new(Code::BadSignature, "the request to join is not genuine"));
+        }
+        let state = self.replica.layout.current();
+        if state.is_none_or(|state| !state.voters.contains(&self.replica.id)) {
+            return Err(Refusal::new(Code::NotMember, "this node does not decide who joins"));
+        }
+        if info.zone.len() > ZONE_BYTES_MAX {
+            return Err(Refusal::new(Code::Malformed, "the zone's name is too long"));
+        }
+        self.note_joiner(Joiner {
+            node_id: info.node_id,
+            zone: info.zone.clone(),
+            capacity: info.capacity,
+        });
+        self.replica.wakes.steward.notify_one();
+        Ok(Response::Done)
+    }
+
+    /// Notes that a node asks to become a member. The one that asked longest ago gives way: who
+    /// still wants in asks again.
+    fn note_joiner(&self, joiner: Joiner) {
+        let mut joiners = self.joiners.lock();
+        joiners.retain(|known| known.node_id != joiner.node_id);
+        if joiners.len() >= JOINERS_MAX {
+            joiners.remove(0);
+        }
+        joiners.push(joiner);
+    }
+}
+
+/// Nodes that may wait to be admitted.
+const JOINERS_MAX: usize = 256;
+/// How often a steward looks without being told, while something waits for its turn.
+const STEWARD_EVERY: Duration = Duration::from_millis(500);
+/// The same while nothing does: every new fact wakes it, but for the time that members are away.
+const STEWARD_IDLE: Duration = Duration::from_secs(2);
+/// Epochs follow each other no faster, so that every node keeps up.
+const EPOCHS_APART: Duration = Duration::from_millis(300);
+/// How old a layout is before voters other than the first look whether something stays undone.
+const LOOK_EVERY: Duration = Duration::from_secs(5);

@@ -1,0 +1,222 @@
+//! Conditional writes: decided by a majority of every write set, one writer after the other.
+//!
+//! A writer first has the replicas promise to take part in nothing older, and learns what they hold
+//! and what they accepted before. A version that may have been chosen is completed first. Then the
+//! condition is looked at, the new version is accepted by a majority, and only then is it written
+//! as a head.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfs_core::id::{NodeId, RecordKey, Vid};
+use dfs_core::layout::epoch::EpochState;
+use dfs_core::name::FilePath;
+use dfs_core::paxos::{Ballot, Heard, Next, Proposer, acceptance_of, promise_of};
+use dfs_core::record::conditional::Condition;
+use dfs_core::record::version::{Candidate, Record, Version, merge};
+use dfs_p2p::message::{Priority, Request, Response};
+use tracing::debug;
+
+use super::Names;
+use super::history::NewVersion;
+use super::open::refuse_directory;
+use crate::config::Mode;
+use crate::error::Error;
+use crate::records::{Written, copies_wanted};
+use crate::replica::millis;
+use crate::rpc::{Ask, StepError};
+
+/// A conditional write.
+pub(crate) struct WriteIf<'a> {
+    pub(crate) key: RecordKey,
+    pub(crate) path: &'a FilePath,
+    pub(crate) condition: Condition,
+    pub(crate) vid: Vid,
+    pub(crate) new: NewVersion,
+    pub(crate) mode: Mode,
+}
+
+/// How an attempt ended.
+enum Attempt {
+    Written(Written),
+    /// The condition does not hold.
+    Refused,
+    /// Someone else was faster, or another write had to be completed first.
+    Again(Option<Ballot>),
+}
+
+impl Names {
+    /// Writes a version if the condition holds when its turn comes. The same `vid` is written once,
+    /// however often it is attempted.
+    ///
+    /// After [`Error::Unavailable`] it may or may not have taken effect, or may yet.
+    pub(crate) async fn write_if(&self, write: &WriteIf<'_>) -> Result<Written, Error> {
+        let end = self.replica.env.mono() + ATTEMPTS_MAX;
+        let mut seen = None;
+        let mut sent = Vec::new();
+        let mut wait = WAIT_FIRST;
+        while self.replica.env.mono() < end {
+            let state = self.replica.joined()?;
+            match self
+                .attempt_write(write, &mut sent, &state, self.records.rpc().new_ballot(seen))
+                .await
+            {
+                Ok(Attempt::Written(written)) => return Ok(written),
+                Ok(Attempt::Refused) => return Err(Error::Condition),
+                Ok(Attempt::Again(higher)) => seen = seen.max(higher),
+                Err(StepError::Stale) => continue,
+                Err(StepError::Failed(error)) => return Err(error),
+            }
+            // Two writers that get into each other's way wait for different times.
+            self.replica.env.sleep(self.replica.jitter(wait)).await;
+            wait = (wait * 2).min(WAIT_MAX);
+        }
+        Err(Error::Contended)
+    }
+
+    async fn attempt_write(
+        &self,
+        write: &WriteIf<'_>,
+        sent: &mut Vec<Version>,
+        state: &Arc<EpochState>,
+        ballot: Ballot,
+    ) -> Result<Attempt, StepError> {
+        let key = write.key;
+        let began = self.replica.env.wall_ms();
+        let mut proposer = Proposer::new(ballot, state.write_sets(key.partition(state.bits)));
+        let mut told = BTreeMap::new();
+        let prepare = Request::CasPrepare { key, ballot };
+        let next = self
+            .records
+            .rpc()
+            .phase(&mut proposer, state.epoch, &ask(prepare), |node, response| {
+                let Some(record) = record_of(response, &key) else { return Heard::Failed };
+                let heard = promise_of(record.register(), ballot);
+                if matches!(heard, Heard::Promised(_)) {
+                    told.insert(node, record);
+                }
+                heard
+            })
+            .await?;
+        let found = match next {
+            Next::Choose(found) => found,
+            Next::Lost { higher: None } => return Err(self.too_few(state, &key).into()),
+            Next::Lost { higher } => return Ok(Attempt::Again(higher)),
+            Next::Wait | Next::Chosen(_) => return Ok(Attempt::Again(None)),
+        };
+        let read = self.bring_heads_together(&key, told, state).await?;
+        if sent.iter().any(|version| read.reflects(version)) {
+            // An earlier attempt of this write was completed by someone else.
+            let wanted = copies_wanted(state, &key);
+            return Ok(Attempt::Written(Written { copies: wanted / 2 + 1, wanted }));
+        }
+        let version = match found {
+            Some(Candidate::Open(version)) if !read.reflects(&version) => Some(*version),
+            _ if !write.condition.holds(&read) => {
+                if sent.is_empty() {
+                    return Ok(Attempt::Refused);
+                }
+                // Some replica may hold what an earlier attempt sent. Once a majority has accepted
+                // nothing, under a higher ballot, nobody can complete that any more.
+                None
+            }
+            _ => {
+                refuse_directory(&self.keys, &key, &read, write.path)?;
+                let draft = self.draft(key, &read, write.new.clone(), write.mode).await?;
+                let version = self.writer.conditional_after(&key, &read, draft).await?;
+                sent.push(version.clone());
+                Some(version)
+            }
+        };
+        if self.replica.env.wall_ms().saturating_sub(began)
+            > millis(self.replica.grace.attempt_max())
+        {
+            // Replicas may have forgotten meanwhile what they promised: see
+            // dfs_core::replica::purge.
+            return Ok(Attempt::Again(Some(ballot)));
+        }
+        self.choose(&mut proposer, write, state, version).await
+    }
+
+    /// Phase two, and the write that makes the chosen version a head.
+    async fn choose(
+        &self,
+        proposer: &mut Proposer<Candidate>,
+        write: &WriteIf<'_>,
+        state: &Arc<EpochState>,
+        version: Option<Version>,
+    ) -> Result<Attempt, StepError> {
+        let (ballot, key) = (proposer.ballot(), &write.key);
+        proposer.choose(Candidate::of(version.clone()));
+        let accept =
+            Request::CasAccept { key: *key, ballot, version: version.clone().map(Box::new) };
+        let next = self
+            .records
+            .rpc()
+            .phase(proposer, state.epoch, &ask(accept), |_, response| {
+                let Some(record) = record_of(response, key) else { return Heard::Failed };
+                acceptance_of(record.register(), ballot)
+            })
+            .await?;
+        match next {
+            Next::Chosen(_) => {}
+            Next::Lost { higher } => return Ok(Attempt::Again(higher.max(Some(ballot)))),
+            Next::Wait | Next::Choose(_) => return Ok(Attempt::Again(Some(ballot))),
+        }
+        let Some(version) = version else { return Ok(Attempt::Refused) };
+        let is_own = version.vid == write.vid;
+        let written = self.records.write_chosen(key, Record::of(version), state).await?;
+        debug!(?key, is_own, "a conditional write was decided");
+        Ok(if is_own { Attempt::Written(written) } else { Attempt::Again(Some(ballot)) })
+    }
+
+    /// Merges the records that replicas told of; where they differ, a majority has the merged one
+    /// before anyone is told what it says.
+    async fn bring_heads_together(
+        &self,
+        key: &RecordKey,
+        told: BTreeMap<NodeId, Record>,
+        state: &Arc<EpochState>,
+    ) -> Result<Record, StepError> {
+        let mut merged = Record::default();
+        for (node, record) in &told {
+            if *node != self.replica.id {
+                let verified = self.records.certs.verify_record(node, key, record).await;
+                verified.map_err(|error| error.of(node))?;
+            }
+            merged = merge(&merged, record);
+        }
+        let same = |record: &Record| record.heads().eq(merged.heads());
+        if !told.values().all(same) {
+            self.records.write_back(vec![(*key, merged.clone())], true, state).await?;
+        }
+        Ok(merged)
+    }
+
+    fn too_few(&self, state: &EpochState, key: &RecordKey) -> Error {
+        let away = state.holders(key.partition(state.bits)).into_iter();
+        let away = away.filter(|node| !self.replica.is_reachable(node));
+        Error::Unavailable(away.map(|node| (node, "it does not answer".to_owned())).collect())
+    }
+}
+
+fn ask(request: Request) -> Ask {
+    Ask::new(Priority::Records, request)
+}
+
+fn record_of(response: Response, key: &RecordKey) -> Option<Record> {
+    match response {
+        Response::Records { mut records, .. } if records.len() == 1 && records[0].0 == *key => {
+            records.pop().map(|(_, record)| record)
+        }
+        _ => None,
+    }
+}
+
+/// How long a conditional write is attempted while others write the same name.
+const ATTEMPTS_MAX: Duration = Duration::from_secs(10);
+/// The longest first wait between attempts: about one write.
+const WAIT_FIRST: Duration = Duration::from_millis(50);
+/// The longest wait between attempts.
+const WAIT_MAX: Duration = Duration::from_secs(1);

@@ -1,0 +1,168 @@
+//! What a new version keeps of those before it.
+//!
+//! A head names in clear the versions it retains, so that peers keep their blobs, and says in its
+//! sealed payload what each was. Content that lies in payloads shares one bound, old and new
+//! together: a record with history is no larger than one without. What does not fit moves into
+//! blobs under an id of their own: were it that of the version, which is referred to already, an
+//! upload cut short would look like a loss.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use dfs_core::codec::Canonical;
+use dfs_core::id::{BlobId, RecordKey, Vid};
+use dfs_core::record::retention::{Earlier, kept};
+use dfs_core::record::version::{Kind, RETAINED_MAX, Record, Retained};
+use dfs_store::vault::entry::{Entry, EntryNode, INLINE_BYTES_MAX, Payload};
+use dfs_store::vault::seal::Salt;
+use tracing::warn;
+
+use super::Names;
+use super::open::{KnownVersion, Role, known_versions};
+use crate::config::Mode;
+use crate::content::Uploaded;
+use crate::error::Error;
+use crate::replica::millis;
+
+/// What a new version says.
+pub(crate) struct Draft {
+    pub(crate) vid: Vid,
+    pub(crate) kind: Kind,
+    pub(crate) sealed: Bytes,
+    pub(crate) refs_root: Option<BlobId>,
+    pub(crate) chunks: u32,
+    pub(crate) bytes_stored: u64,
+    pub(crate) retained: Vec<Retained>,
+}
+
+/// What a new version says, before it is known what it retains.
+#[derive(Debug, Clone)]
+pub(crate) struct NewVersion {
+    vid: Vid,
+    name: String,
+    modified_ms: u64,
+    /// `None` deletes the name.
+    node: Option<EntryNode>,
+    refs_root: Option<BlobId>,
+    blobs: u32,
+    bytes_stored: u64,
+}
+
+impl NewVersion {
+    /// An entry without blobs.
+    pub(crate) fn entry(vid: Vid, entry: Entry) -> Self {
+        let Entry { name, modified_ms, node } = entry;
+        let (refs_root, blobs, bytes_stored) = (None, 0, 0);
+        Self { vid, name, modified_ms, node: Some(node), refs_root, blobs, bytes_stored }
+    }
+
+    /// A file whose content is stored.
+    pub(crate) fn file(vid: Vid, name: &str, modified_ms: u64, uploaded: &Uploaded) -> Self {
+        Self {
+            vid,
+            name: name.to_owned(),
+            modified_ms,
+            node: Some(uploaded.node.clone()),
+            refs_root: uploaded.refs_root,
+            blobs: uploaded.blobs,
+            bytes_stored: uploaded.bytes_stored,
+        }
+    }
+
+    /// A deletion.
+    pub(crate) fn tombstone(vid: Vid, name: &str, modified_ms: u64) -> Self {
+        let (refs_root, blobs, bytes_stored) = (None, 0, 0);
+        let name = name.to_owned();
+        Self { vid, name, modified_ms, node: None, refs_root, blobs, bytes_stored }
+    }
+}
+
+impl Names {
+    /// Seals a new version together with what it keeps of those in `read`, which it will supersede.
+    pub(crate) async fn draft(
+        &self,
+        key: RecordKey,
+        read: &Record,
+        new: NewVersion,
+        mode: Mode,
+    ) -> Result<Draft, Error> {
+        let keys = &self.keys;
+        let now_ms = self.replica.env.wall_ms();
+        let known = known_versions(keys, &key, read)?;
+        let heads = known.iter().filter(|known| !matches!(known.standing, Role::Replaced(_)));
+        if heads.count() > RETAINED_MAX {
+            warn!(?key, "more versions lose at once than a record retains: the oldest go");
+        }
+        let mut keep = to_keep(known, &new.vid, now_ms, millis(self.replica.grace.history));
+        let mut room = INLINE_BYTES_MAX - new.node.as_ref().map_or(0, EntryNode::inline_bytes);
+        for known in &mut keep {
+            let inline = known.node.as_ref().map_or(0, EntryNode::inline_bytes);
+            match room.checked_sub(inline) {
+                Some(left) => room = left,
+                None => self.move_out(key, known, mode).await?,
+            }
+        }
+        let retained = keep.iter().map(KnownVersion::retained).collect::<Vec<_>>();
+        let history = keep.into_iter().filter_map(|known| known.past(now_ms)).collect::<Vec<_>>();
+        let kind = if new.node.is_some() { Kind::Live } else { Kind::Dead };
+        let sealed = if kind == Kind::Dead && history.is_empty() {
+            Bytes::new()
+        } else {
+            let NewVersion { name, modified_ms, node, .. } = new;
+            let payload = Payload { name, modified_ms, node, history }.to_canonical();
+            keys.payloads.seal(&payload, Salt::Random(self.replica.env.random()), true).bytes
+        };
+        Ok(Draft {
+            vid: new.vid,
+            kind,
+            sealed,
+            refs_root: new.refs_root,
+            chunks: new.blobs,
+            bytes_stored: new.bytes_stored,
+            retained,
+        })
+    }
+
+    /// Moves content out of the payload into blobs, under a new id.
+    async fn move_out(
+        &self,
+        key: RecordKey,
+        known: &mut KnownVersion,
+        mode: Mode,
+    ) -> Result<(), Error> {
+        let Some(EntryNode::Inline(content)) = &known.node else { return Ok(()) };
+        let ref_id = self.new_vid();
+        let moved = self.content.upload_small(key, ref_id, mode, content.clone()).await?;
+        known.ref_id = ref_id;
+        known.node = Some(moved.node);
+        known.refs_root = moved.refs_root;
+        known.blobs = moved.blobs;
+        known.bytes_stored = moved.bytes_stored;
+        Ok(())
+    }
+}
+
+/// What a new version with this id keeps of those known. Deletions are not kept: there is nothing
+/// in them to have again.
+fn to_keep(
+    known: Vec<KnownVersion>,
+    new: &Vid,
+    now_ms: u64,
+    kept_for_ms: u64,
+) -> Vec<KnownVersion> {
+    let mut by_id: BTreeMap<Vid, KnownVersion> = known
+        .into_iter()
+        .filter(|known| known.node.is_some() && known.vid != *new)
+        .map(|known| (known.vid, known))
+        .collect();
+    let earlier = by_id.values().map(|known| Earlier {
+        vid: known.vid,
+        hlc: known.hlc,
+        replaced_ms: match known.standing {
+            Role::Replaced(ms) => Some(ms),
+            Role::Shown | Role::Beside => None,
+        },
+    });
+    let keep = kept(earlier.collect(), now_ms, kept_for_ms);
+    keep.into_iter().filter_map(|earlier| by_id.remove(&earlier.vid)).collect()
+}

@@ -1,0 +1,44 @@
+//! Names: paths to records and back, what a version says and keeps, who writes it and when.
+
+use std::sync::Arc;
+
+use dfs_core::id::Vid;
+use dfs_store::vault::keys::VaultKeys;
+
+use crate::blobs::Blobs;
+use crate::content::Content;
+use crate::records::Records;
+use crate::replica::Replica;
+
+mod actors;
+pub(crate) mod conditional;
+pub(crate) mod history;
+pub(crate) mod open;
+pub(crate) mod paths;
+pub(crate) mod writer;
+
+use self::paths::DirCache;
+use self::writer::Writer;
+
+/// The names of one vault.
+pub(crate) struct Names {
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) records: Arc<Records>,
+    pub(crate) content: Arc<Content>,
+    pub(crate) keys: Arc<VaultKeys>,
+    writer: Writer,
+    dirs: DirCache,
+}
+
+impl Names {
+    pub(crate) fn new(records: Arc<Records>, blobs: Arc<Blobs>, writer: Writer) -> Self {
+        let (replica, keys) = (writer.replica.clone(), writer.keys.clone());
+        let content = Arc::new(Content::new(replica.clone(), blobs, keys.clone()));
+        Self { replica, records, content, keys, writer, dirs: DirCache::default() }
+    }
+
+    /// A new version's id.
+    pub(crate) fn new_vid(&self) -> Vid {
+        Vid::new(self.replica.env.random())
+    }
+}

@@ -1,0 +1,179 @@
+//! Answering peers that ask for records, or bring some.
+
+use dfs_core::codec::Canonical;
+use dfs_core::id::{CertId, DirId, RecordKey, VaultId, dir_partition};
+use dfs_core::paxos::Ballot;
+use dfs_core::record::version::{Record, Version};
+use dfs_p2p::Caller;
+use dfs_p2p::message::{Code, Origin, Refusal, Response};
+use tracing::warn;
+
+use super::Records;
+use super::certs::VerifyError;
+use crate::rpc::answer::{Told, done, read_refused, refusal, write_refused};
+use crate::rpc::fence::Fence;
+
+impl Records {
+    /// Answers what records are here, or only the hashes of their states.
+    pub(crate) async fn on_get(
+        &self,
+        fence: Fence<'_>,
+        keys: Vec<RecordKey>,
+        digest_only: bool,
+    ) -> Told {
+        fence.keys(keys.iter())?;
+        let records = self.replica.store.records(keys.clone()).await.map_err(read_refused)?;
+        if digest_only {
+            let hashes = records.iter().map(Record::state_hash).collect();
+            return done(Response::StateHashes(hashes));
+        }
+        done(page_of_records(keys.into_iter().zip(records).collect()))
+    }
+
+    /// Takes records in: all of them genuine, and new versions of this time.
+    pub(crate) async fn on_put(
+        &self,
+        fence: Fence<'_>,
+        from: Caller,
+        records: Vec<(RecordKey, Record)>,
+        origin: Origin,
+    ) -> Told {
+        let keys: Vec<_> = records.iter().map(|(key, _)| *key).collect();
+        fence.keys(keys.iter())?;
+        for (key, record) in &records {
+            self.need_genuine(from, key, record).await?;
+            if origin == Origin::Client {
+                self.need_current(from, record).await?;
+            }
+        }
+        self.replica.store.merge_records(records).await.map_err(write_refused)?;
+        fence.again(&self.replica, |fence| fence.keys(keys.iter()))?;
+        done(Response::Done)
+    }
+
+    /// Refuses forged versions. Our own were signed a moment ago, what we repair with was verified.
+    async fn need_genuine(
+        &self,
+        from: Caller,
+        key: &RecordKey,
+        record: &Record,
+    ) -> Result<(), Refusal> {
+        if from.node == self.replica.id {
+            return Ok(());
+        }
+        let verified = self.certs.verify_record(&from.node, key, record).await;
+        verified.map_err(|error| match error {
+            VerifyError::Forged(_) => refusal(Code::BadSignature, error.to_string()),
+            VerifyError::NoCert(_) => refusal(Code::Internal, error.to_string()),
+        })
+    }
+
+    /// Refuses new versions whose stamp or certificate does not fit the time here.
+    async fn need_current(&self, from: Caller, record: &Record) -> Result<(), Refusal> {
+        let now = self.replica.env.wall_ms();
+        if !record.heads().all(|head| head.is_plausible(now)) {
+            warn!(peer = ?from.node, "a version's stamp is far from the clock here");
+            return Err(refusal(Code::ClockSkew, "the stamp is far from the clock here"));
+        }
+        for head in record.heads() {
+            let cert = self.certs.get(&from.node, head.writer).await;
+            if cert.is_ok_and(|cert| cert.not_after_unix_ms < now) {
+                return Err(refusal(Code::BadSignature, "the certificate has ended"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Phase one of a conditional write: promises, and answers what the record is then.
+    pub(crate) async fn on_cas_prepare(
+        &self,
+        fence: Fence<'_>,
+        key: RecordKey,
+        ballot: Ballot,
+    ) -> Told {
+        let promise = move |record: &Record| {
+            let mut record = record.clone();
+            record.prepare(ballot);
+            record
+        };
+        self.change(fence, key, promise).await
+    }
+
+    /// Phase two: accepts a version, or that there is none.
+    pub(crate) async fn on_cas_accept(
+        &self,
+        fence: Fence<'_>,
+        from: Caller,
+        key: RecordKey,
+        ballot: Ballot,
+        version: Option<Version>,
+    ) -> Told {
+        if let Some(version) = &version {
+            self.need_genuine(from, &key, &Record::of(version.clone())).await?;
+            // Whoever completes another's write may come late.
+            if !version.is_not_ahead(self.replica.env.wall_ms()) {
+                return Err(refusal(Code::ClockSkew, "the stamp is ahead of the clock here"));
+            }
+        }
+        let accept = move |record: &Record| {
+            let mut record = record.clone();
+            record.accept(ballot, version);
+            record
+        };
+        self.change(fence, key, accept).await
+    }
+
+    /// Changes the register of a record, and answers what the record is then.
+    async fn change(
+        &self,
+        fence: Fence<'_>,
+        key: RecordKey,
+        change: impl FnOnce(&Record) -> Record + Send + 'static,
+    ) -> Told {
+        fence.keys([key].iter())?;
+        let record = self.replica.store.change_record(key, change).await.map_err(write_refused)?;
+        fence.again(&self.replica, |fence| fence.keys([key].iter()))?;
+        done(Response::Records { records: vec![(key, record)], more: false })
+    }
+
+    /// Answers a page of a directory's records.
+    pub(crate) async fn on_dir_scan(
+        &self,
+        fence: Fence<'_>,
+        vault: VaultId,
+        dir: DirId,
+        after: Option<[u8; 16]>,
+    ) -> Told {
+        fence.partition(dir_partition(&vault, &dir, fence.state.bits))?;
+        let scanned = self.replica.store.scan_dir(vault, dir, after, PAGE_ROWS_MAX).await;
+        done(page_of_records(scanned.map_err(read_refused)?))
+    }
+
+    /// Answers with a certificate.
+    pub(crate) async fn on_cert_get(&self, id: CertId) -> Told {
+        match self.replica.store.cert(id).await.map_err(read_refused)? {
+            Some(cert) => done(Response::Cert(Box::new(cert))),
+            None => Err(refusal(Code::NotFound, "no such certificate")),
+        }
+    }
+}
+
+/// As many records, in order, as fit one answer; at least one.
+fn page_of_records(records: Vec<(RecordKey, Record)>) -> Response {
+    let count = records.len();
+    let mut bytes = 0;
+    let mut page = Vec::new();
+    for (key, record) in records {
+        bytes += record.to_canonical().len() + RecordKey::LEN;
+        if bytes > PAGE_BYTES_MAX && !page.is_empty() {
+            return Response::Records { records: page, more: true };
+        }
+        page.push((key, record));
+    }
+    Response::Records { records: page, more: count == PAGE_ROWS_MAX }
+}
+
+/// Bytes of records in one answer: within a frame, with room for one record of any size.
+const PAGE_BYTES_MAX: usize = 128 * 1024;
+/// Records looked at for one page of a directory.
+const PAGE_ROWS_MAX: usize = 256;

@@ -1,0 +1,171 @@
+//! What every part of a running node shares: its id, its store, its layout and its network.
+//!
+//! Nothing here knows of the parts above. They find here the few states that several of them touch:
+//! which blobs are missing, which peers are owed a comparison, what no one waits for any more.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use dfs_core::hlc::{Clock, Hlc};
+use dfs_core::id::{NodeId, Partition};
+use dfs_core::layout::epoch::{EpochState, MemberState};
+use dfs_env::Env;
+use dfs_p2p::Network;
+use dfs_store::Store;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Grace, Mode};
+use crate::error::Error;
+
+pub(crate) mod finisher;
+pub(crate) mod layout;
+pub(crate) mod load;
+pub(crate) mod missing;
+pub(crate) mod owed;
+pub(crate) mod retirement;
+pub(crate) mod rows;
+pub(crate) mod unwanted;
+pub(crate) mod wakes;
+
+use self::finisher::Finisher;
+use self::layout::Layout;
+use self::load::Load;
+use self::missing::Missing;
+use self::owed::Owed;
+use self::retirement::Retirement;
+use self::unwanted::Unwanted;
+use self::wakes::Wakes;
+
+/// One node among those that hold the data.
+pub(crate) struct Replica {
+    pub(crate) env: Env,
+    pub(crate) id: NodeId,
+    pub(crate) store: Store,
+    pub(crate) layout: Layout,
+    pub(crate) grace: Grace,
+    /// Blobs that should be on this disk and are not.
+    pub(crate) missing: Missing,
+    /// Blobs on this disk that no row here needs.
+    pub(crate) unwanted: Unwanted,
+    /// Peers whose rows may differ.
+    pub(crate) owed: Owed,
+    pub(crate) load: Load,
+    pub(crate) finisher: Finisher,
+    pub(crate) wakes: Wakes,
+    pub(crate) retirement: Retirement,
+    pub(crate) shutdown: CancellationToken,
+    network: OnceLock<Network>,
+    clock: Mutex<Clock>,
+}
+
+impl Replica {
+    pub(crate) fn new(
+        env: Env,
+        id: NodeId,
+        store: Store,
+        layout: Layout,
+        grace: Grace,
+        finisher: Finisher,
+    ) -> Self {
+        let now = env.mono();
+        Self {
+            env,
+            id,
+            store,
+            layout,
+            grace,
+            missing: Missing::new(now),
+            unwanted: Unwanted::default(),
+            owed: Owed::default(),
+            load: Load::default(),
+            finisher,
+            wakes: Wakes::default(),
+            retirement: Retirement::default(),
+            shutdown: CancellationToken::new(),
+            network: OnceLock::new(),
+            clock: Mutex::new(Clock::default()),
+        }
+    }
+
+    /// Takes the network, before its first connection: every call finds it.
+    pub(crate) fn set_network(&self, network: Network) {
+        let _ = self.network.set(network);
+    }
+
+    /// The network.
+    pub(crate) fn net(&self) -> &Network {
+        self.network.get().expect("the network is set before anything runs")
+    }
+
+    /// Whether the node can be called now.
+    pub(crate) fn is_reachable(&self, node: &NodeId) -> bool {
+        *node == self.id || self.net().is_connected(node)
+    }
+
+    /// The layout, while this node is a member that takes part.
+    pub(crate) fn joined(&self) -> Result<Arc<EpochState>, Error> {
+        if let Some(why) = self.retirement.why() {
+            return Err(Error::Retired(why.to_owned()));
+        }
+        let state = self.layout.current().ok_or(Error::NotJoined)?;
+        if let Some(why) = self.left(&state) {
+            return Err(Error::Retired(why));
+        }
+        if state.is_member(&self.id) { Ok(state) } else { Err(Error::NotJoined) }
+    }
+
+    /// Why this node takes part in nothing any more, if the cluster let it go.
+    pub(crate) fn left(&self, state: &EpochState) -> Option<String> {
+        let own = state.member(&self.id).filter(|member| member.state == MemberState::Left)?;
+        let id = own.node_id.short();
+        Some(format!("the cluster let node {id} go, and its data is on others"))
+    }
+
+    /// The partitions that this node should hold.
+    pub(crate) fn partitions(&self, state: &EpochState) -> Vec<Partition> {
+        state.partitions_of(&self.id)
+    }
+
+    /// Whether `mode` asks for a majority with this layout.
+    pub(crate) fn is_quorum(&self, mode: Mode, state: &EpochState) -> bool {
+        match mode {
+            Mode::Quorum => true,
+            Mode::Available => false,
+            Mode::Default => {
+                let fewest = state.rows.iter().map(|row| row.current.len()).min();
+                fewest.unwrap_or(0) >= QUORUM_BY_DEFAULT_FROM
+            }
+        }
+    }
+
+    /// Blobs that are missing here, those included that no one has asked for again yet.
+    pub(crate) fn missing_here(&self) -> u64 {
+        let queued = self.missing.queue_len(self.env.mono());
+        queued.saturating_add(self.store.set_aside_count())
+    }
+
+    /// The next stamp.
+    pub(crate) fn tick(&self) -> Hlc {
+        self.clock.lock().tick(self.env.wall_ms())
+    }
+
+    /// This moment, as a stamp that is given to nothing.
+    pub(crate) fn now(&self) -> Hlc {
+        Hlc::from_unix_ms(self.env.wall_ms())
+    }
+
+    /// A random part of `longest`, for attempts that got into each other's way.
+    pub(crate) fn jitter(&self, longest: Duration) -> Duration {
+        let share = u16::from_le_bytes(self.env.random());
+        longest.mul_f64(f64::from(share) / f64::from(u16::MAX))
+    }
+}
+
+/// A time in milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// With fewer replicas a majority is all of them, and one dead node would stop every write.
+const QUORUM_BY_DEFAULT_FROM: usize = 3;

@@ -1,0 +1,204 @@
+//! Answering peers: every request is held against membership, then given to the part it is about.
+
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use dfs_core::id::{ClusterId, NodeId};
+use dfs_core::node::member::NodeInfo;
+use dfs_env::BoxFuture;
+use dfs_p2p::message::{Answer, Call, Code, Priority, Request, Response};
+use dfs_p2p::{Caller, Handler};
+
+use crate::blobs::Blobs;
+use crate::chain::Chain;
+use crate::gc::Gc;
+use crate::layout::{Steward, Voting};
+use crate::records::Records;
+use crate::replica::Replica;
+use crate::rpc::answer::{Told, done, refusal};
+use crate::rpc::fence::Fence;
+use crate::sync::RowSync;
+
+/// All that answers.
+pub(crate) struct Service {
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) records: Arc<Records>,
+    pub(crate) blobs: Arc<Blobs>,
+    pub(crate) sync: Arc<RowSync>,
+    pub(crate) gc: Arc<Gc>,
+    pub(crate) steward: Arc<Steward>,
+    pub(crate) voting: Voting,
+}
+
+/// A service, as the network and this node itself call it. It does not keep the service alive.
+pub(crate) struct Answering(Weak<Service>);
+
+impl Answering {
+    pub(crate) fn new(service: Weak<Service>) -> Self {
+        Self(service)
+    }
+}
+
+impl Handler for Answering {
+    fn handle(&self, from: Caller, call: Call) -> BoxFuture<'_, Answer> {
+        Box::pin(async move {
+            match self.0.upgrade() {
+                Some(service) => service.respond(from, call).await,
+                None => Answer::new(Err(refusal(Code::Internal, "shutting down")), 0),
+            }
+        })
+    }
+
+    fn is_member(&self, node: &NodeId) -> bool {
+        let state = self.0.upgrade().and_then(|service| service.replica.layout.current());
+        state.is_some_and(|state| state.is_member(node))
+    }
+
+    fn cluster_id(&self) -> Option<ClusterId> {
+        let state = self.0.upgrade().and_then(|service| service.replica.layout.current());
+        state.map(|state| state.cluster_id)
+    }
+
+    fn peer_changed(&self, node: NodeId, connected: bool) {
+        let Some(service) = self.0.upgrade() else { return };
+        let replica = &service.replica;
+        replica.missing.count_again();
+        if connected {
+            replica.owed.owe(node);
+            replica.wakes.handoff.notify_one();
+            replica.missing.retry_all();
+        }
+        replica.wakes.join.notify_one();
+        replica.wakes.reachability.notify_one();
+        replica.wakes.steward.notify_one();
+    }
+
+    fn retired(&self, why: &str) {
+        if let Some(service) = self.0.upgrade() {
+            service.replica.retire(why);
+        }
+    }
+
+    fn info_changed(&self, info: &NodeInfo) {
+        let Some(service) = self.0.upgrade() else { return };
+        let replica = &service.replica;
+        if info.durable_epoch > replica.layout.epoch() {
+            replica.owed.catch_up_from(info.node_id);
+            replica.wakes.join.notify_one();
+        }
+        replica.wakes.reachability.notify_one();
+        replica.wakes.steward.notify_one();
+    }
+}
+
+impl Service {
+    /// Carries out one call, of a peer or of this node itself.
+    async fn respond(&self, from: Caller, call: Call) -> Answer {
+        let is_waited_for = call.priority == Priority::Chunks;
+        let _waited = is_waited_for.then(|| self.replica.load.begin());
+        let result = self.answer(from, call).await;
+        let epoch = self.replica.layout.epoch();
+        match result {
+            Ok((response, body)) => Answer { result: Ok(response), epoch, body },
+            Err(refusal) => Answer::new(Err(refusal), epoch),
+        }
+    }
+
+    async fn answer(&self, from: Caller, call: Call) -> Told {
+        let replica = &self.replica;
+        if let Some(why) = replica.retirement.why() {
+            return Err(refusal(Code::Retired, why));
+        }
+        if let Some(told) = self.answer_anyone(from, &call.request).await {
+            return told.map(|response| (response, Bytes::new()));
+        }
+        // A caller that knows more than this node is asked for it before anything else.
+        if call.epoch > replica.layout.epoch() && from.node != replica.id {
+            let caught_up = self.chain.catch_up(&from.node).await;
+            caught_up.map_err(|error| refusal(Code::Internal, error.to_string()))?;
+            if call.epoch > replica.layout.epoch() {
+                return Err(refusal(Code::Internal, "this node could not catch up yet"));
+            }
+        }
+        let state = replica.layout.current();
+        let state = state.ok_or_else(|| refusal(Code::NotMember, "this node is no member yet"))?;
+        if from.node != replica.id && !state.is_member(&from.node) {
+            return Err(refusal(Code::NotMember, "members only"));
+        }
+        self.answer_member(from, call, Fence::new(&state, replica.id)).await
+    }
+
+    /// Answers what a node that is not yet a member may ask; `None` for everything else.
+    async fn answer_anyone(
+        &self,
+        from: Caller,
+        request: &Request,
+    ) -> Option<Result<Response, dfs_p2p::message::Refusal>> {
+        let internal = |error: crate::Error| refusal(Code::Internal, error.to_string());
+        Some(match request {
+            Request::Gossip(gossip) => Ok(self.replica.net().on_gossip(gossip.clone())),
+            Request::Join(info) => self.steward.on_join(from, info),
+            Request::ChainGet { from } => self.chain.chain_after(*from).await.map_err(internal),
+            Request::GenesisOffer(nodes) => self.chain.on_genesis_offer(from, nodes).await,
+            Request::GenesisWithdraw => self.chain.on_genesis_withdraw(from),
+            Request::EpochDecided(cert) => {
+                let adopted = self.chain.adopt(cert.as_ref().clone()).await.map_err(internal);
+                if cert.proposal.epoch > self.replica.layout.epoch() {
+                    self.replica.owed.catch_up_from(from.node);
+                }
+                adopted.map(|()| Response::Done)
+            }
+            _ => return None,
+        })
+    }
+
+    async fn answer_member(&self, from: Caller, call: Call, fence: Fence<'_>) -> Told {
+        let fence = fence.at(call.epoch);
+        let (records, blobs, gc) = (&self.records, &self.blobs, &self.gc);
+        match call.request {
+            Request::RecordGet { keys, digest_only } => {
+                records.on_get(fence, keys, digest_only).await
+            }
+            Request::RecordPut { records: sent, origin } => {
+                records.on_put(fence, from, sent, origin).await
+            }
+            Request::DirScan { vault, dir, after } => {
+                records.on_dir_scan(fence, vault, dir, after).await
+            }
+            Request::CertGet(id) => records.on_cert_get(id).await,
+            Request::CasPrepare { key, ballot } => records.on_cas_prepare(fence, key, ballot).await,
+            Request::CasAccept { key, ballot, version } => {
+                let version = version.map(|version| *version);
+                records.on_cas_accept(fence, from, key, ballot, version).await
+            }
+            Request::RefAdd(rows) => blobs.on_ref_add(fence, rows).await,
+            Request::ChunkPut(id) => blobs.on_put(fence, id, call.body).await,
+            Request::ChunkGet(id) => blobs.on_get(id).await,
+            Request::ChunkHas(ids) => blobs.on_has(ids).await,
+            Request::ReportCorrupt(id) => blobs.on_report(id).await,
+            Request::RefsEnded(uses) => gc.on_refs_ended(fence, uses).await,
+            Request::RefsForget(uses) => gc.on_refs_forget(fence, uses).await,
+            Request::ChunksNeeded(ids) => gc.on_blobs_needed(fence, ids).await,
+            Request::RecordsForget(asked) => gc.on_records_forget(fence, asked).await,
+            Request::SyncRoots { table, roots } => {
+                self.sync.on_roots(fence.state, from, table, roots).await
+            }
+            Request::SyncScan { table, partition, after } => {
+                self.sync.on_scan(fence.state, table, partition, after).await
+            }
+            Request::EpochPrepare { epoch, ballot } => {
+                done(self.voting.on_epoch_prepare(epoch, ballot).await?)
+            }
+            Request::EpochAccept { ballot, proposal } => {
+                done(self.voting.on_epoch_accept(ballot, *proposal).await?)
+            }
+            Request::Gossip(_)
+            | Request::Join(_)
+            | Request::GenesisOffer(_)
+            | Request::GenesisWithdraw
+            | Request::ChainGet { .. }
+            | Request::EpochDecided(_) => done(Response::Done),
+        }
+    }
+}

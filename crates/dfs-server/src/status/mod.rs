@@ -1,0 +1,207 @@
+//! What `status` and `peers` say: computed from what this node verified or was told just now.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfs_core::id::{NodeId, Partition, hex};
+use dfs_core::layout::epoch::{EpochState, Member, MemberState};
+use dfs_core::layout::voters::limiting_zone;
+use dfs_core::replica::sync::Table;
+use dfs_store::WriteError;
+
+use self::count::Counter;
+use self::judge::{judge, went_on_without};
+pub use self::outlook::{Copying, CostName, NextFailure};
+pub use self::types::{Health, Level, NotReady, PeerState, PeerView, Remedy};
+use crate::chain::Chain;
+use crate::config::Mode;
+use crate::disk::Scrubber;
+use crate::error::Error;
+use crate::layout::Reachability;
+use crate::replica::Replica;
+use crate::sync::{Handoff, RowSync};
+
+pub(crate) mod count;
+mod judge;
+mod outlook;
+mod peers;
+mod ready;
+mod types;
+
+/// Looks at all parts of a node to say how it is.
+pub(crate) struct Status {
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) chain: Arc<Chain>,
+    pub(crate) sync: Arc<RowSync>,
+    pub(crate) handoff: Arc<Handoff>,
+    pub(crate) scrub: Arc<Scrubber>,
+    pub(crate) reach: Arc<Reachability>,
+    pub(crate) counter: Arc<Counter>,
+}
+
+impl Status {
+    /// Notes that the vault's key was written down and read back.
+    pub(crate) async fn note_key_backup(&self) -> Result<(), WriteError> {
+        self.replica.store.put_state(KEY_BACKUP, vec![1]).await
+    }
+
+    /// How the cluster is, seen from here.
+    pub(crate) async fn health(&self) -> Result<Health, Error> {
+        let key_backup = self.replica.store.state(KEY_BACKUP).await?.is_some();
+        let Ok(state) = self.replica.joined() else {
+            let NotReady { reason, remedy } = self.not_joined();
+            return Ok(Health {
+                cluster: String::new(),
+                epoch: self.replica.layout.epoch(),
+                health: Level::Degraded,
+                message: reason,
+                remedy,
+                nodes: 1,
+                alive: 1,
+                files: 0,
+                bytes: 0,
+                under_replicated: 0,
+                unrecoverable: 0,
+                repair_queue: 0,
+                copying: None,
+                repair_paused: self.replica.missing.is_paused(),
+                next_failure: NextFailure::alone(),
+                unreadable: 0,
+                moving: 0,
+                voters: Vec::new(),
+                limiting_zone: None,
+                conflicts: 0,
+                key_backup,
+            });
+        };
+        let nodes = state.active().count();
+        let down: Vec<NodeId> = state
+            .active()
+            .map(|member| member.node_id)
+            .filter(|member| !self.replica.is_reachable(member))
+            .collect();
+        let counted = self.counter.counted(&state).await;
+        let told_by_peers = self
+            .replica
+            .net()
+            .peers()
+            .iter()
+            // What one said before it was lost is no work for anyone.
+            .filter(|peer| is_heard(&state, &peer.info.node_id))
+            .fold(0u64, |sum, peer| sum.saturating_add(peer.info.repair_queue));
+        let missing_here = self.replica.missing_here();
+        let repair_queue = missing_here.saturating_add(told_by_peers);
+        let (bytes_per_second, left) =
+            self.replica.missing.outlook(self.replica.env.mono(), missing_here);
+        let is_missing = repair_queue > 0 || !self.replica.missing.knows_all();
+        let by_majority = self.replica.is_quorum(Mode::Default, &state);
+        let scrubbed = self.scrub.view();
+        let behind = self
+            .rows_behind(&state, &down)
+            .await
+            .saturating_add(self.handoff.foreign_rows(&state).await?);
+        let pieces_down = self.pieces_on(&state, &down).await?;
+        let mut health = Health {
+            cluster: hex(&state.cluster_id.as_bytes()[..8]),
+            epoch: state.epoch,
+            health: Level::Ok,
+            message: String::new(),
+            remedy: None,
+            nodes,
+            alive: nodes - down.len(),
+            files: counted.files,
+            bytes: counted.bytes,
+            under_replicated: repair_queue.saturating_add(behind).saturating_add(pieces_down),
+            unrecoverable: self.lost(&state),
+            repair_queue,
+            copying: Copying::new(missing_here, bytes_per_second, left),
+            repair_paused: self.replica.missing.is_paused(),
+            next_failure: NextFailure::of(&state, &down, is_missing, by_majority),
+            unreadable: scrubbed.unread.saturating_add(scrubbed.rows_damaged),
+            moving: state.moving(),
+            voters: state.voters.iter().map(NodeId::short).collect(),
+            limiting_zone: limiting_zone(&state).map(|(zone, _)| zone),
+            conflicts: counted.conflicts,
+            key_backup,
+        };
+        let failed = self.replica.store.has_failed();
+        (health.health, health.message, health.remedy) = judge(&health, &state, &down, failed);
+        if let Some(loss) = self.chain.foreign_loss() {
+            let (message, remedy) = went_on_without(&loss, &self.replica.id);
+            (health.health, health.message) = (health.health.max(Level::AtRisk), message);
+            health.remedy = Some(remedy);
+        }
+        if health.health == Level::Ok && !self.replica.missing.knows_all() {
+            let message = "this node looks for what it should hold and does not".to_owned();
+            (health.health, health.message) = (Level::Degraded, message);
+        }
+        Ok(health)
+    }
+
+    /// Pieces that are lost, as whoever in reach knows of most of them says: the same piece is
+    /// looked for by all its replicas.
+    fn lost(&self, state: &EpochState) -> u64 {
+        let peers = self.replica.net().peers();
+        let heard =
+            peers.iter().map(|peer| &peer.info).filter(|info| is_heard(state, &info.node_id));
+        let in_reach = heard.filter(|info| self.replica.is_reachable(&info.node_id));
+        in_reach.map(|info| info.lost).fold(self.replica.missing.lost_len(), u64::max)
+    }
+
+    /// Partitions in which a replica that is not `down` holds other rows than this node.
+    async fn rows_behind(&self, state: &EpochState, down: &[NodeId]) -> u64 {
+        let ours = self.replica.partitions(state);
+        let mut behind = 0;
+        let may_differ = |member: &&Member| {
+            member.node_id != self.replica.id && member.state != MemberState::Out
+        };
+        for member in state.present().filter(may_differ) {
+            let id = member.node_id;
+            // Not whether it can be reached now: whoever was not counted as away must answer.
+            if down.contains(&id) {
+                continue;
+            }
+            let theirs = state.partitions_of(&id);
+            let shared: Vec<Partition> =
+                ours.iter().copied().filter(|partition| theirs.contains(partition)).collect();
+            for table in [Table::Records, Table::Refs] {
+                let asked = self.sync.differing_with(&id, table, &shared, state);
+                let answered = self.replica.env.timeout(COMPARE_MAX, asked).await;
+                // Who does not answer cannot be called up to date.
+                behind += match answered {
+                    Ok(Ok(differ)) => differ.len() as u64,
+                    Ok(Err(_)) | Err(_) => 1,
+                };
+            }
+        }
+        behind
+    }
+
+    /// Rows known here that members which are away should hold as well.
+    async fn pieces_on(&self, state: &EpochState, down: &[NodeId]) -> Result<u64, Error> {
+        if down.is_empty() {
+            return Ok(0);
+        }
+        let mut pieces = 0;
+        for table in [Table::Records, Table::Refs] {
+            let roots = self.replica.store.roots(table, state.bits).await?;
+            for (partition, root) in (0..=Partition::MAX).zip(roots) {
+                if down.iter().any(|away| state.is_replica(partition, away)) {
+                    pieces = u64::saturating_add(pieces, root.count);
+                }
+            }
+        }
+        Ok(pieces)
+    }
+}
+
+/// Whether what a node says of its pieces counts: it has some to look after.
+fn is_heard(state: &EpochState, node: &NodeId) -> bool {
+    let member = state.member(node).map(|member| member.state);
+    matches!(member, Some(MemberState::Active | MemberState::Draining))
+}
+
+/// The note that the vault's key was written down and read back.
+const KEY_BACKUP: &str = "key-backup";
+/// How long a comparison for `status` may take for each peer.
+const COMPARE_MAX: Duration = Duration::from_secs(2);

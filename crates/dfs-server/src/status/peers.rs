@@ -1,0 +1,62 @@
+//! The list of peers.
+
+use std::time::Duration;
+
+use dfs_core::id::NodeId;
+use dfs_core::layout::epoch::{EpochState, MemberState};
+use dfs_core::node::member::NodeInfo;
+
+use super::Status;
+use super::types::{PeerState, PeerView};
+
+impl Status {
+    /// This node and everyone it knows.
+    pub(crate) fn peers(&self) -> Vec<PeerView> {
+        let state = self.replica.joined().ok();
+        let own = self.replica.net().own_info();
+        let view = |info: &NodeInfo, state: PeerState, is_self| PeerView {
+            id: info.node_id.to_string(),
+            addr: info.addrs.first().cloned().unwrap_or_default(),
+            zone: info.zone.clone(),
+            state,
+            is_self,
+            bytes: info.used,
+            capacity: info.capacity,
+        };
+        let mut own = view(&own, PeerState::Alive, true);
+        if own.addr.is_empty() {
+            own.addr = self.replica.net().listen_addr().to_string();
+        }
+        let mut peers = vec![own];
+        let Some(state) = state else { return peers };
+        for peer in self.replica.net().peers() {
+            let shown = peer_state(
+                Some(&state),
+                &peer.info.node_id,
+                self.reach.shown_down_for(&peer.info.node_id),
+            );
+            // Someone who once wanted to join and went away is nobody's concern.
+            if shown != PeerState::Joining || peer.down_for.is_none() {
+                peers.push(view(&peer.info, shown, false));
+            }
+        }
+        peers.sort_by(|a, b| a.id.cmp(&b.id));
+        peers
+    }
+}
+
+fn peer_state(state: Option<&EpochState>, node: &NodeId, down_for: Option<Duration>) -> PeerState {
+    let member = state.and_then(|state| state.member(node));
+    match (member.map(|member| member.state), down_for) {
+        (None, _) => PeerState::Joining,
+        (Some(MemberState::Left), _) => PeerState::Left,
+        (Some(MemberState::Out), _) => PeerState::Out,
+        (Some(MemberState::Draining), None) => PeerState::Draining,
+        (Some(MemberState::Active), None) => PeerState::Alive,
+        (Some(_), Some(down)) if down < SUSPECT_FOR => PeerState::Suspect,
+        (Some(_), Some(_)) => PeerState::Down,
+    }
+}
+
+/// A peer out of reach for less than this may only have restarted.
+const SUSPECT_FOR: Duration = Duration::from_secs(5);

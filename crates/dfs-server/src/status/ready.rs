@@ -1,0 +1,79 @@
+//! Why a node does not serve yet.
+
+use dfs_core::id::{NodeId, Partition};
+use dfs_core::layout::epoch::EpochState;
+use dfs_core::quorum::Tally;
+use dfs_p2p::Direction;
+
+use super::Status;
+use super::types::{NotReady, Remedy};
+use crate::config::Mode;
+
+impl Status {
+    /// Why the node does not serve yet; empty when it does.
+    pub(crate) fn not_ready(&self) -> Vec<NotReady> {
+        let mut reasons = Vec::new();
+        match self.replica.joined() {
+            Err(_) => reasons.push(self.not_joined()),
+            Ok(state) => {
+                let (nodes, alive) = (state.active().count(), self.alive(&state));
+                let out = self.out_of_reach(&state);
+                if out > 0 {
+                    let all = state.rows.len();
+                    let reason = format!(
+                        "{out} of {all} partitions have too few replicas in reach \
+                         ({alive} of {nodes} members answer)"
+                    );
+                    reasons.push(reason.into());
+                }
+            }
+        }
+        if self.replica.store.has_failed() {
+            reasons.push("the disk failed; the node takes no writes".to_owned().into());
+        }
+        reasons
+    }
+
+    /// That this node is in no cluster yet, and why.
+    pub(super) fn not_joined(&self) -> NotReady {
+        let left = || self.replica.left(&*self.replica.layout.current()?);
+        if let Some(why) = self.replica.retirement.why().map(str::to_owned).or_else(left) {
+            let reason = format!(
+                "this node is retired: {why}; it takes part in nothing; start it with an empty \
+                 data directory to join as a new node"
+            );
+            return reason.into();
+        }
+        let apart = self.replica.net().kept_apart().into_iter();
+        let mut apart = apart.filter(|peer| peer.direction == Direction::Dialled);
+        let dialled = apart.next();
+        let why = match &dialled {
+            Some(peer) => format!("{}: {}", peer.addr, peer.reason),
+            None => self.chain.why_not_joined(),
+        };
+        NotReady {
+            reason: format!("this node has not joined a cluster yet: {why}"),
+            remedy: dialled.map(|peer| Remedy::JoinApart(peer.reason)),
+        }
+    }
+
+    /// Partitions that cannot be read and written now, as the default mode asks.
+    fn out_of_reach(&self, state: &EpochState) -> usize {
+        let quorum = self.replica.is_quorum(Mode::Default, state);
+        let reaches = |set: &[NodeId], needed: fn(usize) -> usize| {
+            let needed = if quorum { needed(set.len()) } else { 1 };
+            set.iter().filter(|replica| self.replica.is_reachable(replica)).count() >= needed
+        };
+        let all = (0..=Partition::MAX).take(state.rows.len());
+        let out = all.filter(|partition| {
+            let readable = reaches(&state.read_set(*partition), Tally::<NodeId>::read_majority);
+            let mut sets = state.write_sets(*partition).into_iter();
+            !readable || !sets.all(|set| reaches(&set, Tally::<NodeId>::write_majority))
+        });
+        out.count()
+    }
+
+    fn alive(&self, state: &EpochState) -> usize {
+        state.active().filter(|member| self.replica.is_reachable(&member.node_id)).count()
+    }
+}

@@ -1,0 +1,138 @@
+//! What `status` and `peers` show.
+
+use dfs_p2p::ApartReason;
+use serde::{Deserialize, Serialize};
+
+use super::outlook::{Copying, NextFailure};
+
+/// One word for how things are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Every copy that should be there is there.
+    Ok,
+    /// Something is missing or under way; nothing is in danger.
+    Degraded,
+    /// One more failure may make something unreadable.
+    AtRisk,
+    /// Something is unreadable.
+    Lost,
+}
+
+/// What an operator can do; the programs say how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remedy {
+    /// Look at what the scrub found.
+    LookAtScrub,
+    /// Follow others that went on by hand without these nodes, if that is right.
+    FollowLoss(Vec<String>),
+    /// Ask whoever runs the nodes that count this one as lost.
+    AskOthers,
+    /// Bring this node and one that it dials in vain together.
+    JoinApart(ApartReason),
+}
+
+/// Why a node does not serve yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotReady {
+    /// One sentence.
+    pub reason: String,
+    /// What an operator can do about it, where there is something.
+    pub remedy: Option<Remedy>,
+}
+
+impl From<String> for NotReady {
+    fn from(reason: String) -> Self {
+        Self { reason, remedy: None }
+    }
+}
+
+/// How the cluster is, seen from one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// The cluster's id; empty before the node has joined.
+    pub cluster: String,
+    /// The newest layout.
+    pub epoch: u64,
+    /// One word.
+    pub health: Level,
+    /// One sentence.
+    pub message: String,
+    /// What an operator can do about it, where there is something.
+    #[serde(skip)]
+    pub remedy: Option<Remedy>,
+    /// Members.
+    pub nodes: usize,
+    /// Members that answer.
+    pub alive: usize,
+    /// Files; on a node without the vault's key, 0.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Pieces known to have fewer copies than they should.
+    pub under_replicated: u64,
+    /// Pieces of existing files without a good copy.
+    pub unrecoverable: u64,
+    /// Blobs that nodes are fetching.
+    pub repair_queue: u64,
+    /// What this node fetches, and how long it will take; `None` when nothing is missing here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copying: Option<Copying>,
+    /// Whether someone asked this node to fetch nothing.
+    pub repair_paused: bool,
+    /// What the failure of one more node would cost.
+    pub next_failure: NextFailure,
+    /// Pieces and rows on this node's disk that could not be read when it was last read back.
+    pub unreadable: u64,
+    /// Partitions that move or have too few members.
+    pub moving: usize,
+    /// Who decides about the layout.
+    pub voters: Vec<String>,
+    /// The zone whose members offer least, where that limits what the cluster can hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limiting_zone: Option<String>,
+    /// Names with versions that wait for a decision.
+    pub conflicts: u64,
+    /// Whether the vault's key was written down and read back.
+    pub key_backup: bool,
+}
+
+/// How a peer is doing, seen from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PeerState {
+    /// Known, and not yet a member.
+    Joining,
+    /// A member that answers.
+    Alive,
+    /// Out of reach for a moment.
+    Suspect,
+    /// Out of reach.
+    Down,
+    /// Gives its data away.
+    Draining,
+    /// Dead for long.
+    Out,
+    /// Gone for good.
+    Left,
+}
+
+/// One line of the list of peers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerView {
+    /// The node's id.
+    pub id: String,
+    /// Where it listens.
+    pub addr: String,
+    /// Its failure domain.
+    pub zone: String,
+    /// How it is doing.
+    pub state: PeerState,
+    /// Whether it is the node that was asked.
+    #[serde(rename = "self")]
+    pub is_self: bool,
+    /// Bytes it holds.
+    pub bytes: u64,
+    /// Bytes it offers.
+    pub capacity: u64,
+}

@@ -1,0 +1,76 @@
+//! Answering peers that compare their rows with those here.
+
+use bytes::Bytes;
+use dfs_core::id::Partition;
+use dfs_core::layout::epoch::EpochState;
+use dfs_core::replica::sync::{Root, Table, differing};
+use dfs_p2p::Caller;
+use dfs_p2p::message::{Code, Response};
+
+use super::RowSync;
+use crate::rpc::answer::{Told, done, read_refused, refusal};
+
+impl RowSync {
+    /// Answers which partitions differ from a peer's.
+    pub(crate) async fn on_roots(
+        &self,
+        state: &EpochState,
+        from: Caller,
+        table: Table,
+        roots: Vec<(Partition, Root)>,
+    ) -> Told {
+        let ours = self.replica.store.roots(table, state.bits).await.map_err(read_refused)?;
+        let mut differ = differing(&ours, &roots);
+        differ.retain(|partition| state.is_replica(*partition, &self.replica.id));
+        if !differ.is_empty() && from.node != self.replica.id {
+            self.replica.owed.owe(from.node);
+        }
+        done(Response::Differing(differ))
+    }
+
+    /// Answers a page of a partition's rows: hashes of records, or whole reference rows.
+    pub(crate) async fn on_scan(
+        &self,
+        state: &EpochState,
+        table: Table,
+        partition: Partition,
+        after: Bytes,
+    ) -> Told {
+        if usize::from(partition) >= state.bits.count() {
+            return Err(refusal(Code::Malformed, "no such partition"));
+        }
+        let after = after.to_vec();
+        let bits = state.bits;
+        let limit = SYNC_ROWS_MAX;
+        let response = match table {
+            Table::Records => {
+                let rows = self.replica.store.scan_records(partition, bits, after, limit).await;
+                let rows = rows.map_err(read_refused)?;
+                let last = rows.last().map(|(key, _)| dfs_store::disk::store::record_row(key));
+                let hashes = rows.iter().map(|(key, record)| (*key, record.state_hash()));
+                Response::Rows {
+                    more: rows.len() == limit,
+                    hashes: hashes.collect(),
+                    refs: Vec::new(),
+                    last: last.unwrap_or_default().into(),
+                }
+            }
+            Table::Refs => {
+                let rows = self.replica.store.scan_refs(partition, bits, after, limit).await;
+                let rows = rows.map_err(read_refused)?;
+                let last =
+                    rows.last().map(|row| dfs_store::disk::store::ref_row(&row.blob, &row.vid));
+                Response::Rows {
+                    hashes: Vec::new(),
+                    more: rows.len() == limit,
+                    refs: rows,
+                    last: last.unwrap_or_default().into(),
+                }
+            }
+        };
+        done(response)
+    }
+}
+
+/// Rows of one page of a comparison: 90 to 150 bytes each.
+const SYNC_ROWS_MAX: usize = 1000;

@@ -1,3 +1,0 @@
-//! Tests that need the steps between those of the public face.
-
-mod handoff;
