@@ -146,9 +146,8 @@ impl Upload {
             total += len as u64;
             leaf_bytes += len as u64;
             window.placing.push_back(self.place_chunk(next));
-            if window.placing.len() == WINDOW_CHUNKS
-                && let Some(placed) = window.next().await
-            {
+            window.make_room().await;
+            while let Some(placed) = window.placed.pop_front() {
                 chunk_ids.push(self.count(placed?).await?);
             }
             // A chunk that is not full was the last.
@@ -308,6 +307,15 @@ impl<F: Future> Window<F> {
         self.placing.len() + self.placed.len()
     }
 
+    /// Waits until one more chunk may be on its way.
+    async fn make_room(&mut self) {
+        while self.placing.len() >= WINDOW_CHUNKS
+            && let Some(placed) = self.placing.next().await
+        {
+            self.placed.push_back(placed);
+        }
+    }
+
     /// What became of the next chunk; `None` when there is none on its way.
     async fn next(&mut self) -> Option<F::Output> {
         match self.placed.pop_front() {
@@ -361,3 +369,38 @@ pub(crate) const CHUNK_BYTES: usize = 1024 * 1024;
 const WINDOW_CHUNKS: usize = 4;
 /// The part of the hold time that is kept for a name on its way to the replicas.
 const NAMING_PART: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_fast_source_never_has_more_chunks_on_their_way_than_the_window() {
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mut window = Window::default();
+        let mut placed = Vec::new();
+        for number in 0..100 {
+            let (running, most) = (running.clone(), most.clone());
+            most.fetch_max(running.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            window.placing.push_back(async move {
+                // Some end while the source is read, others only when they are waited for.
+                for _ in 0..number % 7 {
+                    tokio::task::yield_now().await;
+                }
+                running.fetch_sub(1, Ordering::Relaxed);
+                number
+            });
+            window.make_room().await;
+            placed.extend(window.placed.drain(..));
+            window.read(&mut &[1u8; CHUNK_BYTES][..]).await.unwrap();
+        }
+        while let Some(number) = window.next().await {
+            placed.push(number);
+        }
+        assert_eq!(placed, (0..100).collect::<Vec<_>>());
+        assert!(most.load(Ordering::Relaxed) <= WINDOW_CHUNKS, "{most:?}");
+    }
+}

@@ -29,7 +29,7 @@ pub(super) fn run(_: &Args, mut cluster: Cluster, seed: u64, dir: &Path) -> Resu
     }
     cluster.run(0, &["put", "-r", text(&local)?, "files"])?;
     cluster.wait_ok(0, NODES, SETTLE_MAX)?;
-    let full = used(&cluster, NODES)?;
+    let full = used_when_told(&cluster)?;
     cluster.run(0, &["rm", "-r", "files/drop"])?;
     let started = Instant::now();
     let returned = loop {
@@ -60,6 +60,21 @@ pub(super) fn run(_: &Args, mut cluster: Cluster, seed: u64, dir: &Path) -> Resu
         started.elapsed().as_secs_f64()
     ));
     cluster.stop()
+}
+
+/// Returns what each node holds, once all have told of everything that was stored: a node tells of its
+/// space a few times a second, and the first may say that all is well before the others have.
+fn used_when_told(cluster: &Cluster) -> Result<Vec<u64>> {
+    let started = Instant::now();
+    let stored = u64::from(FILES) * FILE_BYTES as u64;
+    loop {
+        let full = used(cluster, NODES)?;
+        if full.iter().all(|bytes| *bytes >= stored) {
+            return Ok(full);
+        }
+        ensure!(started.elapsed() < SETTLE_MAX, "of {stored} bytes nodes hold {full:?}");
+        std::thread::sleep(LOOK_EVERY);
+    }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a share for people")]
