@@ -62,8 +62,8 @@ pub(super) fn run(_: &Args, mut cluster: Cluster, seed: u64, dir: &Path) -> Resu
     cluster.stop()
 }
 
-/// Returns what each node holds, once all have told of everything that was stored: a node tells of its
-/// space a few times a second, and the first may say that all is well before the others have.
+/// Returns what each node holds, once all have told of everything that was stored. A node tells of
+/// its space a few times a second, and the first may say that all is well before the others have.
 fn used_when_told(cluster: &Cluster) -> Result<Vec<u64>> {
     let started = Instant::now();
     let stored = u64::from(FILES) * FILE_BYTES as u64;
