@@ -21,7 +21,7 @@ pub(crate) fn run() -> Result<()> {
     }
     cargo("tests", &["test", "--workspace"], &[])?;
     // A bounded part of what `sim` can do: some minutes on two cores.
-    cargo("simulation", &["xtask", "sim", "--seeds", "150", "--twice", "10"], &[])?;
+    cargo("simulation", &["xtask", "sim", "--seeds", "100", "--twice", "10"], &[])?;
     cargo("crash states", &["xtask", "sim", "--crash-states", "5"], &[])?;
     cargo("smoke test on real processes", &["xtask", "demo", "--mib", "64"], &[])
 }
