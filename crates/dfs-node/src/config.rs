@@ -7,11 +7,18 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytesize::ByteSize;
 use clap::builder::BoolishValueParser;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use dfs_core::address::Address;
 use dfs_server::{Grace, OUT_AFTER};
 use etcetera::{BaseStrategy, choose_base_strategy};
 use serde::Deserialize;
+
+/// What the program does instead of running a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Brings the data directory of an earlier version to the current format; stop its node first
+    Upgrade,
+}
 
 /// Runs one dfs node.
 ///
@@ -21,6 +28,9 @@ use serde::Deserialize;
 #[derive(Debug, Parser)]
 #[command(name = "dfs-node", version)]
 pub struct Args {
+    /// What to do instead of running a node
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// Peer port: `:PORT` is every interface, `:0` picks a free one
     #[arg(long, env = "DFS_LISTEN", value_name = "ADDR")]
     pub listen: Option<Address>,

@@ -10,13 +10,14 @@ use clap::Parser;
 use dfs_core::address::Address;
 use dfs_env::Env;
 use dfs_node::api::{self, Api};
-use dfs_node::config::{Args, NodeConfig};
+use dfs_node::config::{Args, Command, NodeConfig};
 use dfs_node::exit::{Code, Failure, chain, exit_code};
 use dfs_node::run_record::{self, RunRecord};
 use dfs_node::signals::EndSignals;
 use dfs_node::{keyring, limits, telemetry};
 use dfs_server::{Config, Server, StartServerError, VaultConfig};
 use dfs_store::OpenStoreError;
+use dfs_store::disk::upgrade::{Upgraded, upgrade};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -39,7 +40,11 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Failure> {
+    let command = args.command;
     let config = args.resolve()?;
+    if command == Some(Command::Upgrade) {
+        return run_upgrade(&config).await;
+    }
     telemetry::start(&config.log, config.log_format)?;
     let mut signals =
         EndSignals::new().map_err(|error| failed("cannot watch for signals", &error))?;
@@ -57,6 +62,18 @@ async fn run(args: Args) -> Result<(), Failure> {
     let result = serve(&env, &config, &server, listener, &mut signals).await;
     drop(signals);
     result
+}
+
+/// Brings the data directory to the current format, and says what was done.
+async fn run_upgrade(config: &NodeConfig) -> Result<(), Failure> {
+    let (env, dir) = (Env::real(), config.data_dir.clone());
+    let upgraded = env.clone().offload(move || upgrade(&env, &dir)).await;
+    let text = match upgraded.map_err(|error| start_failed(&error.into(), config))? {
+        Upgraded::Already => "has the current format already".to_owned(),
+        Upgraded::Now { rows } => format!("is upgraded: {rows} references moved"),
+    };
+    let said = writeln!(io::stdout().lock(), "{} {text}", config.data_dir.display());
+    said.map_err(|error| failed("cannot say so", &error))
 }
 
 async fn start(env: &Env, config: &NodeConfig) -> Result<(TcpListener, Arc<Server>), Failure> {
@@ -106,6 +123,11 @@ fn start_failed(error: &StartServerError, config: &NodeConfig) -> Failure {
             .hint("another dfs-node runs on this directory: stop it, or give another --data-dir"),
         StartServerError::Store(OpenStoreError::Exposed(_)) => Failure::new(Code::Failed, message)
             .hint(format!("make it yours and chmod 700 {}", config.data_dir.display())),
+        StartServerError::Store(OpenStoreError::Old(_)) => Failure::new(Code::Failed, message)
+            .hint(
+                "run 'dfs-node upgrade' with the same --data-dir: it keeps everything. Nodes of \
+             earlier versions cannot talk to this one, so upgrade every node of the cluster",
+            ),
         StartServerError::Store(OpenStoreError::Foreign(_)) => {
             Failure::new(Code::Failed, message).hint("give --data-dir an empty or a new directory")
         }

@@ -7,8 +7,8 @@ use dfs_core::id::ClusterId;
 
 use crate::frame::FrameError;
 use crate::hello::Unwelcome;
-use crate::message::Code;
 use crate::mux::Violation;
+use crate::wire::Goodbye;
 
 /// Why a network could not start.
 #[derive(Debug, thiserror::Error)]
@@ -52,10 +52,9 @@ pub(crate) enum ConnError {
     Myself,
     #[error(transparent)]
     Unwelcome(#[from] Unwelcome),
-    #[error("it refused: {text}")]
+    #[error("it refused: {}", .goodbye.text)]
     Refused {
-        code: Code,
-        text: String,
+        goodbye: Goodbye,
         /// Whether it had greeted properly: then it has the cluster key, or is a member.
         greeted: bool,
     },

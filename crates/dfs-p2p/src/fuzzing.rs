@@ -71,7 +71,7 @@ fn take_in(mux: &mut Mux<()>, stream: u32, kind: proto::frame::Kind) -> bool {
             mux.answer(stream, &done).expect("it carries nothing but the body");
         }
         Some(Event::Answer((), answer)) => assert!(answer.body.len() <= ANSWER_BYTES_MAX),
-        Some(Event::GoAway(_, text)) => assert!(!text.contains(char::is_control)),
+        Some(Event::GoAway(goodbye)) => assert!(!goodbye.text.contains(char::is_control)),
         Some(Event::Cancelled(_)) | None => {}
     }
     while mux.next_frame().is_some() {}

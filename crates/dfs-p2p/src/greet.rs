@@ -46,13 +46,16 @@ pub(crate) async fn greet(
     if expected.is_some_and(|expected| expected != secured.peer) {
         return Err(ConnError::OtherNode);
     }
-    let exchange = exchange(shared, secured, origin, own_info);
-    shared.env.timeout(HELLO_MAX, exchange).await.map_err(silent)?
+    let challenge = hello::challenge(&secured.exporter);
+    let exchange = exchange(shared, secured, challenge, origin, own_info);
+    let greeted = shared.env.timeout(HELLO_MAX, exchange).await.map_err(silent)?;
+    greeted.inspect_err(|error| shared.heed(error, &challenge))
 }
 
 async fn exchange(
     shared: &Shared,
     secured: Secured,
+    challenge: [u8; 32],
     origin: Origin,
     own_info: &NodeInfo,
 ) -> Result<Greeting, ConnError> {
@@ -75,12 +78,13 @@ async fn exchange(
     let mut greeted = match checked {
         Ok(greeted) => greeted,
         Err(why) => {
-            turn_away(&mut out, &mut frames, why.code(), "the greeting was refused").await;
+            let goodbye = wire::go_away(why.code(), "the greeting was refused");
+            turn_away(&mut out, &mut frames, goodbye).await;
             return Err(why.into());
         }
     };
-    if !shared.is_welcome(&peer, greeted.incarnation).await {
-        turn_away(&mut out, &mut frames, Code::Retired, FORMER).await;
+    if let Some(later) = shared.later_life(&peer, greeted.incarnation, challenge).await {
+        turn_away(&mut out, &mut frames, wire::retired(FORMER, &later)).await;
         return Err(ConnError::Former);
     }
     if let Origin::Dialled(..) = origin {
@@ -100,7 +104,7 @@ async fn exchange(
         && ours != theirs
     {
         let why = "this node belongs to another cluster";
-        turn_away(&mut out, &mut frames, Code::ClusterMismatch, why).await;
+        turn_away(&mut out, &mut frames, wire::go_away(Code::ClusterMismatch, why)).await;
         return Err(ConnError::OtherCluster { ours, theirs });
     }
     let info = NodeInfo::from_canonical(theirs.info).map_err(|_| ConnError::Unexpected)?;
@@ -108,21 +112,21 @@ async fn exchange(
     if !genuine || info.verify().is_err() {
         return Err(ConnError::Unexpected);
     }
-    if shared.went_back(&info) {
-        turn_away(&mut out, &mut frames, Code::Retired, FORMER).await;
+    if let Some(later) = shared.before_going_back(&info) {
+        turn_away(&mut out, &mut frames, wire::retired(FORMER, &later)).await;
         return Err(ConnError::Former);
     }
-    Ok(Greeting { peer, greeted, info, observed: theirs.observed_addr.parse().ok(), frames, out })
+    let observed = theirs.observed_addr.parse().ok();
+    Ok(Greeting { peer, greeted, info, observed, challenge, frames, out })
 }
 
 /// Tells a peer why it is not let in. It may have turned us away first, and be gone.
 async fn turn_away(
     out: &mut WriteHalf<TlsStream<Stream>>,
     frames: &mut Frames,
-    code: Code,
-    why: &str,
+    goodbye: proto::GoAway,
 ) {
-    let _ = send(out, Kind::GoAway(wire::go_away(code, why))).await;
+    let _ = send(out, Kind::GoAway(goodbye)).await;
     // Let the peer read why before the connection closes.
     let _ = out.shutdown().await;
     let _ = frames.next().await;
@@ -155,8 +159,7 @@ async fn next(frames: &mut Frames, greeted: bool) -> Result<Kind, ConnError> {
     let (_, kind) = frames.next().await.ok_or(ConnError::Closed)??;
     match kind {
         Kind::GoAway(message) => {
-            let (code, text) = wire::parse_go_away(message);
-            Err(ConnError::Refused { code, text, greeted })
+            Err(ConnError::Refused { goodbye: wire::parse_go_away(message), greeted })
         }
         other => Ok(other),
     }

@@ -29,8 +29,9 @@ pub trait Handler: Send + Sync + 'static {
     /// A peer's first connection came up, or its last went away.
     fn peer_changed(&self, node: NodeId, connected: bool);
 
-    /// A peer knows a later start of this node, or one from a copy of its data directory: the
-    /// network takes part in nothing any more, and the layer above must not either. Called once.
+    /// It is proved that this node lives on in a later start, or in one from a copy of its data
+    /// directory: the network takes part in nothing any more, and the layer above must not either.
+    /// Called once.
     fn retired(&self, why: &str);
 
     /// News about a node arrived.

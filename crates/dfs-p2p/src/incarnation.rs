@@ -10,35 +10,62 @@ use std::time::Duration;
 
 use dfs_core::hlc::Hlc;
 use dfs_core::id::NodeId;
+use dfs_core::node::later_life::{LaterLife, StillRuns};
 use dfs_core::node::member::{IncarnationOrder, NodeInfo, compare_incarnations};
 use tracing::{debug, warn};
 
+use crate::error::ConnError;
 use crate::hello::ConnClass;
-use crate::message::{Call, Gossip, Priority, Request};
+use crate::message::{Call, Code, Priority, Request, Response};
 use crate::peer::Conn;
 use crate::shared::Shared;
 
 impl Shared {
-    /// Whether a peer that greets with this incarnation may be let in.
-    pub(crate) async fn is_welcome(&self, peer: &NodeId, incarnation: u64) -> bool {
+    /// Why a peer that greets with this incarnation may not be let in, if it may not. `challenge`
+    /// names the connection on which it greets.
+    pub(crate) async fn later_life(
+        &self,
+        peer: &NodeId,
+        incarnation: u64,
+        challenge: [u8; 32],
+    ) -> Option<LaterLife> {
         let (known, former) = {
             let registry = self.registry();
             let former = registry.conns.get(&(*peer, ConnClass::Control));
             let former = former.filter(|conn| conn.facts.peer_incarnation != incarnation);
-            (registry.directory.get(peer).map(|info| info.incarnation), former.cloned())
+            (registry.directory.get(peer).cloned(), former.cloned())
         };
-        match (compare_incarnations(known, incarnation), former) {
-            (IncarnationOrder::Former, _) => false,
-            (IncarnationOrder::Newer, Some(former)) => !answers(&former).await,
-            (IncarnationOrder::Newer | IncarnationOrder::Same, _) => true,
+        let known_incarnation = known.as_ref().map(|info| info.incarnation);
+        match (compare_incarnations(known_incarnation, incarnation), former) {
+            (IncarnationOrder::Former, _) => Some(LaterLife::Info(Box::new(known?))),
+            (IncarnationOrder::Newer, Some(former)) => still_runs(&former, challenge).await,
+            (IncarnationOrder::Newer | IncarnationOrder::Same, _) => None,
         }
     }
 
-    /// Whether what a peer says in its greeting shows that its disk went back in time.
-    pub(crate) fn went_back(&self, info: &NodeInfo) -> bool {
+    /// What shows that the disk of a peer went back in time, given what it says in its greeting.
+    pub(crate) fn before_going_back(&self, info: &NodeInfo) -> Option<LaterLife> {
         let registry = self.registry();
         let known = registry.directory.get(&info.node_id);
-        known.is_some_and(|known| info.lacks_what_was_durable(known))
+        let earlier = known.filter(|known| info.lacks_what_was_durable(known));
+        earlier.map(|earlier| LaterLife::Info(Box::new(earlier.clone())))
+    }
+
+    /// Answers a peer that asks whether this start still runs, because another one greets it.
+    pub(crate) fn say_still_runs(&self, challenge: [u8; 32]) -> StillRuns {
+        StillRuns::sign(self.config.incarnation, challenge, &self.config.node_key)
+    }
+
+    /// Retires this start when the end of a connection proves that it must not go on; a peer's bare
+    /// word ends that connection and nothing else.
+    pub(crate) fn heed(&self, end: &ConnError, challenge: &[u8; 32]) {
+        let ConnError::Refused { goodbye, .. } = end else { return };
+        let ends = |later: &LaterLife| later.ends(self.own().info(), challenge);
+        if goodbye.later_life.as_deref().is_some_and(ends) {
+            self.retire("a later state of this node is known");
+        } else if goodbye.code == Code::Retired {
+            debug!("a peer calls this node retired and does not prove it");
+        }
     }
 
     /// Takes in what someone with this node's key said. Returns the number of what an earlier
@@ -66,16 +93,24 @@ impl Shared {
     }
 }
 
-/// Whether the other end of a connection still is there: it answers what is asked only now.
-async fn answers(former: &Conn) -> bool {
-    let ask = Call::new(Priority::Layout, ALIVE_MAX, Request::Gossip(Gossip::default()));
-    let alive = former.call(ask).await.is_ok();
-    if alive {
-        debug!(peer = ?former.peer, "a node greets while an earlier incarnation of it is there");
+/// Asks the other end of a connection whether it still is there; `None` unless it proves that.
+async fn still_runs(former: &Conn, challenge: [u8; 32]) -> Option<LaterLife> {
+    let ask = Call::new(Priority::Layout, ALIVE_MAX, Request::StillRuns { challenge });
+    let answer = former.call(ask).await.ok()?;
+    let Ok(Response::StillRuns(said)) = answer.result else { return None };
+    let is_its = said.node_id == former.peer
+        && said.incarnation == former.facts.peer_incarnation
+        && said.challenge == challenge;
+    if !is_its || said.verify().is_err() {
+        return None;
     }
-    alive
+    debug!(peer = ?former.peer, "a node greets while an earlier incarnation of it is there");
+    Some(LaterLife::StillRuns(said))
 }
 
 /// How long an earlier incarnation may take to answer. A node that was restarted waits so long at
 /// most, when its former connection is still thought to be up; it must fit into a greeting.
 const ALIVE_MAX: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;

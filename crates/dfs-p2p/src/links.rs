@@ -149,9 +149,6 @@ impl Shared {
     /// Tells why a connection did not come up, if it takes someone to do something.
     fn report(&self, addr: SocketAddr, direction: Direction, error: &ConnError) {
         debug!(%addr, %error, "a connection did not come up");
-        if let ConnError::Refused { code: Code::Retired, greeted: true, text } = error {
-            self.retire(&format!("{addr} says: {text}"));
-        }
         let in_cluster = self.handler.cluster_id().is_some();
         let Some(reason) = apart_reason(error, in_cluster) else { return };
         let now = self.env.mono();
@@ -235,6 +232,7 @@ impl Shared {
         debug!(peer = ?conn.peer, class = ?conn.class, %end, "a connection ended");
         if let ConnError::Refused { .. } = end {
             // The peer looked at this node's greeting only after it had sent its own.
+            self.heed(&end, &conn.challenge);
             let (Origin::Dialled(addr, ..) | Origin::Accepted(addr)) = origin;
             self.report(addr, Direction::Dialled, &end);
         }

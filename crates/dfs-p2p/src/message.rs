@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{BlobId, CertId, DirId, NodeId, Partition, RecordKey, VaultId, Vid};
+use dfs_core::id::{BlobId, CertId, DirId, NodeId, Partition, RecordKey, VaultId};
 use dfs_core::layout::epoch::{EpochCert, EpochProposal, EpochState};
+use dfs_core::node::later_life::StillRuns;
 use dfs_core::node::member::NodeInfo;
 use dfs_core::paxos::{Ballot, Register};
-use dfs_core::record::refs::RefRow;
+use dfs_core::record::refs::{RefRow, Use};
 use dfs_core::record::version::{Record, Version};
 use dfs_core::record::writer::WriterCert;
 use dfs_core::replica::sync::{Root, Table};
@@ -70,6 +71,11 @@ pub enum Request {
     GenesisOffer(Vec<NodeId>),
     /// Asks for the promise made to such an offer back.
     GenesisWithdraw,
+    /// Asks a start of a node whether it still runs, since another one greets under its id.
+    StillRuns {
+        /// Names the connection on which the other one greets.
+        challenge: [u8; 32],
+    },
     /// Asks for the epochs after this one.
     ChainGet {
         /// The newest epoch known; 0 for none.
@@ -143,10 +149,10 @@ pub enum Request {
     /// Says that the receiver sent bytes that are not this blob.
     ReportCorrupt(BlobId),
     /// Asks which of these uses have no row at the receiver, or one that it found to have ended.
-    RefsEnded(Vec<(BlobId, Vid)>),
+    RefsEnded(Vec<Use>),
     /// Asks to forget the rows of those of these uses that the receiver itself found to have ended;
     /// answered by which are gone.
-    RefsForget(Vec<(BlobId, Vid)>),
+    RefsForget(Vec<Use>),
     /// Asks which of these blobs the receiver should hold and does not.
     ChunksNeeded(Vec<BlobId>),
     /// Asks to forget old tombstones where their state still has this hash; answered by which are
@@ -208,6 +214,8 @@ pub enum Response {
     Done,
     /// See [`Gossip`].
     Gossip(Gossip),
+    /// That the start asked still runs.
+    StillRuns(StillRuns),
     /// Epochs in order, or a newer state and the certificate that led to it.
     Chain {
         /// Given when the certificates do not reach back.

@@ -13,6 +13,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::frame::{SLICE_BYTES, fits};
 use crate::message::{Answer, Call, Code, Priority, Refusal};
+use crate::wire::Goodbye;
 use crate::wire::proto::{Data, GoAway, Open, Ping, Pong, Reply, Reset, Window, frame::Kind};
 use crate::wire::{self, WireError};
 
@@ -29,7 +30,7 @@ pub(crate) enum Event<W> {
     /// The peer gave up its call.
     Cancelled(StreamId),
     /// The peer closes.
-    GoAway(Code, String),
+    GoAway(Goodbye),
 }
 
 /// What a well-behaved peer never does: the connection ends.
@@ -48,6 +49,8 @@ pub(crate) enum Violation {
 /// Why a call cannot begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unsendable {
+    /// One of the two sides has said goodbye.
+    Closing,
     /// Too many calls are under way.
     TooMany,
     /// What is asked fits no frame.
@@ -84,6 +87,10 @@ pub(crate) struct Mux<W> {
     next_stream: StreamId,
     /// Frames that go before everything else.
     urgent: VecDeque<(StreamId, Kind)>,
+    /// Goes out once every call that was begun before it has.
+    goodbye: Option<GoAway>,
+    /// One of the two sides has said goodbye: no more calls begin here.
+    closing: bool,
     /// Streams with something to send, by priority.
     ready: [VecDeque<StreamId>; 4],
     sending: BTreeMap<StreamId, Sending>,
@@ -134,6 +141,8 @@ impl<W> Mux<W> {
         Self {
             next_stream: if dialler { 1 } else { 2 },
             urgent: VecDeque::new(),
+            goodbye: None,
+            closing: false,
             ready: Default::default(),
             sending: BTreeMap::new(),
             receiving: BTreeMap::new(),
@@ -147,6 +156,9 @@ impl<W> Mux<W> {
 
     /// Begins a call; `waiting` comes back with the answer.
     pub(crate) fn call(&mut self, call: &Call, waiting: W) -> Result<StreamId, Unsendable> {
+        if self.closing {
+            return Err(Unsendable::Closing);
+        }
         if self.calling.len() >= STREAMS_MAX {
             return Err(Unsendable::TooMany);
         }
@@ -216,9 +228,17 @@ impl<W> Mux<W> {
         self.urgent.push_back((0, Kind::Ping(Ping { nonce })));
     }
 
-    /// Tells the peer that this connection ends.
+    /// Tells the peer that this connection ends. Whoever hears that closes it when it knows of no
+    /// call, so the calls that were begun here go first.
     pub(crate) fn go_away(&mut self, message: GoAway) {
-        self.urgent.push_back((0, Kind::GoAway(message)));
+        self.closing = true;
+        self.goodbye = Some(message);
+    }
+
+    fn take_goodbye(&mut self) -> Option<GoAway> {
+        let is_unheard = |sending: &Sending| matches!(sending.head, Some(Kind::Open(_)));
+        let waits = self.goodbye.is_some() && self.sending.values().any(is_unheard);
+        self.goodbye.take_if(|_| !waits)
     }
 
     /// Whether no call is under way and nothing waits to be sent.
@@ -227,6 +247,7 @@ impl<W> Mux<W> {
             && self.serving.is_empty()
             && self.sending.is_empty()
             && self.urgent.is_empty()
+            && self.goodbye.is_none()
     }
 
     fn send(&mut self, stream: StreamId, priority: Priority, head: Kind, body: Bytes) {
@@ -256,8 +277,8 @@ impl<W> Mux<W> {
         match kind {
             Kind::Hello(_) | Kind::Ready(_) => Err(Violation::Greeting),
             Kind::GoAway(message) => {
-                let (code, text) = wire::parse_go_away(message);
-                Ok(Some(Event::GoAway(code, text)))
+                self.closing = true;
+                Ok(Some(Event::GoAway(wire::parse_go_away(message))))
             }
             Kind::Ping(Ping { nonce }) => {
                 if self.urgent.len() < URGENT_MAX {
@@ -398,6 +419,9 @@ impl<W> Mux<W> {
     pub(crate) fn next_frame(&mut self) -> Option<(StreamId, Kind)> {
         if let Some(frame) = self.urgent.pop_front() {
             return Some(frame);
+        }
+        if let Some(message) = self.take_goodbye() {
+            return Some((0, Kind::GoAway(message)));
         }
         while let Some((class, stream)) = self.next_ready() {
             let Some(sending) = self.sending.get_mut(&stream) else { continue };

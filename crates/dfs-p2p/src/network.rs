@@ -37,7 +37,7 @@ pub struct Peer {
 
 /// A running network; cheap to clone.
 #[derive(Clone)]
-pub struct Network(Arc<Shared>);
+pub struct Network(pub(crate) Arc<Shared>);
 
 impl Network {
     /// Binds a port; 0 picks a free one.
@@ -214,6 +214,12 @@ impl Network {
     /// returns what it lacks.
     pub fn on_gossip(&self, gossip: Gossip) -> Response {
         self.0.answer_gossip(gossip)
+    }
+
+    /// Answers a peer that asks whether this start of the node still runs, which the layer above
+    /// passes here. One signature.
+    pub fn on_still_runs(&self, challenge: [u8; 32]) -> Response {
+        Response::StillRuns(self.0.say_still_runs(challenge))
     }
 
     /// Says goodbye, lets calls under way finish within [`SHUTDOWN_MAX`], and ends every task.

@@ -27,7 +27,7 @@ use crate::handler::{Caller, Handler};
 use crate::hello::{ConnClass, Greeted};
 use crate::message::{Answer, Call, Code, Priority, Refusal};
 use crate::mux::{Budget, Event, Mux, STREAMS_MAX, StreamId, TooLarge, Unsendable};
-use crate::wire;
+use crate::wire::{self, Goodbye};
 
 /// How a connection began.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +48,8 @@ pub(crate) struct Greeting {
     pub(crate) info: NodeInfo,
     /// Where the peer sees us: our own listening address, or our source address.
     pub(crate) observed: Option<SocketAddr>,
+    /// Names the connection, and no other.
+    pub(crate) challenge: [u8; 32],
     pub(crate) frames: Frames,
     pub(crate) out: WriteHalf<TlsStream<Stream>>,
 }
@@ -61,6 +63,8 @@ pub(crate) struct Conn {
     /// Where we dialled, if we did.
     pub(crate) dialled: Option<SocketAddr>,
     proved: bool,
+    /// See [`Greeting::challenge`].
+    pub(crate) challenge: [u8; 32],
     mux: Mutex<Mux<oneshot::Sender<Answer>>>,
     /// Calls that may be under way at once; more wait for a place until their deadline.
     places: Semaphore,
@@ -98,6 +102,7 @@ impl Conn {
             },
             dialled,
             proved: greeting.greeted.proved,
+            challenge: greeting.challenge,
             mux: Mutex::new(Mux::new(dialled.is_some(), budget)),
             places: Semaphore::new(CALLS_MAX),
             wake: Notify::new(),
@@ -140,6 +145,7 @@ impl Conn {
         let (sender, answered) = oneshot::channel();
         let begun = self.mux().call(&call, sender);
         let stream = begun.map_err(|why| match why {
+            Unsendable::Closing => CallError::NotConnected,
             Unsendable::TooMany => CallError::Busy,
             Unsendable::TooLarge => CallError::TooLarge,
         })?;
@@ -251,11 +257,11 @@ impl Conn {
                         handle.abort();
                     }
                 }
-                Ok(Some(Event::GoAway(code @ Code::Retired, text))) => {
-                    return ConnError::Refused { code, text, greeted: true };
+                Ok(Some(Event::GoAway(goodbye))) if goodbye.code == Code::Retired => {
+                    return ConnError::Refused { goodbye, greeted: true };
                 }
-                Ok(Some(Event::GoAway(code, why))) => {
-                    debug!(peer = ?self.peer, ?code, why, "the peer closes a connection");
+                Ok(Some(Event::GoAway(Goodbye { code, text, .. }))) => {
+                    debug!(peer = ?self.peer, ?code, text, "the peer closes a connection");
                     self.retired.store(true, Ordering::Relaxed);
                     self.peer_retired.store(true, Ordering::Relaxed);
                     self.wake.notify_one();

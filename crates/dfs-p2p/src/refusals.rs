@@ -131,23 +131,24 @@ fn key(addr: SocketAddr, direction: Direction) -> (SocketAddr, Direction) {
 /// `in_cluster` says whether this node is in one: the other way round the key is wrong here.
 pub(crate) fn apart_reason(error: &ConnError, in_cluster: bool) -> Option<ApartReason> {
     match error {
-        ConnError::Unwelcome(Unwelcome::ClusterKey)
-        | ConnError::Refused { code: Code::ClusterMismatch, greeted: false, .. } => {
-            Some(if in_cluster { ApartReason::KeyThere } else { ApartReason::KeyHere })
-        }
-        ConnError::OtherCluster { .. }
-        | ConnError::Refused { code: Code::ClusterMismatch, greeted: true, .. } => {
-            Some(ApartReason::OtherCluster)
-        }
+        ConnError::Unwelcome(Unwelcome::ClusterKey) => Some(other_key(in_cluster)),
+        ConnError::OtherCluster { .. } => Some(ApartReason::OtherCluster),
+        ConnError::Refused { goodbye, greeted } => match goodbye.code {
+            Code::ClusterMismatch if *greeted => Some(ApartReason::OtherCluster),
+            Code::ClusterMismatch => Some(other_key(in_cluster)),
+            Code::Incompatible => Some(ApartReason::Incompatible { theirs: None }),
+            _ => None,
+        },
         ConnError::Unwelcome(Unwelcome::Incompatible { min, max }) => {
             Some(ApartReason::Incompatible { theirs: Some((*min, *max)) })
-        }
-        ConnError::Refused { code: Code::Incompatible, .. } => {
-            Some(ApartReason::Incompatible { theirs: None })
         }
         ConnError::Former => Some(ApartReason::Former),
         _ => None,
     }
+}
+
+fn other_key(in_cluster: bool) -> ApartReason {
+    if in_cluster { ApartReason::KeyThere } else { ApartReason::KeyHere }
 }
 
 /// Peers remembered; the oldest is forgotten first.

@@ -5,10 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use dfs_core::codec::{Canonical, DecodeError};
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{BlobId, CertId, DirId, NodeId, Partition, RecordKey, VaultId, Vid};
+use dfs_core::id::{BlobId, CertId, DirId, NodeId, Partition, RecordKey, VaultId};
 use dfs_core::layout::epoch::{EpochCert, EpochProposal, EpochState};
 use dfs_core::layout::forming::FOUNDERS_MAX;
 use dfs_core::node::directory::NODES_MAX;
+use dfs_core::node::later_life::{LaterLife, StillRuns};
 use dfs_core::node::member::NodeInfo;
 use dfs_core::paxos::{Ballot, Register};
 use dfs_core::record::version::{Record, Version};
@@ -79,13 +80,30 @@ fn code_of(value: i32) -> Wire<Code> {
     Code::from_wire(value).ok_or(WireError::Unknown("code"))
 }
 
-pub(crate) fn go_away(code: Code, message: impl Into<String>) -> proto::GoAway {
-    proto::GoAway { code: code as i32, message: message.into() }
+/// Why a connection ends, as one end tells the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Goodbye {
+    pub(crate) code: Code,
+    pub(crate) text: String,
+    /// With [`Code::Retired`]: what proves it.
+    pub(crate) later_life: Option<Box<LaterLife>>,
 }
 
-pub(crate) fn parse_go_away(message: proto::GoAway) -> (Code, String) {
+pub(crate) fn go_away(code: Code, message: impl Into<String>) -> proto::GoAway {
+    proto::GoAway { code: code as i32, message: message.into(), later_life: Bytes::new() }
+}
+
+/// Turns a start of a node away that must not take part.
+pub(crate) fn retired(message: impl Into<String>, proof: &LaterLife) -> proto::GoAway {
+    proto::GoAway { later_life: canonical(proof), ..go_away(Code::Retired, message) }
+}
+
+pub(crate) fn parse_go_away(message: proto::GoAway) -> Goodbye {
     let text = message.message.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS_MAX);
-    (Code::from_wire(message.code).unwrap_or(Code::Internal), text.collect())
+    let code = Code::from_wire(message.code).unwrap_or(Code::Internal);
+    let later_life = Some(message.later_life).filter(|_| code == Code::Retired);
+    let later_life = later_life.and_then(|proof| LaterLife::from_canonical(proof).ok());
+    Goodbye { code, text: text.collect(), later_life: later_life.map(Box::new) }
 }
 
 fn millis(duration: Duration) -> u32 {
@@ -132,6 +150,9 @@ fn ask(request: &Request) -> Ask {
             Ask::GenesisOffer(proto::GenesisOffer { node_id: all_canonical(nodes) })
         }
         Request::GenesisWithdraw => Ask::GenesisWithdraw(proto::GenesisWithdraw {}),
+        Request::StillRuns { challenge } => {
+            Ask::StillRuns(proto::StillRunsAsk { challenge: Bytes::copy_from_slice(challenge) })
+        }
         Request::ChainGet { from } => Ask::ChainGet(proto::ChainGet { from: *from }),
         Request::EpochPrepare { epoch, ballot } => {
             Ask::EpochPrepare(proto::EpochPrepare { epoch: *epoch, ballot: canonical(ballot) })
@@ -175,8 +196,10 @@ fn ask(request: &Request) -> Ask {
         Request::ReportCorrupt(id) => {
             Ask::ReportCorrupt(proto::ReportCorrupt { id: canonical(id) })
         }
-        Request::RefsEnded(uses) => Ask::RefsEnded(proto::RefsEnded { uses: uses_out(uses) }),
-        Request::RefsForget(uses) => Ask::RefsForget(proto::RefsForget { uses: uses_out(uses) }),
+        Request::RefsEnded(uses) => Ask::RefsEnded(proto::RefsEnded { uses: all_canonical(uses) }),
+        Request::RefsForget(uses) => {
+            Ask::RefsForget(proto::RefsForget { uses: all_canonical(uses) })
+        }
         Request::ChunksNeeded(ids) => {
             Ask::ChunksNeeded(proto::ChunksNeeded { ids: all_canonical(ids) })
         }
@@ -203,6 +226,7 @@ fn parse_ask(ask: Ask) -> Wire<Request> {
             Request::GenesisOffer(parse_all("node_id", FOUNDERS_MAX, offer.node_id)?)
         }
         Ask::GenesisWithdraw(_) => Request::GenesisWithdraw,
+        Ask::StillRuns(ask) => Request::StillRuns { challenge: hash(&ask.challenge)? },
         Ask::ChainGet(get) => Request::ChainGet { from: get.from },
         Ask::EpochPrepare(ask) => {
             Request::EpochPrepare { epoch: ask.epoch, ballot: Ballot::from_canonical(ask.ballot)? }
@@ -255,8 +279,8 @@ fn parse_ask(ask: Ask) -> Wire<Request> {
         Ask::ChunkGet(get) => Request::ChunkGet(BlobId::from_slice(&get.id)?),
         Ask::ChunkHas(has) => Request::ChunkHas(parse_all("ids", KEYS_MAX, has.ids)?),
         Ask::ReportCorrupt(report) => Request::ReportCorrupt(BlobId::from_slice(&report.id)?),
-        Ask::RefsEnded(asked) => Request::RefsEnded(parse_uses(asked.uses)?),
-        Ask::RefsForget(asked) => Request::RefsForget(parse_uses(asked.uses)?),
+        Ask::RefsEnded(asked) => Request::RefsEnded(parse_all("uses", KEYS_MAX, asked.uses)?),
+        Ask::RefsForget(asked) => Request::RefsForget(parse_all("uses", KEYS_MAX, asked.uses)?),
         Ask::ChunksNeeded(asked) => Request::ChunksNeeded(parse_all("ids", KEYS_MAX, asked.ids)?),
         Ask::RecordsForget(asked) => {
             Request::RecordsForget(parse_hashes("records", asked.records)?)
@@ -316,6 +340,7 @@ fn told(response: &Response) -> Option<Told> {
     Some(match response {
         Response::Done => return None,
         Response::Gossip(gossip) => Told::Gossip(gossip_out(gossip)),
+        Response::StillRuns(said) => Told::StillRuns(proto::StillRuns { said: canonical(said) }),
         Response::Chain { snapshot, certs } => Told::Chain(proto::Chain {
             snapshot: snapshot.as_ref().map(|state| canonical(state.as_ref())).unwrap_or_default(),
             certs: all_canonical(certs),
@@ -359,6 +384,7 @@ fn parse_told(told: Told) -> Wire<Response> {
             },
             certs: parse_all("certs", CERTS_MAX, chain.certs)?,
         },
+        Told::StillRuns(told) => Response::StillRuns(StillRuns::from_canonical(told.said)?),
         Told::EpochRegister(told) => Response::EpochRegister {
             register: Box::new(Register::from_canonical(told.register)?),
             signature: match told.signature.len() {
@@ -447,16 +473,6 @@ fn parse_hashes(name: &'static str, rows: Vec<proto::RowHash>) -> Wire<Vec<(Reco
     let row =
         |row: proto::RowHash| Ok((RecordKey::from_canonical(row.key)?, hash(&row.state_hash)?));
     rows.into_iter().map(row).collect()
-}
-
-fn uses_out(uses: &[(BlobId, Vid)]) -> Vec<proto::Use> {
-    uses.iter().map(|(id, vid)| proto::Use { blob: canonical(id), vid: canonical(vid) }).collect()
-}
-
-fn parse_uses(uses: Vec<proto::Use>) -> Wire<Vec<(BlobId, Vid)>> {
-    at_most("uses", KEYS_MAX, &uses)?;
-    let one = |one: proto::Use| Ok((BlobId::from_slice(&one.blob)?, Vid::from_slice(&one.vid)?));
-    uses.into_iter().map(one).collect()
 }
 
 fn table_out(table: Table) -> i32 {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dfs_core::id::NodeId;
 use dfs_env::{Env, Task};
-use dfs_p2p::{Network, OwnFacts};
+use dfs_p2p::{Handler, Network, OwnFacts};
 use dfs_store::Store;
 use dfs_store::disk::data_dir::DataDir;
 use futures_util::FutureExt;
@@ -65,6 +65,20 @@ impl Server {
     /// # Errors
     /// [`StartServerError`] when the directory, a key or the port cannot be used.
     pub async fn start(env: Env, config: Config) -> Result<Self, StartServerError> {
+        Self::start_wrapped(env, config, |answering| answering).await
+    }
+
+    /// The same for a node that answers its peers through `wrap`: for tests of what a member can
+    /// do to others that answers as it likes.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    #[doc(hidden)]
+    pub async fn start_wrapped(
+        env: Env,
+        config: Config,
+        wrap: impl FnOnce(Arc<dyn Handler>) -> Arc<dyn Handler>,
+    ) -> Result<Self, StartServerError> {
         let data_dir = {
             let (env, root) = (env.clone(), config.data_dir.clone());
             env.clone().offload(move || DataDir::open(&env, &root)).await?
@@ -113,7 +127,7 @@ impl Server {
         let node = Node::assemble(replica.clone(), data_dir, joining, writer, config.out_after);
         node.parts.scrub.load().await?;
         node.parts.repair.load().await?;
-        let handler = node.answering.clone();
+        let handler = wrap(node.answering.clone());
         let set = |network: &Network| replica.set_network(network.clone());
         let network = Network::start(env, listener, network_config, facts, handler, set).await?;
         info!(node = %network.node_id(), listen = %network.listen_addr(), "serving");
@@ -138,6 +152,12 @@ impl Server {
     /// This node's id.
     pub fn node_id(&self) -> NodeId {
         self.replica().id
+    }
+
+    /// What the node calls its peers with: for the same tests.
+    #[doc(hidden)]
+    pub fn network(&self) -> Network {
+        self.replica().net().clone()
     }
 
     fn replica(&self) -> &Replica {

@@ -219,7 +219,8 @@ async fn verify(disk: &SimDisk, trace: &Trace, kept: &[Kept]) -> Result<(), Stri
                 }
             }
             Kept::Ref(row) => {
-                let rows = store.refs_of(row.blob, 9).await.map_err(|error| error.to_string())?;
+                let rows =
+                    store.refs_of(row.blob, None, 9).await.map_err(|error| error.to_string())?;
                 if !rows.contains(row) {
                     return Err("a reference was acknowledged and is gone".to_owned());
                 }

@@ -20,6 +20,9 @@ pub enum OpenStoreError {
     /// Not a directory of dfs.
     #[error("{0} holds other files and no dfs store")]
     Foreign(PathBuf),
+    /// Written by an older program: an upgrade brings it to the current format.
+    #[error("{0} has the format of an earlier version")]
+    Old(PathBuf),
     /// Written by a newer program.
     #[error("{0} has unknown format {1:?}")]
     UnknownVersion(PathBuf, String),

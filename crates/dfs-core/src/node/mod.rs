@@ -3,5 +3,6 @@
 
 pub mod conn;
 pub mod directory;
+pub mod later_life;
 pub mod liveness;
 pub mod member;

@@ -7,7 +7,7 @@ use crate::codec::{Canonical, DecodeError, Reader, Writer};
 use crate::id::{BlobId, RecordKey, Vid};
 use crate::layout::epoch::{EpochCert, EpochState};
 use crate::node::member::NodeInfo;
-use crate::record::refs::RefRow;
+use crate::record::refs::{RefRow, Use};
 use crate::record::version::Record;
 use crate::record::writer::WriterCert;
 
@@ -49,6 +49,7 @@ fn reference_rows_come_back() {
         hold_until: crate::hlc::Hlc(4),
     };
     assert_eq!(RefRow::from_canonical(row.to_canonical()), Ok(row));
+    assert_eq!(Use::from_canonical(row.of().to_canonical()), Ok(row.of()));
     let held = RefRow { dropped: false, hold_until: crate::hlc::Hlc(9), ..row };
     assert_eq!(row.merged(held), RefRow { dropped: true, ..held });
     assert_eq!(held.merged(row), held, "that others dropped it says nothing");

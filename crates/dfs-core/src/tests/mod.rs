@@ -15,6 +15,7 @@ mod epoch_chain;
 mod forming;
 mod fuzz_inputs;
 mod growth;
+mod later_life;
 mod liveness;
 mod member;
 mod names;

@@ -63,6 +63,27 @@ fn calls_and_answers_of_any_size_arrive_whole() {
 }
 
 #[test]
+fn a_goodbye_overtakes_no_call_and_none_follows_it() {
+    let (mut a, mut b) = (mux(true), mux(false));
+    a.call(&call(Priority::Chunks, 2 * SLICE_BYTES), WAITER).unwrap();
+    b.call(&call(Priority::Background, 0), WAITER).unwrap();
+    a.go_away(wire::go_away(Code::Duplicate, "another is kept"));
+    assert_eq!(a.call(&call(Priority::Layout, 0), WAITER).unwrap_err(), Unsendable::Closing);
+    let (at_a, at_b) = carry(&mut a, &mut b);
+    let [Event::Call(of_b, _)] = at_a[..] else { panic!("{at_a:?}") };
+    // Its head came first, so whoever hears the goodbye knows that there is something to answer.
+    let [Event::GoAway(_), Event::Call(of_a, _)] = at_b[..] else { panic!("{at_b:?}") };
+    assert_eq!(b.call(&call(Priority::Layout, 0), WAITER).unwrap_err(), Unsendable::Closing);
+    assert!(!a.is_idle() && !b.is_idle());
+    a.answer(of_b, &answer(0)).unwrap();
+    b.answer(of_a, &answer(7)).unwrap();
+    let (at_a, at_b) = carry(&mut a, &mut b);
+    assert!(matches!(at_a[..], [Event::Answer(WAITER, _)]), "{at_a:?}");
+    assert!(matches!(at_b[..], [Event::Answer(WAITER, _)]), "{at_b:?}");
+    assert!(a.is_idle() && b.is_idle());
+}
+
+#[test]
 fn an_urgent_call_waits_for_one_slice_at_most() {
     let mut a = mux(true);
     a.call(&call(Priority::Chunks, 10 * SLICE_BYTES), WAITER).unwrap();

@@ -87,6 +87,7 @@ pub(super) fn opens() -> Vec<(&'static str, Vec<u8>)> {
         ("join", Request::Join(Box::new(info()))),
         ("genesis_offer", Request::GenesisOffer(vec![NodeId::new([1; 32]); 2])),
         ("genesis_withdraw", Request::GenesisWithdraw),
+        ("still_runs", Request::StillRuns { challenge: [7; 32] }),
         ("chain_get", Request::ChainGet { from: 5 }),
         ("epoch_decided", Request::EpochDecided(Box::new(genesis().1))),
         ("record_get", Request::RecordGet { keys: vec![record_key(); 2], digest_only: true }),
@@ -108,8 +109,8 @@ pub(super) fn opens() -> Vec<(&'static str, Vec<u8>)> {
         ("chunk_get", Request::ChunkGet(id)),
         ("chunk_has", Request::ChunkHas(vec![id, id])),
         ("report_corrupt", Request::ReportCorrupt(id)),
-        ("refs_ended", Request::RefsEnded(vec![(id, ref_row().vid)])),
-        ("refs_forget", Request::RefsForget(vec![(id, ref_row().vid)])),
+        ("refs_ended", Request::RefsEnded(vec![ref_row().of()])),
+        ("refs_forget", Request::RefsForget(vec![ref_row().of()])),
         ("chunks_needed", Request::ChunksNeeded(vec![id])),
         ("records_forget", Request::RecordsForget(vec![(record_key(), [4; 32])])),
         (

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use dfs_core::id::{Tag, Vid};
-use dfs_core::record::refs::RefRow;
+use dfs_core::node::later_life::StillRuns;
+use dfs_core::record::refs::{RefRow, Use};
+use ed25519_dalek::SigningKey;
 use prost::Message;
 
 use super::*;
@@ -32,6 +34,7 @@ fn requests() -> Vec<Request> {
         }),
         Request::GenesisOffer(vec![NodeId::new([1; 32]), NodeId::new([2; 32])]),
         Request::GenesisWithdraw,
+        Request::StillRuns { challenge: [7; 32] },
         Request::ChainGet { from: 5 },
         Request::RecordGet { keys: vec![key(), key()], digest_only: true },
         Request::RecordPut { records: vec![(key(), Record::default())], origin: Origin::Repair },
@@ -43,8 +46,8 @@ fn requests() -> Vec<Request> {
         Request::ChunkGet(id(2)),
         Request::ChunkHas(vec![id(3), id(4)]),
         Request::ReportCorrupt(id(5)),
-        Request::RefsEnded(vec![(id(6), Vid::new([1; 16])), (id(7), Vid::new([2; 16]))]),
-        Request::RefsForget(vec![(id(6), Vid::new([1; 16]))]),
+        Request::RefsEnded(vec![row.of(), Use { blob: id(7), ..row.of() }]),
+        Request::RefsForget(vec![row.of()]),
         Request::ChunksNeeded(vec![id(8), id(9)]),
         Request::RecordsForget(vec![(key(), [3; 32])]),
         Request::SyncRoots { table: Table::Refs, roots: vec![(9, Root::default())] },
@@ -76,6 +79,7 @@ fn every_answer_comes_back() {
         Ok(Response::StateHashes(vec![[1; 32], [2; 32]])),
         Ok(Response::Records { records: vec![(key(), Record::default())], more: true }),
         Ok(Response::Differing(vec![1, 1023])),
+        Ok(Response::StillRuns(StillRuns::sign(7, [8; 32], &SigningKey::from_bytes(&[9; 32])))),
         Err(Refusal::new(Code::StaleEpoch, "moved")),
         Err(Refusal {
             code: Code::Overloaded,
@@ -113,7 +117,8 @@ fn wrong_lengths_unknown_values_and_long_lists_are_named() {
 
 #[test]
 fn a_peers_words_reach_the_log_short_and_clean() {
-    let (_, text) = parse_go_away(go_away(Code::Ok, format!("a\nb\x1b[31m{}", "x".repeat(10_000))));
+    let said = go_away(Code::Ok, format!("a\nb\x1b[31m{}", "x".repeat(10_000)));
+    let Goodbye { text, .. } = parse_go_away(said);
     assert!(text.len() <= MESSAGE_CHARS_MAX && !text.contains(['\n', '\x1b']));
 }
 

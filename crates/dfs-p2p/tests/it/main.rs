@@ -41,6 +41,9 @@ impl Handler for Echo {
         Box::pin(async move {
             let result = match (call.request, network) {
                 (Request::Gossip(gossip), Some(network)) => Ok(network.on_gossip(gossip)),
+                (Request::StillRuns { challenge }, Some(network)) => {
+                    Ok(network.on_still_runs(challenge))
+                }
                 (Request::ChainGet { .. }, _) => std::future::pending().await,
                 (Request::SyncScan { .. }, _) => Ok(rows(FRAME_BYTES_MAX)),
                 _ => Ok(Response::Done),

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{BlobId, NodeId, Partition, RecordKey, Vid};
+use dfs_core::id::{NodeId, Partition, RecordKey, Vid};
 use dfs_core::layout::epoch::{EpochState, Stage};
-use dfs_core::record::refs::RefRow;
+use dfs_core::record::refs::{RefRow, Use};
 use dfs_core::record::version::Record;
 use dfs_core::replica::marks::Marks;
 use dfs_core::replica::purge::may_drop;
@@ -101,7 +101,7 @@ impl RefAudit {
         rows: Vec<RefRow>,
         state: &Arc<EpochState>,
     ) -> Result<usize, Error> {
-        let mut uses: Vec<(BlobId, Vid)> = rows.iter().map(|row| (row.blob, row.vid)).collect();
+        let mut uses: Vec<Use> = rows.iter().map(RefRow::of).collect();
         let others =
             || state.read_set(partition).into_iter().filter(|node| *node != self.replica.id);
         for node in others() {

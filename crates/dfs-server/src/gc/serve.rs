@@ -1,6 +1,7 @@
 //! Answering replicas that want to forget something, or ask who still needs it.
 
-use dfs_core::id::{BlobId, Vid};
+use dfs_core::id::BlobId;
+use dfs_core::record::refs::Use;
 use dfs_core::record::version::Record;
 use dfs_core::replica::purge::may_purge;
 use dfs_p2p::message::Response;
@@ -12,15 +13,15 @@ use crate::rpc::fence::Fence;
 
 impl Gc {
     /// Answers which uses have ended as far as this node found out.
-    pub(crate) async fn on_refs_ended(&self, fence: Fence<'_>, uses: Vec<(BlobId, Vid)>) -> Told {
-        fence.blobs(uses.iter().map(|(id, _)| id))?;
+    pub(crate) async fn on_refs_ended(&self, fence: Fence<'_>, uses: Vec<Use>) -> Told {
+        fence.blobs(uses.iter().map(|of| &of.blob))?;
         let ended = self.replica.store.are_dropped(uses).await.map_err(read_refused)?;
         done(Response::Held(ended))
     }
 
     /// Forgets uses that all replicas found to have ended; answers which are gone.
-    pub(crate) async fn on_refs_forget(&self, fence: Fence<'_>, uses: Vec<(BlobId, Vid)>) -> Told {
-        fence.blobs(uses.iter().map(|(id, _)| id))?;
+    pub(crate) async fn on_refs_forget(&self, fence: Fence<'_>, uses: Vec<Use>) -> Told {
+        fence.blobs(uses.iter().map(|of| &of.blob))?;
         let gone = self.replica.store.forget_dropped(uses).await.map_err(write_refused)?;
         done(Response::Held(gone))
     }

@@ -5,7 +5,7 @@
 //! condition is looked at, the new version is accepted by a majority, and only then is it written
 //! as a head.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ enum Attempt {
     Refused,
     /// Someone else was faster, or another write had to be completed first.
     Again(Option<Ballot>),
+    /// This replica told of something forged.
+    Without(NodeId),
 }
 
 impl Names {
@@ -55,16 +57,20 @@ impl Names {
         let end = self.replica.env.mono() + ATTEMPTS_MAX;
         let mut seen = None;
         let mut sent = Vec::new();
+        let mut liars = BTreeSet::new();
         let mut wait = WAIT_FIRST;
         while self.replica.env.mono() < end {
             let state = self.replica.joined()?;
-            match self
-                .attempt_write(write, &mut sent, &state, self.records.rpc().new_ballot(seen))
-                .await
-            {
+            let ballot = self.records.rpc().new_ballot(seen);
+            match self.attempt_write(write, &mut sent, &liars, &state, ballot).await {
                 Ok(Attempt::Written(written)) => return Ok(written),
                 Ok(Attempt::Refused) => return Err(Error::Condition),
                 Ok(Attempt::Again(higher)) => seen = seen.max(higher),
+                Ok(Attempt::Without(liar)) => {
+                    seen = seen.max(Some(ballot));
+                    liars.insert(liar);
+                    continue;
+                }
                 Err(StepError::Stale) => continue,
                 Err(StepError::Failed(error)) => return Err(error),
             }
@@ -79,6 +85,7 @@ impl Names {
         &self,
         write: &WriteIf<'_>,
         sent: &mut Vec<Version>,
+        liars: &BTreeSet<NodeId>,
         state: &Arc<EpochState>,
         ballot: Ballot,
     ) -> Result<Attempt, StepError> {
@@ -91,7 +98,8 @@ impl Names {
             .records
             .rpc()
             .phase(&mut proposer, state.epoch, &ask(prepare), |node, response| {
-                let Some(record) = record_of(response, &key) else { return Heard::Failed };
+                let record = record_of(response, &key).filter(|_| !liars.contains(&node));
+                let Some(record) = record else { return Heard::Failed };
                 let heard = promise_of(record.register(), ballot);
                 if matches!(heard, Heard::Promised(_)) {
                     told.insert(node, record);
@@ -105,6 +113,9 @@ impl Names {
             Next::Lost { higher } => return Ok(Attempt::Again(higher)),
             Next::Wait | Next::Chosen(_) => return Ok(Attempt::Again(None)),
         };
+        if let Some(liar) = self.find_liar(&key, &told).await {
+            return Ok(Attempt::Without(liar));
+        }
         let read = self.bring_heads_together(&key, told, state).await?;
         if sent.iter().any(|version| read.reflects(version)) {
             // An earlier attempt of this write was completed by someone else.
@@ -171,8 +182,19 @@ impl Names {
         Ok(if is_own { Attempt::Written(written) } else { Attempt::Again(Some(ballot)) })
     }
 
-    /// Merges the records that replicas told of; where they differ, a majority has the merged one
-    /// before anyone is told what it says.
+    /// The first replica that told of a version which no writer of the vault signed, or whose
+    /// certificate it cannot show.
+    async fn find_liar(&self, key: &RecordKey, told: &BTreeMap<NodeId, Record>) -> Option<NodeId> {
+        for (node, record) in told.iter().filter(|(node, _)| **node != self.replica.id) {
+            if self.records.certs.verify_record(node, key, record).await.is_err() {
+                return Some(*node);
+            }
+        }
+        None
+    }
+
+    /// Merges the records that replicas told of, all genuine; where they differ, a majority has the
+    /// merged one before anyone is told what it says.
     async fn bring_heads_together(
         &self,
         key: &RecordKey,
@@ -180,11 +202,7 @@ impl Names {
         state: &Arc<EpochState>,
     ) -> Result<Record, StepError> {
         let mut merged = Record::default();
-        for (node, record) in &told {
-            if *node != self.replica.id {
-                let verified = self.records.certs.verify_record(node, key, record).await;
-                verified.map_err(|error| error.of(node))?;
-            }
+        for record in told.values() {
             merged = merge(&merged, record);
         }
         let same = |record: &Record| record.heads().eq(merged.heads());

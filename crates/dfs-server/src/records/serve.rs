@@ -23,6 +23,8 @@ impl Records {
     ) -> Told {
         fence.keys(keys.iter())?;
         let records = self.replica.store.records(keys.clone()).await.map_err(read_refused)?;
+        // A move may have ended while the disk was read: then what is here says nothing any more.
+        fence.again(&self.replica, |fence| fence.keys(keys.iter()))?;
         if digest_only {
             let hashes = records.iter().map(Record::state_hash).collect();
             return done(Response::StateHashes(hashes));
@@ -144,9 +146,12 @@ impl Records {
         dir: DirId,
         after: Option<[u8; 16]>,
     ) -> Told {
-        fence.partition(dir_partition(&vault, &dir, fence.state.bits))?;
+        let partition = dir_partition(&vault, &dir, fence.state.bits);
+        fence.partition(partition)?;
         let scanned = self.replica.store.scan_dir(vault, dir, after, PAGE_ROWS_MAX).await;
-        done(page_of_records(scanned.map_err(read_refused)?))
+        let scanned = scanned.map_err(read_refused)?;
+        fence.again(&self.replica, |fence| fence.partition(partition))?;
+        done(page_of_records(scanned))
     }
 
     /// Answers with a certificate.

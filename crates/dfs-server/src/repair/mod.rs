@@ -47,11 +47,7 @@ impl Repair {
         let mut look_from = self.replica.env.mono();
         loop {
             let now = self.replica.env.mono();
-            self.replica
-                .store
-                .take_set_aside()
-                .into_iter()
-                .for_each(|id| self.replica.missing.want(id, None));
+            self.want_what_was_set_aside();
             let (users_wait, paused) =
                 (self.replica.load.is_busy(), self.replica.missing.is_paused());
             let room = Room::beside(window, running.len(), users_wait, paused);
@@ -98,6 +94,12 @@ impl Repair {
                 () = self.replica.env.sleep_until(next) => {}
             }
         }
+    }
+
+    fn want_what_was_set_aside(&self) {
+        let set_aside = self.replica.store.set_aside();
+        set_aside.iter().for_each(|id| self.replica.missing.want(*id, None));
+        self.replica.store.asked_for(&set_aside);
     }
 
     /// Looks through the references for blobs that are not on this disk, from where the look before
@@ -197,23 +199,27 @@ impl Repair {
     async fn judge_lost(&self, id: BlobId) -> Result<Outcome, Error> {
         let now = Hlc::from_unix_ms(self.replica.env.wall_ms());
         let mut outcome = Outcome::Unneeded;
-        for row in self.replica.store.refs_of(id, USES_LOOKED_AT_MAX).await? {
-            if row.dropped {
-                continue;
+        let mut after = None;
+        loop {
+            let page = self.replica.store.refs_of(id, after, USES_AT_ONCE).await?;
+            after = page.last().map(RefRow::of);
+            for row in page.iter().filter(|row| !row.dropped) {
+                let (record, _) = self.records.read_record(row.key, Mode::Quorum).await?;
+                if record.refers_to(&row.vid) {
+                    return Ok(Outcome::Lost);
+                }
+                if row.hold_until > now {
+                    outcome = Outcome::Unnamed;
+                }
             }
-            let (record, _) = self.records.read_record(row.key, Mode::Quorum).await?;
-            if record.refers_to(&row.vid) {
-                return Ok(Outcome::Lost);
-            }
-            if row.hold_until > now {
-                outcome = Outcome::Unnamed;
+            if page.len() < USES_AT_ONCE {
+                return Ok(outcome);
             }
         }
-        Ok(outcome)
     }
 }
 
 /// How often the loop looks without being told.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Uses of one blob that are looked at to judge a loss: each costs a quorum read.
-const USES_LOOKED_AT_MAX: usize = 4096;
+/// Uses of one blob that are read at once to judge a loss: each costs a quorum read.
+const USES_AT_ONCE: usize = 64;

@@ -141,8 +141,10 @@ impl Replica {
 
     /// Blobs that are missing here, those included that no one has asked for again yet.
     pub(crate) fn missing_here(&self) -> u64 {
-        let queued = self.missing.queue_len(self.env.mono());
-        queued.saturating_add(self.store.set_aside_count())
+        // In this order: what was set aside goes over to the queue, and must not be missed on its
+        // way.
+        let set_aside = self.store.set_aside_count();
+        set_aside.saturating_add(self.missing.queue_len(self.env.mono()))
     }
 
     /// The next stamp.

@@ -42,7 +42,7 @@ impl PagedRow for RefRow {
     }
 
     fn key(&self) -> Vec<u8> {
-        ref_row(&self.blob, &self.vid)
+        ref_row(&self.of())
     }
 }
 

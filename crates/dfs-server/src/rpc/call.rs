@@ -44,12 +44,14 @@ pub(crate) enum AskError {
     Call(#[from] CallError),
     #[error(transparent)]
     Refused(#[from] Refusal),
+    #[error("it calls the layout old and shows no newer one")]
+    NotShownStale,
 }
 
 impl AskError {
     pub(crate) fn code(&self) -> Option<Code> {
         match self {
-            Self::Call(_) => None,
+            Self::Call(_) | Self::NotShownStale => None,
             Self::Refused(refusal) => Some(refusal.code),
         }
     }
@@ -99,7 +101,16 @@ impl Rpc {
         {
             debug!(%error, "a newer layout could not be stored");
         }
-        Ok((answer.result?, answer.body))
+        match answer.result {
+            // One replica's word ends no operation: the newer layout must be here by now.
+            Err(refusal)
+                if refusal.code == Code::StaleEpoch
+                    && (epoch == 0 || self.replica.layout.epoch() <= epoch) =>
+            {
+                Err(AskError::NotShownStale)
+            }
+            result => Ok((result?, answer.body)),
+        }
     }
 
     /// Asks, and asks again while the node says that it is too busy.

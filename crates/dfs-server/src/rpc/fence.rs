@@ -57,9 +57,9 @@ impl<'a> Fence<'a> {
         ids.try_for_each(|id| self.partition(id.partition(self.state.bits)))
     }
 
-    /// Checks again after a write: a layout that came into force meanwhile may have let others read
-    /// this node's rows before the write was among them. What was written stays, and does not
-    /// count.
+    /// Checks again once the disk was asked. A layout that came into force meanwhile may have let
+    /// others read this node's rows before a write was among them, or have had this node forget
+    /// rows before they were read. What was written stays, and does not count.
     pub(crate) fn again(
         &self,
         replica: &Replica,

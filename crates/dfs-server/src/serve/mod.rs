@@ -138,6 +138,7 @@ impl Service {
         let internal = |error: crate::Error| refusal(Code::Internal, error.to_string());
         Some(match request {
             Request::Gossip(gossip) => Ok(self.replica.net().on_gossip(gossip.clone())),
+            Request::StillRuns { challenge } => Ok(self.replica.net().on_still_runs(*challenge)),
             Request::Join(info) => self.steward.on_join(from, info),
             Request::ChainGet { from } => self.chain.chain_after(*from).await.map_err(internal),
             Request::GenesisOffer(nodes) => self.chain.on_genesis_offer(from, nodes).await,
@@ -194,6 +195,7 @@ impl Service {
                 done(self.voting.on_epoch_accept(ballot, *proposal).await?)
             }
             Request::Gossip(_)
+            | Request::StillRuns { .. }
             | Request::Join(_)
             | Request::GenesisOffer(_)
             | Request::GenesisWithdraw

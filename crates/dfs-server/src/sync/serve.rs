@@ -58,8 +58,7 @@ impl RowSync {
             Table::Refs => {
                 let rows = self.replica.store.scan_refs(partition, bits, after, limit).await;
                 let rows = rows.map_err(read_refused)?;
-                let last =
-                    rows.last().map(|row| dfs_store::disk::store::ref_row(&row.blob, &row.vid));
+                let last = rows.last().map(|row| dfs_store::disk::store::ref_row(&row.of()));
                 Response::Rows {
                     hashes: Vec::new(),
                     more: rows.len() == limit,

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfs_core::id::{PartitionBits, Vid, from_hex};
+use dfs_core::id::{DirId, PartitionBits, RecordKey, Tag, VaultId, Vid, from_hex};
 use dfs_core::name::FilePath;
+use dfs_core::record::refs::RefRow;
 use dfs_core::replica::sync::Table;
 use dfs_env::{Env, MemoryFs, MemoryNet, Task};
 use dfs_server::{Condition, Error, Grace, Mode, Stored};
@@ -354,4 +355,42 @@ async fn rows_that_all_replicas_lost_are_noted_anew_and_what_is_gone_is_found_to
         }
     };
     tokio::time::timeout(LIMIT, lost).await.expect("nobody misses it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_name_another_record_have_no_blob_thrown_away() {
+    let (mut cluster, clock) = cluster(3).await;
+    let content = vec![7; 2 << 20];
+    cluster.put(0, "f", &content).await.unwrap();
+    let count = cluster.blob_count(0);
+    cluster.until_blobs(&[0, 1, 2], count).await;
+    // What a member that lies would bring: each use again, by a record that does not exist.
+    cluster.crash(2);
+    add_made_up_rows(&cluster.disks[2]).await;
+    cluster.start(2).await;
+    cluster.settled(0, 3).await;
+    clock.advance(HOUR * 2);
+    cluster.until_looked(&[0, 1, 2]).await;
+    clock.advance(HOUR * 2);
+    cluster.until_looked(&[0, 1, 2]).await;
+    assert_eq!(cluster.get(0, "f").await.unwrap(), content);
+    cluster.until_blobs(&[0, 1, 2], count).await;
+}
+
+async fn add_made_up_rows(disk: &MemoryFs) {
+    let env = Env::with_disk(77, MemoryNet::default(), disk.clone());
+    let config = dfs_store::Config { root: "/data".into(), capacity: None };
+    let store = dfs_store::Store::open(env, config).await.unwrap();
+    let bits = PartitionBits::GENESIS;
+    for partition in 0..u16::try_from(bits.count()).unwrap() {
+        let rows = store.scan_refs(partition, bits, Vec::new(), 9999).await.unwrap();
+        let key = RecordKey {
+            vault: VaultId::new([0; 16]),
+            dir: DirId::new([0; 16]),
+            tag: Tag::new([0; 16]),
+        };
+        let made_up = rows.into_iter().map(|row| RefRow { key, ..row }).collect();
+        store.add_refs(made_up).await.unwrap();
+    }
+    store.close().await;
 }

@@ -6,6 +6,7 @@ mod clock;
 mod collect;
 mod disaster;
 mod history;
+mod liar;
 mod machines;
 mod membership;
 mod reach;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dfs_core::name::FilePath;
 use dfs_env::{Env, MemoryFs, MemoryNet};
+use dfs_p2p::Handler;
 use dfs_server::health::{CostName, Level};
 use dfs_server::{
     Config, Error, Grace, ListedKind, Mode, PeerState, Server, StartServerError, VaultConfig,
@@ -88,6 +90,24 @@ impl Cluster {
     }
 
     async fn start_with(&mut self, at: usize, vault: bool) {
+        self.start_as(at, vault, |answering| answering).await;
+    }
+
+    /// Starts a node that answers its peers through `wrap`.
+    async fn start_wrapped(
+        &mut self,
+        at: usize,
+        wrap: impl FnOnce(Arc<dyn Handler>) -> Arc<dyn Handler>,
+    ) {
+        self.start_as(at, true, wrap).await;
+    }
+
+    async fn start_as(
+        &mut self,
+        at: usize,
+        vault: bool,
+        wrap: impl FnOnce(Arc<dyn Handler>) -> Arc<dyn Handler>,
+    ) {
         let disk = self.disks[at].clone();
         self.starts += 1;
         let seed = self.starts;
@@ -101,7 +121,7 @@ impl Cluster {
         while env.net().listen(config.listen).await.is_err() {
             tokio::task::yield_now().await;
         }
-        self.servers[at] = Some(Server::start(env, config).await.unwrap());
+        self.servers[at] = Some(Server::start_wrapped(env, config, wrap).await.unwrap());
     }
 
     fn config(&self, at: usize, vault: bool) -> Config {

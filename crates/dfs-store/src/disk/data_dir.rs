@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lock          held while a node runs       boot         how often a node started here
-//! format        "dfs-data 1"                 index.redb   records, reference rows, blob index
+//! format        "dfs-data 2"                 index.redb   records, reference rows, blob index
 //! node.key      who this node is             blobs/       xx/yy/<id>.blob
 //! writer.key    signs what it writes         tmp/         files not yet complete
 //! peers.book    nodes heard of               quarantine/  files that failed their check
@@ -92,6 +92,46 @@ impl DataDir {
     }
 }
 
+/// A locked data directory of the format before.
+pub(super) struct OldDataDir {
+    root: PathBuf,
+    _lock: FileLock,
+}
+
+impl DataDir {
+    /// Locks a directory of the format before; `None` when it has the current one, or none yet.
+    pub(super) fn lock_old(env: &Env, root: &Path) -> Result<Option<OldDataDir>, OpenStoreError> {
+        let fs = env.fs();
+        let io = |error| OpenStoreError::Io(root.to_owned(), error);
+        refuse_foreign(fs, root)?;
+        let lock = fs.lock(&root.join("lock"), false).map_err(io)?;
+        let lock = lock.ok_or_else(|| OpenStoreError::Locked(root.to_owned()))?;
+        match check_format(fs, root) {
+            Ok(()) => Ok(None),
+            Err(OpenStoreError::Old(_)) => {
+                Ok(Some(OldDataDir { root: root.to_owned(), _lock: lock }))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl OldDataDir {
+    /// Whether it has a file of this name.
+    pub(super) fn has(&self, env: &Env, name: &str) -> Result<bool, OpenStoreError> {
+        let io = |error| OpenStoreError::Io(self.root.clone(), error);
+        let entries = env.fs().list(&self.root).map_err(io)?;
+        Ok(entries.iter().any(|entry| entry.name == name))
+    }
+
+    /// Marks it as one of the current format. Durable on return.
+    pub(super) fn set_current(&self, env: &Env) -> Result<(), OpenStoreError> {
+        let path = self.root.join("format");
+        let written = write_replacing(env.fs(), &path, FORMAT.as_bytes());
+        written.map_err(|error| OpenStoreError::Io(path, error))
+    }
+}
+
 /// A directory with content but without our marks is someone else's.
 fn refuse_foreign(fs: &dyn Vfs, root: &Path) -> Result<(), OpenStoreError> {
     let names = fs.list(root).map_err(|error| OpenStoreError::Io(root.to_owned(), error))?;
@@ -106,6 +146,7 @@ fn check_format(fs: &dyn Vfs, root: &Path) -> Result<(), OpenStoreError> {
     let path = root.join("format");
     match fs.read(&path, FORMAT_BYTES_MAX) {
         Ok(text) if text == FORMAT.as_bytes() => Ok(()),
+        Ok(text) if text == OLD_FORMAT.as_bytes() => Err(OpenStoreError::Old(root.to_owned())),
         Ok(text) => {
             let text = String::from_utf8_lossy(&text).trim().to_owned();
             Err(OpenStoreError::UnknownVersion(root.to_owned(), text))
@@ -146,6 +187,12 @@ fn count_boot(env: &Env, root: &Path) -> io::Result<u64> {
     Ok(u64::from(boot) << 32 | env.random_u64() >> 32)
 }
 
-const FORMAT: &str = "dfs-data 1\n";
+/// The index.
+pub(super) const INDEX: &str = "index.redb";
+/// Marks that the index was complete once.
+pub(super) const INDEX_MADE: &str = "index-made";
+const FORMAT: &str = "dfs-data 2\n";
+/// The format before, which [`super::upgrade`] brings to this one.
+const OLD_FORMAT: &str = "dfs-data 1\n";
 /// More than any of the small text files holds.
 const FORMAT_BYTES_MAX: u64 = 64;

@@ -13,6 +13,8 @@ use dfs_env::{Bug, Env, OpenMode, VfsFile, bug};
 use redb::{Database, ReadableDatabase, StorageBackend};
 
 use self::damaged::DamagedRows;
+#[cfg(test)]
+pub(crate) use self::old_refs::OLD_REFS;
 pub(crate) use self::reader::MetaReader;
 pub(crate) use self::rows::ROOT_BITS;
 #[cfg(test)]
@@ -24,6 +26,7 @@ use crate::error::OpenStoreError;
 mod collect;
 mod damaged;
 mod held;
+mod old_refs;
 mod reader;
 mod rows;
 mod tx;

@@ -9,3 +9,4 @@ mod meta;
 pub mod path;
 mod space;
 pub mod store;
+pub mod upgrade;

@@ -22,6 +22,7 @@ use tokio::sync::{OwnedMutexGuard, Semaphore};
 use self::reconcile::Reconciler;
 use crate::disk::chain::Chain;
 use crate::disk::chunks::Chunks;
+use crate::disk::data_dir::{INDEX, INDEX_MADE};
 use crate::disk::foreign_rows;
 use crate::disk::index::Index;
 use crate::disk::meta::{Meta, guarded};
@@ -305,7 +306,7 @@ impl Store {
 fn open_parts(env: &Env, config: Config) -> Result<(Meta, Chunks, Space), OpenStoreError> {
     let root = config.root;
     let io = |error| OpenStoreError::Io(root.clone(), error);
-    let index = root.join("index.redb");
+    let index = root.join(INDEX);
     let mark = root.join(INDEX_MADE);
     let made = match env.fs().metadata(&mark) {
         Ok(_) => true,
@@ -324,8 +325,6 @@ fn open_parts(env: &Env, config: Config) -> Result<(Meta, Chunks, Space), OpenSt
     Ok((meta, chunks, space))
 }
 
-/// Marks that the index was complete once.
-const INDEX_MADE: &str = "index-made";
 /// Blobs are spread over this many locks; two that share one only wait for each other.
 const RENAME_LOCKS: usize = 256;
 /// Files written and synced at once.

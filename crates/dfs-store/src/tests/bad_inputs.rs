@@ -121,7 +121,7 @@ fn check_file(name: &str, text: &str, covers: &[&str]) {
 
 #[test]
 fn formats_of_a_data_directory() {
-    check_file("format", corpus!("format"), &["UnknownVersion", "Io"]);
+    check_file("format", corpus!("format"), &["Old", "UnknownVersion", "Io"]);
 }
 
 #[test]

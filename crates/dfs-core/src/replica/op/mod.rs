@@ -98,7 +98,7 @@ pub trait Op {
 /// Why one node did not do what it was asked, as far as operations care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It knows a newer layout: fetch that, and begin again.
+    /// It knows a newer layout, which is here by now: begin again with that.
     Stale,
     /// Its disk is full.
     NoSpace,

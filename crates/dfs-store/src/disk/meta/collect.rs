@@ -1,19 +1,19 @@
 //! Uses of blobs that have ended, and unused blobs.
 
 use dfs_core::codec::Canonical;
-use dfs_core::id::{BlobId, Vid};
-use dfs_core::record::refs::RefRow;
+use dfs_core::id::BlobId;
+use dfs_core::record::refs::{RefRow, Use};
 use dfs_core::replica::sync::Table;
 use redb::ReadableTable;
 
 use super::damaged::DamagedRows;
-use super::rows::{BLOBS, REFS, decode_id, decode_ref_row, ref_row, successor};
+use super::rows::{BLOBS, REFS, decode_id, decode_ref_row, ref_row, refs_prefix, successor};
 use super::{MetaReader, MetaResult, MetaTx};
 
 impl MetaTx {
     /// Marks a use as ended if its row is still this one. Returns whether it was.
     pub(crate) fn drop_ref(&mut self, row: &RefRow) -> MetaResult<bool> {
-        let key = ref_row(&row.blob, &row.vid);
+        let key = ref_row(&row.of());
         if row.dropped || self.held_ref(&key)? != Some(Some(*row)) {
             return Ok(false);
         }
@@ -24,8 +24,8 @@ impl MetaTx {
 
     /// Removes a row if its use has ended. Returns whether it is gone. One that does not decode
     /// stays: it may be a use.
-    pub(crate) fn forget_dropped(&mut self, blob: &BlobId, vid: &Vid) -> MetaResult<bool> {
-        let key = ref_row(blob, vid);
+    pub(crate) fn forget_dropped(&mut self, of: &Use) -> MetaResult<bool> {
+        let key = ref_row(of);
         match self.held_ref(&key)? {
             Some(None) => Ok(true),
             Some(Some(held)) if held.dropped => {
@@ -49,8 +49,8 @@ impl MetaReader {
     }
 
     /// Whether the row is not here, or its use has ended. One that does not decode may be a use.
-    pub(crate) fn is_dropped(&self, blob: &BlobId, vid: &Vid) -> MetaResult<bool> {
-        let key = ref_row(blob, vid);
+    pub(crate) fn is_dropped(&self, of: &Use) -> MetaResult<bool> {
+        let key = ref_row(of);
         let Some(held) = self.get(REFS, &key)? else { return Ok(true) };
         let held = self.damaged.decoded(REFS, &key, decode_ref_row(&key, held));
         Ok(held.is_some_and(|row| row.dropped))
@@ -83,9 +83,8 @@ fn is_used(
     damaged: &DamagedRows,
     id: &BlobId,
 ) -> MetaResult<bool> {
-    let from = ref_row(id, &Vid::new([0; Vid::LEN]));
-    let prefix = &from[..from.len() - Vid::LEN];
-    let end = successor(prefix).unwrap_or_default();
+    let from = refs_prefix(id);
+    let end = successor(&from).unwrap_or_default();
     let rows = match end.is_empty() {
         true => table.range::<&[u8]>(&from[..]..)?,
         false => table.range::<&[u8]>(&from[..]..&end[..])?,

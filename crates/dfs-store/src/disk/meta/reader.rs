@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use dfs_core::id::{
-    BlobId, DirId, Partition, PartitionBits, RecordKey, VaultId, Vid, dir_partition,
-};
-use dfs_core::record::refs::RefRow;
+use dfs_core::id::{BlobId, DirId, Partition, PartitionBits, RecordKey, VaultId, dir_partition};
+use dfs_core::record::refs::{RefRow, Use};
 use dfs_core::record::version::Record;
 use redb::{ReadTransaction, ReadableTable};
 
@@ -13,7 +11,8 @@ use super::MetaResult;
 use super::damaged::DamagedRows;
 use super::rows::{
     BLOBS, CERTS, LOCATION_BITS, RECORDS, REFS, Rows, STATE, decode_id, decode_len, decode_record,
-    decode_record_row, decode_ref_row, partition_range, record_row, ref_row, successor,
+    decode_record_row, decode_ref_row, partition_range, record_row, ref_row, refs_prefix,
+    successor,
 };
 
 /// One read transaction: a snapshot.
@@ -130,10 +129,16 @@ impl MetaReader {
         self.good_rows(REFS, &from, to.as_deref(), limit, decode_ref_row)
     }
 
-    /// The rows of one blob.
-    pub(crate) fn refs_of(&self, id: &BlobId, limit: usize) -> MetaResult<Vec<RefRow>> {
-        let from = ref_row(id, &Vid::new([0; 16]));
-        let end = successor(&from[..from.len() - Vid::LEN]);
+    /// The rows of one blob after a use of it.
+    pub(crate) fn refs_of(
+        &self,
+        id: &BlobId,
+        after: Option<Use>,
+        limit: usize,
+    ) -> MetaResult<Vec<RefRow>> {
+        let prefix = refs_prefix(id);
+        let end = successor(&prefix);
+        let from = after.map_or(prefix, |of| [&ref_row(&of)[..], &[0]].concat());
         self.good_rows(REFS, &from, end.as_deref(), limit, decode_ref_row)
     }
 

@@ -1,8 +1,8 @@
 //! The tables of the index, the keys of their rows, and decoding rows.
 
 use dfs_core::codec::Canonical;
-use dfs_core::id::{BlobId, Partition, PartitionBits, RecordKey, Vid};
-use dfs_core::record::refs::RefRow;
+use dfs_core::id::{BlobId, Partition, PartitionBits, RecordKey};
+use dfs_core::record::refs::{RefRow, Use};
 use dfs_core::record::version::Record;
 use dfs_core::replica::sync::{Root, Table};
 use redb::TableDefinition;
@@ -11,7 +11,7 @@ use super::MetaResult;
 
 pub(super) type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 pub(crate) const RECORDS: Rows = TableDefinition::new("records");
-pub(crate) const REFS: Rows = TableDefinition::new("refs");
+pub(crate) const REFS: Rows = TableDefinition::new("uses");
 pub(crate) const BLOBS: Rows = TableDefinition::new("blobs");
 pub(crate) const SUMS: Rows = TableDefinition::new("sums");
 pub(super) const CERTS: Rows = TableDefinition::new("certs");
@@ -32,11 +32,18 @@ pub fn record_row(key: &RecordKey) -> Vec<u8> {
     row
 }
 
-/// The row key of a reference: location, blob, version.
-pub fn ref_row(blob: &BlobId, vid: &Vid) -> Vec<u8> {
+/// The row key of a reference: location, blob, version, record.
+pub fn ref_row(of: &Use) -> Vec<u8> {
+    let mut row = refs_prefix(&of.blob);
+    row.extend_from_slice(of.vid.as_bytes());
+    row.extend_from_slice(&of.key.to_canonical());
+    row
+}
+
+/// What the row keys of all references of a blob begin with.
+pub(super) fn refs_prefix(blob: &BlobId) -> Vec<u8> {
     let mut row = blob.partition(LOCATION_BITS).to_be_bytes().to_vec();
     row.extend_from_slice(blob.as_bytes());
-    row.extend_from_slice(vid.as_bytes());
     row
 }
 
@@ -125,7 +132,7 @@ pub(super) fn decode_record(bytes: Vec<u8>) -> MetaResult<Record> {
 /// Decodes a row of [`REFS`]; as for records, it must lie under its own key.
 pub(super) fn decode_ref_row(row: &[u8], value: Vec<u8>) -> MetaResult<RefRow> {
     let decoded = RefRow::from_canonical(value).ok();
-    let own = decoded.filter(|decoded| ref_row(&decoded.blob, &decoded.vid) == row);
+    let own = decoded.filter(|decoded| ref_row(&decoded.of()) == row);
     own.ok_or_else(|| corrupt("a reference row"))
 }
 

@@ -109,7 +109,7 @@ impl MetaTx {
         theirs: &RefRow,
         noted_anew: bool,
     ) -> MetaResult<Result<bool, Unmergeable>> {
-        let row = ref_row(&theirs.blob, &theirs.vid);
+        let row = ref_row(&theirs.of());
         let theirs = theirs.live();
         let Some(ours) = self.held_ref(&row)? else { return Ok(Err(Unmergeable::Damaged)) };
         let merged = ours.map_or(theirs, |ours| ours.merged(theirs));
@@ -172,7 +172,7 @@ impl MetaTx {
 
     /// Removes a reference row if it is still this one. Returns whether it was.
     pub(crate) fn remove_ref(&mut self, row: &RefRow) -> MetaResult<bool> {
-        let key = ref_row(&row.blob, &row.vid);
+        let key = ref_row(&row.of());
         let Some(Some(held)) = self.held_ref(&key)? else { return Ok(false) };
         if held != *row {
             return Ok(false);
@@ -193,6 +193,13 @@ impl MetaTx {
     #[cfg(test)]
     pub(crate) fn damage(&mut self, table: Rows, key: &[u8], value: &[u8]) -> MetaResult<()> {
         self.set(table, key, value)
+    }
+
+    /// Takes a row away, and leaves its sum as it is.
+    #[cfg(test)]
+    pub(crate) fn take_away(&mut self, table: Rows, key: &[u8]) -> MetaResult<()> {
+        self.inner.open_table(table)?.remove(key)?;
+        Ok(())
     }
 
     /// Notes that a blob of this many bytes is durable. Returns whether that is new.

@@ -140,13 +140,19 @@ impl Store {
         self.0.env.offload(read).await
     }
 
-    /// Returns the blobs set aside since the last call: they are no longer held, and should be
-    /// fetched again. Includes those whose reader did not wait for the end.
-    pub fn take_set_aside(&self) -> BTreeSet<BlobId> {
-        std::mem::take(&mut *self.0.set_aside.lock())
+    /// Returns the blobs that were set aside and not [asked for again](Store::asked_for): they are
+    /// no longer held, and should be fetched. Includes those whose reader did not wait for the end.
+    pub fn set_aside(&self) -> BTreeSet<BlobId> {
+        self.0.set_aside.lock().clone()
     }
 
-    /// Returns how many blobs [`Store::take_set_aside`] would return.
+    /// Notes that someone else keeps in mind that these are missing. To be called after that is so:
+    /// in between they count twice, and never not at all.
+    pub fn asked_for(&self, ids: &BTreeSet<BlobId>) {
+        self.0.set_aside.lock().retain(|id| !ids.contains(id));
+    }
+
+    /// Returns how many blobs [`Store::set_aside`] would return.
     pub fn set_aside_count(&self) -> u64 {
         self.0.set_aside.lock().len() as u64
     }

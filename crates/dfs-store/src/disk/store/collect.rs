@@ -1,7 +1,7 @@
 //! Ends uses of blobs, and frees the space of unused blobs.
 
-use dfs_core::id::{BlobId, Vid};
-use dfs_core::record::refs::RefRow;
+use dfs_core::id::BlobId;
+use dfs_core::record::refs::{RefRow, Use};
 use tracing::warn;
 
 use super::Store;
@@ -33,25 +33,22 @@ impl Store {
         self.0.index.commit(work).await
     }
 
-    /// Returns for each row whether it is not here or its use has ended.
+    /// Returns for each use whether no row of it is here or it has ended.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
-    pub async fn are_dropped(&self, rows: Vec<(BlobId, Vid)>) -> Result<Vec<bool>, ReadError> {
-        self.0
-            .index
-            .read(move |meta| rows.iter().map(|(id, vid)| meta.is_dropped(id, vid)).collect())
-            .await
+    pub async fn are_dropped(&self, uses: Vec<Use>) -> Result<Vec<bool>, ReadError> {
+        self.0.index.read(move |meta| uses.iter().map(|of| meta.is_dropped(of)).collect()).await
     }
 
-    /// Forgets rows whose use has ended here. Durable on return. Returns for each whether it is
+    /// Forgets uses that have ended here. Durable on return. Returns for each whether it is
     /// gone.
     ///
     /// # Errors
     /// [`WriteError`] when the index could not be written.
-    pub async fn forget_dropped(&self, rows: Vec<(BlobId, Vid)>) -> Result<Vec<bool>, WriteError> {
+    pub async fn forget_dropped(&self, uses: Vec<Use>) -> Result<Vec<bool>, WriteError> {
         let work = move |tx: &mut MetaTx| {
-            rows.iter().map(|(id, vid)| tx.forget_dropped(id, vid)).collect::<Result<_, _>>()
+            uses.iter().map(|of| tx.forget_dropped(of)).collect::<Result<_, _>>()
         };
         self.0.index.commit(work).await
     }

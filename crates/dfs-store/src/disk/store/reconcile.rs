@@ -26,7 +26,7 @@ pub struct Reconciled {
     pub adopted: u64,
     /// Files that did not verify or do not belong where they lay: in quarantine now.
     pub set_aside: u64,
-    /// Blobs whose file is gone: no longer held, and returned by [`Store::take_set_aside`].
+    /// Blobs whose file is gone: no longer held, and returned by [`Store::set_aside`].
     pub forgotten: u64,
     /// Files and directories left as they are: of a newer format, or not readable now.
     pub left: u64,

@@ -1,7 +1,7 @@
 //! Records and reference rows of a store: joined with what others hold, and read in pages.
 
 use dfs_core::id::{BlobId, DirId, Partition, PartitionBits, RecordKey, VaultId};
-use dfs_core::record::refs::RefRow;
+use dfs_core::record::refs::{RefRow, Use};
 use dfs_core::record::version::Record;
 use dfs_core::replica::sync::{Root, Table};
 
@@ -162,8 +162,13 @@ impl Store {
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
-    pub async fn refs_of(&self, id: BlobId, limit: usize) -> Result<Vec<RefRow>, ReadError> {
-        self.0.index.read(move |meta| meta.refs_of(&id, limit)).await
+    pub async fn refs_of(
+        &self,
+        id: BlobId,
+        after: Option<Use>,
+        limit: usize,
+    ) -> Result<Vec<RefRow>, ReadError> {
+        self.0.index.read(move |meta| meta.refs_of(&id, after, limit)).await
     }
 
     /// Returns the fingerprint of every partition of a table, whatever their size. Of partitions

@@ -23,6 +23,7 @@ mod damage;
 mod foreign_rows;
 mod reconcile;
 mod scrub;
+mod upgrade;
 
 struct Disk {
     fs: MemoryFs,
@@ -105,7 +106,7 @@ async fn what_was_acknowledged_survives_a_power_failure() {
     let store = disk.open().await;
     assert_eq!(store.get_blob(kept.id).await.unwrap().bytes, kept.bytes);
     assert_eq!(store.record(key).await.unwrap(), version);
-    assert_eq!(store.refs_of(kept.id, 9).await.unwrap(), [row(kept.id)]);
+    assert_eq!(store.refs_of(kept.id, None, 9).await.unwrap(), [row(kept.id)]);
     assert_eq!(store.used(), kept.bytes.len() as u64);
 }
 
@@ -209,7 +210,7 @@ async fn a_partition_scan_finds_exactly_its_rows() {
             let page = store.scan_refs(partition, bits, after, 1).await.unwrap();
             let Some(last) = page.last() else { break };
             assert_eq!(last.blob.partition(bits), partition);
-            after = ref_row(&last.blob, &last.vid);
+            after = ref_row(&last.of());
             found += 1;
         }
     }
@@ -295,7 +296,7 @@ async fn a_directory_in_use_foreign_or_newer_is_refused() {
     assert_eq!(again.instance() >> 32, first + 1);
     assert_eq!(again.node_key().verifying_key(), id);
     drop(again);
-    disk.fs.damage(Path::new("/data/format"), |text| *text = b"dfs-data 2\n".to_vec());
+    disk.fs.damage(Path::new("/data/format"), |text| *text = b"dfs-data 3\n".to_vec());
     let newer = DataDir::open(&disk.env, root);
     assert!(matches!(newer, Err(OpenStoreError::UnknownVersion(..))));
 
@@ -336,7 +337,11 @@ async fn a_reader_that_gives_up_does_not_hide_a_bad_blob() {
     while store.has_blob(stored.id).await.unwrap() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(store.take_set_aside(), [stored.id].into());
+    assert_eq!(store.set_aside(), [stored.id].into());
+    // It counts as missing here until someone else says that it keeps that in mind.
+    assert_eq!(store.set_aside_count(), 1);
+    store.asked_for(&[stored.id].into());
+    assert_eq!((store.set_aside_count(), store.set_aside().len()), (0, 0));
 }
 
 #[tokio::test]

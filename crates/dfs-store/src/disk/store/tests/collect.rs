@@ -6,10 +6,6 @@ fn use_by(blob: BlobId, vid: u8) -> RefRow {
     RefRow { vid: Vid::new([vid; 16]), ..row(blob) }
 }
 
-fn place(row: &RefRow) -> (BlobId, Vid) {
-    (row.blob, row.vid)
-}
-
 async fn all_unused(store: &Store) -> Vec<BlobId> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
@@ -61,19 +57,49 @@ async fn the_end_of_a_use_is_this_replicas_own_finding() {
     let renewed = RefRow { hold_until: Hlc(7), ..row };
     store.merge_refs(vec![renewed]).await.unwrap();
     assert_eq!(store.drop_refs(vec![row]).await.unwrap(), 0, "it is another row now");
-    assert_eq!(store.forget_dropped(vec![place(&row)]).await.unwrap(), [false]);
-    assert_eq!(store.are_dropped(vec![place(&row)]).await.unwrap(), [false]);
+    assert_eq!(store.forget_dropped(vec![row.of()]).await.unwrap(), [false]);
+    assert_eq!(store.are_dropped(vec![row.of()]).await.unwrap(), [false]);
     assert_eq!(store.drop_refs(vec![renewed]).await.unwrap(), 1);
     store.merge_refs(vec![row]).await.unwrap();
     assert!(!used().await, "a replica that has not found out yet changes nothing");
     store.add_refs(vec![row]).await.unwrap();
     assert!(used().await, "whoever notes the use anew has it counted");
     assert_eq!(store.drop_refs(vec![renewed]).await.unwrap(), 1);
-    assert_eq!(store.are_dropped(vec![place(&row)]).await.unwrap(), [true]);
-    assert_eq!(store.forget_dropped(vec![place(&row), place(&row)]).await.unwrap(), [true, true]);
+    assert_eq!(store.are_dropped(vec![row.of()]).await.unwrap(), [true]);
+    assert_eq!(store.forget_dropped(vec![row.of(), row.of()]).await.unwrap(), [true, true]);
     let roots = store.roots(Table::Refs, PartitionBits::GENESIS).await.unwrap();
     assert!(roots.iter().all(|root| *root == Root::default()));
-    assert!(store.refs_of(row.blob, 9).await.unwrap().is_empty());
+    assert!(store.refs_of(row.blob, None, 9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_row_that_names_another_record_ends_no_genuine_use() {
+    let disk = Disk::new();
+    let store = disk.open().await;
+    let genuine = use_by(blob(b"x").id, 1);
+    let made_up = RefRow { key: record(9, 1).0, ..genuine };
+    store.add_refs(vec![genuine]).await.unwrap();
+    store.add_refs(vec![made_up]).await.unwrap();
+    assert_eq!(store.drop_refs(vec![made_up]).await.unwrap(), 1);
+    assert_eq!(store.forget_dropped(vec![made_up.of()]).await.unwrap(), [true]);
+    assert_eq!(store.are_used(vec![genuine.blob]).await.unwrap(), [true]);
+    assert_eq!(store.refs_of(genuine.blob, None, 9).await.unwrap(), [genuine]);
+}
+
+#[tokio::test]
+async fn uses_of_one_blob_are_read_in_pages() {
+    let store = Disk::new().open().await;
+    let rows: Vec<_> = (0..5).map(|vid| use_by(blob(b"x").id, vid)).collect();
+    let other = use_by(blob(b"other").id, 1);
+    store.add_refs([&rows[..], &[other]].concat()).await.unwrap();
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.refs_of(rows[0].blob, after, 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.of());
+        all.extend(page);
+    }
+    assert_eq!(all, rows);
 }
 
 #[tokio::test]

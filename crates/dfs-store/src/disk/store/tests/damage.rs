@@ -30,7 +30,7 @@ async fn damage(
 
 async fn damage_refs(store: &Store, rows: &[RefRow]) {
     for row in rows {
-        damage(store, REFS, ref_row(&row.blob, &row.vid)).await;
+        damage(store, REFS, ref_row(&row.of())).await;
     }
 }
 
@@ -42,7 +42,7 @@ async fn all_refs(store: &Store, limit: usize) -> Vec<RefRow> {
         all.extend(&page);
         assert!(all.len() < 100, "the scan turns back");
         match page.last() {
-            Some(last) if is_full => after = ref_row(&last.blob, &last.vid),
+            Some(last) if is_full => after = ref_row(&last.of()),
             _ => return all,
         }
     }
@@ -64,7 +64,7 @@ async fn a_page_of_references_goes_on_past_damaged_rows() {
 #[tokio::test]
 async fn a_row_under_the_key_of_another_does_not_turn_a_scan_back() {
     let (store, rows) = store_of_refs(3).await;
-    let (key, value) = (ref_row(&rows[2].blob, &rows[2].vid), rows[0].to_canonical());
+    let (key, value) = (ref_row(&rows[2].of()), rows[0].to_canonical());
     store.0.index.commit(move |tx| tx.damage(REFS, &key, &value)).await.unwrap();
     assert_eq!(all_refs(&store, 1).await, rows[..2]);
     assert_eq!(store.damaged_rows(), 1);
@@ -116,9 +116,9 @@ async fn a_damaged_reference_may_be_a_use() {
     damage_refs(&store, &[row]).await;
     assert_eq!(store.unused(None, 9).await.unwrap().ids, [unused.id]);
     assert_eq!(store.are_used(vec![kept.id, unused.id]).await.unwrap(), [true, false]);
-    assert_eq!(store.are_dropped(vec![(row.blob, row.vid)]).await.unwrap(), [false]);
+    assert_eq!(store.are_dropped(vec![row.of()]).await.unwrap(), [false]);
     assert_eq!(store.collect(kept.id, || true).await.unwrap(), None);
-    assert!(store.refs_of(kept.id, 9).await.unwrap().is_empty());
+    assert!(store.refs_of(kept.id, None, 9).await.unwrap().is_empty());
     assert_eq!(store.damaged_rows(), 1);
 }
 
@@ -131,9 +131,9 @@ async fn a_damaged_reference_refuses_itself_and_no_other() {
     let new = row(BlobId::new([9; 32]));
     let refused = store.add_refs(vec![rows[1], new]).await;
     assert!(matches!(refused, Err(WriteError::Damaged)), "{refused:?}");
-    assert_eq!(store.refs_of(new.blob, 9).await.unwrap(), [new], "the others are joined");
+    assert_eq!(store.refs_of(new.blob, None, 9).await.unwrap(), [new], "the others are joined");
     assert_eq!(store.drop_refs(rows.clone()).await.unwrap(), 3);
-    let places = rows.iter().map(|row| (row.blob, row.vid)).collect();
+    let places = rows.iter().map(RefRow::of).collect();
     assert_eq!(store.forget_dropped(places).await.unwrap(), [true, false, true, true]);
     assert!(!store.has_failed());
 }

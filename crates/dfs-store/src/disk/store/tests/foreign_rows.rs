@@ -67,7 +67,7 @@ async fn references_that_were_compared_go_until_another_comes_in() {
     let left = forget(compared, &rows[..1]).await.unwrap();
     store.add_refs(vec![row_of(3)]).await.unwrap();
     assert_eq!(forget(left, &[row_of(2), row_of(3)]).await, None);
-    assert_eq!(store.refs_of(id, 9).await.unwrap(), [row_of(2), row_of(3)]);
+    assert_eq!(store.refs_of(id, None, 9).await.unwrap(), [row_of(2), row_of(3)]);
     let compared = root(&store, Table::Refs, partition).await;
     assert_eq!(forget(compared, &[row_of(2), row_of(3)]).await, Some(Root::default()));
 }
@@ -82,5 +82,5 @@ async fn rows_of_another_partition_than_was_compared_stay() {
     let compared = root(&store, Table::Refs, partition).await;
     let forgotten = store.forget_known_refs(partition, compared, vec![here, there]).await;
     assert_eq!(forgotten.unwrap(), Some(Root::default()));
-    assert_eq!(store.refs_of(there.blob, 9).await.unwrap(), [there]);
+    assert_eq!(store.refs_of(there.blob, None, 9).await.unwrap(), [there]);
 }

@@ -107,7 +107,7 @@ async fn an_entry_without_a_file_is_forgotten_and_told_of() {
     for blob in &blobs {
         held += u64::from(store.has_blob(blob.id).await.unwrap());
     }
-    assert_eq!((held, store.take_set_aside().len(), store.corrupt_count()), (10, 30, 30));
+    assert_eq!((held, store.set_aside().len(), store.corrupt_count()), (10, 30, 30));
     assert_eq!(store.used(), 10 * blobs[0].bytes.len() as u64);
     store.put_blob(blobs[0].id, blobs[0].bytes.clone()).await.unwrap();
 }

@@ -55,7 +55,7 @@ async fn rot_and_missing_files_are_found_and_told_of() {
     }
     assert_eq!(store.verify_blob(blobs[1].id).await.unwrap(), Verified::NotHeld);
     assert_eq!((store.set_aside_count(), store.corrupt_count()), (2, 2));
-    assert_eq!(store.take_set_aside(), [blobs[1].id, blobs[2].id].into());
+    assert_eq!(store.set_aside(), [blobs[1].id, blobs[2].id].into());
     assert_eq!(disk.fs.files_below(Path::new("/data/quarantine")).len(), 1);
     store.restore_blob(blobs[2].clone()).await.unwrap();
     assert_eq!(store.verify_blob(blobs[2].id).await.unwrap(), Verified::Good);

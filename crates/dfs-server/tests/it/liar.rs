@@ -1,0 +1,140 @@
+//! A member that answers as it likes, and two honest ones that must not mind.
+
+use std::sync::Mutex;
+
+use dfs_core::id::{ClusterId, NodeId};
+use dfs_core::node::member::NodeInfo;
+use dfs_core::record::version::{Record, merge};
+use dfs_env::BoxFuture;
+use dfs_p2p::message::{Answer, Call, Code, Refusal, Request, Response};
+use dfs_p2p::{Caller, Handler};
+use dfs_server::Condition;
+
+use super::*;
+
+/// What a lie makes of the honest answer to a request.
+type Lie = fn(&Request, Answer) -> Answer;
+
+/// A handler that answers as it likes; without a lie it is honest, and slow.
+struct Liar {
+    honest: Arc<dyn Handler>,
+    lie: Arc<Mutex<Option<Lie>>>,
+}
+
+impl Handler for Liar {
+    fn handle(&self, from: Caller, call: Call) -> BoxFuture<'_, Answer> {
+        Box::pin(async move {
+            let request = call.request.clone();
+            let lie = *self.lie.lock().unwrap();
+            if lie.is_none() {
+                tokio::time::sleep(HONEST_AFTER).await;
+            }
+            let answer = self.honest.handle(from, call).await;
+            match lie {
+                Some(lie) => lie(&request, answer),
+                None => answer,
+            }
+        })
+    }
+
+    fn is_member(&self, node: &NodeId) -> bool {
+        self.honest.is_member(node)
+    }
+
+    fn cluster_id(&self) -> Option<ClusterId> {
+        self.honest.cluster_id()
+    }
+
+    fn peer_changed(&self, node: NodeId, connected: bool) {
+        self.honest.peer_changed(node, connected);
+    }
+
+    fn retired(&self, why: &str) {
+        self.honest.retired(why);
+    }
+
+    fn info_changed(&self, info: &NodeInfo) {
+        self.honest.info_changed(info);
+    }
+}
+
+/// How much later the honest peer answers: so the lie is heard first.
+const HONEST_AFTER: Duration = Duration::from_millis(20);
+
+/// A cluster of three: the last tells lies once it is told to, the second is honest and slow.
+struct WithLiar {
+    cluster: Cluster,
+    lie: Arc<Mutex<Option<Lie>>>,
+}
+
+impl WithLiar {
+    async fn new() -> Self {
+        let mut cluster = Cluster::of(3).await;
+        let lie = Arc::new(Mutex::new(None));
+        for (at, lie) in [(1, Arc::default()), (2, lie.clone())] {
+            cluster.crash(at);
+            let wrap = move |honest| -> Arc<dyn Handler> { Arc::new(Liar { honest, lie }) };
+            cluster.start_wrapped(at, wrap).await;
+        }
+        for at in 0..3 {
+            cluster.settled(at, 3).await;
+        }
+        Self { cluster, lie }
+    }
+
+    fn begin(&self, lie: Lie) {
+        *self.lie.lock().unwrap() = Some(lie);
+    }
+
+    /// Writes, reads and conditional writes go on at the first node.
+    async fn all_goes_on(&self, round: &str) {
+        let cluster = &self.cluster;
+        for at in 0..3 {
+            let (name, new) = (format!("{round}-{at}"), format!("{round}-{at}-new"));
+            cluster.put(0, &name, b"first").await.unwrap();
+            assert_eq!(cluster.get(0, &name).await.unwrap(), b"first");
+            let path = FilePath::parse(&name).unwrap();
+            let taken = cluster.node(0).store_if(&path, &b"2"[..], Condition::Absent).await;
+            assert!(matches!(taken, Err(Error::Condition)), "{taken:?}");
+            let path = FilePath::parse(&new).unwrap();
+            cluster.node(0).store_if(&path, &b"second"[..], Condition::Absent).await.unwrap();
+            assert_eq!(cluster.get(0, &new).await.unwrap(), b"second");
+        }
+    }
+}
+
+fn stale(_: &Request, answer: Answer) -> Answer {
+    Answer::new(Err(Refusal::new(Code::StaleEpoch, "the partition has moved")), answer.epoch + 9)
+}
+
+/// Every record with a broken signature, and hashes that fit none.
+fn forged(_: &Request, mut answer: Answer) -> Answer {
+    match &mut answer.result {
+        Ok(Response::Records { records, .. }) => {
+            records.iter_mut().for_each(|(_, record)| *record = forged_copy(record));
+        }
+        Ok(Response::StateHashes(hashes)) => hashes.iter_mut().for_each(|hash| hash[0] ^= 1),
+        _ => {}
+    }
+    answer
+}
+
+/// The same record with broken signatures and the same register; one that is empty stays so.
+fn forged_copy(record: &Record) -> Record {
+    let mut heads: Vec<_> = record.heads().cloned().collect();
+    heads.iter_mut().for_each(|head| head.signature[7] ^= 1);
+    let mut forged = Record::default();
+    if let Some(ballot) = record.register().promised() {
+        forged.prepare(ballot);
+    }
+    heads.into_iter().map(Record::of).fold(forged, |all, one| merge(&all, &one))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_replicas_word_ends_no_operation() {
+    let with = WithLiar::new().await;
+    for (name, lie) in [("stale", stale as Lie), ("forged", forged)] {
+        with.begin(lie);
+        with.all_goes_on(name).await;
+    }
+}
