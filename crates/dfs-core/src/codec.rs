@@ -194,6 +194,19 @@ impl Reader {
         String::from_utf8(self.bytes(field, max)?.to_vec()).map_err(|_| DecodeError::Invalid(field))
     }
 
+    /// Reads a string that people are shown: without control characters, which would let whoever
+    /// wrote it move about on their terminals.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when it is too long, not UTF-8 or holds a control character.
+    pub fn text(&mut self, field: &'static str, max: usize) -> Result<String, DecodeError> {
+        let text = self.string(field, max)?;
+        match text.chars().any(char::is_control) {
+            true => Err(DecodeError::Invalid(field)),
+            false => Ok(text),
+        }
+    }
+
     /// Reads an item count, refuses it above `max`, and reads the items.
     ///
     /// # Errors

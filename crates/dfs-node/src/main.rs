@@ -160,6 +160,9 @@ async fn serve(
 ) -> Result<(), Failure> {
     let api_addr =
         listener.local_addr().map_err(|error| failed("cannot tell the API's address", &error))?;
+    if !api_addr.ip().is_loopback() {
+        warn!(%api_addr, "other machines reach the API, and it is not encrypted");
+    }
     let url = format!("http://{api_addr}");
     let token_file = config.data_dir.join("api-token");
     let token_failed = |error| failed(&format!("cannot write {}", token_file.display()), &error);
@@ -175,6 +178,7 @@ async fn serve(
         token_file,
         pid: std::process::id(),
         boot: run_record::this_boot(),
+        started: run_record::started(std::process::id()),
     };
     let _published = publish(&config.config_dir, &record);
     if let Err(error) = say_ready(&record) {

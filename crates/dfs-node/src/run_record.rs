@@ -35,6 +35,10 @@ pub struct RunRecord {
     /// another boot, and on another machine with the same home, another process has the process id.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub boot: Option<String>,
+    /// When the process started, in ticks since the boot, where the system tells. Another process
+    /// that was given the same id later started later.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub started: Option<u64>,
 }
 
 /// Records that go away with their owner.
@@ -61,6 +65,14 @@ pub fn dirs(config_dir: &Path) -> Vec<PathBuf> {
 pub fn this_boot() -> Option<String> {
     let id = std::fs::read_to_string(BOOT_ID).ok()?;
     Some(id.trim().to_owned())
+}
+
+/// When a process of this machine started, in ticks since the boot, where the system tells.
+pub fn started(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it may hold anything, a bracket too.
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_ascii_whitespace().nth(STARTED_FIELD)?.parse().ok()
 }
 
 /// Publishes a node's record in each of `dirs`, and removes what dead nodes left there.
@@ -124,7 +136,7 @@ pub fn running(dirs: &[PathBuf]) -> Vec<RunRecord> {
         }
         for (_, record) in read(dir) {
             let this_boot = record.boot.is_none() || record.boot == boot;
-            let runs = this_boot && is_running(record.pid);
+            let runs = this_boot && is_running(&record);
             if runs && known.insert((record.pid, record.api.clone())) {
                 records.push(record);
             }
@@ -182,17 +194,19 @@ fn read(dir: &Path) -> Vec<(PathBuf, RunRecord)> {
     records
 }
 
-fn is_running(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    let alive = |pid| match rustix::process::test_kill_process(pid) {
-        Ok(()) | Err(rustix::io::Errno::PERM) => true,
-        Err(_) => false,
-    };
-    pid.is_some_and(alive)
+/// Whether the process of a record runs: this user's, and not a later one with the same id, which
+/// may belong to someone who waits for a token on the same port.
+fn is_running(record: &RunRecord) -> bool {
+    let pid = i32::try_from(record.pid).ok().and_then(rustix::process::Pid::from_raw);
+    let is_ours = |pid| rustix::process::test_kill_process(pid).is_ok();
+    let is_same = || record.started.is_none() || record.started == started(record.pid);
+    pid.is_some_and(is_ours) && is_same()
 }
 
 /// Linux names each boot here.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// The 22nd field of a process's `stat`, counted from the one after its name.
+const STARTED_FIELD: usize = 19;
 /// The API is on this machine, where a connection is accepted or refused at once.
 const PROBE_MAX: Duration = Duration::from_secs(1);
 
@@ -212,6 +226,7 @@ mod tests {
             token_file: token_file.into(),
             pid: std::process::id(),
             boot: this_boot(),
+            started: started(std::process::id()),
         }
     }
 
@@ -240,6 +255,23 @@ mod tests {
         let dead = RunRecord { pid: 0, ..record(4000, "/b/token") };
         let _published_too = publish(&dirs, &dead).unwrap();
         assert!(running(&dirs).is_empty());
+    }
+
+    #[test]
+    fn a_process_that_was_given_the_id_of_a_dead_node_is_not_taken_for_it() {
+        let ours = record(3000, "/a/token");
+        let Some(since) = ours.started else { return };
+        let home = tempfile::tempdir().unwrap();
+        let dirs = dirs_in(&home);
+        let killed = RunRecord { started: Some(since - 1), ..ours.clone() };
+        let _killed = publish(&dirs[..1], &killed).unwrap();
+        assert!(running(&dirs).is_empty());
+        let _published = publish(&dirs[1..], &ours).unwrap();
+        assert_eq!(running(&dirs), [ours]);
+        // Nor is a process of another user: this one may not signal it, unless it may signal all.
+        if !rustix::process::geteuid().is_root() {
+            assert!(!is_running(&RunRecord { pid: 1, started: None, ..killed }));
+        }
     }
 
     #[test]

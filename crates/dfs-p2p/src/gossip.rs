@@ -26,6 +26,12 @@ impl Shared {
         changed.into_iter().for_each(|info| self.publish(info));
     }
 
+    /// Publishes the same once more, under a new number.
+    pub(crate) fn say_again(&self) {
+        let info = self.own().say_again(&self.env, &self.config);
+        self.publish(info);
+    }
+
     /// A peer told where it sees us. Only a node that listens on every interface needs that.
     pub(crate) fn observed(&self, seen: SocketAddr, dialled_by_peer: bool) {
         if !self.listen.ip().is_unspecified() {

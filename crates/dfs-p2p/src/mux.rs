@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::frame::{SLICE_BYTES, fits};
+use prost::Message;
+
+use crate::frame::{FRAME_BYTES_MAX, SLICE_BYTES, fits};
 use crate::message::{Answer, Call, Code, Priority, Refusal};
 use crate::wire::Goodbye;
 use crate::wire::proto::{Data, GoAway, Open, Ping, Pong, Reply, Reset, Window, frame::Kind};
@@ -61,7 +63,7 @@ pub(crate) enum Unsendable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLarge;
 
-/// Body bytes held for the calls of all peers of a node.
+/// Bytes held for the calls of all peers of a node.
 #[derive(Debug, Default)]
 pub(crate) struct Budget(AtomicUsize);
 
@@ -97,14 +99,42 @@ pub(crate) struct Mux<W> {
     receiving: BTreeMap<StreamId, Receiving>,
     /// Our calls: who waits, and the longest body each takes in its answer.
     calling: BTreeMap<StreamId, Calling<W>>,
-    /// The peer's calls being carried out: their priority and the bytes held for them.
-    serving: BTreeMap<StreamId, (Priority, usize)>,
-    /// Bytes held for the peer's calls.
-    held_bytes: usize,
+    /// The peer's calls being carried out: their priority and what is held for them.
+    serving: BTreeMap<StreamId, (Priority, Weight)>,
+    /// What is held for the peer's calls.
+    held: Weight,
     /// What is held for all peers.
     budget: Arc<Budget>,
     /// Bulk slices sent since the last background one.
     bulk_turns: u32,
+}
+
+/// Bytes held for calls of a peer, and for their answers until these have left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Weight {
+    /// Of requests and answers, without bodies.
+    heads: usize,
+    bodies: usize,
+}
+
+impl Weight {
+    fn of(head: &Kind, body: usize) -> Self {
+        Self { heads: head.encoded_len(), bodies: body }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self { heads: self.heads + other.heads, bodies: self.bodies + other.bodies }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self { heads: self.heads - other.heads, bodies: self.bodies - other.bodies }
+    }
+
+    /// What of it counts for what all peers may have. A little is free, so that others can be asked
+    /// about the layout while some take all there is.
+    fn counted(self) -> usize {
+        self.bodies + self.heads.saturating_sub(HEADS_FREE_BYTES)
+    }
 }
 
 #[derive(Debug)]
@@ -148,7 +178,7 @@ impl<W> Mux<W> {
             receiving: BTreeMap::new(),
             calling: BTreeMap::new(),
             serving: BTreeMap::new(),
-            held_bytes: 0,
+            held: Weight::default(),
             budget,
             bulk_turns: 0,
         }
@@ -178,36 +208,43 @@ impl<W> Mux<W> {
     /// Answers a call of the peer, if it still wants to know.
     pub(crate) fn answer(&mut self, stream: StreamId, answer: &Answer) -> Result<(), TooLarge> {
         // The call counts until its answer has left: a peer that does not read gets no more.
-        let Some((priority, bytes)) = self.serving.get(&stream).copied() else { return Ok(()) };
+        let Some((priority, held)) = self.serving.get(&stream).copied() else { return Ok(()) };
         if self.sending.contains_key(&stream) {
             return Ok(());
         }
-        self.release(bytes);
+        self.release(held);
         let refuse = |refusal| Kind::Reply(wire::reply(&Answer::new(Err(refusal), answer.epoch)));
         let reply = Kind::Reply(wire::reply(answer));
         let is_sendable = fits(stream, &reply);
-        let (reply, body) = if !is_sendable {
-            (refuse(Refusal::new(Code::Internal, "the answer is too large")), Bytes::new())
-        } else if self.hold(answer.body.len()) {
-            (reply, answer.body.clone())
+        let weight = Weight::of(&reply, answer.body.len());
+        let (reply, body, held) = if !is_sendable {
+            let reply = refuse(Refusal::new(Code::Internal, "the answer is too large"));
+            (reply, Bytes::new(), Weight::default())
+        } else if self.hold(weight) {
+            (reply, answer.body.clone(), weight)
         } else {
-            (refuse(overloaded()), Bytes::new())
+            (refuse(overloaded()), Bytes::new(), Weight::default())
         };
-        self.serving.insert(stream, (priority, body.len()));
+        self.serving.insert(stream, (priority, held));
         self.send(stream, priority, reply, body);
         if is_sendable { Ok(()) } else { Err(TooLarge) }
     }
 
-    /// Takes room for a body, if this peer and all together may have it.
-    fn hold(&mut self, bytes: usize) -> bool {
-        let room = self.held_bytes + bytes <= PEER_BYTES_MAX && self.budget.take(bytes);
-        self.held_bytes += if room { bytes } else { 0 };
+    /// Takes room for a call or an answer, if this peer and all together may have it.
+    fn hold(&mut self, weight: Weight) -> bool {
+        let held = self.held.plus(weight);
+        let more = held.counted() - self.held.counted();
+        let room = held.counted() <= PEER_BYTES_MAX && self.budget.take(more);
+        if room {
+            self.held = held;
+        }
         room
     }
 
-    fn release(&mut self, bytes: usize) {
-        self.held_bytes -= bytes;
-        self.budget.give_back(bytes);
+    fn release(&mut self, weight: Weight) {
+        let held = self.held.minus(weight);
+        self.budget.give_back(self.held.counted() - held.counted());
+        self.held = held;
     }
 
     /// Gives up a call of ours.
@@ -257,8 +294,8 @@ impl<W> Mux<W> {
     }
 
     fn end_serving(&mut self, stream: StreamId) -> Option<Priority> {
-        let (priority, bytes) = self.serving.remove(&stream)?;
-        self.release(bytes);
+        let (priority, held) = self.serving.remove(&stream)?;
+        self.release(held);
         Some(priority)
     }
 
@@ -305,6 +342,7 @@ impl<W> Mux<W> {
             return Err(Violation::StreamId);
         }
         let expected = open.body_bytes as usize;
+        let weight = Weight { heads: open.encoded_len(), bodies: expected };
         let call = match wire::parse_open(open) {
             // A kind of request from a newer version is answered, not punished.
             Err(WireError::Missing("request")) => {
@@ -317,11 +355,11 @@ impl<W> Mux<W> {
         if expected > BODY_BYTES_MAX {
             return Err(Violation::Body);
         }
-        if self.serving.len() >= STREAMS_MAX || !self.hold(expected) {
+        if self.serving.len() >= STREAMS_MAX || !self.hold(weight) {
             self.refuse(stream, overloaded());
             return Ok(None);
         }
-        self.serving.insert(stream, (call.priority, expected));
+        self.serving.insert(stream, (call.priority, weight));
         self.receive(stream, Head::Call(Box::new(call)), expected)
     }
 
@@ -461,7 +499,7 @@ impl<W> Mux<W> {
 
 impl<W> Drop for Mux<W> {
     fn drop(&mut self) {
-        self.budget.give_back(self.held_bytes);
+        self.budget.give_back(self.held.counted());
     }
 }
 
@@ -478,10 +516,13 @@ fn slice(sending: &mut Sending) -> Bytes {
 
 /// Calls under way at once, each way: enough to fill a long fast line with chunks.
 pub(crate) const STREAMS_MAX: usize = 128;
-/// Body bytes one connection may make this side hold, for calls and their answers.
+/// Bytes one connection may make this side hold, for calls and their answers.
 pub(crate) const PEER_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The same for all connections together: eight busy peers, and a bound on any number of them.
 pub(crate) const ALL_PEERS_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Of these, what requests and answers without their bodies may have of every connection, whatever
+/// the others have: one frame.
+const HEADS_FREE_BYTES: usize = FRAME_BYTES_MAX;
 /// The longest body: the largest blob.
 pub(crate) const BODY_BYTES_MAX: usize = 9 * 1024 * 1024 + 80;
 /// Body bytes a sender may send before the receiver grants more.

@@ -126,6 +126,12 @@ impl Network {
         self.0.change_facts(change);
     }
 
+    /// Signs anew what this node says about itself and tells every peer, though it is no news: a
+    /// sign of life for those that others tell of it. One signature.
+    pub fn say_again(&self) {
+        self.0.say_again();
+    }
+
     /// Every other node heard of.
     pub fn peers(&self) -> Vec<Peer> {
         let now = self.0.env.mono();

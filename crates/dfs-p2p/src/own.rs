@@ -46,6 +46,11 @@ impl Own {
         (self.facts != before).then(|| self.sign_anew(env, config))
     }
 
+    /// Signs the same under a new number. Returns what to publish.
+    pub(crate) fn say_again(&mut self, env: &Env, config: &Config) -> NodeInfo {
+        self.sign_anew(env, config)
+    }
+
     /// Puts a new address first. Returns what to publish, unless it was known.
     pub(crate) fn add_addr(
         &mut self,

@@ -14,6 +14,7 @@ use dfs_core::layout::epoch::{EpochCert, EpochState};
 use dfs_core::record::refs::RefRow;
 use dfs_core::record::version::Record;
 use dfs_store::disk::path::PathTransform;
+use dfs_store::disk::store::PageLimit;
 use dfs_store::{ReadError, Store};
 
 use crate::cluster::Cluster;
@@ -204,7 +205,7 @@ impl Shelf {
         let mut records = BTreeMap::new();
         let mut rows: Vec<RefRow> = Vec::new();
         for half in 0..=1 {
-            records.extend(store.scan_records(half, halves, Vec::new(), usize::MAX).await?);
+            records.extend(store.scan_records(half, halves, Vec::new(), ALL).await?.rows);
             rows.extend(store.scan_refs(half, halves, Vec::new(), usize::MAX).await?);
         }
         let wanted = rows.iter().filter(|row| !row.dropped).map(|row| row.blob);
@@ -250,3 +251,6 @@ async fn chain(store: &Store, newest: u64) -> Result<BTreeMap<u64, [u8; 32]>, Re
 
 /// Places told of, when someone wants to read them.
 const SHOWN_MAX: usize = 10;
+
+/// Everything at once: what a run stores is little.
+const ALL: PageLimit = PageLimit { rows: usize::MAX, bytes: usize::MAX };

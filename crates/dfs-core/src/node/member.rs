@@ -180,17 +180,17 @@ impl Canonical for NodeInfo {
         }
         let (node_id, incarnation, seq) = (NodeId::decode(input)?, input.u64()?, Hlc(input.u64()?));
         let addrs = (0..input.count("addrs", ADDRS_MAX)?)
-            .map(|_| input.string("addr", TEXT_BYTES_MAX))
+            .map(|_| input.text("addr", TEXT_BYTES_MAX))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             node_id,
             incarnation,
             seq,
             addrs,
-            zone: input.string("zone", TEXT_BYTES_MAX)?,
+            zone: input.text("zone", TEXT_BYTES_MAX)?,
             capacity: input.u64()?,
             used: input.u64()?,
-            build: input.string("build", TEXT_BYTES_MAX)?,
+            build: input.text("build", TEXT_BYTES_MAX)?,
             durable_epoch: input.u64()?,
             repair_queue: input.u64()?,
             lost: input.u64()?,

@@ -32,7 +32,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -146,16 +146,20 @@ async fn authorize(
     request: Request<Body>,
     next: Next,
 ) -> Response {
-    let given = request.headers().get(header::AUTHORIZATION);
-    let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    let right = given.is_some_and(|given| bool::from(given.ct_eq(shared.token.as_bytes())));
-    if !right {
+    if !has_token(request.headers(), &shared) {
         let (parts, body) = request.into_parts();
         Upload::new(&parts.headers, body).drain().await;
         let why = "a bearer token is required";
         return Problem::new(StatusCode::UNAUTHORIZED, Code::Key, why).into_response();
     }
     next.run(request).await
+}
+
+/// Whether a request carries this node's token.
+fn has_token(headers: &HeaderMap, shared: &Shared) -> bool {
+    let given = headers.get(header::AUTHORIZATION);
+    let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    given.is_some_and(|given| bool::from(given.ct_eq(shared.token.as_bytes())))
 }
 
 /// How long requests under way may take when the node stops.

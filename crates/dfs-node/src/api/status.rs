@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use dfs_server::PeerView;
 use dfs_server::health::Health;
 use serde::Deserialize;
 
 use super::errors::Problem;
+use super::has_token;
 use super::remedies::{told, with_remedy};
 use super::shared::Shared;
 
@@ -35,15 +36,18 @@ pub(super) struct ReadyQuery {
 pub(super) async fn readyz(
     State(shared): State<Arc<Shared>>,
     Query(query): Query<ReadyQuery>,
+    headers: HeaderMap,
 ) -> Response {
     let reasons = shared.client.not_ready();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let text = match (reasons.is_empty(), query.verbose) {
         (true, _) => "ready\n".to_owned(),
         (false, None) => "not ready\n".to_owned(),
-        (false, Some(_)) => {
+        (false, Some(_)) if has_token(&headers, &shared) => {
             reasons.into_iter().map(|reason| format!("{}\n", told(reason))).collect()
         }
+        // A probe has no token, and whoever asks without one is not told of peers.
+        (false, Some(_)) => reasons.iter().map(|reason| format!("{}\n", reason.short())).collect(),
     };
     (status, text).into_response()
 }

@@ -75,6 +75,7 @@ mod tests {
             token_file: "/data/api-token".into(),
             pid: std::process::id(),
             boot: None,
+            started: None,
         }
     }
 

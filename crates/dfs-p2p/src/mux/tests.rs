@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use dfs_core::id::BlobId;
 use dfs_core::replica::sync::Table;
-use prost::Message;
 
 use super::*;
-use crate::frame::FRAME_BYTES_MAX;
 use crate::message::{Request, Response};
 use crate::wire::proto::Frame;
 
@@ -26,6 +24,10 @@ fn call(priority: Priority, body: usize) -> Call {
 
 fn answer(body: usize) -> Answer {
     Answer { result: Ok(Response::Done), epoch: 8, body: vec![6; body].into() }
+}
+
+fn bodies(bytes: usize) -> Weight {
+    Weight { heads: 0, bodies: bytes }
 }
 
 /// Carries everything both ways until nothing moves; gives what each side heard.
@@ -143,7 +145,7 @@ fn too_many_calls_are_refused_without_being_held() {
         _ => false,
     });
     assert!(refused.count() > 0);
-    assert!(b.held_bytes <= PEER_BYTES_MAX);
+    assert!(b.held.counted() <= PEER_BYTES_MAX);
     for _ in 0..STREAMS_MAX {
         let _ = a.call(&call(Priority::Layout, 0), WAITER);
     }
@@ -161,7 +163,7 @@ fn a_call_given_up_is_forgotten_on_both_sides() {
     b.answer(stream, &answer(10)).unwrap();
     let (heard, _) = carry(&mut a, &mut b);
     assert!(heard.is_empty() && a.is_idle() && b.is_idle());
-    assert_eq!(b.held_bytes, 0);
+    assert_eq!(b.held, Weight::default());
 }
 
 #[test]
@@ -221,14 +223,14 @@ fn answers_that_nobody_reads_are_bounded_too() {
         let Event::Call(stream, _) = event else { panic!("no call") };
         b.answer(stream, &answer(BODY_BYTES_MAX)).unwrap();
     }
-    assert!(b.held_bytes <= PEER_BYTES_MAX && b.held_bytes > 0);
+    assert!(b.held.bodies <= PEER_BYTES_MAX && b.held.bodies > 0);
     let (heard, _) = carry(&mut a, &mut b);
     let refused = heard.iter().filter(|event| match event {
         Event::Answer(_, answer) => answer.result.is_err(),
         _ => false,
     });
     assert_eq!(refused.count(), wanted - PEER_BYTES_MAX / BODY_BYTES_MAX);
-    assert_eq!(b.held_bytes, 0);
+    assert_eq!(b.held, Weight::default());
 }
 
 #[test]
@@ -237,14 +239,34 @@ fn all_connections_share_one_budget_and_give_it_back() {
     let held: Vec<_> = (0..ALL_PEERS_BYTES_MAX / PEER_BYTES_MAX)
         .map(|_| {
             let mut mux = Mux::<u8>::new(false, budget.clone());
-            assert!(mux.hold(PEER_BYTES_MAX));
+            assert!(mux.hold(bodies(PEER_BYTES_MAX)));
             mux
         })
         .collect();
     let mut one_more = Mux::<u8>::new(false, budget);
-    assert!(!one_more.hold(1));
+    assert!(!one_more.hold(bodies(1)));
+    // The layout can be asked about all the same.
+    let head = Weight { heads: HEADS_FREE_BYTES, bodies: 0 };
+    assert!(one_more.hold(head));
+    assert!(!one_more.hold(Weight { heads: 1, bodies: 0 }));
+    one_more.release(head);
     drop(held);
-    assert!(one_more.hold(PEER_BYTES_MAX));
+    assert!(one_more.hold(bodies(PEER_BYTES_MAX)));
+}
+
+#[test]
+fn requests_without_a_body_and_their_answers_count_too() {
+    let (mut a, mut b) = (mux(true), mux(false));
+    let ids = |n: u8| (0..4096).map(|_| BlobId::new([n; 32])).collect();
+    let ask = |n| Call::new(Priority::Records, Duration::from_secs(1), Request::ChunkHas(ids(n)));
+    a.call(&ask(1), WAITER).unwrap();
+    carry(&mut a, &mut b);
+    let of_request = b.held;
+    assert!(of_request.heads > 4096 * 32 && of_request.bodies == 0, "{of_request:?}");
+    b.answer(1, &Answer::new(Ok(Response::StateHashes(vec![[1; 32]; 4096])), 0)).unwrap();
+    assert!(b.held.heads > 4096 * 32);
+    carry(&mut a, &mut b);
+    assert_eq!(b.held, Weight::default());
 }
 
 #[test]
@@ -291,6 +313,6 @@ fn an_answer_that_fits_no_frame_becomes_a_refusal() {
     let (heard, _) = carry(&mut a, &mut b);
     let [Event::Answer(_, answer)] = &heard[..] else { panic!("no answer") };
     assert_eq!(answer.result.as_ref().unwrap_err().code, Code::Internal);
-    assert_eq!((answer.epoch, answer.body.len(), b.held_bytes), (8, 0, 0));
+    assert_eq!((answer.epoch, answer.body.len(), b.held), (8, 0, Weight::default()));
     assert!(a.is_idle() && b.is_idle());
 }

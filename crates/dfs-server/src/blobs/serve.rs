@@ -6,8 +6,8 @@ use bytes::Bytes;
 use dfs_core::id::BlobId;
 use dfs_core::record::refs::RefRow;
 use dfs_env::{Bug, bug};
-use dfs_p2p::message::Response;
-use dfs_store::ReadError;
+use dfs_p2p::message::{Refusal, Response};
+use dfs_store::{ReadError, WriteError};
 
 use super::{Blobs, bound_holds};
 use crate::rpc::answer::{Told, done, read_refused, write_refused};
@@ -37,13 +37,27 @@ impl Blobs {
     pub(crate) async fn on_put(&self, fence: Fence<'_>, id: BlobId, bytes: Bytes) -> Told {
         fence.blobs([id].iter())?;
         // Before the disk is asked, or it might be found there and then go.
-        self.replica.unwanted.spare(&id);
+        self.spare(id, &bytes).await?;
         if !bug(Bug::BlobAckedUnwritten) {
             self.replica.store.put_blob(id, bytes).await.map_err(write_refused)?;
         }
         self.replica.missing.found(&id);
         fence.again(&self.replica, |fence| fence.blobs([id].iter()))?;
         done(Response::Done)
+    }
+
+    /// Counts a blob as needed again, if it may go soon and these are its bytes: whoever has others
+    /// keeps nothing here.
+    async fn spare(&self, id: BlobId, bytes: &Bytes) -> Result<(), Refusal> {
+        if !self.replica.unwanted.is_marked(&id) {
+            return Ok(());
+        }
+        let bytes = bytes.clone();
+        if self.replica.env.offload(move || BlobId::of(&bytes)).await != id {
+            return Err(write_refused(WriteError::WrongId(id)));
+        }
+        self.replica.unwanted.spare(&id);
+        Ok(())
     }
 
     /// Answers with a blob, verified as it is read.

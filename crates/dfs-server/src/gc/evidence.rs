@@ -77,19 +77,36 @@ impl Evidence {
         state: &Arc<EpochState>,
     ) -> Vec<BTreeSet<NodeId>> {
         let mut confirmed = vec![BTreeSet::new(); records.len()];
-        let keys: Vec<_> = records.iter().map(|(key, _)| *key).collect();
         for node in set {
-            let request = Request::RecordGet { keys: keys.clone(), digest_only: true };
-            let ask = Ask::new(Priority::Background, request);
-            let answered = self.rpc.ask(node, state.epoch, ask).await;
-            let Ok((Response::StateHashes(hashes), _)) = answered else { continue };
-            for ((known, (_, hash)), told) in confirmed.iter_mut().zip(records).zip(hashes) {
+            let told = self.hashes_at(node, records, state).await;
+            for ((known, (_, hash)), told) in confirmed.iter_mut().zip(records).zip(told) {
                 if *hash == told {
                     known.insert(*node);
                 }
             }
         }
         confirmed
+    }
+
+    /// The hashes that a node tells of some records, in their order: of all, or of those before it
+    /// failed. Each answer may tell of the first records only.
+    async fn hashes_at(
+        &self,
+        node: &NodeId,
+        records: &[KeyedHash],
+        state: &Arc<EpochState>,
+    ) -> Vec<[u8; 32]> {
+        let mut told = Vec::with_capacity(records.len());
+        while told.len() < records.len() {
+            let keys = records[told.len()..].iter().map(|(key, _)| *key).collect();
+            let request = Request::RecordGet { keys, digest_only: true };
+            let ask = Ask::new(Priority::Background, request);
+            match self.rpc.ask(node, state.epoch, ask).await {
+                Ok((Response::StateHashes(more), _)) if !more.is_empty() => told.extend(more),
+                _ => break,
+            }
+        }
+        told
     }
 
     /// Asks a node about several things; `None` when it did not answer about each.

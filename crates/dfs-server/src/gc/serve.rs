@@ -1,6 +1,6 @@
 //! Answering replicas that want to forget something, or ask who still needs it.
 
-use dfs_core::id::BlobId;
+use dfs_core::id::{BlobId, RecordKey};
 use dfs_core::record::refs::Use;
 use dfs_core::record::version::Record;
 use dfs_core::replica::purge::may_purge;
@@ -44,14 +44,22 @@ impl Gc {
         let published = self.evidence.published(state);
         let known = Evident { published: &published, confirmed: None, at_rest: true };
         let (now, age) = (replica.env.wall_ms(), replica.grace.purge_age());
-        let records = replica.store.records(keys.clone()).await.map_err(read_refused)?;
-        let allowed = |((key, _), record): &(&KeyedHash, Record)| {
-            let partition = key.partition(state.bits);
-            may_purge(record, partition, state, now, age, &known).is_ok()
+        let may_go = |key: &RecordKey, record: &Record| {
+            may_purge(record, key.partition(state.bits), state, now, age, &known).is_ok()
         };
-        let allowed = asked.iter().zip(records).filter(allowed).map(|(hash, _)| *hash).collect();
-        replica.store.forget_records(allowed).await.map_err(write_refused)?;
-        let left = replica.store.records(keys).await.map_err(read_refused)?;
-        done(Response::Held(left.iter().map(Record::is_empty).collect()))
+        let mut gone = Vec::with_capacity(asked.len());
+        for some in asked.chunks(RECORDS_AT_ONCE) {
+            let keys: Vec<_> = some.iter().map(|(key, _)| *key).collect();
+            let records = replica.store.records(keys.clone()).await.map_err(read_refused)?;
+            let allowed = some.iter().zip(records).filter(|((key, _), r)| may_go(key, r));
+            let allowed = allowed.map(|(hash, _)| *hash).collect();
+            replica.store.forget_records(allowed).await.map_err(write_refused)?;
+            let left = replica.store.records(keys).await.map_err(read_refused)?;
+            gone.extend(left.iter().map(Record::is_empty));
+        }
+        done(Response::Held(gone))
     }
 }
+
+/// Records in memory at once while some are forgotten: of the largest 6 MiB.
+const RECORDS_AT_ONCE: usize = 32;

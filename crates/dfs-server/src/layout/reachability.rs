@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dfs_core::hlc::Hlc;
 use dfs_core::id::NodeId;
-use dfs_core::node::liveness::{Reach, Watch};
+use dfs_core::node::liveness::{Reach, SAY_EVERY, Sign, Watch};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -18,11 +19,14 @@ pub(crate) struct Reachability {
     replica: Arc<Replica>,
     started: Instant,
     watch: Mutex<Watch>,
+    /// The number of what this node said last, and when it was seen first.
+    said: Mutex<(Hlc, Duration)>,
 }
 
 impl Reachability {
     pub(crate) fn new(replica: Arc<Replica>) -> Self {
-        Self { started: replica.env.mono(), watch: Mutex::default(), replica }
+        let (watch, said) = Default::default();
+        Self { started: replica.env.mono(), watch, said, replica }
     }
 
     /// Keeps up with who is reached, until shutdown.
@@ -46,11 +50,28 @@ impl Reachability {
         let connected = |node: &NodeId| self.replica.net().is_connected(node);
         let direct = Reach::of(others().filter(|m| connected(&m.node_id)).map(|m| m.idx));
         // Who is no member may say what it likes.
-        let mut reached = self.replica.net().reach_of_peers(|node| state.is_member(node));
-        reached.add(&direct);
-        let seen = others().map(|member| (member.node_id, reached.contains(member.idx)));
-        self.watch.lock().look(self.started.elapsed(), seen);
+        let reached = self.replica.net().reach_of_peers(|node| state.is_member(node));
+        let said = |node: &NodeId| self.replica.net().with_info(node, |info| info.seq);
+        let signs = others().map(|member| Sign {
+            node: member.node_id,
+            direct: direct.contains(member.idx),
+            hearsay: reached.contains(member.idx),
+            said: said(&member.node_id).unwrap_or_default(),
+        });
+        self.watch.lock().look(self.started.elapsed(), signs);
         self.replica.net().update(|facts| facts.reach = direct);
+        self.say_again();
+    }
+
+    /// Says anew what this node says of itself, when it has said nothing for long.
+    fn say_again(&self) {
+        let (seq, now) = (self.replica.net().own_info().seq, self.started.elapsed());
+        let mut said = self.said.lock();
+        if said.0 != seq {
+            *said = (seq, now);
+        } else if now.saturating_sub(said.1) >= SAY_EVERY {
+            self.replica.net().say_again();
+        }
     }
 
     /// How long nobody has reached a member; `None` while this node, or one that it reaches, does.

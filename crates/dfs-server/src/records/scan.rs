@@ -17,6 +17,7 @@ use super::Records;
 use crate::config::Mode;
 use crate::error::Error;
 use crate::rpc::{Ask, StepError};
+use dfs_store::disk::store::PageLimit;
 
 /// Which replicas a scan asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,10 +115,11 @@ impl Records {
     ) -> Result<Vec<(RecordKey, Record)>, Error> {
         let (mut all, mut after) = (Vec::new(), None);
         loop {
-            let rows = self.replica.store.scan_dir(vault, dir, after, ROWS_AT_ONCE).await?;
-            let Some((last, _)) = rows.last() else { return Ok(all) };
+            let limit = PageLimit::of_rows(ROWS_AT_ONCE);
+            let page = self.replica.store.scan_dir(vault, dir, after, limit).await?;
+            let Some((last, _)) = page.rows.last() else { return Ok(all) };
             after = Some(*last.tag.as_bytes());
-            all.extend(rows);
+            all.extend(page.rows);
         }
     }
 
@@ -149,7 +151,8 @@ impl Records {
             }
             for (key, record) in records {
                 let in_order = after.is_none_or(|last: [u8; 16]| *key.tag.as_bytes() > last);
-                if key.vault != vault || key.dir != dir || !in_order {
+                // Of rows with nothing in them there is no end.
+                if key.vault != vault || key.dir != dir || !in_order || record.is_empty() {
                     let why = "it sent other records than asked for".to_owned();
                     return Err(Error::failed(node, why).into());
                 }

@@ -6,6 +6,7 @@ use dfs_core::paxos::Ballot;
 use dfs_core::record::version::{Record, Version};
 use dfs_p2p::Caller;
 use dfs_p2p::message::{Code, Origin, Refusal, Response};
+use dfs_store::disk::store::{Page, PageLimit};
 use tracing::warn;
 
 use super::Records;
@@ -22,14 +23,18 @@ impl Records {
         digest_only: bool,
     ) -> Told {
         fence.keys(keys.iter())?;
-        let records = self.replica.store.records(keys.clone()).await.map_err(read_refused)?;
+        let (store, asked) = (&self.replica.store, keys.clone());
+        let response = if digest_only {
+            let hashes = store.record_hashes(asked, READ_BYTES_MAX).await;
+            Response::StateHashes(hashes.map_err(read_refused)?)
+        } else {
+            let records = store.first_records(asked, PAGE_BYTES_MAX).await.map_err(read_refused)?;
+            let rows = keys.iter().copied().zip(records);
+            page_of_records(Page { rows: rows.collect(), more: false })
+        };
         // A move may have ended while the disk was read: then what is here says nothing any more.
         fence.again(&self.replica, |fence| fence.keys(keys.iter()))?;
-        if digest_only {
-            let hashes = records.iter().map(Record::state_hash).collect();
-            return done(Response::StateHashes(hashes));
-        }
-        done(page_of_records(keys.into_iter().zip(records).collect()))
+        done(response)
     }
 
     /// Takes records in: all of them genuine, and new versions of this time.
@@ -148,7 +153,8 @@ impl Records {
     ) -> Told {
         let partition = dir_partition(&vault, &dir, fence.state.bits);
         fence.partition(partition)?;
-        let scanned = self.replica.store.scan_dir(vault, dir, after, PAGE_ROWS_MAX).await;
+        let limit = PageLimit { rows: PAGE_ROWS_MAX, bytes: PAGE_BYTES_MAX };
+        let scanned = self.replica.store.scan_dir(vault, dir, after, limit).await;
         let scanned = scanned.map_err(read_refused)?;
         fence.again(&self.replica, |fence| fence.partition(partition))?;
         done(page_of_records(scanned))
@@ -164,21 +170,22 @@ impl Records {
 }
 
 /// As many records, in order, as fit one answer; at least one.
-fn page_of_records(records: Vec<(RecordKey, Record)>) -> Response {
-    let count = records.len();
+fn page_of_records(page: Page<(RecordKey, Record)>) -> Response {
     let mut bytes = 0;
-    let mut page = Vec::new();
-    for (key, record) in records {
+    let mut records = Vec::new();
+    for (key, record) in page.rows {
         bytes += record.to_canonical().len() + RecordKey::LEN;
-        if bytes > PAGE_BYTES_MAX && !page.is_empty() {
-            return Response::Records { records: page, more: true };
+        if bytes > PAGE_BYTES_MAX && !records.is_empty() {
+            return Response::Records { records, more: true };
         }
-        page.push((key, record));
+        records.push((key, record));
     }
-    Response::Records { records: page, more: count == PAGE_ROWS_MAX }
+    Response::Records { records, more: page.more }
 }
 
 /// Bytes of records in one answer: within a frame, with room for one record of any size.
 const PAGE_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of records that are read to answer with their hashes: those of the first records are told.
+const READ_BYTES_MAX: usize = dfs_store::disk::store::PAGE_BYTES_MAX;
 /// Records looked at for one page of a directory.
 const PAGE_ROWS_MAX: usize = 256;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dfs_core::id::{Partition, PartitionBits, RecordKey};
 use dfs_core::record::refs::RefRow;
 use dfs_core::record::version::Record;
-use dfs_store::disk::store::{record_row, ref_row};
+use dfs_store::disk::store::{Page, PageLimit, record_row, ref_row};
 use dfs_store::{ReadError, Store};
 
 use super::Replica;
@@ -13,7 +13,7 @@ use crate::error::Error;
 
 /// A row that lies in the order of its key.
 pub(crate) trait PagedRow: Sized {
-    /// Rows read at once.
+    /// Rows read at once, at most.
     const PAGE_ROWS: usize;
 
     /// The rows that follow a key, in order.
@@ -22,7 +22,7 @@ pub(crate) trait PagedRow: Sized {
         partition: Partition,
         bits: PartitionBits,
         after: Vec<u8>,
-    ) -> impl Future<Output = Result<Vec<Self>, ReadError>> + Send;
+    ) -> impl Future<Output = Result<Page<Self>, ReadError>> + Send;
 
     /// The key.
     fn key(&self) -> Vec<u8>;
@@ -37,8 +37,10 @@ impl PagedRow for RefRow {
         partition: Partition,
         bits: PartitionBits,
         after: Vec<u8>,
-    ) -> Result<Vec<Self>, ReadError> {
-        store.scan_refs(partition, bits, after, Self::PAGE_ROWS).await
+    ) -> Result<Page<Self>, ReadError> {
+        let rows = store.scan_refs(partition, bits, after, Self::PAGE_ROWS).await?;
+        let more = rows.len() == Self::PAGE_ROWS;
+        Ok(Page { rows, more })
     }
 
     fn key(&self) -> Vec<u8> {
@@ -55,8 +57,9 @@ impl PagedRow for (RecordKey, Record) {
         partition: Partition,
         bits: PartitionBits,
         after: Vec<u8>,
-    ) -> Result<Vec<Self>, ReadError> {
-        store.scan_records(partition, bits, after, Self::PAGE_ROWS).await
+    ) -> Result<Page<Self>, ReadError> {
+        let limit = PageLimit::of_rows(Self::PAGE_ROWS);
+        store.scan_records(partition, bits, after, limit).await
     }
 
     fn key(&self) -> Vec<u8> {
@@ -85,11 +88,11 @@ impl RowWalk {
         store: &Store,
     ) -> Result<Option<Vec<R>>, ReadError> {
         let after = std::mem::take(&mut self.after);
-        let page = R::scan(store, self.partition, self.bits, after).await?;
-        let Some(last) = page.last() else { return Ok(None) };
+        let Page { rows, more } = R::scan(store, self.partition, self.bits, after).await?;
+        let Some(last) = rows.last() else { return Ok(None) };
         self.after = last.key();
-        self.was_full = Some(page.len() == R::PAGE_ROWS);
-        Ok(Some(page))
+        self.was_full = Some(more);
+        Ok(Some(rows))
     }
 
     /// The next page, after a rest when the page before was full: for long looks that no one waits

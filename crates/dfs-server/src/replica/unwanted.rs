@@ -16,6 +16,11 @@ impl Default for Unwanted {
 }
 
 impl Unwanted {
+    /// Whether no row needs the blob, as far as was looked.
+    pub(crate) fn is_marked(&self, id: &BlobId) -> bool {
+        self.0.lock().get(id).is_some()
+    }
+
     /// Someone stores the blob anew, or is about to note a use: it counts as needed again.
     pub(crate) fn spare(&self, id: &BlobId) {
         self.0.lock().clear(id);

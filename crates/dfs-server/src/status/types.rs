@@ -35,10 +35,17 @@ pub enum Remedy {
 /// Why a node does not serve yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotReady {
-    /// One sentence.
+    /// One sentence: what, and after a colon the peers and addresses that it is about.
     pub reason: String,
     /// What an operator can do about it, where there is something.
     pub remedy: Option<Remedy>,
+}
+
+impl NotReady {
+    /// What, without any peer or address: for those who may not know of them.
+    pub fn short(&self) -> &str {
+        self.reason.split_once(": ").map_or(&self.reason, |(what, _)| what)
+    }
 }
 
 impl From<String> for NotReady {

@@ -27,6 +27,8 @@ impl RowSync {
     /// Compares and pulls until shutdown.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut running = TaskMap::new(&self.replica.env, "compare");
+        // Beside each other: a peer that claims a newer layout and shows none holds up nobody.
+        let mut catching_up = TaskMap::new(&self.replica.env, "catch up");
         loop {
             tokio::select! {
                 biased;
@@ -36,17 +38,24 @@ impl RowSync {
                     self.note_compared(node, ended.unwrap_or_default());
                     self.replica.wakes.publish.notify_one();
                 }
+                Some(_) = catching_up.join_next() => {}
                 () = self.replica.owed.wake.notified() => {}
                 () = self.replica.env.sleep(LOOK_EVERY) => {}
             }
             for node in self.replica.owed.take_ahead() {
-                if let Err(error) = self.chain.catch_up(&node).await {
-                    debug!(%error, "a newer layout could not be stored");
+                if !catching_up.contains(&node) {
+                    catching_up.spawn(node, self.clone().catch_up(node));
                 }
             }
             for node in self.due(&running) {
                 running.spawn(node, self.clone().compare(node));
             }
+        }
+    }
+
+    async fn catch_up(self: Arc<Self>, node: NodeId) {
+        if let Err(error) = self.chain.catch_up(&node).await {
+            debug!(%error, "a newer layout could not be stored");
         }
     }
 

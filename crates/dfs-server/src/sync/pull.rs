@@ -51,12 +51,10 @@ impl RowSync {
             if keys.iter().any(|key| key.partition(state.bits) != partition) {
                 return Err(unexpected(node));
             }
-            let ours = self.replica.store.records(keys).await?;
+            let ours = self.replica.store.record_hashes(keys, usize::MAX).await?;
             let rows = page.hashes.iter().zip(&ours);
-            let lacking: Vec<RecordKey> = rows
-                .filter(|((_, hash), ours)| ours.state_hash() != *hash)
-                .map(|((key, _), _)| *key)
-                .collect();
+            let lacking = rows.filter(|((_, hash), ours)| *ours != hash);
+            let lacking: Vec<RecordKey> = lacking.map(|((key, _), _)| *key).collect();
             for keys in lacking.chunks(RECORDS_IN_CALL_MAX) {
                 if self.pull_these(node, keys).await.is_ok() {
                     continue;

@@ -6,6 +6,7 @@ use dfs_core::layout::epoch::EpochState;
 use dfs_core::replica::sync::{Root, Table, differing};
 use dfs_p2p::Caller;
 use dfs_p2p::message::{Code, Response};
+use dfs_store::disk::store::{Page, PageLimit, record_row, ref_row};
 
 use super::RowSync;
 use crate::rpc::answer::{Told, done, read_refused, refusal};
@@ -44,13 +45,13 @@ impl RowSync {
         let limit = SYNC_ROWS_MAX;
         let response = match table {
             Table::Records => {
-                let rows = self.replica.store.scan_records(partition, bits, after, limit).await;
-                let rows = rows.map_err(read_refused)?;
-                let last = rows.last().map(|(key, _)| dfs_store::disk::store::record_row(key));
-                let hashes = rows.iter().map(|(key, record)| (*key, record.state_hash()));
+                let limit = PageLimit::of_rows(limit);
+                let page = self.replica.store.scan_record_hashes(partition, bits, after, limit);
+                let Page { rows, more } = page.await.map_err(read_refused)?;
+                let last = rows.last().map(|(key, _)| record_row(key));
                 Response::Rows {
-                    more: rows.len() == limit,
-                    hashes: hashes.collect(),
+                    more,
+                    hashes: rows,
                     refs: Vec::new(),
                     last: last.unwrap_or_default().into(),
                 }
@@ -58,7 +59,7 @@ impl RowSync {
             Table::Refs => {
                 let rows = self.replica.store.scan_refs(partition, bits, after, limit).await;
                 let rows = rows.map_err(read_refused)?;
-                let last = rows.last().map(|row| dfs_store::disk::store::ref_row(&row.of()));
+                let last = rows.last().map(|row| ref_row(&row.of()));
                 Response::Rows {
                     hashes: Vec::new(),
                     more: rows.len() == limit,

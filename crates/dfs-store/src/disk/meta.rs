@@ -15,6 +15,7 @@ use redb::{Database, ReadableDatabase, StorageBackend};
 use self::damaged::DamagedRows;
 #[cfg(test)]
 pub(crate) use self::old_refs::OLD_REFS;
+pub use self::page::{PAGE_BYTES_MAX, Page, PageLimit};
 pub(crate) use self::reader::MetaReader;
 pub(crate) use self::rows::ROOT_BITS;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod collect;
 mod damaged;
 mod held;
 mod old_refs;
+mod page;
 mod reader;
 mod rows;
 mod tx;

@@ -26,7 +26,7 @@ use crate::disk::data_dir::{INDEX, INDEX_MADE};
 use crate::disk::foreign_rows;
 use crate::disk::index::Index;
 use crate::disk::meta::{Meta, guarded};
-pub use crate::disk::meta::{record_row, ref_row};
+pub use crate::disk::meta::{PAGE_BYTES_MAX, Page, PageLimit, record_row, ref_row};
 use crate::disk::space::{Purpose, Space};
 use crate::error::{OpenStoreError, ReadError, ReconcileError, WriteError};
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use dfs_core::name::FilePath;
 use dfs_core::replica::sync::Table;
 use dfs_env::{Env, MemoryFs, MemoryNet};
+use dfs_store::disk::store::PageLimit;
 use dfs_store::vault::keys::{ClusterKey, VaultKey};
 use futures_util::TryStreamExt;
 
@@ -117,9 +118,13 @@ async fn a_write_between_the_comparison_and_the_forgetting_is_kept() {
     for at in 0..4 {
         nodes.settled(at, 4).await;
     }
-    let rows =
-        nodes.node(0).replica.store.scan_records(partition, state.bits, Vec::new(), 100).await;
-    let rows = rows.unwrap();
+    let rows = nodes
+        .node(0)
+        .replica
+        .store
+        .scan_records(partition, state.bits, Vec::new(), PageLimit::of_rows(100))
+        .await;
+    let rows = rows.unwrap().rows;
     // A move left them over here. The node may hand them over by itself before they are compared.
     let compared = async {
         loop {

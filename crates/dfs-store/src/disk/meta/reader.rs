@@ -9,6 +9,7 @@ use redb::{ReadTransaction, ReadableTable};
 
 use super::MetaResult;
 use super::damaged::DamagedRows;
+use super::page::{Page, PageLimit};
 use super::rows::{
     BLOBS, CERTS, LOCATION_BITS, RECORDS, REFS, Rows, STATE, decode_id, decode_len, decode_record,
     decode_record_row, decode_ref_row, partition_range, record_row, ref_row, refs_prefix,
@@ -32,39 +33,61 @@ impl MetaReader {
 
     /// The record of a key; empty when there is none.
     pub(crate) fn record(&self, key: &RecordKey) -> MetaResult<Record> {
+        self.record_and_len(key).map(|(record, _)| record)
+    }
+
+    /// The same, and the bytes of its row.
+    fn record_and_len(&self, key: &RecordKey) -> MetaResult<(Record, usize)> {
         let row = record_row(key);
-        let Some(found) = self.get(RECORDS, &row)? else { return Ok(Record::default()) };
+        let Some(found) = self.get(RECORDS, &row)? else { return Ok((Record::default(), 0)) };
+        let len = found.len();
         let found = decode_record(found);
         if found.is_err() {
             self.damaged.note(RECORDS, &row);
         }
-        found
+        Ok((found?, len))
     }
 
-    /// The first `limit` rows from `from`, included, to `to`, left out, that `decode` returns.
-    fn range<T>(
+    /// A page of the rows from `from`, included, to `to`, left out, that `decode` returns.
+    /// `O(page)`.
+    fn page<T>(
         &self,
         table: Rows,
         from: &[u8],
         to: Option<&[u8]>,
-        limit: usize,
+        limit: PageLimit,
         decode: impl Fn(&[u8], Vec<u8>) -> MetaResult<Option<T>>,
-    ) -> MetaResult<Vec<T>> {
+    ) -> MetaResult<Page<T>> {
         use std::ops::Bound::{Excluded, Included, Unbounded};
         let end = to.map_or(Unbounded, Excluded);
         let mut range = self.inner.open_table(table)?.range::<&[u8]>((Included(from), end))?;
-        let mut rows = Vec::new();
-        while rows.len() < limit
-            && let Some(row) = range.next()
-        {
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        while !limit.is_reached(rows.len(), bytes) {
+            let Some(row) = range.next() else { return Ok(Page { rows, more: false }) };
             let (key, value) = row?;
-            rows.extend(decode(key.value(), value.value().to_vec())?);
+            let value = value.value().to_vec();
+            bytes += value.len();
+            rows.extend(decode(key.value(), value)?);
         }
-        Ok(rows)
+        Ok(Page { rows, more: true })
     }
 
-    /// As [`MetaReader::range`], past rows that do not decode: the page is full all the same, and
-    /// a caller that goes on from its last row misses none.
+    /// As [`MetaReader::page`], past rows that do not decode: a caller that goes on from its last
+    /// row misses none.
+    pub(super) fn good_page<T>(
+        &self,
+        table: Rows,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: PageLimit,
+        decode: impl Fn(&[u8], Vec<u8>) -> MetaResult<T>,
+    ) -> MetaResult<Page<T>> {
+        self.page(table, from, to, limit, |key, value| {
+            Ok(self.damaged.decoded(table, key, decode(key, value)))
+        })
+    }
+
+    /// The same of small rows, as many as `limit` says.
     pub(super) fn good_rows<T>(
         &self,
         table: Rows,
@@ -73,9 +96,26 @@ impl MetaReader {
         limit: usize,
         decode: impl Fn(&[u8], Vec<u8>) -> MetaResult<T>,
     ) -> MetaResult<Vec<T>> {
-        self.range(table, from, to, limit, |key, value| {
-            Ok(self.damaged.decoded(table, key, decode(key, value)))
-        })
+        let limit = PageLimit { rows: limit, bytes: usize::MAX };
+        Ok(self.good_page(table, from, to, limit, decode)?.rows)
+    }
+
+    /// What `of` makes of the first of these records, in their order: as many as are read before
+    /// the bytes of their rows reach `bytes_max`, and at least one.
+    pub(crate) fn first_records<T>(
+        &self,
+        keys: &[RecordKey],
+        bytes_max: usize,
+        of: impl Fn(Record) -> T,
+    ) -> MetaResult<Vec<T>> {
+        let limit = PageLimit { rows: keys.len(), bytes: bytes_max };
+        let (mut first, mut bytes) = (Vec::new(), 0);
+        while !limit.is_reached(first.len(), bytes) {
+            let (record, len) = self.record_and_len(&keys[first.len()])?;
+            bytes += len;
+            first.push(of(record));
+        }
+        Ok(first)
     }
 
     /// Records of one directory after a tag, in order of tags. One that does not decode fails the
@@ -85,8 +125,8 @@ impl MetaReader {
         vault: &VaultId,
         dir: &DirId,
         after: Option<[u8; 16]>,
-        limit: usize,
-    ) -> MetaResult<Vec<(RecordKey, Record)>> {
+        limit: PageLimit,
+    ) -> MetaResult<Page<(RecordKey, Record)>> {
         let mut prefix = dir_partition(vault, dir, LOCATION_BITS).to_be_bytes().to_vec();
         prefix.extend_from_slice(vault.as_bytes());
         prefix.extend_from_slice(dir.as_bytes());
@@ -96,7 +136,7 @@ impl MetaReader {
             from.push(0); // The first key after the whole one.
         }
         let end = successor(&prefix);
-        self.range(RECORDS, &from, end.as_deref(), limit, |key, value| {
+        self.page(RECORDS, &from, end.as_deref(), limit, |key, value| {
             let row = decode_record_row(key, value);
             if row.is_err() {
                 self.damaged.note(RECORDS, key);
@@ -105,16 +145,19 @@ impl MetaReader {
         })
     }
 
-    /// Records of one partition from a row key on.
-    pub(crate) fn scan_records(
+    /// What `of` makes of the records of one partition from a row key on.
+    pub(crate) fn scan_records<T>(
         &self,
         partition: Partition,
         bits: PartitionBits,
         after: &[u8],
-        limit: usize,
-    ) -> MetaResult<Vec<(RecordKey, Record)>> {
+        limit: PageLimit,
+        of: impl Fn(RecordKey, Record) -> T,
+    ) -> MetaResult<Page<T>> {
         let (from, to) = partition_range(partition, bits, after);
-        self.good_rows(RECORDS, &from, to.as_deref(), limit, decode_record_row)
+        self.good_page(RECORDS, &from, to.as_deref(), limit, |row, value| {
+            decode_record_row(row, value).map(|(key, record)| of(key, record))
+        })
     }
 
     /// Reference rows of one partition from a row key on.
@@ -174,7 +217,8 @@ impl MetaReader {
     /// Small values whose keys are from `from`, included, to `to`, left out.
     pub(crate) fn states(&self, from: &str, to: &str, limit: usize) -> MetaResult<Vec<Vec<u8>>> {
         let (from, to) = (from.as_bytes(), Some(to.as_bytes()));
-        self.range(STATE, from, to, limit, |_, value| Ok(Some(value)))
+        let limit = PageLimit { rows: limit, bytes: usize::MAX };
+        Ok(self.page(STATE, from, to, limit, |_, value| Ok(Some(value)))?.rows)
     }
 
     pub(crate) fn state(&self, key: &str) -> MetaResult<Option<Vec<u8>>> {

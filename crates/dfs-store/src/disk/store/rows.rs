@@ -6,10 +6,12 @@ use dfs_core::record::version::Record;
 use dfs_core::replica::sync::{Root, Table};
 
 use super::Store;
-use crate::disk::meta::{MetaTx, Unmergeable};
+use crate::disk::meta::{MetaTx, Page, PageLimit, Unmergeable};
 use crate::disk::space::Purpose;
 use crate::error::{ReadError, WriteError};
 
+/// A record key and the hash of its record's state.
+pub(super) type KeyedHash = (RecordKey, [u8; 32]);
 /// A record key and its record.
 pub type KeyedRecord = (RecordKey, Record);
 
@@ -112,7 +114,35 @@ impl Store {
         self.0.index.read(move |meta| keys.iter().map(|key| meta.record(key)).collect()).await
     }
 
-    /// Returns records of a directory after a tag, in order of tags, at most `limit`.
+    /// Returns the first of several records, in the same order: as many as are read before the
+    /// bytes of their rows reach `bytes_max`, and at least one.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn first_records(
+        &self,
+        keys: Vec<RecordKey>,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, ReadError> {
+        self.0.index.read(move |meta| meta.first_records(&keys, bytes_max, |record| record)).await
+    }
+
+    /// Returns the hashes of the states of several records, in the same order; like
+    /// [`Store::first_records`] perhaps of the first of them only. One record is in memory at a
+    /// time.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn record_hashes(
+        &self,
+        keys: Vec<RecordKey>,
+        bytes_max: usize,
+    ) -> Result<Vec<[u8; 32]>, ReadError> {
+        let hash = |record: Record| record.state_hash();
+        self.0.index.read(move |meta| meta.first_records(&keys, bytes_max, hash)).await
+    }
+
+    /// Returns a page of a directory's records after a tag, in order of tags.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read, or a record among them does not decode: a
@@ -122,13 +152,13 @@ impl Store {
         vault: VaultId,
         dir: DirId,
         after: Option<[u8; 16]>,
-        limit: usize,
-    ) -> Result<Vec<KeyedRecord>, ReadError> {
+        limit: PageLimit,
+    ) -> Result<Page<KeyedRecord>, ReadError> {
         self.0.index.read(move |meta| meta.scan_dir(&vault, &dir, after, limit)).await
     }
 
-    /// Returns records of a partition after a row key (empty for the first), at most `limit`. Rows
-    /// that do not decode are left out and do not count.
+    /// Returns a page of a partition's records after a row key (empty for the first). Rows that do
+    /// not decode are left out.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
@@ -137,9 +167,25 @@ impl Store {
         partition: Partition,
         bits: PartitionBits,
         after: Vec<u8>,
-        limit: usize,
-    ) -> Result<Vec<KeyedRecord>, ReadError> {
-        self.0.index.read(move |meta| meta.scan_records(partition, bits, &after, limit)).await
+        limit: PageLimit,
+    ) -> Result<Page<KeyedRecord>, ReadError> {
+        let row = |key, record| (key, record);
+        self.0.index.read(move |meta| meta.scan_records(partition, bits, &after, limit, row)).await
+    }
+
+    /// The same as hashes of the records' states. One record is in memory at a time.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn scan_record_hashes(
+        &self,
+        partition: Partition,
+        bits: PartitionBits,
+        after: Vec<u8>,
+        limit: PageLimit,
+    ) -> Result<Page<KeyedHash>, ReadError> {
+        let row = |key, record: Record| (key, record.state_hash());
+        self.0.index.read(move |meta| meta.scan_records(partition, bits, &after, limit, row)).await
     }
 
     /// Returns reference rows of a partition after a row key (empty for the first), at most

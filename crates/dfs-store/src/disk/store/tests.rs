@@ -188,13 +188,14 @@ async fn a_directory_is_scanned_in_pages_in_order() {
     let mut seen = Vec::new();
     let mut after = None;
     loop {
-        let page = store.scan_dir(vault, dir, after, 7).await.unwrap();
+        let page = store.scan_dir(vault, dir, after, PageLimit::of_rows(7)).await.unwrap().rows;
         let Some((last, _)) = page.last() else { break };
         after = Some(*last.tag.as_bytes());
         seen.extend(page.iter().map(|(key, _)| key.tag.as_bytes()[0]));
     }
     assert_eq!(seen, (1..=20).collect::<Vec<_>>());
-    assert!(store.scan_dir(vault, DirId::new([3; 16]), None, 7).await.unwrap().is_empty());
+    let none = store.scan_dir(vault, DirId::new([3; 16]), None, PageLimit::of_rows(7)).await;
+    assert_eq!(none.unwrap(), Page { rows: Vec::new(), more: false });
 }
 
 #[tokio::test]
@@ -266,7 +267,8 @@ async fn many_writers_share_commits_and_all_are_durable() {
     drop(store);
     let store = disk.open().await;
     let (key, _) = record(1, 1);
-    assert_eq!(store.scan_dir(key.vault, key.dir, None, 500).await.unwrap().len(), 99);
+    let page = store.scan_dir(key.vault, key.dir, None, PageLimit::of_rows(500)).await.unwrap();
+    assert_eq!((page.rows.len(), page.more), (99, false));
 }
 
 async fn futures_join<T>(futures: impl Iterator<Item = T>) -> Vec<T::Output>

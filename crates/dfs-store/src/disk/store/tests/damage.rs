@@ -82,7 +82,8 @@ async fn a_page_of_records_goes_on_past_damaged_rows() {
     let partition = records[0].0.partition(ALL);
     let (mut found, mut after) = (Vec::new(), Vec::new());
     loop {
-        let page = store.scan_records(partition, ALL, after, 2).await.unwrap();
+        let page =
+            store.scan_records(partition, ALL, after, PageLimit::of_rows(2)).await.unwrap().rows;
         let Some((last, _)) = page.last() else { break };
         after = record_row(last);
         found.extend(page.iter().map(|(key, _)| key.tag.as_bytes()[0]));
@@ -99,7 +100,7 @@ async fn a_directory_with_a_damaged_record_is_not_listed_without_it() {
     store.merge_records(records).await.unwrap();
     damage(&store, RECORDS, record_row(&key)).await;
     // A quorum that counts this answer would miss a version that was acknowledged.
-    assert!(store.scan_dir(key.vault, key.dir, None, 9).await.is_err());
+    assert!(store.scan_dir(key.vault, key.dir, None, PageLimit::of_rows(9)).await.is_err());
     assert!(store.record(key).await.is_err());
 }
 

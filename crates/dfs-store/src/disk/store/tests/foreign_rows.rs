@@ -28,7 +28,9 @@ async fn records_that_were_compared_go_page_by_page_until_another_comes_in() {
     // It comes in between two pages, and the second one is read afterwards.
     let late = record(5, 1);
     store.merge_records(vec![late.clone()]).await.unwrap();
-    let page = store.scan_records(partition, PartitionBits::GENESIS, Vec::new(), 9).await.unwrap();
+    let limit = PageLimit::of_rows(9);
+    let page = store.scan_records(partition, PartitionBits::GENESIS, Vec::new(), limit).await;
+    let page = page.unwrap().rows;
     assert_eq!(page.len(), 3);
     assert_eq!(forget(after_two, &page).await, None);
     assert_eq!(store.record(late.0).await.unwrap(), late.1);

@@ -1,0 +1,34 @@
+//! How much of the index one question reads: rows and bytes, both bounded before it begins.
+
+/// The bounds of one page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageLimit {
+    /// Rows in it.
+    pub rows: usize,
+    /// Bytes of rows that are read for it, but for the last row, which may go beyond.
+    pub bytes: usize,
+}
+
+impl PageLimit {
+    /// So many rows, and no more bytes than [`PAGE_BYTES_MAX`].
+    pub fn of_rows(rows: usize) -> Self {
+        Self { rows, bytes: PAGE_BYTES_MAX }
+    }
+
+    /// Whether a page that has these is full.
+    pub(super) fn is_reached(&self, rows: usize, bytes: usize) -> bool {
+        rows >= self.rows || (rows > 0 && bytes >= self.bytes)
+    }
+}
+
+/// Some rows in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// Whether the page ended because it was full, so that more may follow.
+    pub more: bool,
+}
+
+/// Bytes of rows that are read for one page: a thousand ordinary records, forty of the largest.
+pub const PAGE_BYTES_MAX: usize = 8 << 20;
