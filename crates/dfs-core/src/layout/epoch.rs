@@ -10,7 +10,7 @@ mod proof;
 mod recovery;
 
 pub use proof::voters_after;
-pub use recovery::Loss;
+pub use recovery::{Loss, begins_with};
 
 use ed25519_dalek::SigningKey;
 

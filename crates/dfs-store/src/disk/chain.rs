@@ -2,7 +2,7 @@
 //! it promised as a voter.
 
 use dfs_core::codec::{Canonical, DecodeError, Reader, Writer};
-use dfs_core::layout::epoch::{EpochCert, EpochProposal, EpochState};
+use dfs_core::layout::epoch::{EpochCert, EpochProposal, EpochState, begins_with};
 use dfs_core::paxos::Register;
 
 use crate::disk::index::Index;
@@ -71,17 +71,30 @@ impl Chain<'_> {
 
     /// Changes what this node remembers, as a voter, of the decision of `epoch`. Returns the
     /// result, durable and therefore safe to tell others; `None` once a later epoch is voted on.
+    ///
+    /// An epoch that begins a generation counts as later once something was accepted for it: it may
+    /// be decided then. A bare promise, as when an operator told one node of a loss and no other,
+    /// keeps this node from no vote in the generation that goes on.
     pub(crate) async fn vote(
         &self,
         epoch: u64,
         change: impl FnOnce(&mut Register<EpochProposal>) + Send + 'static,
     ) -> Result<Option<Register<EpochProposal>>, WriteError> {
         let work = move |tx: &mut MetaTx| {
-            let Ok(held) = tx.state(VOTE)?.map(decode_vote).transpose() else {
+            let held = |key| Ok::<_, redb::Error>(tx.state(key)?.map(decode_vote).transpose());
+            let (Ok(ordinary), Ok(beginning)) = (held(VOTE)?, held(VOTE_BEGINNING)?) else {
                 return Ok(Err(WriteError::Damaged));
             };
+            let is_later = |of: &u64| *of > epoch;
+            let may_be_decided =
+                |(of, register): &Vote| is_later(of) && register.accepted().is_some();
+            let (key, held) = match begins_with(epoch) {
+                true => (VOTE_BEGINNING, beginning),
+                false if beginning.as_ref().is_some_and(may_be_decided) => return Ok(Ok(None)),
+                false => (VOTE, ordinary),
+            };
             let mut register = match held {
-                Some((of, _)) if of > epoch => return Ok(Ok(None)),
+                Some((of, _)) if is_later(&of) => return Ok(Ok(None)),
                 Some((of, register)) if of == epoch => register,
                 _ => Register::default(),
             };
@@ -89,14 +102,17 @@ impl Chain<'_> {
             let mut out = Writer::default();
             out.u64(epoch);
             register.encode(&mut out);
-            tx.set_state(VOTE, &out.into_vec())?;
+            tx.set_state(key, &out.into_vec())?;
             Ok(Ok(Some(register)))
         };
         self.0.commit(work).await?
     }
 }
 
-fn decode_vote(bytes: Vec<u8>) -> Result<(u64, Register<EpochProposal>), DecodeError> {
+/// What a voter remembers, and of which epoch.
+type Vote = (u64, Register<EpochProposal>);
+
+fn decode_vote(bytes: Vec<u8>) -> Result<Vote, DecodeError> {
     let mut input = Reader::new(bytes.into());
     let (epoch, register) = (input.u64()?, Register::decode(&mut input)?);
     input.finish()?;
@@ -118,6 +134,8 @@ fn voters_key(epoch: u64) -> String {
 const EPOCH_STATE: &str = "epoch-state";
 const EPOCH_CERT: &str = "epoch-cert";
 const VOTE: &str = "vote";
+/// The same of an epoch that begins a generation.
+const VOTE_BEGINNING: &str = "vote-beginning";
 /// The first key after those of voter changes.
 const VOTERS_END: &str = "voters0";
 /// Certificates kept for nodes that lag; one that lags further takes a snapshot.

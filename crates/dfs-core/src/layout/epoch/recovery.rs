@@ -211,6 +211,11 @@ pub(super) fn begins_generation(
     are_electors && cert.verify_votes(cluster, named).is_ok()
 }
 
+/// Whether an epoch of this number begins a generation after the first.
+pub fn begins_with(epoch: u64) -> bool {
+    epoch > 0 && epoch.is_multiple_of(EPOCHS_IN_GENERATION)
+}
+
 /// An odd number of these: without the last, or all.
 fn odd(mut nodes: Vec<NodeId>) -> Vec<NodeId> {
     if nodes.len().is_multiple_of(2) {

@@ -24,6 +24,7 @@ mod foreign_rows;
 mod reconcile;
 mod scrub;
 mod upgrade;
+mod votes;
 
 struct Disk {
     fs: MemoryFs,
