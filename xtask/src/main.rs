@@ -12,7 +12,7 @@ mod tidy;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use dfs_testbed::{chaos, churn, form, split};
+use dfs_testbed::{chaos, churn, form, hostile, split};
 
 /// Repository tasks of dfs
 #[derive(Debug, Parser)]
@@ -36,6 +36,8 @@ enum Task {
     Churn(churn::Args),
     /// Nodes that name only each other, started at once: one cluster, every time
     Form(form::Args),
+    /// Real nodes and a member that does to them whatever the protocol lets it
+    Hostile(hostile::Args),
     /// Seeded simulation of whole clusters: many seeds, or one replayed
     Sim(sim::Args),
     /// Everything CI checks
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Task::Split(args) => split::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Churn(args) => churn::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Form(args) => form::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Hostile(args) => hostile::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Sim(args) => sim::run(&args),
         Task::Check => check::run().map(|()| ExitCode::SUCCESS),
         Task::Tidy(args) => tidy::run(&args).map(|()| ExitCode::SUCCESS),

@@ -10,11 +10,13 @@
 //! | [`split`] | a network that falls apart; nodes that are killed, come new and move |
 //! | [`churn`] | nodes that come, leave, are lost, rot and give space back |
 //! | [`form`] | nodes that name only each other, started at once |
+//! | [`hostile`] | a member that does to others whatever the protocol lets it |
 
 mod bed;
 pub mod chaos;
 pub mod churn;
 pub mod form;
+pub mod hostile;
 pub mod split;
 
 pub use bed::nodes::Cluster;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 /// The layers: each crate, and the crates of ours it may depend on.
-pub(super) const LAYERS: [(&str, &[&str]); 9] = [
+pub(super) const LAYERS: [(&str, &[&str]); 10] = [
     ("dfs-core", &[]),
     ("dfs-env", &[]),
     ("dfs-p2p", &["dfs-core", "dfs-env"]),
@@ -14,6 +14,7 @@ pub(super) const LAYERS: [(&str, &[&str]); 9] = [
     ("dfs-server", &["dfs-core", "dfs-env", "dfs-p2p", "dfs-store"]),
     ("dfs-node", &["dfs-core", "dfs-env", "dfs-p2p", "dfs-store", "dfs-server"]),
     ("dfs-sim", &["dfs-core", "dfs-env", "dfs-p2p", "dfs-store", "dfs-server"]),
+    ("dfs-hostile", &["dfs-core", "dfs-env", "dfs-p2p", "dfs-store"]),
     ("dfs-testbed", &[]),
     ("xtask", &["dfs-testbed"]),
 ];

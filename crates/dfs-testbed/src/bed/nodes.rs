@@ -354,6 +354,11 @@ impl Cluster {
         Ok(lines.collect::<Result<_, _>>()?)
     }
 
+    /// The process of a node that runs.
+    pub(crate) fn pid(&self, at: usize) -> Option<u32> {
+        self.nodes[at].as_ref().map(|node| node.child.id())
+    }
+
     /// Waits until a node says that all is well; gives how long that took.
     ///
     /// # Errors

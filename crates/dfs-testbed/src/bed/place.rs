@@ -30,12 +30,21 @@ pub fn target_dir() -> PathBuf {
 /// # Errors
 /// They do not build.
 pub fn build() -> Result<PathBuf> {
+    build_package("dfs-node")
+}
+
+/// Builds the hostile member and says where it is.
+pub(crate) fn build_hostile() -> Result<PathBuf> {
+    Ok(build_package("dfs-hostile")?.join("dfs-hostile"))
+}
+
+fn build_package(package: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--release", "--package", "dfs-node"])
+        .args(["build", "--release", "--package", package])
         .current_dir(root())
         .status()?;
-    ensure!(status.success(), "the release build failed");
+    ensure!(status.success(), "the release build of {package} failed");
     Ok(target_dir().join("release").canonicalize()?)
 }
 
