@@ -65,7 +65,7 @@ pub use disk::{ScrubState, ScrubView};
 pub use error::{DiskError, Error, MemberError, StartServerError};
 pub use gc::Collected;
 pub use json::rfc3339;
-pub use layout::drain::Departure;
+pub use layout::drain::{Departure, Running};
 pub use layout::recover::RecoveryOutcome;
 pub use repair::{RepairState, RepairView};
 pub use server::Server;

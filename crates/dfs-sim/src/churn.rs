@@ -149,7 +149,9 @@ impl Churn {
     async fn remove(&mut self, cluster: &mut Cluster) {
         let Some(id) = self.lost.clone() else { return };
         for handle in (0..cluster.len()).filter_map(|host| cluster.handle(host)) {
-            let removed = timeout(ASK_MAX, handle.client.remove_member(&id)).await;
+            let removed =
+                timeout(ASK_MAX, handle.client.remove_member(&id, dfs_server::Running::Stays))
+                    .await;
             match removed.unwrap_or(Err(Error::Moving.into())) {
                 // It has left by an earlier attempt that nobody heard the end of.
                 Ok(_) | Err(MemberError::NoSuchMember(_)) => {

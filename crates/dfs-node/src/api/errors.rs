@@ -147,9 +147,10 @@ fn member_hint(error: &MemberError) -> Option<&'static str> {
             Some("'dfs peers' shows ids and addresses")
         }
         MemberError::IsAway => Some("'dfs remove' makes that final"),
-        MemberError::IsRunning(_) => {
-            Some("'dfs drain' takes it out without a gap; to remove it, stop it first")
-        }
+        MemberError::IsRunning(_) => Some(
+            "'dfs drain' takes it out without a gap; to remove it, stop it first, or evict it with \
+                 'dfs remove --force'",
+        ),
         MemberError::NotLost(_) => Some("name only nodes that are gone for ever"),
         MemberError::TooFewReplicas { .. } => {
             Some("bring the other nodes back first, or see 'dfs layout force --help'")

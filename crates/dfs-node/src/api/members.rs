@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
-use dfs_server::PeerState;
+use axum::extract::{Path, Query, State};
+use dfs_server::{PeerState, Running};
+use serde::Deserialize;
 
 use super::errors::Problem;
 use super::shared::Shared;
@@ -18,10 +19,18 @@ pub(super) async fn drain(
     Ok(Json(MemberView::new(member, PeerState::Draining)))
 }
 
+#[derive(Debug, Deserialize)]
+pub(super) struct RemoveQuery {
+    #[serde(default)]
+    force: bool,
+}
+
 pub(super) async fn remove(
     State(shared): State<Arc<Shared>>,
     Path(node): Path<String>,
+    Query(query): Query<RemoveQuery>,
 ) -> Result<Json<MemberView>, Problem> {
-    let member = shared.client.remove_member(&node).await?;
+    let running = if query.force { Running::Evicted } else { Running::Stays };
+    let member = shared.client.remove_member(&node, running).await?;
     Ok(Json(MemberView::new(member, PeerState::Left)))
 }

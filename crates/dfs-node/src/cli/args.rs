@@ -82,8 +82,11 @@ pub enum Verb {
         #[arg(value_name = "NODE")]
         member: String,
     },
-    /// Take out a node that will not come back; its id is never used again
+    /// Take out a node that will not or shall not come back; its id is never used again
     Remove {
+        /// Also while it runs: it is evicted, and what it held is made anew from the others
+        #[arg(long)]
+        force: bool,
         /// The beginning of its id, or its address, as `dfs peers` shows them
         #[arg(value_name = "NODE")]
         member: String,

@@ -195,6 +195,7 @@ impl Api {
     }
 
     /// Takes a member out: `how` is `drain` or `remove`.
+    /// Takes a member out: `how` is `drain` or `remove`, perhaps with a query.
     pub(super) fn change_member(&self, node: &str, how: &str) -> Result<MemberView, Failure> {
         let node = utf8_percent_encode(node, IN_QUERY);
         let url = format!("{}/v1/members/{node}/{how}", self.base);

@@ -64,8 +64,9 @@ fn tell_copies(member: &MemberView) {
     }
 }
 
-pub(super) fn remove(api: &Api, node: &str, out: &Output) -> Result<(), Failure> {
-    let member = api.change_member(node, "remove")?;
+pub(super) fn remove(api: &Api, node: &str, force: bool, out: &Output) -> Result<(), Failure> {
+    let how = if force { "remove?force=true" } else { "remove" };
+    let member = api.change_member(node, how)?;
     if out.json {
         return out.object(&member);
     }

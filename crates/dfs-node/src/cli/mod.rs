@@ -55,7 +55,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Status(args) => status::run(&api()?, args, &out),
         Verb::Peers => members::peers(&api()?, &out),
         Verb::Drain { member } => members::drain(&api()?, member, &out),
-        Verb::Remove { member } => members::remove(&api()?, member, &out),
+        Verb::Remove { member, force } => members::remove(&api()?, member, *force, &out),
         Verb::Layout(verb) => layout::run(&api()?, verb, &out),
         Verb::Repair(verb) => repair::run(&api()?, verb, &out),
         Verb::Scrub(verb) => scrub::run(&api()?, *verb, &out),

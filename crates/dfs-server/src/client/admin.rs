@@ -4,7 +4,7 @@ use super::Client;
 use crate::disk::ScrubView;
 use crate::error::{DiskError, Error, MemberError};
 use crate::gc::Collected;
-use crate::layout::drain::Departure;
+use crate::layout::drain::{Departure, Running};
 use crate::layout::recover::RecoveryOutcome;
 use crate::repair::RepairView;
 use crate::status::{Health, NotReady, PeerView};
@@ -23,14 +23,18 @@ impl Client {
         self.0.members.drain(name).await
     }
 
-    /// Takes out a member that will not come back. Its id never takes part again. Refused for a
-    /// member that answers, and where what others in reach hold may not be all that was
+    /// Takes out a member that will not come back, or that shall not though it runs. Its id never
+    /// takes part again. Refused where what others in reach hold may not be all that was
     /// acknowledged.
     ///
     /// # Errors
     /// As [`Client::drain`].
-    pub async fn remove_member(&self, name: &str) -> Result<Departure, MemberError> {
-        self.0.members.remove(name).await
+    pub async fn remove_member(
+        &self,
+        name: &str,
+        running: Running,
+    ) -> Result<Departure, MemberError> {
+        self.0.members.remove(name, running).await
     }
 
     /// Gives up members that are gone for ever, though other replicas may lack what they held: the

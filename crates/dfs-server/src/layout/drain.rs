@@ -19,6 +19,16 @@ pub(crate) struct Members {
     pub(super) proposals: Arc<Proposals>,
 }
 
+/// What becomes of a member that is to be removed and runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Running {
+    /// It is not removed: draining takes it out without a gap.
+    Stays,
+    /// It is evicted: nothing that it holds is waited for or asked of it, and the others make what it
+    /// held anew.
+    Evicted,
+}
+
 /// A member that is taken out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Departure {
@@ -48,11 +58,16 @@ impl Members {
         Ok(departure(&state, &member.node_id))
     }
 
-    /// Takes out a member that will not come back. Its id never takes part again.
-    pub(crate) async fn remove(&self, name: &str) -> Result<Departure, MemberError> {
+    /// Takes out a member that will not come back, or shall not though it runs. Its id never takes
+    /// part again.
+    pub(crate) async fn remove(
+        &self,
+        name: &str,
+        running: Running,
+    ) -> Result<Departure, MemberError> {
         let state = self.replica.joined()?;
         let member = self.find(&state, name)?;
-        if self.replica.is_reachable(&member.node_id) {
+        if running == Running::Stays && self.replica.is_reachable(&member.node_id) {
             return Err(MemberError::IsRunning(name.to_owned()));
         }
         let partitions = self.partitions_without(&state, member.idx);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dfs_server::health::{Health, Level, Remedy};
-use dfs_server::{MemberError, RecoveryOutcome};
+use dfs_server::{MemberError, RecoveryOutcome, Running};
 
 use crate::{Cluster, LIMIT, content};
 
@@ -71,7 +71,10 @@ async fn partitions_with_one_replica_left_go_on_when_told() {
     let running = cluster.node(1).peers().into_iter().find(|peer| peer.is_self).unwrap().id;
     let lost = cluster.lose(&[4, 5], &[0]).await;
     let client = cluster.node(0);
-    refused!(client.remove_member(&lost[0]).await, MemberError::TooFewReplicas { .. });
+    refused!(
+        client.remove_member(&lost[0], Running::Stays).await,
+        MemberError::TooFewReplicas { .. }
+    );
     refused!(client.force_layout(&[running, lost[0].clone()]).await, MemberError::NotLost(_));
     refused!(client.force_layout(&lost[..1]).await, MemberError::NothingAtRisk);
     refused!(client.force_layout(&[]).await, MemberError::NoneNamed);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dfs_core::name::FilePath;
-use dfs_server::{Departure, Error, MemberError, Mode, OUT_AFTER, PeerState};
+use dfs_server::{Departure, Error, MemberError, Mode, OUT_AFTER, PeerState, Running};
 
 use crate::{Cluster, LIMIT, content};
 
@@ -97,22 +97,40 @@ async fn a_member_that_is_gone_is_removed_by_hand() {
     let mut cluster = Cluster::with(4, None, OUT_AFTER).await;
     cluster.share().await;
     let (id, other) = (cluster.id(3), cluster.id(2));
-    let running = cluster.node(0).remove_member(&id).await;
+    let running = cluster.node(0).remove_member(&id, Running::Stays).await;
     assert!(matches!(running, Err(MemberError::IsRunning(_))), "{running:?}");
     cluster.crash(3);
     cluster.crash(2);
     cluster.sees(0, &id, PeerState::Suspect).await;
     cluster.sees(0, &other, PeerState::Suspect).await;
-    let risky = cluster.node(0).remove_member(&id).await;
+    let risky = cluster.node(0).remove_member(&id, Running::Stays).await;
     let why = "two replicas of some partitions are away";
     assert!(matches!(risky, Err(MemberError::TooFewReplicas { .. })), "{why}: {risky:?}");
     cluster.start(2).await;
     cluster.sees(0, &other, PeerState::Alive).await;
-    cluster.node(0).remove_member(&id).await.unwrap();
+    cluster.node(0).remove_member(&id, Running::Stays).await.unwrap();
     cluster.settled(0, 3).await;
     cluster.is_whole(2).await;
     // What it brings back takes part in nothing.
     cluster.start(3).await;
+    let gone = async {
+        while !matches!(cluster.get(3, "f1").await, Err(Error::Retired(_))) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, gone).await.expect("it still believes to be a member");
+    cluster.settled(0, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_runs_is_evicted_and_nothing_is_asked_of_it() {
+    let cluster = Cluster::with(4, None, OUT_AFTER).await;
+    cluster.share().await;
+    let id = cluster.id(3);
+    cluster.node(0).remove_member(&id, Running::Evicted).await.unwrap();
+    cluster.settled(0, 3).await;
+    cluster.is_whole(2).await;
+    // It still runs, still has the key, and takes part in nothing.
     let gone = async {
         while !matches!(cluster.get(3, "f1").await, Err(Error::Retired(_))) {
             tokio::task::yield_now().await;
