@@ -72,6 +72,8 @@ pub(crate) enum ConnError {
     Closed,
     #[error("it has too many connections open")]
     TooMany,
+    #[error("others came while it had not greeted yet")]
+    GaveWay,
     #[error("it runs from a copy or an older state of a data directory that another start knows")]
     Former,
 }

@@ -203,9 +203,16 @@ impl Shared {
     ) -> Result<(), ConnError> {
         let own_info = self.own().info().clone();
         let (expected, bootstrap) = dialled.unwrap_or_default();
+        let gives_way = async {
+            match &half_open {
+                Some(slot) => slot.given_to_another().await,
+                None => std::future::pending().await,
+            }
+        };
         let greeting = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => return Err(ConnError::Closed),
+            () = gives_way => return Err(ConnError::GaveWay),
             greeting = greet(self, stream, origin, expected, &own_info) => greeting?,
         };
         drop(half_open);

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test waits by the clock of its own machine")]
 
 mod apart;
+mod half_open;
 mod incarnation;
 
 use std::collections::BTreeSet;
