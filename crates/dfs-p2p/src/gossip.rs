@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_core::id::NodeId;
-use dfs_core::node::directory::Learned;
 use dfs_core::node::member::NodeInfo;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -44,53 +43,21 @@ impl Shared {
         changed.into_iter().for_each(|info| self.publish(info));
     }
 
-    fn publish(&self, info: NodeInfo) {
-        self.learn(vec![info]);
+    pub(crate) fn publish(&self, info: NodeInfo) {
+        self.learn(vec![info], &self.identity.node);
         self.gossip_wake.notify_one();
     }
 
-    /// Takes in infos; those that are news are passed on to the layer above.
-    pub(crate) fn learn(&self, infos: Vec<NodeInfo>) {
-        let mut own_is_old = None;
-        for info in infos {
-            let node = info.node_id;
-            if node == self.identity.node {
-                own_is_old = self.hear_of_myself(&info).or(own_is_old);
-            }
-            let is_kept = |of: &NodeId| *of == self.identity.node || self.handler.is_member(of);
-            let now = self.env.wall_ms();
-            let learned = self.registry().directory.learn(info.clone(), now, is_kept);
-            match learned {
-                Err(error) => debug!(?node, %error, "an info is forged"),
-                Ok(Learned::Former) => debug!(?node, "an info is of a former incarnation"),
-                Ok(Learned::Full) => debug!(?node, "there is no room for an info"),
-                Ok(Learned::Known) => {}
-                Ok(Learned::NewNode | Learned::Newer) => {
-                    let mut registry = self.registry();
-                    registry.book_is_old = true;
-                    registry.hurry.insert(node);
-                    drop(registry);
-                    self.dial_wake.notify_one();
-                    self.handler.info_changed(&info);
-                }
-            }
-        }
-        if let Some(seq) = own_is_old {
-            let info = self.own().go_on_after(&self.env, &self.config, seq);
-            self.publish(info);
-        }
-    }
-
     /// Takes in what a peer knows and answers with what it lacks.
-    pub(crate) fn answer_gossip(&self, gossip: Gossip) -> Response {
-        self.learn(gossip.infos);
+    pub(crate) fn answer_gossip(&self, from: &NodeId, gossip: Gossip) -> Response {
+        self.learn(gossip.infos, from);
         if !gossip.want_reply {
             return Response::Done;
         }
         let registry = self.registry();
         Response::Gossip(Gossip {
             digest: registry.directory.digest(),
-            infos: registry.directory.missing_from(&gossip.digest),
+            infos: registry.directory.missing_from(&gossip.digest, |node| self.is_kept(node)),
             want_reply: false,
         })
     }
@@ -107,8 +74,9 @@ impl Shared {
         let ask = Gossip { digest, infos: Vec::new(), want_reply: true };
         let answer = conn.call(gossip_call(ask)).await?;
         let Ok(Response::Gossip(theirs)) = answer.result else { return Ok(()) };
-        self.learn(theirs.infos);
-        let infos = self.registry().directory.missing_from(&theirs.digest);
+        self.learn(theirs.infos, &conn.peer);
+        let is_kept = |node: &NodeId| self.is_kept(node);
+        let infos = self.registry().directory.missing_from(&theirs.digest, is_kept);
         if !infos.is_empty() {
             let tell = Gossip { infos, ..Gossip::default() };
             conn.call(gossip_call(tell)).await?;
@@ -116,7 +84,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Tells news about this node at once, and compares notes with one random peer at a time.
+    /// Tells news about this node at once, compares notes with one random peer at a time, and
+    /// forgets who is gone.
     pub(crate) async fn gossip(self: Arc<Self>) {
         let mut ticker = self.env.ticker(GOSSIP_EVERY);
         let mut running = FuturesUnordered::new();
@@ -136,6 +105,7 @@ impl Shared {
                     }
                 }
                 () = ticker.tick() => {
+                    self.forget_strangers();
                     let conns = self.control_conns();
                     let pick = self.env.random_u64() % (conns.len().max(1) as u64);
                     let pick = usize::try_from(pick).unwrap_or(0);

@@ -108,10 +108,11 @@ async fn exchange(
         return Err(ConnError::OtherCluster { ours, theirs });
     }
     let info = NodeInfo::from_canonical(theirs.info).map_err(|_| ConnError::Unexpected)?;
-    let genuine = info.node_id == peer && info.incarnation == greeted.incarnation;
-    if !genuine || info.verify().is_err() {
+    let is_its = info.node_id == peer && info.incarnation == greeted.incarnation;
+    if !is_its {
         return Err(ConnError::Unexpected);
     }
+    let info = info.genuine().map_err(|_| ConnError::Unexpected)?;
     if let Some(later) = shared.before_going_back(&info) {
         turn_away(&mut out, &mut frames, wire::retired(FORMER, &later)).await;
         return Err(ConnError::Former);

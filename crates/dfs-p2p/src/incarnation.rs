@@ -11,7 +11,7 @@ use std::time::Duration;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::NodeId;
 use dfs_core::node::later_life::{LaterLife, StillRuns};
-use dfs_core::node::member::{IncarnationOrder, NodeInfo, compare_incarnations};
+use dfs_core::node::member::{Genuine, IncarnationOrder, NodeInfo, compare_incarnations};
 use tracing::{debug, warn};
 
 use crate::error::ConnError;
@@ -70,8 +70,8 @@ impl Shared {
 
     /// Takes in what someone with this node's key said. Returns the number of what an earlier
     /// incarnation said with a clock that ran ahead: this one must go on from there.
-    pub(crate) fn hear_of_myself(&self, info: &NodeInfo) -> Option<Hlc> {
-        if info.incarnation == self.config.incarnation || info.verify().is_err() {
+    pub(crate) fn hear_of_myself(&self, info: &Genuine) -> Option<Hlc> {
+        if info.incarnation == self.config.incarnation {
             return None;
         }
         match compare_incarnations(Some(info.incarnation), self.config.incarnation) {

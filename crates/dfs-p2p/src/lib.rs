@@ -16,7 +16,7 @@
 //! | `links`, `dial` | connections in use, and whom to dial when |
 //! | `incarnation` | which of several starts of a node may take part |
 //! | `refusals` | what keeps nodes apart |
-//! | `gossip`, `book` | exchanging infos of nodes, and keeping them |
+//! | `gossip`, `learn`, `book` | exchanging infos of nodes, whose word counts, and keeping them |
 //! | `wire` | protobuf on one side, types on the other |
 //!
 //! See `examples/echo_peers.rs` for two nodes in one process. Addresses have the forms of
@@ -42,6 +42,7 @@ mod half_open;
 pub mod handler;
 mod hello;
 mod incarnation;
+mod learn;
 mod links;
 pub mod message;
 mod mux;

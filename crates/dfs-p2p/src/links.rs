@@ -10,9 +10,10 @@ use dfs_core::node::conn::replaces;
 use dfs_env::{Bug, Listener, Stream, bug};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, info, warn};
 
-use crate::dial::{Dials, Target};
+use crate::dial::{Dials, Due, Target};
 use crate::error::ConnError;
 use crate::greet::greet;
 use crate::half_open::{HalfOpen, HalfOpenSlot};
@@ -52,7 +53,8 @@ impl Shared {
 
     async fn accepted(self: Arc<Self>, stream: Stream, from: SocketAddr, slot: HalfOpenSlot) {
         let origin = Origin::Accepted(from);
-        let result = self.run(stream, origin, None, Some(slot)).await;
+        let mut place = Some(Place::HalfOpen(slot));
+        let result = self.run(stream, origin, None, &mut place).await;
         if let Err(error) = result {
             self.report(from, Direction::Accepted, &error);
         }
@@ -70,12 +72,15 @@ impl Shared {
                 }
                 registry.wanted(&self.identity.node, &self.config.bootstrap)
             };
-            let (due, next) = dials.due(now, wanted);
-            for target in due {
-                let dialled = self.env.spawn("dialled", self.clone().dialled(target.clone()));
+            let (due, next) = dials.due(now, wanted, |node| !self.is_kept(node));
+            for Due { target, place } in due {
+                let place = place.map(|place| Place::Stranger { _place: place });
+                let dialled = self.clone().dialled(target.clone(), place);
+                let dialled = self.env.spawn("dialled", dialled);
                 running.push(async move { (target, dialled.await) });
             }
-            let next = next.unwrap_or(now + DIAL_LOOK_AGAIN);
+            let look_again = now + DIAL_LOOK_AGAIN;
+            let next = next.map_or(look_again, |next| next.min(look_again));
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
@@ -96,7 +101,7 @@ impl Shared {
     }
 
     /// Dials a target and carries the connection to its end; says whether there was one.
-    async fn dialled(self: Arc<Self>, target: Target) -> bool {
+    async fn dialled(self: Arc<Self>, target: Target, mut place: Option<Place>) -> bool {
         let (class, expected) = match &target {
             Target::Bootstrap(_) => (ConnClass::Control, None),
             Target::Control(node) => (ConnClass::Control, Some(*node)),
@@ -128,7 +133,7 @@ impl Shared {
                 Target::Bootstrap(address) => Some(address.clone()),
                 _ => None,
             };
-            match self.run(stream, origin, Some((expected, bootstrap)), None).await {
+            match self.run(stream, origin, Some((expected, bootstrap)), &mut place).await {
                 Ok(()) => {
                     connected = true;
                     break;
@@ -199,14 +204,14 @@ impl Shared {
         stream: Stream,
         origin: Origin,
         dialled: Option<(Option<NodeId>, Option<Address>)>,
-        half_open: Option<HalfOpenSlot>,
+        place: &mut Option<Place>,
     ) -> Result<(), ConnError> {
         let own_info = self.own().info().clone();
         let (expected, bootstrap) = dialled.unwrap_or_default();
         let gives_way = async {
-            match &half_open {
-                Some(slot) => slot.given_to_another().await,
-                None => std::future::pending().await,
+            match &place {
+                Some(Place::HalfOpen(slot)) => slot.given_to_another().await,
+                Some(Place::Stranger { .. }) | None => std::future::pending().await,
             }
         };
         let greeting = tokio::select! {
@@ -215,7 +220,7 @@ impl Shared {
             () = gives_way => return Err(ConnError::GaveWay),
             greeting = greet(self, stream, origin, expected, &own_info) => greeting?,
         };
-        drop(half_open);
+        *place = None;
         if let Some(address) = bootstrap {
             self.registry().bootstrap_ids.insert(address, greeting.peer);
         }
@@ -229,7 +234,7 @@ impl Shared {
         if let Some(addr) = conn.dialled {
             self.registry().refusals.forget(addr);
         }
-        self.learn(vec![greeting.info.clone()]);
+        self.take_in(greeting.info.clone(), &greeting.peer);
         let is_new_peer = self.register(&conn);
         let greeter =
             is_new_peer.then(|| self.env.spawn("introduce", self.clone().introduce(conn.clone())));
@@ -320,6 +325,12 @@ impl Shared {
             conn.retire(Code::Ok, "shutting down");
         }
     }
+}
+
+/// What a connection takes up until it has greeted.
+enum Place {
+    HalfOpen(HalfOpenSlot),
+    Stranger { _place: OwnedSemaphorePermit },
 }
 
 /// One open connection of a peer.

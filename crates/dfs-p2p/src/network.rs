@@ -8,7 +8,6 @@ use std::time::Duration;
 use dfs_core::address::Address;
 use dfs_core::hlc::Clock;
 use dfs_core::id::NodeId;
-use dfs_core::node::directory::Directory;
 use dfs_core::node::liveness::Reach;
 use dfs_core::node::member::NodeInfo;
 use dfs_env::{Env, Listener};
@@ -17,7 +16,7 @@ use tracing::debug;
 use crate::book;
 use crate::config::{Config, OwnFacts};
 use crate::error::{CallError, StartError};
-use crate::handler::Handler;
+use crate::handler::{Caller, Handler};
 use crate::hello::ConnClass;
 use crate::message::{Answer, Call, Gossip, Priority, Response};
 use crate::own::Own;
@@ -78,23 +77,16 @@ impl Network {
                 env.offload(move || book::read(fs.fs(), &path)).await
             }
         };
-        let mut clock = Clock::default();
-        let mut directory = Directory::default();
-        let now = env.wall_ms();
-        for known in known {
-            if known.node_id == node {
-                clock = Clock::starting_after(known.seq);
-            } else if directory.learn(known, now, |of| handler.is_member(of)).is_err() {
-                debug!("the peer book holds an info that does not verify");
-            }
-        }
+        let own_stamp = known.iter().find(|known| known.node_id == node).map(|known| known.seq);
+        let clock = own_stamp.map(Clock::starting_after).unwrap_or_default();
         let own = Own::new(&env, &config, facts, addrs, clock);
         let info = own.info().clone();
-        let registry = Registry::new(directory, env.mono());
+        let registry = Registry::new(env.mono());
         let shared = Shared::new(env.clone(), config, identity, handler, listen, registry, own);
         let network = Self(Arc::new(shared));
+        network.0.learn_book(known);
         bound(&network);
-        network.0.learn(vec![info]);
+        network.0.publish(info);
         let shared = &network.0;
         let tasks = vec![
             env.spawn("accept", shared.clone().accept(listener)),
@@ -218,8 +210,8 @@ impl Network {
 
     /// Answers a gossip call, which the layer above passes here: takes in what the peer knows and
     /// returns what it lacks.
-    pub fn on_gossip(&self, gossip: Gossip) -> Response {
-        self.0.answer_gossip(gossip)
+    pub fn on_gossip(&self, from: Caller, gossip: Gossip) -> Response {
+        self.0.answer_gossip(&from.node, gossip)
     }
 
     /// Answers a peer that asks whether this start of the node still runs, which the layer above

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use dfs_core::id::NodeId;
 use dfs_core::node::conn::ConnFacts;
-use dfs_core::node::member::NodeInfo;
+use dfs_core::node::member::Genuine;
 use dfs_env::{Env, Stream};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -45,7 +45,7 @@ pub(crate) struct Greeting {
     pub(crate) peer: NodeId,
     pub(crate) greeted: Greeted,
     /// What the peer says about itself.
-    pub(crate) info: NodeInfo,
+    pub(crate) info: Genuine,
     /// Where the peer sees us: our own listening address, or our source address.
     pub(crate) observed: Option<SocketAddr>,
     /// Names the connection, and no other.

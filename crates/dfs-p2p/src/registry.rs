@@ -6,13 +6,22 @@ use std::time::Duration;
 
 use dfs_core::address::Address;
 use dfs_core::id::NodeId;
-use dfs_core::node::directory::{Directory, NODES_MAX};
+use dfs_core::node::directory::{Directory, Learned, NODES_MAX, STRANGER_KEPT, View};
+use dfs_core::node::member::{Genuine, NodeInfo};
 use tokio::time::Instant;
 
 use crate::dial::Target;
 use crate::hello::ConnClass;
 use crate::peer::Conn;
 use crate::refusals::Refusals;
+
+/// Who is who at one moment, as the clocks and the layer above say.
+pub(crate) struct Moment<'a> {
+    pub(crate) now: Instant,
+    pub(crate) wall_ms: u64,
+    /// Members, and this node itself.
+    pub(crate) is_member: &'a dyn Fn(&NodeId) -> bool,
+}
 
 pub(crate) struct Registry {
     pub(crate) directory: Directory,
@@ -35,9 +44,9 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    pub(crate) fn new(directory: Directory, started: Instant) -> Self {
+    pub(crate) fn new(started: Instant) -> Self {
         Self {
-            directory,
+            directory: Directory::default(),
             conns: BTreeMap::new(),
             down_since: BTreeMap::new(),
             bootstrap_ids: BTreeMap::new(),
@@ -49,6 +58,43 @@ impl Registry {
             open: BTreeMap::new(),
             dials: 0,
         }
+    }
+
+    /// Why an info that `from` tells would not be taken in, before its signature is checked.
+    pub(crate) fn refuses(
+        &self,
+        info: &NodeInfo,
+        from: &NodeId,
+        moment: &Moment<'_>,
+    ) -> Option<Learned> {
+        let is_vouched_for = self.vouches(from, info, moment);
+        let is_heard = |node: &NodeId| is_heard(&self.open, &self.down_since, moment.now, node);
+        self.directory.refuses(info, &moment.view(is_vouched_for, &is_heard))
+    }
+
+    /// Takes in an info that `from` tells.
+    pub(crate) fn learn(&mut self, info: Genuine, from: &NodeId, moment: &Moment<'_>) -> Learned {
+        let is_vouched_for = self.vouches(from, &info, moment);
+        let Self { directory, open, down_since, .. } = self;
+        let is_heard = |node: &NodeId| is_heard(open, down_since, moment.now, node);
+        directory.learn(info, &moment.view(is_vouched_for, &is_heard))
+    }
+
+    /// Forgets strangers that were not heard of lately.
+    pub(crate) fn forget_strangers(&mut self, moment: &Moment<'_>) {
+        let Self { directory, open, down_since, .. } = self;
+        let is_heard = |node: &NodeId| is_heard(open, down_since, moment.now, node);
+        for node in directory.forget_strangers(&moment.view(false, &is_heard)) {
+            self.down_since.remove(&node);
+            self.book_is_old = true;
+        }
+    }
+
+    /// Whether `from` may tell of the info's node if that is a stranger, so that this node dials
+    /// it: what strangers tell of others is nobody's to answer for.
+    fn vouches(&self, from: &NodeId, info: &NodeInfo, moment: &Moment<'_>) -> bool {
+        let is_named = || self.bootstrap_ids.values().any(|node| node == from);
+        *from == info.node_id || (moment.is_member)(from) || is_named()
     }
 
     pub(crate) fn is_connected(&self, node: &NodeId) -> bool {
@@ -107,4 +153,108 @@ impl Registry {
         }
         wanted
     }
+}
+
+impl<'a> Moment<'a> {
+    fn view(&self, is_vouched_for: bool, is_heard: &'a dyn Fn(&NodeId) -> bool) -> View<'a> {
+        View { is_vouched_for, now_unix_ms: self.wall_ms, is_member: self.is_member, is_heard }
+    }
+}
+
+/// Whether there is a connection to the node, or was lately.
+fn is_heard(
+    open: &BTreeMap<NodeId, usize>,
+    down_since: &BTreeMap<NodeId, Instant>,
+    now: Instant,
+    node: &NodeId,
+) -> bool {
+    let was_lately = || down_since.get(node).is_some_and(|since| now - *since <= STRANGER_KEPT);
+    open.contains_key(node) || was_lately()
+}
+
+#[cfg(test)]
+mod tests {
+    use dfs_core::address::Address;
+    use dfs_core::hlc::Hlc;
+    use dfs_core::node::liveness::Reach;
+    use dfs_core::node::member::Clean;
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+
+    /// What node `of` said at second 0.
+    fn said(of: u8) -> Genuine {
+        let key = SigningKey::from_bytes(&[of; 32]);
+        let info = NodeInfo {
+            node_id: id(of),
+            incarnation: 1,
+            seq: Hlc::from_unix_ms(START_MS),
+            addrs: vec!["127.0.0.1:4000".to_owned()],
+            zone: String::new(),
+            capacity: 0,
+            used: 0,
+            build: String::new(),
+            durable_epoch: 0,
+            repair_queue: 0,
+            lost: 0,
+            synced: Vec::new(),
+            bodies: Vec::new(),
+            emptied: Vec::new(),
+            reach: Reach::default(),
+            clean: Clean::default(),
+            signature: [0; 64],
+        };
+        info.sign(&key).genuine().unwrap()
+    }
+
+    fn id(of: u8) -> NodeId {
+        NodeId::new(SigningKey::from_bytes(&[of; 32]).verifying_key().to_bytes())
+    }
+
+    /// Both clocks so long after the start; node 1 is a member.
+    fn moment(start: Instant, after: Duration) -> Moment<'static> {
+        let after_ms = u64::try_from(after.as_millis()).unwrap();
+        let is_member = &|node: &NodeId| *node == id(1);
+        Moment { now: start + after, wall_ms: START_MS + after_ms, is_member }
+    }
+
+    #[tokio::test]
+    async fn of_a_stranger_a_member_may_tell_and_who_was_named_and_itself() {
+        let start = Instant::now();
+        let now = moment(start, Duration::ZERO);
+        let named: Address = ":4001".parse().unwrap();
+        for (teller, counts) in [(1, true), (2, true), (3, true), (4, false)] {
+            let mut registry = Registry::new(start);
+            registry.bootstrap_ids.insert(named.clone(), id(2));
+            let refused = registry.refuses(&said(3), &id(teller), &now);
+            assert_eq!(refused, (!counts).then_some(Learned::Hearsay), "{teller}");
+            let learned = registry.learn(said(3), &id(teller), &now);
+            assert_eq!(learned == Learned::NewNode, counts);
+            let targets = registry.wanted(&id(9), &[]);
+            assert_eq!(targets.contains(&Target::Control(id(3))), counts);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stranger_is_no_more_wanted_a_while_after_its_connection_ended() {
+        let start = Instant::now();
+        let mut registry = Registry::new(start);
+        let now = moment(start, Duration::ZERO);
+        for of in 1..=4 {
+            registry.learn(said(of), &id(of), &now);
+        }
+        registry.open.insert(id(2), 1);
+        let ended = Duration::from_secs(60);
+        registry.note_down(id(3), start + ended);
+        let mut knows = |after: Duration| {
+            registry.forget_strangers(&moment(start, after));
+            (1..=4).filter(|of| registry.directory.get(&id(*of)).is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(knows(STRANGER_KEPT), [1, 2, 3, 4]);
+        assert_eq!(knows(STRANGER_KEPT + Duration::from_secs(1)), [1, 2, 3]);
+        assert_eq!(knows(STRANGER_KEPT + ended + Duration::from_secs(1)), [1, 2]);
+        assert!(registry.down_since.is_empty());
+    }
+
+    const START_MS: u64 = 2_000_000_000_000;
 }

@@ -50,6 +50,25 @@ pub struct NodeInfo {
     pub signature: [u8; 64],
 }
 
+/// An info whose signature was checked: the named node said it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Genuine(NodeInfo);
+
+impl Genuine {
+    /// What the node said.
+    pub fn into_info(self) -> NodeInfo {
+        self.0
+    }
+}
+
+impl std::ops::Deref for Genuine {
+    type Target = NodeInfo;
+
+    fn deref(&self) -> &NodeInfo {
+        &self.0
+    }
+}
+
 /// A moment at which a node held no record and no reference row that others should hold: every
 /// write it took in for them had reached them. The default is never, or not now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -123,6 +142,15 @@ impl NodeInfo {
     /// [`BadSignature`] when it did not.
     pub fn verify(&self) -> Result<(), BadSignature> {
         verify_signature(self.node_id.as_bytes(), &self.signed_bytes(), &self.signature)
+    }
+
+    /// The same, once the named node is known to have said it. One signature check.
+    ///
+    /// # Errors
+    /// [`BadSignature`] when it did not.
+    pub fn genuine(self) -> Result<Genuine, BadSignature> {
+        self.verify()?;
+        Ok(Genuine(self))
     }
 
     fn signed_bytes(&self) -> Vec<u8> {

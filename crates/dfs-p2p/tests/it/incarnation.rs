@@ -71,13 +71,15 @@ async fn a_copy_started_beside_the_original_is_turned_away_and_the_original_stay
 #[tokio::test]
 async fn a_node_that_hears_of_a_later_start_of_itself_retires() {
     let world = World::new();
-    // The original knows the peer only; the copy reached another one.
+    // The original knows the peer only; the copy, started later, reached another one.
+    let mut original = world.boot(4002, &[], 3, 1).await;
     let mut other = world.start(2, 4004, &[], 1).await;
     let copy = world.boot(4003, &[4004], 4, 2).await;
-    other.sees(1).await;
+    // Also when both were started in one millisecond, this is the newest of what they say.
+    copy.network.update(|facts| facts.used = 7);
+    other.hears(&copy, |info| info.used == 7).await;
     copy.network.shutdown().await;
     other.sees(0).await;
-    let mut original = world.boot(4002, &[], 3, 1).await;
     let peer = world.start(1, 4001, &[4002, 4004], 1).await;
     original.is_retired().await;
     drop(peer);

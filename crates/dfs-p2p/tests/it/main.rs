@@ -5,6 +5,7 @@
 mod apart;
 mod half_open;
 mod incarnation;
+mod strangers;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -31,17 +32,18 @@ struct Node {
 
 struct Echo {
     cluster: Option<ClusterId>,
+    members: BTreeSet<NodeId>,
     network: Arc<Mutex<Option<Network>>>,
     connected: watch::Sender<BTreeSet<NodeId>>,
     retired: watch::Sender<Option<String>>,
 }
 
 impl Handler for Echo {
-    fn handle(&self, _from: Caller, call: Call) -> BoxFuture<'_, Answer> {
+    fn handle(&self, from: Caller, call: Call) -> BoxFuture<'_, Answer> {
         let network = self.network.lock().unwrap().clone();
         Box::pin(async move {
             let result = match (call.request, network) {
-                (Request::Gossip(gossip), Some(network)) => Ok(network.on_gossip(gossip)),
+                (Request::Gossip(gossip), Some(network)) => Ok(network.on_gossip(from, gossip)),
                 (Request::StillRuns { challenge }, Some(network)) => {
                     Ok(network.on_still_runs(challenge))
                 }
@@ -53,8 +55,8 @@ impl Handler for Echo {
         })
     }
 
-    fn is_member(&self, _node: &NodeId) -> bool {
-        false
+    fn is_member(&self, node: &NodeId) -> bool {
+        self.members.contains(node)
     }
 
     fn cluster_id(&self) -> Option<ClusterId> {
@@ -100,6 +102,7 @@ struct Setup {
     bootstrap: Vec<u16>,
     cluster_key: u8,
     cluster: Option<ClusterId>,
+    members: BTreeSet<NodeId>,
     node_key: [u8; 32],
     incarnation: u64,
     durable_epoch: u64,
@@ -112,6 +115,7 @@ impl Setup {
             bootstrap: bootstrap.to_vec(),
             cluster_key: 1,
             cluster: None,
+            members: BTreeSet::new(),
             node_key: env.random(),
             incarnation: env.random_u64(),
             durable_epoch: 0,
@@ -139,6 +143,7 @@ async fn start_with(env: Env, setup: Setup) -> Node {
     let holder = Arc::new(Mutex::new(None));
     let handler = Arc::new(Echo {
         cluster: setup.cluster,
+        members: setup.members,
         network: holder.clone(),
         connected: sender,
         retired: retire,
@@ -156,6 +161,17 @@ impl Node {
     async fn sees(&mut self, count: usize) {
         let wait = self.connected.wait_for(|nodes| nodes.len() == count);
         drop(tokio::time::timeout(LIMIT, wait).await.expect("not connected in time").unwrap());
+    }
+
+    /// Waits until it knows this of another node.
+    async fn hears(&self, of: &Node, what: impl Fn(&NodeInfo) -> bool) {
+        let of = of.network.node_id();
+        let waited = async {
+            while !self.network.with_info(&of, &what).unwrap_or(false) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, waited).await.expect("not heard in time");
     }
 
     async fn echo(&self, to: &Node, body: usize) -> Result<usize, CallError> {

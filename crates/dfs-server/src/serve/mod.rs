@@ -137,7 +137,7 @@ impl Service {
     ) -> Option<Result<Response, dfs_p2p::message::Refusal>> {
         let internal = |error: crate::Error| refusal(Code::Internal, error.to_string());
         Some(match request {
-            Request::Gossip(gossip) => Ok(self.replica.net().on_gossip(gossip.clone())),
+            Request::Gossip(gossip) => Ok(self.replica.net().on_gossip(from, gossip.clone())),
             Request::StillRuns { challenge } => Ok(self.replica.net().on_still_runs(*challenge)),
             Request::Join(info) => self.steward.on_join(from, info),
             Request::ChainGet { from } => self.chain.chain_after(*from).await.map_err(internal),
