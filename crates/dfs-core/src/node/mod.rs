@@ -1,8 +1,9 @@
 //! What is known about nodes: their signed infos and which of them are kept, who is reached, which
-//! connection stays.
+//! connection stays, where others see this node.
 
 pub mod conn;
 pub mod directory;
 pub mod later_life;
 pub mod liveness;
 pub mod member;
+pub mod sightings;

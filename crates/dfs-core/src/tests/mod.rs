@@ -26,6 +26,7 @@ mod random;
 mod recovery;
 mod retention;
 mod samples;
+mod sightings;
 mod transition;
 mod version_set;
 mod versions;
