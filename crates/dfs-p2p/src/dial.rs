@@ -170,14 +170,14 @@ mod tests {
         let start = Env::in_memory(0, MemoryNet::default()).mono();
         let mut dials = Dials::new(start);
         let target = Target::Control(NodeId::new([1; 32]));
-        assert_eq!(due(&mut dials, start, &[target.clone()]).0.len(), 1);
-        assert!(due(&mut dials, start, &[target.clone()]).0.is_empty());
+        assert_eq!(due(&mut dials, start, std::slice::from_ref(&target)).0.len(), 1);
+        assert!(due(&mut dials, start, std::slice::from_ref(&target)).0.is_empty());
         dials.ended(start, &target, false, 0);
-        let (none, next) = due(&mut dials, start, &[target.clone()]);
+        let (none, next) = due(&mut dials, start, std::slice::from_ref(&target));
         assert!(none.is_empty());
         let next = next.unwrap();
         assert!(next > start && next <= start + KNOWN_RETRY_MAX);
-        assert_eq!(due(&mut dials, next, &[target.clone()]).0, [target]);
+        assert_eq!(due(&mut dials, next, std::slice::from_ref(&target)).0, [target]);
     }
 
     #[test]
@@ -202,9 +202,9 @@ mod tests {
         let target = Target::Bootstrap(":1".parse().unwrap());
         for (age, wait) in [(0, BOOTSTRAP_RETRY_EAGER), (61, BOOTSTRAP_RETRY)] {
             let now = start + Duration::from_secs(age);
-            assert_eq!(due(&mut dials, now, &[target.clone()]).0.len(), 1);
+            assert_eq!(due(&mut dials, now, std::slice::from_ref(&target)).0.len(), 1);
             dials.ended(now, &target, false, 0);
-            assert_eq!(due(&mut dials, now, &[target.clone()]).1, Some(now + wait));
+            assert_eq!(due(&mut dials, now, std::slice::from_ref(&target)).1, Some(now + wait));
         }
     }
 

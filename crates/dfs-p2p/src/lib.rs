@@ -16,7 +16,8 @@
 //! | `links`, `dial` | connections in use, and whom to dial when |
 //! | `incarnation` | which of several starts of a node may take part |
 //! | `refusals` | what keeps nodes apart |
-//! | `gossip`, `learn`, `book` | exchanging infos of nodes, whose word counts, and keeping them |
+//! | `gossip`, `book` | exchanging infos of nodes, and keeping them |
+//! | `learn`, `checks` | whose word of a node counts, and how much of it is checked |
 //! | `wire` | protobuf on one side, types on the other |
 //!
 //! See `examples/echo_peers.rs` for two nodes in one process. Addresses have the forms of
@@ -29,6 +30,7 @@
 //! ```
 
 mod book;
+mod checks;
 mod config;
 mod dial;
 mod error;

@@ -257,10 +257,10 @@ impl Shared {
     fn count_open(self: &Arc<Self>, peer: NodeId) -> Option<OpenSlot> {
         let mut registry = self.registry();
         let open = registry.open.entry(peer).or_default();
-        if *open >= CONNECTIONS_OF_PEER_MAX {
+        if open.count >= CONNECTIONS_OF_PEER_MAX {
             return None;
         }
-        *open += 1;
+        open.count += 1;
         Some(OpenSlot { shared: self.clone(), peer })
     }
 
@@ -343,8 +343,8 @@ impl Drop for OpenSlot {
     fn drop(&mut self) {
         let mut registry = self.shared.registry();
         if let Some(open) = registry.open.get_mut(&self.peer) {
-            *open -= 1;
-            if *open == 0 {
+            open.count -= 1;
+            if open.count == 0 {
                 registry.open.remove(&self.peer);
             }
         }

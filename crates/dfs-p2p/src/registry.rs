@@ -10,6 +10,7 @@ use dfs_core::node::directory::{Directory, Learned, NODES_MAX, STRANGER_KEPT, Vi
 use dfs_core::node::member::{Genuine, NodeInfo};
 use tokio::time::Instant;
 
+use crate::checks::Checks;
 use crate::dial::Target;
 use crate::hello::ConnClass;
 use crate::peer::Conn;
@@ -21,6 +22,14 @@ pub(crate) struct Moment<'a> {
     pub(crate) wall_ms: u64,
     /// Members, and this node itself.
     pub(crate) is_member: &'a dyn Fn(&NodeId) -> bool,
+}
+
+/// A peer with connections.
+#[derive(Default)]
+pub(crate) struct Open {
+    pub(crate) count: usize,
+    /// Signatures that it makes this node check, over all of them.
+    pub(crate) checks: Checks,
 }
 
 pub(crate) struct Registry {
@@ -38,8 +47,8 @@ pub(crate) struct Registry {
     pub(crate) hurry: BTreeSet<NodeId>,
     pub(crate) started: Instant,
     pub(crate) book_is_old: bool,
-    /// Greeted connections of each peer that have not ended, in use or not.
-    pub(crate) open: BTreeMap<NodeId, usize>,
+    /// Each peer with greeted connections that have not ended, in use or not.
+    pub(crate) open: BTreeMap<NodeId, Open>,
     pub(crate) dials: u64,
 }
 
@@ -78,6 +87,11 @@ impl Registry {
         let Self { directory, open, down_since, .. } = self;
         let is_heard = |node: &NodeId| is_heard(open, down_since, moment.now, node);
         directory.learn(info, &moment.view(is_vouched_for, &is_heard))
+    }
+
+    /// Whether a signature may be checked that a peer sent.
+    pub(crate) fn may_check(&mut self, from: &NodeId, now: Instant) -> bool {
+        self.open.get_mut(from).is_some_and(|open| open.checks.take(now))
     }
 
     /// Forgets strangers that were not heard of lately.
@@ -163,7 +177,7 @@ impl<'a> Moment<'a> {
 
 /// Whether there is a connection to the node, or was lately.
 fn is_heard(
-    open: &BTreeMap<NodeId, usize>,
+    open: &BTreeMap<NodeId, Open>,
     down_since: &BTreeMap<NodeId, Instant>,
     now: Instant,
     node: &NodeId,
@@ -243,7 +257,7 @@ mod tests {
         for of in 1..=4 {
             registry.learn(said(of), &id(of), &now);
         }
-        registry.open.insert(id(2), 1);
+        registry.open.insert(id(2), Open::default());
         let ended = Duration::from_secs(60);
         registry.note_down(id(3), start + ended);
         let mut knows = |after: Duration| {
