@@ -21,10 +21,10 @@ impl Liar {
 }
 
 impl Handler for Liar {
-    fn handle(&self, _: Caller, call: Call) -> BoxFuture<'_, Answer> {
+    fn handle(&self, from: Caller, call: Call) -> BoxFuture<'_, Answer> {
         Box::pin(async move {
             let result = match (call.request, self.0.get()) {
-                (Request::Gossip(gossip), Some(network)) => Ok(network.on_gossip(gossip)),
+                (Request::Gossip(gossip), Some(network)) => Ok(network.on_gossip(from, gossip)),
                 (Request::ChainGet { .. }, _) => std::future::pending().await,
                 (Request::EpochDecided(_), _) => Ok(Response::Done),
                 _ => Err(Refusal::new(Code::StaleEpoch, "the partition has moved")),

@@ -147,8 +147,8 @@ const BOOTSTRAP_RETRY: Duration = Duration::from_secs(10);
 /// Targets remembered before those that nobody wants any more are forgotten: two of each node that
 /// is known at a time, and as many again.
 const TARGETS_MAX: usize = 4 * NODES_MAX;
-/// Strangers dialled at a time. Anyone can make some, with addresses of their choice: they must cost
-/// neither this node nor whoever is at those addresses more than a few attempts at a time.
+/// Strangers dialled at a time. Anyone can make some, with addresses of their choice: they must
+/// cost neither this node nor whoever is at those addresses more than a few attempts at a time.
 const STRANGER_DIALS_MAX: usize = 4;
 /// The longest wait before a known node is tried again.
 const KNOWN_RETRY_MAX: Duration = Duration::from_secs(30);

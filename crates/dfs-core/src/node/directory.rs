@@ -189,8 +189,8 @@ impl std::fmt::Debug for View<'_> {
 pub const NODES_MAX: usize = MEMBERS_MAX + STRANGERS_MAX;
 /// Places for nodes that are no members: more than ever wait to be admitted at a time.
 pub const STRANGERS_MAX: usize = 256;
-/// How long a stranger is kept that is not heard of any more: one that wants to join may be switched
-/// off overnight, and one that is gone is not dialled for ever.
+/// How long a stranger is kept that is not heard of any more: one that wants to join may be
+/// switched off overnight, and one that is gone is not dialled for ever.
 pub const STRANGER_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// How far a stranger's clock may be ahead of this node's.
 const AHEAD_MAX_MS: u64 = 5 * 60 * 1000;

@@ -24,8 +24,8 @@ pub(crate) struct Members {
 pub enum Running {
     /// It is not removed: draining takes it out without a gap.
     Stays,
-    /// It is evicted: nothing that it holds is waited for or asked of it, and the others make what it
-    /// held anew.
+    /// It is evicted: nothing that it holds is waited for or asked of it, and the others make what
+    /// it held anew.
     Evicted,
 }
 
