@@ -5,7 +5,7 @@
 //! of; when there are more than places, the one that spoke longest ago gives way, by the stamp that
 //! it signed, and one that was not heard of directly before one that was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::codec::Canonical;
@@ -52,6 +52,9 @@ pub struct View<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
     nodes: BTreeMap<NodeId, NodeInfo>,
+    /// Who of them was no member when it was last asked: asking about each of many members takes
+    /// too long to do it whenever someone invents a node.
+    strangers: BTreeSet<NodeId>,
 }
 
 impl Directory {
@@ -66,19 +69,40 @@ impl Directory {
             Ok(gives_way) => gives_way,
             Err(why) => return why,
         };
-        gives_way.map(|stranger| self.nodes.remove(&stranger));
+        if let Some(stranger) = gives_way {
+            self.forget(&stranger);
+        }
+        self.sort_in(info.node_id, view);
         match self.nodes.insert(info.node_id, info.into_info()) {
             None => Learned::NewNode,
             Some(_) => Learned::Newer,
         }
     }
 
-    /// Forgets the strangers that were not heard of lately, and returns them.
+    /// Looks at who is a member now, forgets the strangers that were not heard of lately, and
+    /// returns these.
     pub fn forget_strangers(&mut self, view: &View<'_>) -> Vec<NodeId> {
-        let is_over = |info: &&NodeInfo| !(view.is_member)(&info.node_id) && !view.keeps(info);
-        let over: Vec<_> = self.nodes.values().filter(is_over).map(|info| info.node_id).collect();
-        over.iter().for_each(|node| drop(self.nodes.remove(node)));
+        let nodes: Vec<_> = self.nodes.keys().copied().collect();
+        nodes.into_iter().for_each(|node| self.sort_in(node, view));
+        let strangers = self.strangers.iter().filter_map(|node| self.nodes.get(node));
+        let over = strangers.filter(|info| !view.keeps(info)).map(|info| info.node_id);
+        let over: Vec<_> = over.collect();
+        over.iter().for_each(|node| self.forget(node));
         over
+    }
+
+    /// Notes whether the node is a stranger.
+    fn sort_in(&mut self, node: NodeId, view: &View<'_>) {
+        if (view.is_member)(&node) {
+            self.strangers.remove(&node);
+        } else {
+            self.strangers.insert(node);
+        }
+    }
+
+    fn forget(&mut self, node: &NodeId) {
+        self.nodes.remove(node);
+        self.strangers.remove(node);
     }
 
     /// The node that gives way to this info, if one must; or why the info is not taken in.
@@ -98,15 +122,14 @@ impl Directory {
         if !is_member && !view.keeps(info) {
             return Err(Learned::Stale);
         }
-        if known.is_some() || self.has_room(is_member, view) {
+        if known.is_some() || self.has_room(is_member) {
             return Ok(None);
         }
         self.gives_way_to(info, is_member, view).map(Some).ok_or(Learned::Full)
     }
 
-    fn has_room(&self, for_member: bool, view: &View<'_>) -> bool {
-        let strangers = || self.nodes.keys().filter(|node| !(view.is_member)(node)).count();
-        self.nodes.len() < NODES_MAX && (for_member || strangers() < STRANGERS_MAX)
+    fn has_room(&self, for_member: bool) -> bool {
+        self.nodes.len() < NODES_MAX && (for_member || self.strangers.len() < STRANGERS_MAX)
     }
 
     /// The first of the strangers: it gives way to any member, to a stranger only if it comes
@@ -117,9 +140,11 @@ impl Directory {
         is_member: bool,
         view: &View<'_>,
     ) -> Option<NodeId> {
-        let strangers = self.nodes.values().filter(|info| !(view.is_member)(&info.node_id));
-        let first = strangers.min_by_key(|info| (view.rank(info), info.node_id))?;
-        (is_member || view.rank(first) < view.rank(newcomer)).then_some(first.node_id)
+        let strangers = self.strangers.iter().filter_map(|node| self.nodes.get(node));
+        let mut in_order: Vec<_> = strangers.map(|info| (view.rank(info), info.node_id)).collect();
+        in_order.sort_unstable();
+        let (rank, first) = in_order.into_iter().find(|(_, node)| !(view.is_member)(node))?;
+        (is_member || rank < view.rank(newcomer)).then_some(first)
     }
 
     /// The newest info of a node.

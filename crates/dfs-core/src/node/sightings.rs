@@ -86,8 +86,7 @@ impl Sighting {
 const CONFIRMED_BY: usize = 2;
 /// Peers that are remembered to have named it: some may leave.
 const WITNESSES_MAX: usize = 4;
-/// Addresses that one peer alone has named: as many as a machine has of each kind, and after a
-/// move.
+/// Addresses that one peer alone has named: a machine has a few of each kind, and moves.
 const CANDIDATES_OF_ONE_MAX: usize = 4;
 /// Addresses that nobody else has named, in all: it takes sixteen liars to push out a true one.
 const CANDIDATES_MAX: usize = 64;

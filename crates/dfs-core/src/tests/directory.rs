@@ -168,6 +168,7 @@ fn strangers_keep_no_member_out_and_push_none_out() {
     let (member, other) = (said(9_000, 0), said(9_001, LAST + 301));
     let members: BTreeSet<_> = [nodes[0], member.node_id, other.node_id].into();
     let view = View { is_member: &|node| members.contains(node), ..ALL_HEARD };
+    assert_eq!(directory.forget_strangers(&view), []);
     for member in [member, other] {
         assert_eq!(directory.learn(genuine(member), &view), Learned::NewNode);
     }
@@ -178,6 +179,14 @@ fn strangers_keep_no_member_out_and_push_none_out() {
     assert!(members.iter().all(|node| directory.get(node).is_some()));
     // A stranger took the place that the first left when it became a member.
     assert_eq!(directory.iter().count(), STRANGERS_MAX + 3);
+}
+
+#[test]
+fn who_has_just_become_a_member_does_not_give_way() {
+    let (mut directory, nodes) = FULL.clone();
+    let view = View { is_member: &|node| *node == nodes[0], ..ALL_HEARD };
+    assert_eq!(directory.learn(genuine(said(9_000, LAST)), &view), Learned::NewNode);
+    assert!(directory.get(&nodes[0]).is_some() && directory.get(&nodes[1]).is_none());
 }
 
 #[test]
