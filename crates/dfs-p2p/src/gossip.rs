@@ -31,19 +31,15 @@ impl Shared {
         self.publish(info);
     }
 
-    /// A peer told where it sees us. Only a node that listens on every interface needs that. The
-    /// word of strangers counts while this node is in no cluster: it knows nobody else then.
-    pub(crate) fn observed(&self, by: NodeId, seen: SocketAddr, dialled_by_peer: bool) {
+    /// A peer told where it sees us. Only a node that listens on every interface needs that.
+    pub(crate) fn observed(&self, seen: SocketAddr, dialled_by_peer: bool) {
         if !self.listen.ip().is_unspecified() {
             return;
         }
         // An IPv4 address that came over an IPv6 socket counts as IPv4.
         let ip = seen.ip().to_canonical();
         let port = if dialled_by_peer { seen.port() } else { self.listen.port() };
-        let seen = (SocketAddr::new(ip, port), by);
-        let in_cluster = self.handler.cluster_id().is_some();
-        let counts = |node: &NodeId| !in_cluster || self.handler.is_member(node);
-        let changed = self.own().seen_at(&self.env, &self.config, seen, counts);
+        let changed = self.own().add_addr(&self.env, &self.config, SocketAddr::new(ip, port));
         changed.into_iter().for_each(|info| self.publish(info));
     }
 

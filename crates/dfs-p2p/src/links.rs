@@ -229,7 +229,7 @@ impl Shared {
         let conn =
             Arc::new(Conn::new(&self.env, self.identity.node, &greeting, origin, budget, closing));
         if let Some(seen) = greeting.observed {
-            self.observed(conn.peer, seen, conn.dialled.is_none());
+            self.observed(seen, conn.dialled.is_none());
         }
         if let Some(addr) = conn.dialled {
             self.registry().refusals.forget(addr);

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 
 use dfs_core::hlc::{Clock, Hlc};
 use dfs_core::id::NodeId;
-use dfs_core::node::member::NodeInfo;
-use dfs_core::node::sightings::Sightings;
+use dfs_core::node::member::{ADDRS_MAX, NodeInfo};
 use dfs_env::Env;
 
 use crate::config::{Config, OwnFacts};
@@ -14,7 +13,6 @@ use crate::config::{Config, OwnFacts};
 pub(crate) struct Own {
     facts: OwnFacts,
     addrs: Vec<SocketAddr>,
-    sightings: Sightings,
     clock: Clock,
     info: NodeInfo,
 }
@@ -29,7 +27,7 @@ impl Own {
         mut clock: Clock,
     ) -> Self {
         let info = sign(env, config, &mut clock, &facts, &addrs);
-        Self { facts, addrs, sightings: Sightings::default(), clock, info }
+        Self { facts, addrs, clock, info }
     }
 
     pub(crate) fn info(&self) -> &NodeInfo {
@@ -53,18 +51,19 @@ impl Own {
         self.sign_anew(env, config)
     }
 
-    /// Notes where a peer sees this node; `counts` tells whose word counts. Returns what to
-    /// publish, if this node has other addresses now.
-    pub(crate) fn seen_at(
+    /// Puts a new address first. Returns what to publish, unless it was known.
+    pub(crate) fn add_addr(
         &mut self,
         env: &Env,
         config: &Config,
-        (addr, by): (SocketAddr, NodeId),
-        counts: impl Fn(&NodeId) -> bool,
+        addr: SocketAddr,
     ) -> Option<NodeInfo> {
-        self.sightings.note(addr, by, counts);
-        let before = std::mem::replace(&mut self.addrs, self.sightings.addrs());
-        (self.addrs != before).then(|| self.sign_anew(env, config))
+        if self.addrs.contains(&addr) {
+            return None;
+        }
+        self.addrs.insert(0, addr);
+        self.addrs.truncate(ADDRS_MAX);
+        Some(self.sign_anew(env, config))
     }
 
     /// Signs with a stamp above `seq`. Returns what to publish.
@@ -106,46 +105,4 @@ fn sign(
         signature: [0; 64],
     };
     info.sign(&config.node_key)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tests::quiet::{self, Quiet};
-
-    /// The addresses that a node on every interface says it has, after peers that listen where
-    /// they like named these.
-    async fn told(members: Option<Vec<NodeId>>, named: &[(u8, u8)]) -> Vec<String> {
-        let on = SocketAddr::from(([0, 0, 0, 0], 0));
-        let network = quiet::start(Env::real(), on, [7; 32], Quiet { members }).await;
-        for (by, last) in named {
-            network.0.observed(peer(*by), SocketAddr::from(([192, 0, 2, *last], 4000)), true);
-        }
-        let addrs = network.own_info().addrs;
-        network.shutdown().await;
-        addrs
-    }
-
-    fn peer(number: u8) -> NodeId {
-        NodeId::new([number; 32])
-    }
-
-    #[tokio::test]
-    async fn one_peer_cannot_push_out_the_addresses_that_others_named() {
-        let members = Some(vec![peer(1), peer(2), peer(3)]);
-        let lies: Vec<_> = (100..150).map(|last| (3, last)).collect();
-        let true_ones = [(1, 10), (2, 10)];
-        let addrs = told(members.clone(), &[&true_ones[..], &lies].concat()).await;
-        assert_eq!(addrs, ["192.0.2.10:4000"]);
-        // Two strangers are nobody, in a cluster.
-        let strangers: Vec<_> = (4..8).map(|by| (by, 66)).collect();
-        let addrs = told(members, &[&true_ones[..], &strangers].concat()).await;
-        assert_eq!(addrs, ["192.0.2.10:4000"]);
-    }
-
-    #[tokio::test]
-    async fn a_single_peer_is_enough_for_a_node_without_an_address() {
-        assert_eq!(told(Some(vec![peer(1)]), &[(2, 66), (1, 10)]).await, ["192.0.2.10:4000"]);
-        assert_eq!(told(None, &[(1, 10)]).await, ["192.0.2.10:4000"]);
-    }
 }

@@ -1,9 +1,8 @@
 //! What is known about nodes: their signed infos and which of them are kept, who is reached, which
-//! connection stays, where others see this node.
+//! connection stays.
 
 pub mod conn;
 pub mod directory;
 pub mod later_life;
 pub mod liveness;
 pub mod member;
-pub mod sightings;

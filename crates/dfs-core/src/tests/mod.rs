@@ -26,7 +26,6 @@ mod random;
 mod recovery;
 mod retention;
 mod samples;
-mod sightings;
 mod transition;
 mod version_set;
 mod versions;

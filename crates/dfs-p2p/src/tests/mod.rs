@@ -4,5 +4,4 @@ mod bad_inputs;
 #[path = "../../../../corpus/reader.rs"]
 mod corpus;
 mod fuzz_inputs;
-pub(crate) mod quiet;
 mod samples;
