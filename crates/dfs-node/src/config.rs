@@ -32,7 +32,7 @@ pub struct Args {
     #[command(subcommand)]
     pub command: Option<Command>,
     /// Peer port: `:PORT` is every interface, `:0` picks a free one
-    #[arg(long, env = "DFS_LISTEN", value_name = "ADDR")]
+    #[arg(long, env = "DFS_LISTEN", value_name = "ADDR", global = true)]
     pub listen: Option<Address>,
     /// Peers to begin with: `:PORT` is this host; repeat it or separate with commas
     #[arg(long, env = "DFS_BOOTSTRAP", value_name = "ADDR", value_delimiter = ',')]
@@ -45,10 +45,10 @@ pub struct Args {
     #[arg(long, env = "DFS_API", value_name = "ADDR")]
     pub api: Option<Address>,
     /// Everything this node owns; created closed to others, and locked
-    #[arg(long, env = "DFS_DATA_DIR", value_name = "DIR")]
+    #[arg(long, env = "DFS_DATA_DIR", value_name = "DIR", global = true)]
     pub data_dir: Option<PathBuf>,
     /// config.toml, cluster.key and vault.key
-    #[arg(long, env = "DFS_CONFIG_DIR", value_name = "DIR")]
+    #[arg(long, env = "DFS_CONFIG_DIR", value_name = "DIR", global = true)]
     pub config_dir: Option<PathBuf>,
     /// Failure domain
     #[arg(long, env = "DFS_ZONE", value_name = "NAME")]

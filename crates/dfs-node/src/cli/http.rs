@@ -194,7 +194,6 @@ impl Api {
         self.post(&url)
     }
 
-    /// Takes a member out: `how` is `drain` or `remove`.
     /// Takes a member out: `how` is `drain` or `remove`, perhaps with a query.
     pub(super) fn change_member(&self, node: &str, how: &str) -> Result<MemberView, Failure> {
         let node = utf8_percent_encode(node, IN_QUERY);

@@ -4,4 +4,5 @@ mod bad_inputs;
 #[path = "../../../../corpus/reader.rs"]
 mod corpus;
 mod fuzz_inputs;
+pub(crate) mod quiet;
 mod samples;

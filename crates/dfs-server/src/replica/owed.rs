@@ -50,9 +50,12 @@ impl Owed {
         self.wake.notify_one();
     }
 
-    /// Takes the peers that know a newer layout.
-    pub(crate) fn take_ahead(&self) -> BTreeSet<NodeId> {
-        std::mem::take(&mut self.plans().ahead)
+    /// Takes those peers that know a newer layout which `may` be asked now; the others stay.
+    pub(crate) fn take_ahead(&self, may: impl Fn(&NodeId) -> bool) -> BTreeSet<NodeId> {
+        let mut plans = self.plans();
+        let taken = plans.ahead.iter().copied().filter(may).collect();
+        plans.ahead.retain(|node| !BTreeSet::contains(&taken, node));
+        taken
     }
 
     /// Whether everything that a peer held of a partition at some time after `since` is here.

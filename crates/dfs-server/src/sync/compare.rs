@@ -42,10 +42,8 @@ impl RowSync {
                 () = self.replica.owed.wake.notified() => {}
                 () = self.replica.env.sleep(LOOK_EVERY) => {}
             }
-            for node in self.replica.owed.take_ahead() {
-                if !catching_up.contains(&node) {
-                    catching_up.spawn(node, self.clone().catch_up(node));
-                }
+            for node in self.replica.owed.take_ahead(|node| !catching_up.contains(node)) {
+                catching_up.spawn(node, self.clone().catch_up(node));
             }
             for node in self.due(&running) {
                 running.spawn(node, self.clone().compare(node));

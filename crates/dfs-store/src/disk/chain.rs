@@ -85,6 +85,14 @@ impl Chain<'_> {
             let (Ok(ordinary), Ok(beginning)) = (held(VOTE)?, held(VOTE_BEGINNING)?) else {
                 return Ok(Err(WriteError::Damaged));
             };
+            // An earlier program kept both under one key.
+            let (ordinary, beginning) = match ordinary {
+                Some(vote) if begins_with(vote.0) => (None, beginning.or(Some(vote))),
+                ordinary => (ordinary, beginning),
+            };
+            if let Some((of, register)) = &beginning {
+                tx.set_state(VOTE_BEGINNING, &encode_vote(*of, register))?;
+            }
             let is_later = |of: &u64| *of > epoch;
             let may_be_decided =
                 |(of, register): &Vote| is_later(of) && register.accepted().is_some();
@@ -99,10 +107,7 @@ impl Chain<'_> {
                 _ => Register::default(),
             };
             change(&mut register);
-            let mut out = Writer::default();
-            out.u64(epoch);
-            register.encode(&mut out);
-            tx.set_state(key, &out.into_vec())?;
+            tx.set_state(key, &encode_vote(epoch, &register))?;
             Ok(Ok(Some(register)))
         };
         self.0.commit(work).await?
@@ -111,6 +116,13 @@ impl Chain<'_> {
 
 /// What a voter remembers, and of which epoch.
 type Vote = (u64, Register<EpochProposal>);
+
+fn encode_vote(epoch: u64, register: &Register<EpochProposal>) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.u64(epoch);
+    register.encode(&mut out);
+    out.into_vec()
+}
 
 fn decode_vote(bytes: Vec<u8>) -> Result<Vote, DecodeError> {
     let mut input = Reader::new(bytes.into());

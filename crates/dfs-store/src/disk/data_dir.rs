@@ -124,10 +124,19 @@ impl OldDataDir {
         Ok(entries.iter().any(|entry| entry.name == name))
     }
 
+    /// Marks it as one that no program starts a node on. Durable on return.
+    pub(super) fn set_between(&self, env: &Env) -> Result<(), OpenStoreError> {
+        self.set_format(env, BETWEEN)
+    }
+
     /// Marks it as one of the current format. Durable on return.
     pub(super) fn set_current(&self, env: &Env) -> Result<(), OpenStoreError> {
+        self.set_format(env, FORMAT)
+    }
+
+    fn set_format(&self, env: &Env, format: &str) -> Result<(), OpenStoreError> {
         let path = self.root.join("format");
-        let written = write_replacing(env.fs(), &path, FORMAT.as_bytes());
+        let written = write_replacing(env.fs(), &path, format.as_bytes());
         written.map_err(|error| OpenStoreError::Io(path, error))
     }
 }
@@ -146,7 +155,9 @@ fn check_format(fs: &dyn Vfs, root: &Path) -> Result<(), OpenStoreError> {
     let path = root.join("format");
     match fs.read(&path, FORMAT_BYTES_MAX) {
         Ok(text) if text == FORMAT.as_bytes() => Ok(()),
-        Ok(text) if text == OLD_FORMAT.as_bytes() => Err(OpenStoreError::Old(root.to_owned())),
+        Ok(text) if [OLD_FORMAT, BETWEEN].iter().any(|old| text == old.as_bytes()) => {
+            Err(OpenStoreError::Old(root.to_owned()))
+        }
         Ok(text) => {
             let text = String::from_utf8_lossy(&text).trim().to_owned();
             Err(OpenStoreError::UnknownVersion(root.to_owned(), text))
@@ -192,6 +203,8 @@ pub(super) const INDEX: &str = "index.redb";
 /// Marks that the index was complete once.
 pub(super) const INDEX_MADE: &str = "index-made";
 const FORMAT: &str = "dfs-data 2\n";
+/// A directory that is being upgraded: no program starts a node on it.
+const BETWEEN: &str = "dfs-data 1 to 2\n";
 /// The format before, which [`super::upgrade`] brings to this one.
 const OLD_FORMAT: &str = "dfs-data 1\n";
 /// More than any of the small text files holds.

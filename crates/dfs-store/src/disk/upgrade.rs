@@ -21,8 +21,8 @@ pub enum Upgraded {
 }
 
 /// Brings a data directory to the current format while no node runs on it. What is cut off is
-/// completed by the next attempt; until then no node starts there. Blocks on the disk, for a time
-/// that follows the number of chunks.
+/// completed by the next attempt; until then no node starts there, of this program or an earlier
+/// one. Blocks on the disk, for a time that follows the number of chunks.
 ///
 /// # Errors
 /// [`OpenStoreError`] when it is in use, foreign, of a format that has no way here, or damaged.
@@ -31,6 +31,8 @@ pub fn upgrade(env: &Env, root: &Path) -> Result<Upgraded, OpenStoreError> {
     let broken = |error: redb::Error| OpenStoreError::Index(root.to_owned(), Box::new(error));
     let path = root.join(INDEX);
     let made = old.has(env, INDEX_MADE)?;
+    // Rows that were moved an earlier program does not see: it would take their blobs for unused.
+    old.set_between(env)?;
     let rows = match old.has(env, INDEX)? {
         true => Meta::open(env, &path, made)?.move_old_refs().map_err(broken)?,
         false => 0,

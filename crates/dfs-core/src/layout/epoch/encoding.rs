@@ -60,7 +60,7 @@ impl Canonical for Member {
         Ok(Self {
             node_id: NodeId::decode(input)?,
             idx: input.u16()?,
-            zone: input.text("zone", TEXT_BYTES_MAX)?,
+            zone: input.string("zone", TEXT_BYTES_MAX)?,
             capacity: input.u64()?,
             state: MemberState::decode(input)?,
         })
@@ -198,7 +198,7 @@ impl Canonical for EpochOp {
             7 => Self::SetState(NodeId::decode(input)?, MemberState::decode(input)?),
             8 => Self::UpdateMember {
                 node: NodeId::decode(input)?,
-                zone: input.text("zone", TEXT_BYTES_MAX)?,
+                zone: input.string("zone", TEXT_BYTES_MAX)?,
                 capacity: input.u64()?,
             },
             9 => Self::FormerClean { partition: input.u16()?, holder: input.u16()? },

@@ -59,9 +59,10 @@ async fn an_upgrade_that_is_cut_off_is_completed_by_the_next() {
     let root = Path::new("/data");
     let rows: Vec<_> = (0..9).map(|n| row(blob(&[n]).id)).collect();
     let disk = old_directory(&rows, &[]).await;
-    // The rows are moved, and the mark is not.
+    // The rows are moved, and the last mark is not made.
     assert_eq!(upgrade(&disk.env, root).unwrap(), Upgraded::Now { rows: 9 });
-    disk.fs.damage(Path::new("/data/format"), |text| *text = b"dfs-data 1\n".to_vec());
+    disk.fs.damage(Path::new("/data/format"), |text| *text = b"dfs-data 1 to 2\n".to_vec());
+    assert!(matches!(DataDir::open(&disk.env, root), Err(OpenStoreError::Old(_))));
     assert_eq!(upgrade(&disk.env, root).unwrap(), Upgraded::Now { rows: 0 });
     let store = disk.open().await;
     for row in &rows {

@@ -68,3 +68,20 @@ async fn a_promise_for_a_new_generation_ends_no_vote_and_an_acceptance_does() {
     assert!(promise(&store, 7, 1).await.is_none());
     assert!(promise(&store, BEGINNING + 1, 1).await.is_some());
 }
+
+#[tokio::test]
+async fn a_vote_that_an_earlier_program_kept_for_a_new_generation_counts() {
+    for accepted in [false, true] {
+        let store = Disk::new().open().await;
+        let mut register = Register::default();
+        register.prepare(ballot(7)).unwrap();
+        if accepted {
+            register.accept(ballot(7), proposal(BEGINNING)).unwrap();
+        }
+        let mut kept = BEGINNING.to_be_bytes().to_vec();
+        kept.extend(register.to_canonical());
+        store.put_state("vote", kept).await.unwrap();
+        assert_eq!(promise(&store, 6, 1).await.is_none(), accepted);
+        assert_eq!(promise(&store, BEGINNING, 3).await.unwrap(), register);
+    }
+}
