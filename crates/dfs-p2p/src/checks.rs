@@ -31,11 +31,13 @@ const CHECK_EVERY: Duration = Duration::from_nanos(1_000_000_000 / CHECKS_PER_SE
 
 #[cfg(test)]
 mod tests {
+    use dfs_env::{Env, MemoryNet};
+
     use super::*;
 
     #[tokio::test]
     async fn a_peer_has_the_checks_of_a_second_and_gets_them_back_in_one() {
-        let start = Instant::now();
+        let start = Env::in_memory(0, MemoryNet::default()).mono();
         let mut checks = Checks::default();
         let mut takes = |after: Duration| {
             let now = start + after;

@@ -195,6 +195,7 @@ mod tests {
     use ed25519_dalek::SigningKey;
 
     use super::*;
+    use dfs_env::{Env, MemoryNet};
 
     /// What node `of` said at second 0.
     fn said(of: u8) -> Genuine {
@@ -234,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_a_stranger_a_member_may_tell_and_who_was_named_and_itself() {
-        let start = Instant::now();
+        let start = Env::in_memory(0, MemoryNet::default()).mono();
         let now = moment(start, Duration::ZERO);
         let named: Address = ":4001".parse().unwrap();
         for (teller, counts) in [(1, true), (2, true), (3, true), (4, false)] {
@@ -251,7 +252,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stranger_is_no_more_wanted_a_while_after_its_connection_ended() {
-        let start = Instant::now();
+        let start = Env::in_memory(0, MemoryNet::default()).mono();
         let mut registry = Registry::new(start);
         let now = moment(start, Duration::ZERO);
         for of in 1..=4 {
