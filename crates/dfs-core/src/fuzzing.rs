@@ -11,7 +11,7 @@ use crate::address::Address;
 use crate::codec::Canonical;
 use crate::hlc::Hlc;
 use crate::id::{CertId, NODE_TEXT_PREFIX, NodeId, Vid};
-use crate::layout::epoch::{EpochCert, EpochState, Loss, voters_after};
+use crate::layout::epoch::{EpochCert, EpochState, Loss, deciders_after};
 use crate::name::FilePath;
 use crate::node::member::NodeInfo;
 use crate::record::refs::RefRow;
@@ -69,9 +69,8 @@ pub fn epoch(bytes: &[u8]) {
         let loss = Loss::of(&state, cert.proposal.lost());
         let _ = state.follow(previous, &cert);
         let _ = loss.follow(&state, previous, &cert);
-        let known = (state.generation, &state.voters[..]);
-        let _ =
-            voters_after(state.cluster_id, known, std::slice::from_ref(&cert), |_| true, |_| true);
+        let (known, certs) = (state.deciders(), std::slice::from_ref(&cert));
+        let _ = deciders_after(state.cluster_id, known, certs, |_| true, |_| true);
         let proposed = state.propose([0; 32], cert.proposal.ops, proposer);
         for proposed in [proposed, loss.propose(&state, [0; 32], proposer)] {
             let Ok((next, _)) = proposed else { continue };

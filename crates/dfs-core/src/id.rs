@@ -59,6 +59,14 @@ id! {
     NodeId, 32
 }
 id! {
+    /// An admin: the Ed25519 public key that whoever governs a cluster signs its layouts with.
+    AdminId, 32
+}
+id! {
+    /// An invite of one machine into a cluster: random bytes.
+    InviteId, 16
+}
+id! {
     /// A sealed chunk or page: the BLAKE3 hash of its stored bytes.
     BlobId, 32
 }

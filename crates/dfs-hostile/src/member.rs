@@ -41,6 +41,7 @@ impl Member {
             node_key: key,
             incarnation: 1 << 32 | env.random_u64() >> 32,
             cluster_key,
+            admin: None,
             zone: "hostile".to_owned(),
             build: "hostile".to_owned(),
             book: None,

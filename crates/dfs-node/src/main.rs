@@ -128,6 +128,9 @@ fn start_failed(error: &StartServerError, config: &NodeConfig) -> Failure {
                 "run 'dfs-node upgrade' with the same --data-dir: it keeps everything. Nodes of \
              earlier versions cannot talk to this one, so upgrade every node of the cluster",
             ),
+        StartServerError::NoVaultKey => Failure::new(Code::Failed, message).hint(
+            "name a node of the cluster with --bootstrap, or leave out --storage-only to found one",
+        ),
         StartServerError::Store(OpenStoreError::Foreign(_)) => {
             Failure::new(Code::Failed, message).hint("give --data-dir an empty or a new directory")
         }

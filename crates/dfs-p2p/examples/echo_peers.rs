@@ -46,6 +46,7 @@ async fn start(
         node_key: SigningKey::from_bytes(&env.random()),
         incarnation: 1,
         cluster_key: Zeroizing::new([7; 32]),
+        admin: None,
         zone: "default".to_owned(),
         build: "example".to_owned(),
         book: None,

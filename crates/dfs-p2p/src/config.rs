@@ -21,6 +21,8 @@ pub struct Config {
     pub incarnation: u64,
     /// Proves to others that this node may join.
     pub cluster_key: Zeroizing<[u8; 32]>,
+    /// Proves to others that this node may ask for changes of the layout.
+    pub admin: Option<SigningKey>,
     /// Failure domain.
     pub zone: String,
     /// The program's version.

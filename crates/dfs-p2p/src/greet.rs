@@ -63,17 +63,19 @@ async fn exchange(
     let (identity, handler) = (&shared.identity, shared.handler.as_ref());
     let (reading, mut out) = tokio::io::split(stream);
     let mut frames = FramedRead::new(reading, FrameCodec::greeting());
-    let key = &identity.cluster_key;
+    let credentials = &identity.credentials;
     // The acceptor's class is a placeholder: the dialler's counts.
     let (class, dial) = match origin {
         Origin::Dialled(_, class, dial) => (class, dial),
         Origin::Accepted(_) => (ConnClass::Control, 0),
     };
-    let hello = hello::greeting(key, &exporter, &identity.node, identity.incarnation, class, dial);
+    let hello =
+        hello::greeting(credentials, &exporter, &identity.node, identity.incarnation, class, dial);
     send(&mut out, Kind::Hello(hello)).await?;
     let Kind::Hello(theirs) = next(&mut frames, false).await? else {
         return Err(ConnError::Unexpected);
     };
+    let key = &credentials.cluster_key;
     let checked = hello::check(&theirs, &peer, handler.is_member(&peer), key, &exporter);
     let mut greeted = match checked {
         Ok(greeted) => greeted,

@@ -1,6 +1,6 @@
 //! What the layer above provides.
 
-use dfs_core::id::{ClusterId, NodeId};
+use dfs_core::id::{AdminId, ClusterId, NodeId};
 use dfs_core::node::member::NodeInfo;
 use dfs_env::BoxFuture;
 
@@ -13,6 +13,8 @@ pub struct Caller {
     pub node: NodeId,
     /// Whether it proved the cluster key; otherwise it is let in as a member.
     pub proved: bool,
+    /// The admin whose key it proved to have.
+    pub admin: Option<AdminId>,
 }
 
 /// Answers calls and hears about peers. Methods other than `handle` must not block.

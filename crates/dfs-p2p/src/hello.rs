@@ -1,6 +1,8 @@
-//! The greeting: who is there, which protocol, and the proof of the cluster key.
+//! The greeting: who is there, which protocol, and the proofs of the cluster key and of an admin's.
 
-use dfs_core::id::NodeId;
+use dfs_core::id::{AdminId, NodeId};
+use dfs_core::signature::verify_signature;
+use ed25519_dalek::{Signer, SigningKey};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
@@ -18,6 +20,13 @@ pub(crate) enum ConnClass {
     Bulk,
 }
 
+/// What this node proves in its greetings.
+pub(crate) struct Credentials {
+    pub(crate) cluster_key: Zeroizing<[u8; 32]>,
+    /// Of a node that may ask for changes of the layout.
+    pub(crate) admin: Option<SigningKey>,
+}
+
 /// What a peer's greeting says, once it is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Greeted {
@@ -27,6 +36,8 @@ pub(crate) struct Greeted {
     pub(crate) class: ConnClass,
     /// Whether it proved the cluster key.
     pub(crate) proved: bool,
+    /// The admin whose key it proved to have.
+    pub(crate) admin: Option<AdminId>,
 }
 
 /// Why a greeting is refused.
@@ -64,6 +75,27 @@ pub(crate) fn join_proof(cluster_key: &[u8; 32], exporter: &Exporter, node: &Nod
     mac.finalize().into_bytes().into()
 }
 
+/// What an admin signs for one node in one TLS session; of no use in any other.
+fn admin_message(exporter: &Exporter, node: &NodeId) -> Vec<u8> {
+    [&b"dfs admin greets v1\0"[..], exporter, node.as_bytes()].concat()
+}
+
+/// The admin that a greeting proves, if it says that it has the key of one.
+fn proven_admin(
+    hello: &proto::Hello,
+    peer: &NodeId,
+    exporter: &Exporter,
+) -> Result<Option<AdminId>, Unwelcome> {
+    if hello.admin.is_empty() && hello.admin_proof.is_empty() {
+        return Ok(None);
+    }
+    let admin = AdminId::from_slice(&hello.admin).map_err(|_| Unwelcome::Malformed)?;
+    let proof = hello.admin_proof.as_ref().try_into().map_err(|_| Unwelcome::Malformed)?;
+    verify_signature(admin.as_bytes(), &admin_message(exporter, peer), proof)
+        .map_err(|_| Unwelcome::Malformed)?;
+    Ok(Some(admin))
+}
+
 /// Names one TLS session, for what is said about it elsewhere; keeps the exporter to itself.
 pub(crate) fn challenge(exporter: &Exporter) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(exporter).expect("HMAC takes keys of any length");
@@ -73,13 +105,16 @@ pub(crate) fn challenge(exporter: &Exporter) -> [u8; 32] {
 
 /// Our own greeting.
 pub(crate) fn greeting(
-    cluster_key: &Zeroizing<[u8; 32]>,
+    credentials: &Credentials,
     exporter: &Exporter,
     node: &NodeId,
     incarnation: u64,
     class: ConnClass,
     dial: u64,
 ) -> proto::Hello {
+    let signer = credentials.admin.as_ref();
+    let admin = signer.map(|key| key.verifying_key().to_bytes().to_vec());
+    let proof = signer.map(|key| key.sign(&admin_message(exporter, node)).to_bytes().to_vec());
     proto::Hello {
         node_id: node.as_bytes().to_vec().into(),
         instance: incarnation,
@@ -87,7 +122,9 @@ pub(crate) fn greeting(
         proto_min: PROTO_MIN,
         proto_max: PROTO_MAX,
         features: 0,
-        join_proof: join_proof(cluster_key, exporter, node).to_vec().into(),
+        join_proof: join_proof(&credentials.cluster_key, exporter, node).to_vec().into(),
+        admin: admin.unwrap_or_default().into(),
+        admin_proof: proof.unwrap_or_default().into(),
         conn_class: match class {
             ConnClass::Control => proto::ConnClass::Control as i32,
             ConnClass::Bulk => proto::ConnClass::Bulk as i32,
@@ -121,13 +158,15 @@ pub(crate) fn check(
     if !proved && !is_member {
         return Err(Unwelcome::ClusterKey);
     }
-    Ok(Greeted { incarnation: hello.instance, dial: hello.dial, class, proved })
+    // Last, for it costs most.
+    let admin = proven_admin(hello, peer, exporter)?;
+    Ok(Greeted { incarnation: hello.instance, dial: hello.dial, class, proved, admin })
 }
 
 /// The oldest protocol spoken here.
-pub const PROTO_MIN: u32 = 2;
+pub const PROTO_MIN: u32 = 3;
 /// The newest protocol spoken here.
-pub const PROTO_MAX: u32 = 2;
+pub const PROTO_MAX: u32 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -145,7 +184,8 @@ mod tests {
     ) {
         let node = NodeId::new([3; 32]);
         let key = Zeroizing::new(KEY);
-        let mut hello = greeting(&key, &SESSION, &node, 9, ConnClass::Bulk, 5);
+        let credentials = Credentials { cluster_key: key.clone(), admin: None };
+        let mut hello = greeting(&credentials, &SESSION, &node, 9, ConnClass::Bulk, 5);
         change(&mut hello);
         let result = check(&hello, &node, is_member, &key, &session);
         assert_eq!(result.map(|greeted| greeted.proved), expected);
@@ -161,6 +201,35 @@ mod tests {
     fn a_member_needs_no_proof() {
         check_hello(|hello| hello.join_proof.clear(), SESSION, true, Ok(false));
         check_hello(|hello| hello.join_proof.clear(), SESSION, false, Err(Unwelcome::ClusterKey));
+    }
+
+    #[test]
+    fn an_admin_is_proved_in_its_own_session_by_its_own_node_only() {
+        let (node, cluster_key) = (NodeId::new([3; 32]), Zeroizing::new(KEY));
+        let admin = SigningKey::from_bytes(&[5; 32]);
+        let credentials = Credentials { cluster_key, admin: Some(admin.clone()) };
+        let greet = |session: &Exporter, of: &NodeId, change: &dyn Fn(&mut proto::Hello)| {
+            let mut hello = greeting(&credentials, &SESSION, of, 9, ConnClass::Control, 5);
+            hello.node_id = node.as_bytes().to_vec().into();
+            change(&mut hello);
+            let checked = check(&hello, &node, true, &credentials.cluster_key, session);
+            checked.map(|greeted| greeted.admin)
+        };
+        let id = AdminId::new(admin.verifying_key().to_bytes());
+        assert_eq!(greet(&SESSION, &node, &|_| ()), Ok(Some(id)));
+        let none = |hello: &mut proto::Hello| {
+            hello.admin.clear();
+            hello.admin_proof.clear();
+        };
+        assert_eq!(greet(&SESSION, &node, &none), Ok(None));
+        // Passed on from another session or of another node, half told, or of another admin.
+        assert_eq!(greet(&[9; 32], &node, &|_| ()), Err(Unwelcome::Malformed));
+        assert_eq!(greet(&SESSION, &NodeId::new([4; 32]), &|_| ()), Err(Unwelcome::Malformed));
+        let half = |hello: &mut proto::Hello| hello.admin_proof.clear();
+        assert_eq!(greet(&SESSION, &node, &half), Err(Unwelcome::Malformed));
+        let other = SigningKey::from_bytes(&[6; 32]).verifying_key().to_bytes();
+        let other = move |hello: &mut proto::Hello| hello.admin = other.to_vec().into();
+        assert_eq!(greet(&SESSION, &node, &other), Err(Unwelcome::Malformed));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dfs_core::address::Address;
 use dfs_core::hlc::Clock;
-use dfs_core::id::NodeId;
+use dfs_core::id::{AdminId, NodeId};
 use dfs_core::node::liveness::Reach;
 use dfs_core::node::member::NodeInfo;
 use dfs_env::{Env, Listener};
@@ -17,7 +17,7 @@ use crate::book;
 use crate::config::{Config, OwnFacts};
 use crate::error::{CallError, StartError};
 use crate::handler::{Caller, Handler};
-use crate::hello::ConnClass;
+use crate::hello::{ConnClass, Credentials};
 use crate::message::{Answer, Call, Gossip, Priority, Response};
 use crate::own::Own;
 use crate::refusals::KeptApart;
@@ -66,7 +66,10 @@ impl Network {
         let identity = Identity {
             node,
             incarnation: config.incarnation,
-            cluster_key: config.cluster_key.clone(),
+            credentials: Credentials {
+                cluster_key: config.cluster_key.clone(),
+                admin: config.admin.clone(),
+            },
             tls,
         };
         let addrs = if listen.ip().is_unspecified() { Vec::new() } else { vec![listen] };
@@ -139,6 +142,16 @@ impl Network {
     /// Whether there is a connection to the node.
     pub fn is_connected(&self, node: &NodeId) -> bool {
         self.0.registry().is_connected(node)
+    }
+
+    /// The admin whose key the node has proved to have, on the connection there is; this node's own
+    /// for itself.
+    pub fn admin_of(&self, node: &NodeId) -> Option<AdminId> {
+        if *node == self.node_id() {
+            let key = self.0.identity.credentials.admin.as_ref()?;
+            return Some(AdminId::new(key.verifying_key().to_bytes()));
+        }
+        self.0.registry().conn(node, ConnClass::Control)?.admin
     }
 
     /// Nodes that cannot be connected until someone does something.

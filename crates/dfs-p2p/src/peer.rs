@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use dfs_core::id::NodeId;
+use dfs_core::id::{AdminId, NodeId};
 use dfs_core::node::conn::ConnFacts;
 use dfs_core::node::member::Genuine;
 use dfs_env::{Env, Stream};
@@ -63,6 +63,8 @@ pub(crate) struct Conn {
     /// Where we dialled, if we did.
     pub(crate) dialled: Option<SocketAddr>,
     proved: bool,
+    /// The admin whose key the peer proved to have.
+    pub(crate) admin: Option<AdminId>,
     /// See [`Greeting::challenge`].
     pub(crate) challenge: [u8; 32],
     mux: Mutex<Mux<oneshot::Sender<Answer>>>,
@@ -102,6 +104,7 @@ impl Conn {
             },
             dialled,
             proved: greeting.greeted.proved,
+            admin: greeting.greeted.admin,
             challenge: greeting.challenge,
             mux: Mutex::new(Mux::new(dialled.is_some(), budget)),
             places: Semaphore::new(CALLS_MAX),
@@ -271,7 +274,7 @@ impl Conn {
     }
 
     async fn serve(self: Arc<Self>, handler: Arc<dyn Handler>, stream: StreamId, call: Call) {
-        let from = Caller { node: self.peer, proved: self.proved };
+        let from = Caller { node: self.peer, proved: self.proved, admin: self.admin };
         let deadline = call.deadline;
         let answer = match self.env.timeout(deadline, handler.handle(from, call)).await {
             Ok(answer) => answer,

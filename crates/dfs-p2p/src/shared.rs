@@ -8,10 +8,10 @@ use dfs_env::{Env, Task};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::handler::Handler;
+use crate::hello::Credentials;
 use crate::mux::Budget;
 use crate::own::Own;
 use crate::registry::Registry;
@@ -21,7 +21,7 @@ use crate::secure::Tls;
 pub(crate) struct Identity {
     pub(crate) node: NodeId,
     pub(crate) incarnation: u64,
-    pub(crate) cluster_key: Zeroizing<[u8; 32]>,
+    pub(crate) credentials: Credentials,
     pub(crate) tls: Tls,
 }
 

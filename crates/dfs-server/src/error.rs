@@ -48,6 +48,9 @@ pub enum Error {
     /// This node stores for others and has no vault key.
     #[error("this node has no vault key")]
     NoVaultKey,
+    /// This node's vault is not one of those that govern the cluster.
+    #[error("the vault of this node does not govern this cluster")]
+    NotAdmin,
     /// The replicas have no room.
     #[error("no space left on the replicas")]
     NoSpace,
@@ -197,7 +200,7 @@ pub enum StartServerError {
     /// An earlier start found that the data directory is a copy or an older state of another one.
     #[error("the node of this data directory is retired: {0}")]
     Retired(String),
-    /// The first epoch could not be made.
-    #[error(transparent)]
-    Epoch(#[from] EpochError),
+    /// The node should found a cluster, which whoever has the key of a vault governs.
+    #[error("a node without a vault key cannot found a cluster")]
+    NoVaultKey,
 }

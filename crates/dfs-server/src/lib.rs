@@ -65,11 +65,12 @@ pub use disk::{ScrubState, ScrubView};
 pub use error::{DiskError, Error, MemberError, StartServerError};
 pub use gc::Collected;
 pub use json::rfc3339;
+pub use layout::admit::{Admission, CAP};
 pub use layout::drain::{Departure, Running};
 pub use layout::recover::RecoveryOutcome;
 pub use repair::{RepairState, RepairView};
 pub use server::Server;
-pub use status::{PeerState, PeerView};
+pub use status::{PeerRole, PeerState, PeerView};
 /// How a node and its cluster are.
 pub mod health {
     pub use crate::status::{Copying, CostName, Health, Level, NextFailure, NotReady, Remedy};

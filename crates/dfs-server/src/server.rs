@@ -10,6 +10,7 @@ use dfs_env::{Env, Task};
 use dfs_p2p::{Handler, Network, OwnFacts};
 use dfs_store::Store;
 use dfs_store::disk::data_dir::DataDir;
+use ed25519_dalek::SigningKey;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -91,10 +92,12 @@ impl Server {
         }
         let listener = Network::bind(&env, config.listen).await?;
         let mut epoch = store.epoch().await?;
+        let admin = config.vault.as_ref().map(|vault| vault.key.admin());
         // Only now: a node that cannot listen must not leave a cluster of its own behind.
         let joining = Joining::open(&env, &store, &data_dir, epoch.is_some()).await?;
         if epoch.is_none() && (config.init || (config.bootstrap.is_empty() && joining.is_free())) {
-            epoch = Some(chain::found(&env, &store, &data_dir, &config.zone).await?);
+            let admin = admin.as_ref().ok_or(StartServerError::NoVaultKey)?;
+            epoch = Some(chain::found(&env, &store, &data_dir, &config.zone, admin).await?);
             joining.done();
         }
         let network_config = dfs_p2p::Config {
@@ -102,6 +105,7 @@ impl Server {
             node_key: data_dir.node_key().clone(),
             incarnation: data_dir.instance(),
             cluster_key: Zeroizing::new(*config.cluster_key.expose()),
+            admin: admin.clone(),
             zone: config.zone.clone(),
             build: config.build.clone(),
             book: Some(config.data_dir.join("peers.book")),
@@ -124,7 +128,8 @@ impl Server {
                 Some(Writer::open(replica.clone(), &vault.key, key).await?)
             }
         };
-        let node = Node::assemble(replica.clone(), data_dir, joining, writer, config.out_after);
+        let chain = Chain::new(replica.clone(), data_dir, joining, admin.clone());
+        let node = Node::assemble(Arc::new(chain), admin, writer, config.out_after);
         node.parts.scrub.load().await?;
         node.parts.repair.load().await?;
         let handler = wrap(node.answering.clone());
@@ -197,13 +202,12 @@ impl Drop for Server {
 impl Node {
     /// Puts the parts together, from the lowest up.
     fn assemble(
-        replica: Arc<Replica>,
-        data_dir: DataDir,
-        joining: Joining,
+        chain: Arc<Chain>,
+        admin: Option<SigningKey>,
         writer: Option<Writer>,
         out_after: Duration,
     ) -> Self {
-        let chain = Arc::new(Chain::new(replica.clone(), data_dir, joining));
+        let replica = chain.replica().clone();
         let rpc = Arc::new(Rpc::new(replica.clone(), chain.clone()));
         let records = Arc::new(Records::new(rpc.clone()));
         let blobs = Arc::new(Blobs::new(rpc.clone()));
@@ -214,7 +218,7 @@ impl Node {
         let repair = Repair::new(records.clone(), blobs.clone(), replica.clone());
         let gc = Arc::new(Gc::new(rpc.clone(), records.clone(), blobs.clone()));
         let reach = Arc::new(Reachability::new(replica.clone()));
-        let proposals = Arc::new(Proposals::new(chain.clone(), rpc.clone()));
+        let proposals = Arc::new(Proposals::new(chain.clone(), rpc.clone(), admin));
         let members = Members::new(proposals.clone());
         let steward = Steward::new(replica.clone(), proposals, reach.clone(), out_after);
         let service = Arc::new(Service {

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use dfs_env::Env;
 use dfs_server::health::{Health, Level};
-use dfs_server::{Client, Config, Grace, Server, StartServerError, VaultConfig};
+use dfs_server::{
+    CAP, Client, Config, Grace, PeerRole, PeerState, PeerView, Server, StartServerError,
+    VaultConfig,
+};
 use dfs_store::vault::keys::{ClusterKey, VaultKey};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -308,6 +311,21 @@ impl Cluster {
         timeout(ASK_MAX, handle.client.health()).await.ok()?.ok()
     }
 
+    /// Vouches for nodes that only store for others, as whoever invited them would.
+    async fn admit_waiting(&self) {
+        let waits = |peer: &PeerView| {
+            peer.role == Some(PeerRole::Unvouched) && peer.state == PeerState::Alive
+        };
+        for handle in (0..self.len()).filter(|h| self.has_vault(*h)).filter_map(|h| self.handle(h))
+        {
+            for peer in handle.client.peers().into_iter().filter(waits) {
+                if let Ok(Ok(_)) = timeout(ASK_MAX, handle.client.admit(&peer.id, CAP)).await {
+                    return;
+                }
+            }
+        }
+    }
+
     /// Waits until each of `hosts` says that all is well with `nodes` members; gives the last word
     /// of whoever does not.
     ///
@@ -322,6 +340,7 @@ impl Cluster {
         let end = Instant::now() + limit;
         for host in hosts {
             loop {
+                self.admit_waiting().await;
                 let health = self.health(*host).await;
                 let well =
                     health.as_ref().is_some_and(|h| h.nodes == nodes && h.health == Level::Ok);

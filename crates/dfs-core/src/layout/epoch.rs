@@ -4,18 +4,23 @@
 //! signatures, so anyone may pass it on. A partition moves in three epochs, *prepare* (write both
 //! sets, read the old), *switch* (write both, read the new), *done* (the new set alone).
 
+mod authority;
 mod encoding;
 mod moving;
 mod proof;
 mod recovery;
+mod role;
 
-pub use proof::voters_after;
+pub use authority::{Authority, Deciders};
+use moving::end_move;
+pub use proof::deciders_after;
 pub use recovery::{Loss, begins_with};
+pub use role::{Burnt, NO_CAP, Role};
 
 use ed25519_dalek::SigningKey;
 
-use crate::codec::Canonical;
-use crate::id::{ClusterId, NodeId, Partition, PartitionBits};
+use crate::codec::{Canonical, Writer};
+use crate::id::{AdminId, ClusterId, NodeId, Partition, PartitionBits};
 use crate::paxos::Ballot;
 
 /// A member's short number inside the table; never given out twice.
@@ -43,10 +48,14 @@ pub struct Member {
     pub idx: MemberIdx,
     /// Its failure domain.
     pub zone: String,
-    /// Bytes it offers.
+    /// Bytes it offers, never more than `cap`.
     pub capacity: u64,
     /// Its standing.
     pub state: MemberState,
+    /// What it may do.
+    pub role: Role,
+    /// Bytes that count of what it offers.
+    pub cap: u64,
 }
 
 /// How far the move of a partition is.
@@ -94,6 +103,11 @@ pub struct EpochState {
     pub members: Vec<Member>,
     /// Who decides the next epoch.
     pub voters: Vec<NodeId>,
+    /// Whose signature every change needs; none only in a cluster of the time before there were
+    /// admins, until it names its own.
+    pub admins: Vec<AdminId>,
+    /// Invites that admit nobody any more, until they lapse by themselves.
+    pub burnt: Vec<Burnt>,
     /// One row for each partition.
     pub rows: Vec<Row>,
 }
@@ -103,8 +117,27 @@ pub struct EpochState {
 pub enum EpochOp {
     /// A node becomes a member; its `idx` is the next free one.
     AddMember(Member),
-    /// Who decides from the next epoch on.
+    /// Who decides from the next epoch on: gateways.
     SetVoters(Vec<NodeId>),
+    /// Whose signature every later change needs.
+    SetAdmins(Vec<AdminId>),
+    /// What a member may do, and how many bytes count of what it offers.
+    SetRole {
+        /// Which.
+        node: NodeId,
+        /// What it may do.
+        role: Role,
+        /// Bytes that count.
+        cap: u64,
+    },
+    /// An invite admits nobody any more, for it did or was taken back; invites that have lapsed
+    /// since are forgotten.
+    BurnInvite {
+        /// Which, and when it lapses by itself.
+        burnt: Burnt,
+        /// The time, in milliseconds since 1970.
+        now_ms: u64,
+    },
     /// A partition begins to move to `next`.
     Prepare {
         /// The partition.
@@ -155,6 +188,8 @@ pub struct EpochProposal {
     pub state_hash: [u8; 32],
     /// Who proposes.
     pub proposer: NodeId,
+    /// The admin's signature under all of it; none only in epochs of the time before admins.
+    pub authority: Option<Authority>,
 }
 
 /// One voter's signature under one ballot.
@@ -183,6 +218,9 @@ pub enum EpochError {
     /// Not the next number, or built on another predecessor.
     #[error("the epoch does not follow the one known here")]
     NotNext,
+    /// No admin of the cluster signed it.
+    #[error("the epoch lacks the signature of an admin")]
+    NotAuthorized,
     /// Too few genuine votes.
     #[error("the epoch lacks the votes of a majority of voters")]
     NotDecided,
@@ -195,9 +233,16 @@ pub enum EpochError {
 }
 
 impl EpochState {
-    /// The first epoch of a new cluster: one member, one voter, every partition on it.
-    pub fn genesis(member: Member, nonce: [u8; 32], key: &SigningKey) -> (Self, EpochCert) {
+    /// The first epoch of a new cluster: one gateway, which alone votes and holds every partition.
+    /// `key` is the node's, `admin` that of whoever governs the cluster.
+    pub fn genesis(
+        member: Member,
+        nonce: [u8; 32],
+        key: &SigningKey,
+        admin: &SigningKey,
+    ) -> (Self, EpochCert) {
         let node = member.node_id;
+        let admins = vec![AdminId::new(admin.verifying_key().to_bytes())];
         let row = Row {
             changed: 1,
             current: vec![member.idx],
@@ -206,15 +251,23 @@ impl EpochState {
             prepare_epoch: 0,
             former: Vec::new(),
         };
-        let ops = vec![EpochOp::AddMember(member.clone()), EpochOp::SetVoters(vec![node])];
+        let newcomer = Member { role: Role::Unvouched, cap: NO_CAP, ..member };
+        let ops = vec![
+            EpochOp::AddMember(newcomer.clone()),
+            EpochOp::SetAdmins(admins.clone()),
+            EpochOp::SetRole { node, role: Role::Gateway, cap: NO_CAP },
+            EpochOp::SetVoters(vec![node]),
+        ];
         let mut state = Self {
             generation: 0,
             epoch: 1,
             cluster_id: ClusterId::new([0; 32]),
             bits: PartitionBits::GENESIS,
             target_copies: TARGET_COPIES,
-            members: vec![member],
+            members: vec![Member { role: Role::Gateway, ..newcomer }],
             voters: vec![node],
+            admins,
+            burnt: Vec::new(),
             rows: vec![row; PartitionBits::GENESIS.count()],
         };
         let proposal = EpochProposal {
@@ -225,7 +278,9 @@ impl EpochState {
             // The cluster's id is the hash of this proposal, so the state hashed here has none yet.
             state_hash: state.hash(),
             proposer: node,
+            authority: None,
         };
+        let proposal = proposal.authorized(admin, |proposal| ClusterId::new(proposal.hash()));
         state.cluster_id = ClusterId::new(proposal.hash());
         let cert = proposal.sign_alone(state.cluster_id, key);
         (state, cert)
@@ -265,7 +320,11 @@ impl EpochState {
 
     /// Members that may hold partitions.
     pub fn active(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter().filter(|member| member.state == MemberState::Active)
+        self.members.iter().filter(|member| self.may_hold(member))
+    }
+
+    pub(super) fn may_hold(&self, member: &Member) -> bool {
+        member.state == MemberState::Active && self.is_vouched(member)
     }
 
     /// The node behind a row's number.
@@ -345,7 +404,7 @@ impl EpochState {
         let at_rest = self.copies_at_rest();
         let stays = |idx: &MemberIdx| {
             let member = self.members.get(usize::from(*idx));
-            member.is_some_and(|member| member.state == MemberState::Active)
+            member.is_some_and(|member| self.may_hold(member))
         };
         let unsettled = |row: &&Row| {
             let all_stay = row.current.iter().all(stays);
@@ -354,7 +413,8 @@ impl EpochState {
         self.rows.iter().filter(unsettled).count()
     }
 
-    /// The proposal of `ops` on top of this state, and the state it leads to.
+    /// The proposal of `ops` on top of this state, which an admin has yet to sign, and the state it
+    /// leads to.
     ///
     /// # Errors
     /// [`EpochError::BadOp`] when an op is not allowed here.
@@ -372,6 +432,7 @@ impl EpochState {
             ops,
             state_hash: state.hash(),
             proposer,
+            authority: None,
         };
         Ok((state, proposal))
     }
@@ -399,6 +460,7 @@ impl EpochState {
         if !self.is_next(previous, proposal) {
             return Err(EpochError::NotNext);
         }
+        proposal.verify_authority(self.cluster_id, &self.admins)?;
         let state = self.apply(&proposal.ops)?;
         if state.hash() != proposal.state_hash {
             return Err(EpochError::OtherState);
@@ -432,17 +494,21 @@ impl EpochState {
                 let fresh = self.member(&member.node_id).is_none()
                     && usize::from(member.idx) == self.members.len()
                     && self.members.len() < MEMBERS_MAX
-                    && member.state == MemberState::Active;
+                    && member.state == MemberState::Active
+                    && (member.role, member.cap) == (Role::Unvouched, NO_CAP);
                 require(fresh, "the member is not new")?;
                 self.members.push(member.clone());
             }
             EpochOp::SetVoters(voters) => {
-                let known = voters.iter().all(|voter| self.is_member(voter));
+                let known = voters.iter().all(|voter| self.may_vote(voter));
                 let distinct = voters.iter().collect::<std::collections::BTreeSet<_>>().len();
                 let odd = voters.len() % 2 == 1 && voters.len() <= VOTERS_MAX;
                 require(known && odd && distinct == voters.len(), "not a valid set of voters")?;
                 self.voters.clone_from(voters);
             }
+            EpochOp::SetAdmins(admins) => self.set_admins(admins)?,
+            EpochOp::SetRole { node, role, cap } => self.set_role(node, *role, *cap)?,
+            EpochOp::BurnInvite { burnt, now_ms } => self.burn_invite(*burnt, *now_ms)?,
             EpochOp::SetState(node, to) => {
                 self.present_member(node)?.state = *to;
                 require(self.active().next().is_some(), "the last active member stays")?;
@@ -456,7 +522,7 @@ impl EpochState {
             EpochOp::UpdateMember { node, zone, capacity } => {
                 let member = self.present_member(node)?;
                 member.zone.clone_from(zone);
-                member.capacity = *capacity;
+                member.capacity = (*capacity).min(member.cap);
             }
             EpochOp::Force(partition) => self.force(*partition)?,
             EpochOp::Prepare { partition, next } => self.prepare(*partition, next)?,
@@ -485,43 +551,6 @@ impl EpochState {
         require(member.state != MemberState::Left, "a member that left stays away")?;
         Ok(member)
     }
-
-    fn prepare(&mut self, partition: Partition, next: &[MemberIdx]) -> Result<(), EpochError> {
-        let active = |idx: &MemberIdx| {
-            let member = self.members.get(usize::from(*idx));
-            member.is_some_and(|member| member.state == MemberState::Active)
-        };
-        let distinct = next.iter().collect::<std::collections::BTreeSet<_>>().len() == next.len();
-        let allowed = !next.is_empty()
-            && next.len() <= usize::from(self.target_copies)
-            && next.iter().all(active);
-        require(distinct && allowed, "not a valid replica set")?;
-        let epoch = self.epoch;
-        let row = self.moving_row(partition, Stage::Stable)?;
-        row.stage = Stage::Prepare;
-        row.prepare_epoch = epoch;
-        row.next = next.to_vec();
-        Ok(())
-    }
-
-    fn moving_row(&mut self, partition: Partition, stage: Stage) -> Result<&mut Row, EpochError> {
-        let epoch = self.epoch;
-        let row = self.rows.get_mut(usize::from(partition));
-        let row = row.ok_or(EpochError::BadOp("no such partition"))?;
-        require(row.stage == stage, "the partition is at another stage")?;
-        row.changed = epoch;
-        Ok(row)
-    }
-}
-
-fn end_move(row: &mut Row, leaving: &[MemberIdx]) -> Result<(), EpochError> {
-    row.stage = Stage::Stable;
-    row.prepare_epoch = 0;
-    row.former.extend(leaving);
-    row.former.retain(|idx| !row.current.contains(idx));
-    row.former.sort_unstable();
-    row.former.dedup();
-    require(row.former.len() <= FORMER_MAX, "too many nodes may still hold data")
 }
 
 fn require(holds: bool, why: &'static str) -> Result<(), EpochError> {
@@ -529,14 +558,17 @@ fn require(holds: bool, why: &'static str) -> Result<(), EpochError> {
 }
 
 impl EpochProposal {
-    /// The hash that votes and the next epoch refer to.
+    /// The hash that votes, the next epoch and the admin's signature refer to: of all but that
+    /// signature.
     pub fn hash(&self) -> [u8; 32] {
-        *blake3::hash(&self.to_canonical()).as_bytes()
+        let mut out = Writer::default();
+        self.encode_unsigned(&mut out);
+        *blake3::hash(&out.into_vec()).as_bytes()
     }
 
-    /// Whether it names new voters.
-    pub fn changes_voters(&self) -> bool {
-        self.ops.iter().any(|op| matches!(op, EpochOp::SetVoters(_)))
+    /// Whether it says who may decide from the next epoch on.
+    pub fn changes_deciders(&self) -> bool {
+        self.ops.iter().any(|op| matches!(op, EpochOp::SetVoters(_) | EpochOp::SetAdmins(_)))
     }
 }
 
@@ -548,3 +580,7 @@ pub const MEMBERS_MAX: usize = 1000;
 pub const FORMER_MAX: usize = 64;
 /// More voters decide no better and slower.
 pub const VOTERS_MAX: usize = 7;
+/// Admins of one cluster: each is a vault, of a household or a small firm.
+pub const ADMINS_MAX: usize = 16;
+/// Invites that were used or taken back and have not lapsed: a snapshot must fit one frame.
+pub const BURNT_MAX: usize = 1000;

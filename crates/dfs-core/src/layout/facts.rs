@@ -12,6 +12,8 @@ pub trait Facts {
     fn durable_epoch(&self, node: &NodeId) -> u64;
     /// The zone the node says it is in, and the bytes it offers; `None` when nothing is known.
     fn offer(&self, node: &NodeId) -> Option<(String, u64)>;
+    /// Whether the node has proved on its connection to have the key of an admin of this cluster.
+    fn proves_admin(&self, node: &NodeId) -> bool;
     /// Bytes of blobs on the node.
     fn used(&self, node: &NodeId) -> u64;
     /// Whether the node pulled all rows of a partition for the move prepared by this epoch.

@@ -1,10 +1,11 @@
 //! Who founds a cluster when nodes that are in none list each other.
 //!
-//! The lowest id of a set founds once every other node of the set has promised it to; a node
-//! promises only what it lists itself, and keeps the promise across restarts. A promise binds:
-//! until the founder gives it back, the node promises nobody else and joins no cluster that the
-//! founder is not in. So no set of nodes ever ends up in two clusters, whatever is lost, late or
-//! restarted between an offer and the founding. Nothing here depends on time.
+//! The lowest gateway of a set founds once every other node of the set has promised it to, for a
+//! cluster is governed by who holds a vault's key; a node promises only what it lists itself, and
+//! keeps the promise across restarts. A promise binds: until the founder gives it back, the node
+//! promises nobody else and joins no cluster that the founder is not in. So no set of nodes ever
+//! ends up in two clusters, whatever is lost, late or restarted between an offer and the founding.
+//! Nothing here depends on time.
 //!
 //! The caller makes a promise durable before it tells the founder, and the first epoch durable
 //! before it tells anyone; both, and joining, one after the other.
@@ -45,6 +46,8 @@ pub enum Waiting {
     Peers,
     /// This node founds, once all list the same.
     Founder(NodeId),
+    /// None of the listed, nor this node, has the key of a vault.
+    Gateway,
     /// There are too many listed peers to agree in this way.
     TooMany,
     /// A cluster was founded or joined.
@@ -57,7 +60,7 @@ pub enum Declined {
     /// Founding, founded or joined.
     #[error("it is in a cluster")]
     InCluster,
-    /// The sender is not the lowest of the set, or this node is not in it.
+    /// The sender is not the lowest gateway of the set, or this node is not in it.
     #[error("the offer is not for it")]
     NotForMe,
     /// Some peer it lists is out of reach, or in a cluster already.
@@ -76,6 +79,22 @@ pub enum Declined {
 #[error("it is in a cluster, which the caller may join")]
 pub struct TooLate;
 
+/// This node and all it lists, while it reaches them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    nodes: BTreeSet<NodeId>,
+    /// The lowest that has the key of a vault.
+    founder: Option<NodeId>,
+}
+
+impl Listed {
+    /// The nodes, and which of them have proved to have the key of a vault.
+    pub fn new(nodes: BTreeSet<NodeId>, is_gateway: impl Fn(&NodeId) -> bool) -> Self {
+        let founder = nodes.iter().copied().find(is_gateway);
+        Self { nodes, founder }
+    }
+}
+
 /// One node's part in forming a cluster.
 #[derive(Debug)]
 pub struct Forming {
@@ -86,8 +105,7 @@ pub struct Forming {
     promises: u64,
     /// Another cluster is there to join.
     leaving: bool,
-    /// This node and all it lists, while it reaches them.
-    listed: Option<BTreeSet<NodeId>>,
+    listed: Option<Listed>,
     /// Changes whenever promises given to this node stop counting.
     attempt: u64,
     given: BTreeSet<NodeId>,
@@ -119,7 +137,7 @@ impl Forming {
 
     /// Takes in which nodes the list stands for, this one included; `None` while one of them is out
     /// of reach or in a cluster.
-    pub fn see(&mut self, listed: Option<BTreeSet<NodeId>>) {
+    pub fn see(&mut self, listed: Option<Listed>) {
         if self.listed != listed {
             self.listed = listed;
             self.forget_promises();
@@ -136,20 +154,24 @@ impl Forming {
         if self.stage != Stage::Open {
             return FormingStep::Wait(Waiting::Done);
         }
-        let lowest = self.listed.as_ref().and_then(|nodes| nodes.first().copied());
+        let lowest = self.listed.as_ref().and_then(|listed| listed.founder);
         if let Some(founder) = self.bound_to
             && (self.leaving || lowest.is_some_and(|lowest| lowest != founder))
         {
             return FormingStep::AskRelease { founder, promise: self.promises };
         }
-        let (Some(nodes), Some(lowest)) = (&self.listed, lowest) else {
+        let Some(Listed { nodes, .. }) = &self.listed else {
             return FormingStep::Wait(Waiting::Peers);
         };
         if nodes.len() > FOUNDERS_MAX {
             return FormingStep::Wait(Waiting::TooMany);
         }
-        if lowest != self.me {
-            return FormingStep::Wait(Waiting::Founder(lowest));
+        match lowest {
+            None => return FormingStep::Wait(Waiting::Gateway),
+            Some(lowest) if lowest != self.me => {
+                return FormingStep::Wait(Waiting::Founder(lowest));
+            }
+            Some(_) => {}
         }
         let others = nodes.iter().filter(|node| **node != self.me);
         let whom: Vec<_> = others.filter(|node| !self.given.contains(node)).copied().collect();
@@ -168,12 +190,13 @@ impl Forming {
         if self.stage != Stage::Open {
             return Err(Declined::InCluster);
         }
-        if nodes.first() != Some(&from) || from == self.me || !nodes.contains(&self.me) {
+        if from == self.me || !nodes.contains(&self.me) {
             return Err(Declined::NotForMe);
         }
         match &self.listed {
             None => return Err(Declined::NotReady),
-            Some(listed) if listed != nodes => return Err(Declined::OtherSet),
+            Some(listed) if listed.nodes != *nodes => return Err(Declined::OtherSet),
+            Some(listed) if listed.founder != Some(from) => return Err(Declined::NotForMe),
             Some(_) => {}
         }
         if let Some(founder) = self.bound_to.filter(|founder| *founder != from) {

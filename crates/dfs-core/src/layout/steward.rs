@@ -9,7 +9,7 @@ use crate::id::{NodeId, Partition};
 use crate::layout::assign::{self, Candidate, Held, Limits, Move, Standing, next_moves};
 use crate::layout::departure::{cleaned, departures};
 use crate::layout::epoch::{
-    EpochOp, EpochState, MEMBERS_MAX, Member, MemberIdx, MemberState, Row, Stage,
+    EpochOp, EpochState, MEMBERS_MAX, Member, MemberIdx, MemberState, NO_CAP, Role, Row, Stage,
 };
 use crate::layout::facts::Facts;
 use crate::layout::voters::better_voters;
@@ -23,6 +23,8 @@ pub struct Joiner {
     pub zone: String,
     /// Bytes it offers.
     pub capacity: u64,
+    /// Whether it has proved that it has an admin's key.
+    pub is_gateway: bool,
 }
 
 /// The changes to propose now; none when the layout is as it should be, or waits for facts.
@@ -35,6 +37,7 @@ pub fn plan(
     facts: &impl Facts,
 ) -> Vec<EpochOp> {
     let mut ops = admit(state, joiners);
+    ops.extend(state.present().filter_map(|member| promote(member, facts)));
     ops.extend(state.active().filter_map(|member| update(member, waited, facts)));
     ops.extend(departures(state, facts));
     if ops.is_empty()
@@ -69,6 +72,7 @@ pub fn plan(
 fn update(member: &Member, waited: Duration, facts: &impl Facts) -> Option<EpochOp> {
     let node = member.node_id;
     let (zone, offered) = facts.offer(&node).filter(|_| facts.down_for(&node).is_none())?;
+    let offered = offered.min(member.cap);
     let differs = offered.abs_diff(member.capacity) > member.capacity / CAPACITY_PART;
     let follows = differs && waited >= CAPACITY_AFTER;
     let capacity = if follows { offered } else { member.capacity };
@@ -76,26 +80,38 @@ fn update(member: &Member, waited: Duration, facts: &impl Facts) -> Option<Epoch
     (zone != member.zone || follows).then(op)
 }
 
+/// A member that has proved to have an admin's key since it joined becomes a gateway.
+fn promote(member: &Member, facts: &impl Facts) -> Option<EpochOp> {
+    let proves = member.role != Role::Gateway && facts.proves_admin(&member.node_id);
+    let (node, role, cap) = (member.node_id, Role::Gateway, NO_CAP);
+    proves.then_some(EpochOp::SetRole { node, role, cap })
+}
+
 fn admit(state: &EpochState, joiners: &[Joiner]) -> Vec<EpochOp> {
     let unknown = joiners.iter().filter(|joiner| state.member(&joiner.node_id).is_none());
     let indexes = state.members.len()..MEMBERS_MAX;
     let member = |(joiner, at): (&Joiner, usize)| {
         let idx = MemberIdx::try_from(at).ok()?;
-        Some(EpochOp::AddMember(Member {
+        let added = EpochOp::AddMember(Member {
             node_id: joiner.node_id,
             idx,
             zone: joiner.zone.clone(),
             capacity: joiner.capacity,
             state: MemberState::Active,
-        }))
+            role: Role::Unvouched,
+            cap: NO_CAP,
+        });
+        let (node, role, cap) = (joiner.node_id, Role::Gateway, NO_CAP);
+        let granted = joiner.is_gateway.then_some(EpochOp::SetRole { node, role, cap });
+        Some([added].into_iter().chain(granted))
     };
-    unknown.zip(indexes).filter_map(member).collect()
+    unknown.zip(indexes).filter_map(member).flatten().collect()
 }
 
 /// Moves to begin: towards the table that should be, so much at once that no receiver is swamped.
 fn begin_moves(state: &EpochState, facts: &impl Facts) -> Vec<EpochOp> {
     let members: Vec<Candidate<'_>> =
-        state.members.iter().map(|member| candidate(member, facts)).collect();
+        state.members.iter().map(|member| candidate(state, member, facts)).collect();
     let rows: Vec<Held<'_>> = state.rows.iter().map(held).collect();
     let planned = assign::plan(&rows, &members, usize::from(state.target_copies));
     let limit = rows_at_once(state, facts);
@@ -110,8 +126,9 @@ fn held(row: &Row) -> Held<'_> {
     Held { replicas: &row.current, is_moving: row.stage != Stage::Stable }
 }
 
-fn candidate<'a>(member: &'a Member, facts: &impl Facts) -> Candidate<'a> {
+fn candidate<'a>(state: &EpochState, member: &'a Member, facts: &impl Facts) -> Candidate<'a> {
     let standing = match member.state {
+        _ if !state.is_vouched(member) => Standing::Leaves,
         MemberState::Active if facts.down_for(&member.node_id).is_none() => Standing::Receives,
         MemberState::Active => Standing::Keeps,
         MemberState::Draining | MemberState::Out | MemberState::Left => Standing::Leaves,

@@ -9,14 +9,14 @@ use crate::layout::facts::Facts;
 
 /// The voters a layout should have, when they are not the ones it has.
 ///
-/// As many as the cluster can use, an odd number; those it has are kept, but for those that are no
-/// longer active or dead for [`REPLACE_AFTER`]. New ones must be reachable: first from zones that
-/// have no voter yet, then the longest members. Without enough of these nothing changes.
+/// Gateways, as many as the cluster can use, an odd number; those it has are kept, but for those
+/// that are no longer active or dead for [`REPLACE_AFTER`]. New ones must be reachable: first from
+/// zones that have no voter yet, then the longest members. Without enough of these nothing changes.
 /// `O(members * voters)`.
 pub fn better_voters(state: &EpochState, facts: &impl Facts) -> Option<Vec<NodeId>> {
-    let wanted = wanted(state.active().count());
+    let wanted = wanted(state.electable().count());
     let kept = |voter: &&NodeId| {
-        let active = state.active().any(|member| member.node_id == **voter);
+        let active = state.electable().any(|member| member.node_id == **voter);
         active && facts.down_for(voter).is_none_or(|down| down < REPLACE_AFTER)
     };
     let mut voters: Vec<NodeId> = state.voters.iter().filter(kept).copied().collect();
@@ -39,7 +39,7 @@ fn wanted(active: usize) -> usize {
 /// A reachable member to add: from a zone without a voter if there is one.
 fn next_voter(state: &EpochState, voters: &[NodeId], facts: &impl Facts) -> Option<NodeId> {
     let zones = zones_of(state, voters);
-    let free = state.active().filter(|member| {
+    let free = state.electable().filter(|member| {
         !voters.contains(&member.node_id) && facts.down_for(&member.node_id).is_none()
     });
     free.min_by_key(|member| (zones.contains(member.zone.as_str()), member.idx))

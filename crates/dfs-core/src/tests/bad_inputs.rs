@@ -115,6 +115,10 @@ fn layouts() {
         "TooLong(\"current\")",
         "TooLong(\"next\")",
         "TooLong(\"former\")",
+        "TooLong(\"admins\")",
+        "TooLong(\"burnt invites\")",
+        "Invalid(\"roles\")",
+        "Invalid(\"role\")",
     ];
     check(corpus!("state"), &covers, valid, decodes::<EpochState>);
 }
@@ -128,6 +132,10 @@ fn epochs_after_the_first() {
         "TooLong(\"votes\")",
         "NotNext",
         "NotDecided",
+        "NotAuthorized",
+        "Invalid(\"generation\")",
+        "Invalid(\"role\")",
+        "TooLong(\"admins\")",
         "OtherState",
         "BadOp(\"the partition is at another stage\")",
     ];

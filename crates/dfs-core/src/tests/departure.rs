@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::epoch::{genesis, node};
+use super::epoch::{gateway, genesis, node};
 use crate::id::{NodeId, Partition};
 use crate::layout::departure::{LEFT_AFTER, cleaned, departures};
 use crate::layout::epoch::{EpochError, EpochOp, EpochState, Member, MemberIdx, MemberState};
@@ -38,6 +38,10 @@ impl Facts for World {
         None
     }
 
+    fn proves_admin(&self, _: &NodeId) -> bool {
+        false
+    }
+
     fn used(&self, _: &NodeId) -> u64 {
         0
     }
@@ -69,13 +73,9 @@ fn cluster(zones: &[&str]) -> EpochState {
     let mut state = genesis().0;
     state.members.clear();
     for (of, zone) in (1u8..).zip(zones) {
-        state.members.push(Member {
-            node_id: node(of),
-            idx: MemberIdx::from(of) - 1,
-            zone: (*zone).to_owned(),
-            capacity: 1,
-            state: MemberState::Active,
-        });
+        state
+            .members
+            .push(Member { zone: (*zone).to_owned(), ..gateway(of, MemberIdx::from(of) - 1) });
     }
     let count = zones.len();
     for (at, row) in state.rows.iter_mut().enumerate() {

@@ -3,9 +3,10 @@
 use ed25519_dalek::SigningKey;
 
 use crate::codec::Canonical;
-use crate::id::NodeId;
+use crate::id::{ClusterId, NodeId};
 use crate::layout::epoch::{
-    EpochCert, EpochError, EpochOp, EpochState, Member, MemberState, Stage,
+    EpochCert, EpochError, EpochOp, EpochProposal, EpochState, Member, MemberState, NO_CAP, Role,
+    Stage,
 };
 
 pub(super) fn key(of: u8) -> SigningKey {
@@ -16,17 +17,50 @@ pub(super) fn node(of: u8) -> NodeId {
     NodeId::new(key(of).verifying_key().to_bytes())
 }
 
+/// A member as it joins.
 pub(super) fn member(of: u8, idx: u16) -> Member {
-    Member { node_id: node(of), idx, zone: "z".to_owned(), capacity: 1, state: MemberState::Active }
+    Member {
+        node_id: node(of),
+        idx,
+        zone: "z".to_owned(),
+        capacity: 1,
+        state: MemberState::Active,
+        role: Role::Unvouched,
+        cap: NO_CAP,
+    }
+}
+
+/// A gateway.
+pub(super) fn gateway(of: u8, idx: u16) -> Member {
+    Member { role: Role::Gateway, ..member(of, idx) }
+}
+
+/// A gateway joins.
+pub(super) fn add(of: u8, idx: u16) -> Vec<EpochOp> {
+    vec![EpochOp::AddMember(member(of, idx)), role(of, Role::Gateway)]
+}
+
+pub(super) fn role(of: u8, role: Role) -> EpochOp {
+    EpochOp::SetRole { node: node(of), role, cap: NO_CAP }
+}
+
+/// The key of the admin.
+pub(super) fn admin() -> SigningKey {
+    key(200)
+}
+
+/// The proposal, signed by the admin.
+pub(super) fn by_admin(proposal: EpochProposal, cluster: ClusterId) -> EpochProposal {
+    proposal.authorized(&admin(), |_| cluster)
 }
 
 pub(super) fn genesis() -> (EpochState, EpochCert) {
-    EpochState::genesis(member(1, 0), [7; 32], &key(1))
+    EpochState::genesis(member(1, 0), [7; 32], &key(1), &admin())
 }
 
 fn next(state: &EpochState, cert: &EpochCert, ops: Vec<EpochOp>, by: u8) -> EpochCert {
     let (_, proposal) = state.propose(cert.proposal.hash(), ops, node(by)).unwrap();
-    proposal.sign_alone(state.cluster_id, &key(by))
+    by_admin(proposal, state.cluster_id).sign_alone(state.cluster_id, &key(by))
 }
 
 #[test]
@@ -54,10 +88,10 @@ fn an_epoch_without_the_voters_signature_is_refused() {
 #[test]
 fn a_signature_for_another_cluster_does_not_count() {
     let (state, cert) = genesis();
-    let (other, _) = EpochState::genesis(member(1, 0), [8; 32], &key(1));
+    let (other, _) = EpochState::genesis(member(1, 0), [8; 32], &key(1), &admin());
     let op = vec![EpochOp::AddMember(member(2, 1))];
     let (_, proposal) = state.propose(cert.proposal.hash(), op, node(1)).unwrap();
-    let foreign = proposal.sign_alone(other.cluster_id, &key(1));
+    let foreign = by_admin(proposal, state.cluster_id).sign_alone(other.cluster_id, &key(1));
     assert_eq!(state.follow(cert.proposal.hash(), &foreign), Err(EpochError::NotDecided));
 }
 
@@ -113,7 +147,7 @@ fn a_partition_moves_in_three_epochs() {
         cert = decided;
         state.clone()
     };
-    step(vec![EpochOp::AddMember(member(2, 1))]);
+    step(add(2, 1));
     let prepared = step(vec![EpochOp::Prepare { partition: 3, next: vec![0, 1] }]);
     assert_eq!(prepared.write_sets(3), [vec![node(1)], vec![node(1), node(2)]]);
     assert_eq!(prepared.read_set(3), [node(1)]);
@@ -130,7 +164,7 @@ fn a_partition_moves_in_three_epochs() {
 #[test]
 fn an_aborted_move_remembers_who_may_hold_data() {
     let (state, cert) = genesis();
-    let decided = next(&state, &cert, vec![EpochOp::AddMember(member(2, 1))], 1);
+    let decided = next(&state, &cert, add(2, 1), 1);
     let state = state.follow(cert.proposal.hash(), &decided).unwrap();
     let prepare = EpochOp::Prepare { partition: 0, next: vec![0, 1] };
     let (state, _) = state.propose([0; 32], vec![prepare], node(1)).unwrap();

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::NodeId;
-use crate::layout::forming::{Declined, FOUNDERS_MAX, Forming, FormingStep, TooLate, Waiting};
+use crate::layout::forming::{
+    Declined, FOUNDERS_MAX, Forming, FormingStep, Listed, TooLate, Waiting,
+};
 
 fn node(of: u8) -> NodeId {
     NodeId::new([of; 32])
@@ -13,9 +15,14 @@ fn set(of: &[u8]) -> BTreeSet<NodeId> {
     of.iter().copied().map(node).collect()
 }
 
+/// All of them gateways.
+fn all(of: &[u8]) -> Option<Listed> {
+    Some(Listed::new(set(of), |_| true))
+}
+
 fn forming(me: u8, listed: &[u8]) -> Forming {
     let mut forming = Forming::new(node(me), None, 7);
-    forming.see(Some(set(listed)));
+    forming.see(all(listed));
     forming
 }
 
@@ -43,6 +50,22 @@ fn whoever_is_not_the_lowest_waits() {
     assert_eq!(forming(1, &[1]).step(), FormingStep::Found);
 }
 
+#[test]
+fn only_a_gateway_founds_or_is_promised_to() {
+    let seen = |me, gateways: &'static [u8]| {
+        let mut forming = Forming::new(node(me), None, 7);
+        let is_gateway = |node: &NodeId| set(gateways).contains(node);
+        forming.see(Some(Listed::new(set(&[1, 2, 3]), is_gateway)));
+        forming
+    };
+    assert_eq!(seen(1, &[2, 3]).step(), FormingStep::Wait(Waiting::Founder(node(2))));
+    assert!(matches!(seen(2, &[2, 3]).step(), FormingStep::Offer { .. }));
+    assert_eq!(seen(1, &[]).step(), FormingStep::Wait(Waiting::Gateway));
+    offer(&mut seen(3, &[2, 3]), 2, &[1, 2, 3], Ok(()));
+    offer(&mut seen(3, &[2, 3]), 1, &[1, 2, 3], Err(Declined::NotForMe));
+    offer(&mut seen(2, &[]), 1, &[1, 2, 3], Err(Declined::NotForMe));
+}
+
 #[track_caller]
 fn offer(to: &mut Forming, from: u8, nodes: &[u8], expected: Result<(), Declined>) {
     assert_eq!(to.offered(node(from), &set(nodes)), expected);
@@ -64,15 +87,15 @@ fn an_offer_is_taken_only_for_the_same_set_from_its_lowest() {
 fn a_promise_binds_until_the_founder_gives_it_back() {
     let mut bound = forming(3, &[1, 3]);
     offer(&mut bound, 1, &[1, 3], Ok(()));
-    bound.see(Some(set(&[2, 3])));
+    bound.see(all(&[2, 3]));
     offer(&mut bound, 2, &[2, 3], Err(Declined::Bound(node(1))));
     let FormingStep::AskRelease { founder, promise } = bound.step() else { panic!("{bound:?}") };
     assert_eq!(founder, node(1));
     // Promised again meanwhile: the consent to the first is too old.
-    bound.see(Some(set(&[1, 3])));
+    bound.see(all(&[1, 3]));
     offer(&mut bound, 1, &[1, 3], Ok(()));
     assert!(!bound.released(promise));
-    bound.see(Some(set(&[2, 3])));
+    bound.see(all(&[2, 3]));
     assert!(bound.released(promise + 1));
     offer(&mut bound, 2, &[2, 3], Ok(()));
 }
@@ -81,7 +104,7 @@ fn a_promise_binds_until_the_founder_gives_it_back() {
 fn a_promise_outlives_a_restart() {
     let mut bound = Forming::new(node(3), Some(node(1)), 0);
     assert_eq!(bound.step(), FormingStep::Wait(Waiting::Peers));
-    bound.see(Some(set(&[3])));
+    bound.see(all(&[3]));
     assert!(matches!(bound.step(), FormingStep::AskRelease { .. }), "it may not found alone");
     assert!(!bound.begin_founding());
     assert!(!bound.may_join(|member| *member == node(2)));
@@ -96,7 +119,7 @@ fn what_was_withdrawn_or_said_to_an_earlier_set_does_not_count() {
     lowest.promised(node(2), attempt);
     let FormingStep::Offer { attempt, .. } = lowest.step() else { panic!("{lowest:?}") };
     lowest.see(None);
-    lowest.see(Some(set(&[1, 2])));
+    lowest.see(all(&[1, 2]));
     lowest.promised(node(2), attempt);
     let FormingStep::Offer { attempt, .. } = lowest.step() else { panic!("{lowest:?}") };
     lowest.promised(node(2), attempt);
@@ -209,7 +232,7 @@ impl World {
         let mut listed = host.list.clone();
         listed.insert(me);
         let in_cluster = listed.iter().any(|n| self.hosts[n].cluster.is_some());
-        self.host(me).forming.see((!blind && !in_cluster).then_some(listed));
+        self.host(me).forming.see((!blind && !in_cluster).then(|| Listed::new(listed, |_| true)));
     }
 
     fn step(&mut self, me: NodeId, hostile: bool) {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::epoch::{genesis, member, node};
+use super::epoch::{add, genesis, node};
 use crate::id::{NodeId, Partition};
 use crate::layout::epoch::{EpochOp, EpochState, Stage};
 use crate::layout::facts::Facts;
@@ -13,6 +13,7 @@ use crate::layout::steward::{ABORT_AFTER, Joiner, LAGGARD_MAX, plan};
 #[derive(Default)]
 struct World {
     down: BTreeMap<NodeId, Duration>,
+    proven: BTreeSet<NodeId>,
     offers: BTreeMap<NodeId, (String, u64)>,
     durable: BTreeMap<NodeId, u64>,
     synced: BTreeSet<(NodeId, u64)>,
@@ -31,6 +32,10 @@ impl Facts for World {
 
     fn offer(&self, node: &NodeId) -> Option<(String, u64)> {
         self.offers.get(node).cloned()
+    }
+
+    fn proves_admin(&self, node: &NodeId) -> bool {
+        self.proven.contains(node)
     }
 
     fn used(&self, _node: &NodeId) -> u64 {
@@ -61,7 +66,7 @@ impl Facts for World {
 const OUT_AFTER: Duration = Duration::from_secs(3600);
 
 fn joiner(of: u8) -> Joiner {
-    Joiner { node_id: node(of), zone: "z".to_owned(), capacity: 1 }
+    Joiner { node_id: node(of), zone: "z".to_owned(), capacity: 1, is_gateway: true }
 }
 
 fn apply(state: &EpochState, ops: Vec<EpochOp>) -> EpochState {
@@ -69,7 +74,7 @@ fn apply(state: &EpochState, ops: Vec<EpochOp>) -> EpochState {
 }
 
 fn two_members() -> EpochState {
-    apply(&genesis().0, vec![EpochOp::AddMember(member(2, 1))])
+    apply(&genesis().0, add(2, 1))
 }
 
 fn prepared() -> EpochState {
@@ -82,7 +87,7 @@ fn prepared() -> EpochState {
 fn who_asks_is_admitted_once() {
     let (state, _) = genesis();
     let ops = plan(&state, &[joiner(2), joiner(3)], Duration::ZERO, &World::default());
-    assert_eq!(ops.len(), 2);
+    assert_eq!(ops.len(), 4, "each joins, and is a gateway");
     let state = apply(&state, ops);
     assert_eq!(state.members.len(), 3);
     let again = plan(&state, &[joiner(2)], Duration::ZERO, &World::default());
@@ -138,7 +143,7 @@ fn a_newcomer_that_dies_early_is_given_up_and_taken_again() {
 
 #[test]
 fn a_reachable_laggard_holds_up_a_switch_only_so_long() {
-    let state = with_voters(&apply(&two_members(), vec![EpochOp::AddMember(member(3, 2))]));
+    let state = with_voters(&apply(&two_members(), add(3, 2)));
     let state = apply(&state, plan(&state, &[], Duration::ZERO, &World::default()));
     assert_eq!(state.rows[0].next.len(), 3);
     let synced = [(node(1), state.epoch), (node(2), state.epoch)].into();
@@ -166,7 +171,7 @@ fn moved(state: &EpochState) -> EpochState {
 fn a_fourth_member_takes_its_share() {
     let mut state = genesis().0;
     for (of, idx) in [(2, 1), (3, 2), (4, 3)] {
-        state = apply(&state, vec![EpochOp::AddMember(member(of, idx))]);
+        state = apply(&state, add(of, idx));
     }
     let state = with_voters(&state);
     assert_eq!(state.voters.len(), 3);

@@ -1,6 +1,7 @@
 //! Tables and properties, by subject.
 
 mod assign;
+mod authority;
 mod bad_inputs;
 mod codec;
 mod conditional;

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use super::epoch::{genesis, key, member, node};
+use super::epoch::{by_admin, gateway, genesis, key, node};
 use crate::codec::Canonical;
 use crate::id::NodeId;
 use crate::layout::epoch::{
-    EpochCert, EpochError, EpochOp, EpochState, Loss, MemberState, Stage, voters_after,
+    Deciders, EpochCert, EpochError, EpochOp, EpochState, Loss, MemberState, Stage, deciders_after,
 };
 use crate::paxos::Ballot;
 
 /// Five members, the first `voters` of them voters; partitions 0 to 4 lie on three of them in turn.
 fn five(voters: u8) -> (EpochState, EpochCert) {
     let (mut state, cert) = genesis();
-    state.members = (1..=5).map(|of| member(of, u16::from(of) - 1)).collect();
+    state.members = (1..=5).map(|of| gateway(of, u16::from(of) - 1)).collect();
     state.voters = (1..=voters).map(node).collect();
     for (at, row) in (0u16..).zip(&mut state.rows) {
         row.current = (0..3).map(|n| (at + n) % 5).collect();
@@ -27,6 +27,7 @@ fn lost(of: &[u8]) -> BTreeSet<NodeId> {
 
 fn decided(state: &EpochState, cert: &EpochCert, loss: &Loss, by: &[u8]) -> EpochCert {
     let (_, proposal) = loss.propose(state, cert.proposal.hash(), node(by[0])).unwrap();
+    let proposal = by_admin(proposal, state.cluster_id);
     let ballot = Ballot { round: 1, node: node(by[0]) };
     let vote = |of: &u8| proposal.vote(state.cluster_id, ballot, &key(*of));
     let votes = by.iter().map(vote).collect();
@@ -124,7 +125,7 @@ fn whoever_is_left_decides_and_only_nodes_that_were_told_follow() {
     assert_eq!(loss.follow(&next, made.proposal.hash(), &made), Err(EpochError::NotNext));
     // It goes on from there as always.
     let (_, ordinary) = next.propose(made.proposal.hash(), vec![], node(4)).unwrap();
-    let ordinary = ordinary.sign_alone(next.cluster_id, &key(4));
+    let ordinary = by_admin(ordinary, next.cluster_id).sign_alone(next.cluster_id, &key(4));
     assert!(next.follow(made.proposal.hash(), &ordinary).is_ok());
 }
 
@@ -144,10 +145,12 @@ fn whoever_lags_far_follows_a_new_generation_only_when_told() {
     let (state, cert) = five(5);
     let loss = Loss::of(&state, lost(&[1, 2, 3]));
     let made = decided(&state, &cert, &loss, &[4]);
-    let known = (state.generation, &state.voters[..]);
-    let after = |known, certs: &[EpochCert], trusts: bool| {
-        voters_after(state.cluster_id, known, certs, |node| state.is_member(node), |_| trusts)
+    let after = |known: &Deciders, certs: &[EpochCert], trusts: bool| {
+        let knows = |node: &NodeId| state.is_member(node);
+        let after = deciders_after(state.cluster_id, known.clone(), certs, knows, |_| trusts);
+        after.map(|deciders| deciders.voters)
     };
+    let known = &state.deciders();
     let made = [made];
     assert_eq!(after(known, &made, true), Ok(vec![node(4)]));
     assert_eq!(after(known, &made, false), Err(EpochError::NotDecided));
@@ -158,19 +161,20 @@ fn whoever_lags_far_follows_a_new_generation_only_when_told() {
     let (_, mut fewer) = Loss::of(&state, lost(&[1, 2])).propose(&state, [0; 32], node(5)).unwrap();
     assert_eq!(fewer.ops.pop(), Some(EpochOp::SetVoters([3, 4, 5].map(node).to_vec())));
     fewer.ops.push(EpochOp::SetVoters(vec![node(5)]));
-    let fewer = fewer.sign_alone(state.cluster_id, &key(5));
+    let fewer = by_admin(fewer, state.cluster_id).sign_alone(state.cluster_id, &key(5));
     assert_eq!(after(known, &[fewer], true), Err(EpochError::NotDecided));
-    assert_eq!(after((0, &[]), &made, true), Err(EpochError::NotDecided));
+    let nobody = Deciders { voters: Vec::new(), ..known.clone() };
+    assert_eq!(after(&nobody, &made, true), Err(EpochError::NotDecided));
     // Nor back into a generation that is over.
     let (next, _) = loss.propose(&state, cert.proposal.hash(), node(4)).unwrap();
     let old = next_of(&state, &cert);
-    assert_eq!(after((next.generation, &next.voters), &[old], true), Err(EpochError::NotNext));
+    assert_eq!(after(&next.deciders(), &[old], true), Err(EpochError::NotNext));
 }
 
 /// An epoch of the old generation, as node 4 alone would sign it.
 fn next_of(state: &EpochState, cert: &EpochCert) -> EpochCert {
     let (_, proposal) = state.propose(cert.proposal.hash(), vec![], node(4)).unwrap();
-    proposal.sign_alone(state.cluster_id, &key(4))
+    by_admin(proposal, state.cluster_id).sign_alone(state.cluster_id, &key(4))
 }
 
 #[test]

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::Signer;
 
-use super::epoch::{genesis, key, member, node};
+use super::epoch::{by_admin, gateway, genesis, key, member, node, role};
 use crate::address::TEXT_BYTES_MAX;
 use crate::codec::{Canonical, Writer};
 use crate::hlc::Hlc;
-use crate::id::{BlobId, DirId, NodeId, PartitionBits, RecordKey, Tag, Vid};
+use crate::id::{AdminId, BlobId, DirId, InviteId, NodeId, PartitionBits, RecordKey, Tag, Vid};
 use crate::layout::epoch::{
-    EpochCert, EpochOp, EpochState, MEMBERS_MAX, Member, MemberState, Row, Stage, VOTERS_MAX,
+    ADMINS_MAX, BURNT_MAX, Burnt, EpochCert, EpochOp, EpochState, MEMBERS_MAX, Member, MemberState,
+    Role, Row, Stage, VOTERS_MAX,
 };
 use crate::node::liveness::Reach;
 use crate::node::member::{ADDRS_MAX, Clean, FACTS_MAX, MoveFact, NodeInfo};
@@ -42,6 +43,8 @@ pub(super) fn valid(name: &str) -> Vec<u8> {
         "node-text" => NodeId::new([1; 32]).to_string().into(),
         "epoch" => next(next_ops()).to_canonical(),
         "epoch-of-each-op" => next(each_op()).to_canonical(),
+        "epoch-unsigned" => next_by(None).to_canonical(),
+        "epoch-of-stranger" => next_by(Some(9)).to_canonical(),
         "epoch-bad-op" => next_unchecked(vec![EpochOp::Done(3)]).to_canonical(),
         "epoch-other-state" => next_unchecked(next_ops()).to_canonical(),
         _ => panic!("no valid value is called {name}"),
@@ -183,20 +186,26 @@ fn state() -> EpochState {
     EpochState {
         epoch: 2,
         bits: PartitionBits::new(1).unwrap(),
-        members: vec![member(1, 0), member(2, 1)],
+        members: vec![gateway(1, 0), gateway(2, 1)],
         rows: vec![stable, moving],
         ..genesis().0
     }
 }
 
 fn state_at_limits() -> EpochState {
-    let members = (0..MEMBERS_MAX).map(|at| member(2, u16::try_from(at).unwrap()));
+    let members = (0..MEMBERS_MAX).map(|at| gateway(2, u16::try_from(at).unwrap()));
     let zone = "x".repeat(TEXT_BYTES_MAX);
     EpochState {
         members: members.map(|member| Member { zone: zone.clone(), ..member }).collect(),
         voters: vec![node(1); VOTERS_MAX],
+        admins: vec![AdminId::new([8; 32]); ADMINS_MAX],
+        burnt: vec![burnt(); BURNT_MAX],
         ..state()
     }
+}
+
+fn burnt() -> Burnt {
+    Burnt { invite: InviteId::new([3; 16]), expires_ms: 5 }
 }
 
 fn next_ops() -> Vec<EpochOp> {
@@ -207,7 +216,11 @@ fn next_ops() -> Vec<EpochOp> {
 fn each_op() -> Vec<EpochOp> {
     vec![
         EpochOp::AddMember(member(2, 1)),
+        role(2, Role::Gateway),
+        EpochOp::SetAdmins(vec![AdminId::new([8; 32]), AdminId::new([9; 32])]),
         EpochOp::SetVoters(vec![node(2)]),
+        EpochOp::SetRole { node: node(1), role: Role::Storage, cap: 1 },
+        EpochOp::BurnInvite { burnt: burnt(), now_ms: 4 },
         EpochOp::Prepare { partition: 0, next: vec![1, 0] },
         EpochOp::Switch(0),
         EpochOp::Done(0),
@@ -225,6 +238,17 @@ fn each_op() -> Vec<EpochOp> {
 fn next(ops: Vec<EpochOp>) -> EpochCert {
     let (state, cert) = genesis();
     let (_, proposal) = state.propose(cert.proposal.hash(), ops, node(1)).unwrap();
+    by_admin(proposal, state.cluster_id).sign_alone(state.cluster_id, &key(1))
+}
+
+/// The same, signed by a key that is no admin's, or by none.
+fn next_by(stranger: Option<u8>) -> EpochCert {
+    let (state, cert) = genesis();
+    let (_, proposal) = state.propose(cert.proposal.hash(), next_ops(), node(1)).unwrap();
+    let proposal = match stranger {
+        Some(of) => proposal.authorized(&key(of), |_| state.cluster_id),
+        None => proposal,
+    };
     proposal.sign_alone(state.cluster_id, &key(1))
 }
 
@@ -233,7 +257,7 @@ fn next_unchecked(ops: Vec<EpochOp>) -> EpochCert {
     let (state, _) = genesis();
     let mut proposal = next(Vec::new()).proposal;
     proposal.ops = ops;
-    proposal.sign_alone(state.cluster_id, &key(1))
+    by_admin(proposal, state.cluster_id).sign_alone(state.cluster_id, &key(1))
 }
 
 fn scrub() -> Scrub {

@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::random::Random;
-use crate::id::{ClusterId, NodeId, PartitionBits};
+use crate::id::{AdminId, ClusterId, NodeId, PartitionBits};
 use crate::layout::epoch::Stage::{Prepare, Stable, Switch};
-use crate::layout::epoch::{EpochOp, EpochState, Member, MemberIdx, MemberState, Row};
+use crate::layout::epoch::{
+    EpochOp, EpochState, Member, MemberIdx, MemberState, NO_CAP, Role, Row,
+};
 use crate::quorum::{Tally, Verdict};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -104,6 +106,8 @@ pub(super) fn first_layout(current: Vec<MemberIdx>) -> EpochState {
         zone: String::new(),
         capacity: 1,
         state: MemberState::Active,
+        role: Role::Gateway,
+        cap: NO_CAP,
     };
     let row = Row {
         changed: 1,
@@ -122,6 +126,8 @@ pub(super) fn first_layout(current: Vec<MemberIdx>) -> EpochState {
         target_copies: 5,
         members: (0..NODES).map(member).collect(),
         voters: vec![id(0)],
+        admins: vec![AdminId::new([9; 32])],
+        burnt: Vec::new(),
         rows: vec![row; bits.count()],
     }
 }

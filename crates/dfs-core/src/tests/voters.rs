@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::epoch::{genesis, member, node};
+use super::epoch::{genesis, member, node, role};
 use crate::id::{NodeId, Partition};
-use crate::layout::epoch::{EpochOp, EpochState, Member, MemberState};
+use crate::layout::epoch::{EpochOp, EpochState, Member, MemberState, Role};
 use crate::layout::facts::Facts;
 use crate::layout::voters::{REPLACE_AFTER, TURN, better_voters, limiting_zone, turn};
 
@@ -23,6 +23,10 @@ impl Facts for Down {
 
     fn offer(&self, _: &NodeId) -> Option<(String, u64)> {
         None
+    }
+
+    fn proves_admin(&self, _: &NodeId) -> bool {
+        false
     }
 
     fn used(&self, _: &NodeId) -> u64 {
@@ -58,6 +62,7 @@ fn cluster(zones: &[&str]) -> EpochState {
         let idx = u16::try_from(state.members.len()).unwrap();
         let added = Member { zone: (*zone).to_owned(), capacity: of.into(), ..member(of, idx) };
         state = apply(&state, EpochOp::AddMember(added));
+        state = apply(&state, role(of, Role::Gateway));
     }
     state
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use dfs_core::name::FilePath;
 use dfs_server::{
-    Conflict, ConflictPage, Departure, Fate, Listed, ListedKind, Logged, PeerState, PeerView,
-    RecoveryOutcome, RepairState, RepairView, ScrubState, ScrubView, Stat, Stored, Unreadable,
-    UnreadablePage, VersionState,
+    Conflict, ConflictPage, Departure, Fate, Listed, ListedKind, Logged, PeerRole, PeerState,
+    PeerView, RecoveryOutcome, RepairState, RepairView, ScrubState, ScrubView, Stat, Stored,
+    Unreadable, UnreadablePage, VersionState,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -117,13 +117,15 @@ fn peers() {
             addr: "127.0.0.1:26000".to_owned(),
             zone: "default".to_owned(),
             state,
+            role: Some(PeerRole::Storage),
             is_self: true,
             bytes: 3,
             capacity: 5_000_000_000,
+            cap: Some(7),
         };
         let expected = concat!(
             r#"{"id":"dn18","addr":"127.0.0.1:26000","zone":"default","state":"WORD""#,
-            r#","self":true,"bytes":3,"capacity":5000000000}"#,
+            r#","role":"storage","self":true,"bytes":3,"capacity":5000000000,"cap":7}"#,
         )
         .replace("WORD", word);
         check(&peer, &expected);

@@ -103,7 +103,7 @@ fn kind(error: &Error) -> (StatusCode, Code) {
         }
         Error::TooSlow => (StatusCode::REQUEST_TIMEOUT, Code::Failed),
         Error::Lost(_) | Error::Unverified(_) => (StatusCode::BAD_GATEWAY, Code::Unverified),
-        Error::NoVaultKey => (StatusCode::FORBIDDEN, Code::Key),
+        Error::NoVaultKey | Error::NotAdmin => (StatusCode::FORBIDDEN, Code::Key),
         Error::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, Code::Failed),
         Error::ClockSkew(_) | Error::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, Code::Failed),
         Error::Source(_) => (StatusCode::BAD_REQUEST, Code::Failed),
@@ -128,6 +128,7 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::NoVaultKey => {
             Some("ask a node that has the key, or 'dfs key import' it and restart this one")
         }
+        Error::NotAdmin => Some("ask a node of the vault that founded the cluster"),
         Error::NoSpace => Some("raise --capacity, free space, or add a node"),
         Error::ClockSkew(_) => Some("set this machine's clock"),
         Error::Store(_) => Some(CHECK_DISK),
@@ -200,7 +201,8 @@ mod tests {
             Error::Retired(_) => (Error::Lost(text()), 6),
             Error::Lost(_) => (Error::Unverified(text()), 6),
             Error::Unverified(_) => (Error::NoVaultKey, 12),
-            Error::NoVaultKey => (Error::NoSpace, 1),
+            Error::NoVaultKey => (Error::NotAdmin, 12),
+            Error::NotAdmin => (Error::NoSpace, 1),
             Error::NoSpace => (Error::ClockSkew(text()), 1),
             Error::ClockSkew(_) => (Error::Source(io::Error::other("x")), 1),
             Error::Source(_) => (Error::Store("x".into()), 1),
@@ -230,7 +232,7 @@ mod tests {
             assert_eq!(u8::from(body.exit), exit, "{said}");
             assert!(body.exit.statuses().contains(&status), "{said}: {status}");
         }
-        assert_eq!(count, 20);
+        assert_eq!(count, 21);
     }
 
     #[test]

@@ -1,15 +1,15 @@
-//! Members that are taken out.
+//! Members that are let in and taken out.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use dfs_server::{PeerState, Running};
+use dfs_server::{CAP, PeerState, Running};
 use serde::Deserialize;
 
 use super::errors::Problem;
 use super::shared::Shared;
-use super::views::MemberView;
+use super::views::{AdmittedView, MemberView};
 
 pub(super) async fn drain(
     State(shared): State<Arc<Shared>>,
@@ -17,6 +17,20 @@ pub(super) async fn drain(
 ) -> Result<Json<MemberView>, Problem> {
     let member = shared.client.drain(&node).await?;
     Ok(Json(MemberView::new(member, PeerState::Draining)))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct AdmitQuery {
+    cap: Option<u64>,
+}
+
+pub(super) async fn admit(
+    State(shared): State<Arc<Shared>>,
+    Path(node): Path<String>,
+    Query(query): Query<AdmitQuery>,
+) -> Result<Json<AdmittedView>, Problem> {
+    let admitted = shared.client.admit(&node, query.cap.unwrap_or(CAP)).await?;
+    Ok(Json(AdmittedView::new(admitted)))
 }
 
 #[derive(Debug, Deserialize)]

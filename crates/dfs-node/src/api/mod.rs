@@ -45,7 +45,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use errors::ErrorBody;
-pub use views::{ListPage, MemberView, OfPath};
+pub use views::{AdmittedView, ListPage, MemberView, OfPath};
 
 use crate::exit::Code;
 use errors::Problem;
@@ -90,6 +90,7 @@ impl Api {
             .route("/v1/conflicts", get(history::conflicts))
             .route("/v1/status", get(status::status))
             .route("/v1/peers", get(status::peers))
+            .route("/v1/members/{node}/admit", post(members::admit))
             .route("/v1/members/{node}/drain", post(members::drain))
             .route("/v1/members/{node}/remove", post(members::remove))
             .route("/v1/layout/{how}/{nodes}", post(layout::go_on))

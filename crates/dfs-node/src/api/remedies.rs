@@ -27,6 +27,11 @@ fn sentence(remedy: &Remedy) -> String {
             let lost = lost.join(" ");
             format!("if that is right, 'dfs layout recover {lost}' follows them")
         }
+        Remedy::Admit(nodes) => {
+            let nodes = nodes.iter().map(|node| format!("'dfs admit {node}'"));
+            let each = nodes.collect::<Vec<_>>().join(", ");
+            format!("{each} lets what it holds count")
+        }
         Remedy::AskOthers => "ask whoever runs them before you do anything to it".to_owned(),
         Remedy::JoinApart(reason) => join(*reason).to_owned(),
     }

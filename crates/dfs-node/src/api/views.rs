@@ -2,7 +2,7 @@
 //! request or an endpoint knows.
 
 use dfs_core::name::FilePath;
-use dfs_server::{Departure, Listed, PeerState};
+use dfs_server::{Admission, Departure, Listed, PeerState};
 use serde::{Deserialize, Serialize};
 
 /// Something about a file, with the path that was asked for.
@@ -29,6 +29,22 @@ pub struct ListPage {
     /// What to give as `after` for the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next: Option<String>,
+}
+
+/// A member that was vouched for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdmittedView {
+    /// Its id.
+    pub id: String,
+    /// Bytes that count of what it offers; absent for a gateway, of which all count.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cap: Option<u64>,
+}
+
+impl AdmittedView {
+    pub(super) fn new(admitted: Admission) -> Self {
+        Self { id: admitted.id, cap: Some(admitted.cap).filter(|cap| *cap != u64::MAX) }
+    }
 }
 
 /// What became of a member that was taken out.

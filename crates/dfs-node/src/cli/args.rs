@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::config::parse_size;
+
 /// Stores files on your own machines, sealed before they leave this one.
 #[derive(Debug, Parser)]
 #[command(name = "dfs", version)]
@@ -76,6 +78,15 @@ pub enum Verb {
     Status(Status),
     /// List the nodes and their states
     Peers,
+    /// Vouch for a node that only stores for others: what it holds counts from then on
+    Admit {
+        /// How much it may hold at most, as `500GB` [default: 1TB]
+        #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+        cap: Option<u64>,
+        /// The beginning of its id, or its address, as `dfs peers` shows them
+        #[arg(value_name = "NODE")]
+        member: String,
+    },
     /// Take a running node out; it first gives its data to the others
     Drain {
         /// The beginning of its id, or its address, as `dfs peers` shows them

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body, RequestBuilder, SendBody};
 
-use crate::api::{ErrorBody, ListPage, MemberView, OfPath};
+use crate::api::{AdmittedView, ErrorBody, ListPage, MemberView, OfPath};
 use crate::cli::args::{Args, ModeArg};
 use crate::cli::find::choose;
 use crate::config::default_config_dir;
@@ -199,6 +199,12 @@ impl Api {
         let node = utf8_percent_encode(node, IN_QUERY);
         let url = format!("{}/v1/members/{node}/{how}", self.base);
         self.post(&url)
+    }
+
+    pub(super) fn admit(&self, node: &str, cap: Option<u64>) -> Result<AdmittedView, Failure> {
+        let node = utf8_percent_encode(node, IN_QUERY);
+        let cap = cap.map(|cap| format!("?cap={cap}")).unwrap_or_default();
+        self.post(&format!("{}/v1/members/{node}/admit{cap}", self.base))
     }
 
     pub(super) fn scrub(&self) -> Result<ScrubView, Failure> {

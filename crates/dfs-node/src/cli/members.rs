@@ -1,4 +1,4 @@
-//! `dfs peers`, `dfs drain` and `dfs remove`.
+//! `dfs peers`, `dfs admit`, `dfs drain` and `dfs remove`.
 
 use std::io::{self, Write};
 
@@ -31,14 +31,29 @@ fn show_peer(peer: &PeerView, shown: &mut dyn Write) -> io::Result<()> {
     let mark = if peer.is_self { "*" } else { " " };
     writeln!(
         shown,
-        "{mark} {:<9} {:<22} {:<10} {:>10} of {:>10}  {}",
+        "{mark} {:<9} {:<9} {:<22} {:<10} {:>10} of {:>10}  {}",
         word(&peer.state),
+        peer.role.as_ref().map(word).unwrap_or_default(),
         peer.addr,
         peer.zone,
         size(peer.bytes),
-        size(peer.capacity),
+        size(peer.cap.map_or(peer.capacity, |cap| cap.min(peer.capacity))),
         peer.id
     )
+}
+
+pub(super) fn admit(api: &Api, node: &str, cap: Option<u64>, out: &Output) -> Result<(), Failure> {
+    let admitted = api.admit(node, cap)?;
+    if out.json {
+        return out.object(&admitted);
+    }
+    match admitted.cap {
+        Some(cap) => {
+            tell(format_args!("{} stores for the cluster, {} at most", admitted.id, size(cap)));
+        }
+        None => tell(format_args!("{} is a gateway, and needs no admission", admitted.id)),
+    }
+    Ok(())
 }
 
 pub(super) fn drain(api: &Api, node: &str, out: &Output) -> Result<(), Failure> {

@@ -54,6 +54,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Conflicts(conflicts) => history::conflicts(&api()?, conflicts, &out),
         Verb::Status(args) => status::run(&api()?, args, &out),
         Verb::Peers => members::peers(&api()?, &out),
+        Verb::Admit { member, cap } => members::admit(&api()?, member, *cap, &out),
         Verb::Drain { member } => members::drain(&api()?, member, &out),
         Verb::Remove { member, force } => members::remove(&api()?, member, *force, &out),
         Verb::Layout(verb) => layout::run(&api()?, verb, &out),

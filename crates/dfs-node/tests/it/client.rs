@@ -208,7 +208,8 @@ fn keys_answer_in_json_too() {
 #[test]
 fn a_switch_of_the_environment_is_read_as_people_write_it() {
     let home = Home::new();
-    let mut command: Command = home.node("data", &[]);
+    let founder = home.start("founder", &[]);
+    let mut command: Command = home.node("data", &["--bootstrap", &founder.listen]);
     let node = Home::run(command.env("DFS_STORAGE_ONLY", "1").stderr(Stdio::null()));
     check(&home.dfs(&node, &["cat", "x"], b""), 12, "no vault key");
 }

@@ -256,7 +256,29 @@ fn the_client_refuses_what_cannot_be_a_name_and_reports_what_fails() {
 #[test]
 fn a_storage_only_node_opens_nothing() {
     let home = Home::new();
-    let node = home.start("data", &["--storage-only"]);
+    refused(&home, "alone", &["--storage-only"], 1, "cannot found a cluster");
+    let founder = home.start("founder", &[]);
+    let node = home.start("data", &["--storage-only", "--bootstrap", &founder.listen]);
+    home.wait(&founder, |status| {
+        let waits = status["unvouched"].as_array().is_some_and(|all| all.len() == 1);
+        waits && status["health"] == "ok"
+    });
+    let status = home.dfs(&founder, &["status", "--json"], b"").stdout;
+    let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
+    let waiting = status["unvouched"][0].as_str().unwrap();
+    let said = status["message"].as_str().unwrap();
+    assert!(said.contains(&format!("'dfs admit {waiting}'")), "{said}");
+    // Only a gateway vouches.
+    check(&home.dfs(&node, &["admit", waiting], b""), 12, "no vault key");
+    check(
+        &home.dfs(&founder, &["admit", waiting, "--cap", "2GB"], b""),
+        0,
+        "stores for the cluster",
+    );
+    home.wait(&founder, |status| status["nodes"] == 2 && status["health"] == "ok");
+    let peers = home.dfs(&founder, &["peers"], b"").stdout;
+    let peers = String::from_utf8_lossy(&peers);
+    assert!(peers.contains("gateway") && peers.contains("storage"), "{peers}");
     check(&home.dfs(&node, &["cat", "x"], b""), 12, "no vault key");
     let put = home.dfs(&node, &["put", "-", "x"], &vec![7; 3 << 20]);
     check(&put, 12, "no vault key");

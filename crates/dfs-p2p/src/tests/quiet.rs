@@ -42,6 +42,7 @@ pub(crate) async fn start(env: Env, on: SocketAddr, key: [u8; 32], quiet: Quiet)
         node_key: SigningKey::from_bytes(&key),
         incarnation: 3 << 32,
         cluster_key: Zeroizing::new([1; 32]),
+        admin: None,
         zone: "z".to_owned(),
         build: "test".to_owned(),
         book: None,

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use dfs_core::codec::Canonical;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, CertId, DirId, NodeId, PartitionBits, RecordKey, Tag, VaultId, Vid};
-use dfs_core::layout::epoch::{EpochCert, EpochState, Member, MemberState};
+use dfs_core::layout::epoch::{EpochCert, EpochState, Member, MemberState, NO_CAP, Role};
 use dfs_core::node::liveness::Reach;
 use dfs_core::node::member::{Clean, NodeInfo};
 use dfs_core::record::refs::RefRow;
@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 use crate::book;
 use crate::frame::FrameCodec;
 use crate::fuzzing::{CLUSTER_KEY, PEER, SESSION};
-use crate::hello::{ConnClass, greeting};
+use crate::hello::{ConnClass, Credentials, greeting};
 use crate::message::{Answer, Call, Code, Gossip, Origin, Priority, Refusal, Request, Response};
 use crate::wire::{
     self,
@@ -31,13 +31,17 @@ use crate::wire::{
 
 /// The bytes of the value with this name.
 pub(super) fn valid(name: &str) -> Vec<u8> {
-    let key = Zeroizing::new(CLUSTER_KEY);
+    let credentials = credentials(None);
     match name {
-        "hello" => greeting(&key, &SESSION, &PEER, 9, ConnClass::Bulk, 5).encode_to_vec(),
+        "hello" => greeting(&credentials, &SESSION, &PEER, 9, ConnClass::Bulk, 5).encode_to_vec(),
+        "hello-of-admin" => {
+            let credentials = self::credentials(Some(key(7)));
+            greeting(&credentials, &SESSION, &PEER, 9, ConnClass::Bulk, 5).encode_to_vec()
+        }
         "ready" => ready().encode_to_vec(),
         "ping" => frame(0, Kind::Ping(Ping { nonce: 7 })),
         "hello-frame" => {
-            frame(0, Kind::Hello(greeting(&key, &SESSION, &PEER, 9, ConnClass::Bulk, 5)))
+            frame(0, Kind::Hello(greeting(&credentials, &SESSION, &PEER, 9, ConnClass::Bulk, 5)))
         }
         "call" => frame(1, Kind::Open(wire::open(&call(Request::ChainGet { from: 5 })))),
         "put" => frame(1, Kind::Open(wire::open(&put(3)))),
@@ -170,6 +174,10 @@ pub(super) fn replies() -> Vec<(&'static str, Vec<u8>)> {
         .collect()
 }
 
+fn credentials(admin: Option<SigningKey>) -> Credentials {
+    Credentials { cluster_key: Zeroizing::new(CLUSTER_KEY), admin }
+}
+
 fn key(of: u8) -> SigningKey {
     SigningKey::from_bytes(&[of; 32])
 }
@@ -181,8 +189,10 @@ fn genesis() -> (EpochState, EpochCert) {
         zone: "z".to_owned(),
         capacity: 1,
         state: MemberState::Active,
+        role: Role::Unvouched,
+        cap: NO_CAP,
     };
-    EpochState::genesis(member, [7; 32], &key(1))
+    EpochState::genesis(member, [7; 32], &key(1), &key(7))
 }
 
 fn record_key() -> RecordKey {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dfs_core::id::NodeId;
 use dfs_core::layout::epoch::EpochState;
-use dfs_core::layout::forming::{Forming, FormingStep, Waiting};
+use dfs_core::layout::forming::{Forming, FormingStep, Listed, Waiting};
 use dfs_env::Env;
 use dfs_p2p::Caller;
 use dfs_p2p::message::{Call, Code, Priority, Refusal, Request, Response};
@@ -78,7 +78,7 @@ impl Joining {
     }
 
     /// Notes why not, and logs it when it is another reason than before.
-    fn tell(&self, why: String) {
+    pub(super) fn tell(&self, why: String) {
         let mut told = self.why.lock();
         if *told != why {
             info!(why, "in no cluster yet");
@@ -96,7 +96,7 @@ impl Chain {
         let listed = self.listed_and_free();
         let step = {
             let mut forming = self.joining.forming();
-            forming.see(listed.as_ref().ok().cloned());
+            forming.see(listed.as_ref().ok().map(|nodes| self.seen(nodes)));
             forming.step()
         };
         match step {
@@ -129,6 +129,11 @@ impl Chain {
         }
     }
 
+    /// The listed, and who of them has proved to have the key of a vault.
+    fn seen(&self, nodes: &BTreeSet<NodeId>) -> Listed {
+        Listed::new(nodes.clone(), |node| self.replica.net().admin_of(node).is_some())
+    }
+
     fn tell_waiting(&self, waiting: Waiting, unready: Option<String>) {
         self.joining.tell(match (waiting, unready) {
             (Waiting::Done, _) => return,
@@ -137,6 +142,11 @@ impl Chain {
             }
             (Waiting::Peers | Waiting::TooMany, Some(unready)) => unready,
             (Waiting::Peers, None) => "waiting for peers".to_owned(),
+            (Waiting::Gateway, _) => {
+                "no listed node has a vault key, so none can found a cluster: start one without \
+                 --storage-only"
+                    .to_owned()
+            }
             (Waiting::TooMany, None) => {
                 "too many peers are listed to found a cluster together: start one node with --init"
                     .to_owned()
@@ -202,7 +212,7 @@ impl Chain {
         let listed = self.listed_and_free();
         {
             let mut forming = self.joining.forming();
-            forming.see(listed.ok());
+            forming.see(listed.ok().map(|nodes| self.seen(&nodes)));
             let offered = forming.offered(from.node, &nodes.iter().copied().collect());
             offered.map_err(|why| Refusal::new(Code::PreconditionFailed, why.to_string()))?;
         }

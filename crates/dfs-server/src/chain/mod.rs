@@ -4,13 +4,15 @@
 
 use std::sync::Arc;
 
-use dfs_core::id::NodeId;
+use dfs_core::id::{AdminId, NodeId};
 use dfs_core::layout::epoch::{
-    EpochCert, EpochError, EpochProposal, EpochState, Loss, Member, MemberState, voters_after,
+    Deciders, EpochCert, EpochError, EpochProposal, EpochState, Loss, Member, MemberState, NO_CAP,
+    Role, deciders_after,
 };
 use dfs_env::Env;
 use dfs_store::Store;
 use dfs_store::disk::data_dir::DataDir;
+use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -31,6 +33,8 @@ pub(crate) struct Chain {
     replica: Arc<Replica>,
     data_dir: DataDir,
     joining: Joining,
+    /// Signs the first epoch, if this node founds; a node without a vault does not.
+    admin: Option<SigningKey>,
     /// One adoption at a time, so that none overtakes another on its way to the disk.
     adopting: tokio::sync::Mutex<()>,
     /// Members that are gone for ever, as this node's operator says, and until when that counts.
@@ -45,6 +49,7 @@ pub(crate) async fn found(
     store: &Store,
     data_dir: &DataDir,
     zone: &str,
+    admin: &SigningKey,
 ) -> Result<(EpochState, EpochCert), StartServerError> {
     let key = data_dir.node_key();
     let member = Member {
@@ -53,23 +58,35 @@ pub(crate) async fn found(
         zone: zone.to_owned(),
         capacity: store.capacity(),
         state: MemberState::Active,
+        role: Role::Gateway,
+        cap: NO_CAP,
     };
-    let (state, cert) = EpochState::genesis(member, env.random(), key);
+    let (state, cert) = EpochState::genesis(member, env.random(), key, admin);
     store.put_epoch(&state, &cert, &[]).await?;
     info!(cluster = ?state.cluster_id, "founded a new cluster");
     Ok((state, cert))
 }
 
 impl Chain {
-    pub(crate) fn new(replica: Arc<Replica>, data_dir: DataDir, joining: Joining) -> Self {
+    pub(crate) fn new(
+        replica: Arc<Replica>,
+        data_dir: DataDir,
+        joining: Joining,
+        admin: Option<SigningKey>,
+    ) -> Self {
         Self {
             replica,
             data_dir,
             joining,
+            admin,
             adopting: tokio::sync::Mutex::default(),
             operator_loss: Mutex::default(),
             foreign_loss: Mutex::default(),
         }
+    }
+
+    pub(crate) fn replica(&self) -> &Arc<Replica> {
+        &self.replica
     }
 
     /// The directory that this node locks and whose key it signs with.
@@ -95,8 +112,11 @@ impl Chain {
         counts.then_some(loss)
     }
 
-    fn operator_said(&self, loss: &Loss) -> bool {
-        self.operator_loss().as_ref() == Some(loss)
+    /// Whether this node goes on without the members lost: its own operator said so, or it only
+    /// stores for others and follows who governs, for at many such machines there is no operator.
+    fn goes_on_without(&self, loss: &Loss, ours: &EpochState) -> bool {
+        let follows = !ours.admins.is_empty() && !ours.is_gateway(&self.replica.id);
+        follows || self.operator_loss().as_ref() == Some(loss)
     }
 
     /// Members that others went on without, of which this node's operator said nothing.
@@ -124,7 +144,7 @@ impl Chain {
             let loss = cert.proposal.loss();
             // Signed by those who may, which a stranger cannot make: only then anyone is told.
             let Ok(state) = loss.follow(&newest.state, previous, &cert) else { return Ok(()) };
-            if self.operator_said(&loss) {
+            if self.goes_on_without(&loss, &newest.state) {
                 return self.put_in_force(state, cert, &[]).await;
             }
             self.note_foreign_loss(Some(loss));
@@ -155,11 +175,11 @@ impl Chain {
         let Some(cert) = certs.pop().filter(|_| newer) else { return Ok(()) };
         certs.retain(|cert| ours.as_ref().is_none_or(|ours| cert.proposal.epoch > ours.epoch));
         // Whoever joins knows nothing yet but what founded the cluster: its id is the hash of that.
-        let known = ours.as_ref().map_or((0, &[][..]), |ours| (ours.generation, &ours.voters));
+        let known = ours.as_ref().map_or_else(Deciders::none, |ours| ours.deciders());
         let knows = |node: &NodeId| ours.as_ref().is_none_or(|ours| ours.is_member(node));
         let trusts = |proposal: &EpochProposal| {
             let loss = proposal.loss();
-            let trusts = ours.is_none() || self.operator_said(&loss);
+            let trusts = ours.as_ref().is_none_or(|ours| self.goes_on_without(&loss, ours));
             if !trusts {
                 self.note_foreign_loss(Some(loss));
             }
@@ -168,9 +188,15 @@ impl Chain {
         let all = [&certs[..], std::slice::from_ref(&cert)].concat();
         let proven = cert.proposal.epoch == state.epoch
             && cert.proposal.state_hash == state.hash()
-            && voters_after(state.cluster_id, known, &all, knows, trusts).is_ok();
+            && deciders_after(state.cluster_id, known, &all, knows, trusts).is_ok();
         if !proven {
             warn!(epoch = state.epoch, "a layout snapshot is refused: it is not proven");
+            return Ok(());
+        }
+        if ours.is_none()
+            && let Err(why) = self.may_be_governed(&state)
+        {
+            self.joining.tell(why.to_owned());
             return Ok(());
         }
         if ours.is_none() && !self.joining.may_join(&state) {
@@ -180,14 +206,34 @@ impl Chain {
         self.put_in_force(state, cert, &certs).await
     }
 
+    /// Whether this node may join a cluster with these admins: a gateway only one that its vault
+    /// governs, so that nobody leads it into another.
+    fn may_be_governed(&self, state: &EpochState) -> Result<(), &'static str> {
+        let own = self.admin.as_ref().map(|key| AdminId::new(key.verifying_key().to_bytes()));
+        match own {
+            _ if state.admins.is_empty() => {
+                Err("the cluster is being upgraded, and has no admin yet")
+            }
+            Some(own) if !state.admins.contains(&own) => {
+                Err("the cluster is governed by another vault than that of this node")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Founds a cluster, unless this node is in one or may not found any more.
     pub(crate) async fn found_now(&self) -> Result<(), Error> {
         let _one = self.adopting.lock().await;
-        if self.replica.layout.current().is_some() || !self.joining.begin_founding() {
+        if self.replica.layout.current().is_some()
+            || self.admin.is_none()
+            || !self.joining.begin_founding()
+        {
             return Ok(());
         }
         let zone = self.replica.net().own_info().zone;
-        let founded = found(&self.replica.env, &self.replica.store, &self.data_dir, &zone).await;
+        let Some(admin) = &self.admin else { return Ok(()) };
+        let (env, store) = (&self.replica.env, &self.replica.store);
+        let founded = found(env, store, &self.data_dir, &zone, admin).await;
         let (state, cert) = founded.map_err(|error| Error::Store(Box::new(error)))?;
         self.put_in_force(state, cert, &[]).await
     }

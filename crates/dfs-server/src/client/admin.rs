@@ -4,6 +4,7 @@ use super::Client;
 use crate::disk::ScrubView;
 use crate::error::{DiskError, Error, MemberError};
 use crate::gc::Collected;
+use crate::layout::admit::Admission;
 use crate::layout::drain::{Departure, Running};
 use crate::layout::recover::RecoveryOutcome;
 use crate::repair::RepairView;
@@ -21,6 +22,15 @@ impl Client {
     /// change may still be decided.
     pub async fn drain(&self, name: &str) -> Result<Departure, MemberError> {
         self.0.members.drain(name).await
+    }
+
+    /// Vouches for a member that only stores for others: it may hold data that counts, at most
+    /// `cap` bytes of it. For a gateway nothing changes.
+    ///
+    /// # Errors
+    /// As [`Client::drain`].
+    pub async fn admit(&self, name: &str, cap: u64) -> Result<Admission, MemberError> {
+        self.0.members.admit(name, cap).await
     }
 
     /// Takes out a member that will not come back, or that shall not though it runs. Its id never

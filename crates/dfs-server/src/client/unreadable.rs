@@ -48,7 +48,7 @@ async fn fate_of(parts: &Parts, known: &KnownVersion) -> Result<Option<Fate>, Er
 /// Whether a member that is away may have what no one here has.
 fn fate(parts: &Parts, error: Error, state: &EpochState) -> Result<Fate, Error> {
     let all_here = || {
-        let mut present = state.present();
+        let mut present = state.counted();
         present.all(|member| parts.replica.is_reachable(&member.node_id))
     };
     match error {

@@ -32,6 +32,12 @@ impl Facts for NodeFacts<'_> {
         self.told(node, offer).filter(|(zone, _)| zone.len() <= ZONE_BYTES_MAX)
     }
 
+    fn proves_admin(&self, node: &NodeId) -> bool {
+        let admin = self.replica.net().admin_of(node);
+        let state = self.replica.layout.current();
+        admin.zip(state).is_some_and(|(admin, state)| state.admins.contains(&admin))
+    }
+
     fn used(&self, node: &NodeId) -> u64 {
         if *node == self.replica.id {
             return self.replica.store.used();

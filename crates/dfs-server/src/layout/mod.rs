@@ -1,5 +1,6 @@
 //! Deciding layouts: who is reached, what to propose, votes, members taken out, going on by hand.
 
+pub(crate) mod admit;
 pub(crate) mod drain;
 mod facts;
 pub(crate) mod propose;

@@ -7,6 +7,7 @@ use dfs_core::id::NodeId;
 use dfs_core::layout::epoch::{EpochCert, EpochOp, EpochProposal, EpochState, Vote};
 use dfs_core::paxos::{Ballot, Heard, Next, Proposer, acceptance_of, promise_of};
 use dfs_p2p::message::{Call, Priority, Request, Response};
+use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
 use tracing::{debug, warn};
 
@@ -21,13 +22,15 @@ pub(crate) struct Proposals {
     pub(super) replica: Arc<Replica>,
     pub(super) chain: Arc<Chain>,
     rpc: Arc<Rpc>,
+    /// Signs what this node proposes; a node without a vault proposes nothing.
+    admin: Option<SigningKey>,
     /// The highest ballot heard of, to go above.
     ballot: Mutex<Option<Ballot>>,
 }
 
 impl Proposals {
-    pub(crate) fn new(chain: Arc<Chain>, rpc: Arc<Rpc>) -> Self {
-        Self { replica: rpc.replica.clone(), chain, rpc, ballot: Mutex::default() }
+    pub(crate) fn new(chain: Arc<Chain>, rpc: Arc<Rpc>, admin: Option<SigningKey>) -> Self {
+        Self { replica: rpc.replica.clone(), chain, rpc, admin, ballot: Mutex::default() }
     }
 
     pub(crate) fn backoff(&self) -> Duration {
@@ -74,12 +77,23 @@ impl Proposals {
     }
 
     /// The same for a proposal, among these acceptors.
+    ///
+    /// # Errors
+    /// Besides others [`Error::NoVaultKey`] and [`Error::NotAdmin`] when this node may not.
     pub(crate) async fn propose(
         &self,
         newest: &Newest,
         acceptors: Vec<NodeId>,
         proposal: EpochProposal,
     ) -> Result<bool, Error> {
+        let key = self.admin.as_ref().ok_or(Error::NoVaultKey)?;
+        let admins = &newest.state.admins;
+        if !admins.is_empty()
+            && !admins.iter().any(|id| *id.as_bytes() == key.verifying_key().to_bytes())
+        {
+            return Err(Error::NotAdmin);
+        }
+        let proposal = proposal.authorized(key, |_| newest.state.cluster_id);
         let ballot = self.rpc.new_ballot(*self.ballot.lock());
         let decided = match self.attempt_epoch(&newest.state, acceptors, ballot, proposal).await {
             Ok(decided) => decided,

@@ -50,7 +50,9 @@ impl Reachability {
         let connected = |node: &NodeId| self.replica.net().is_connected(node);
         let direct = Reach::of(others().filter(|m| connected(&m.node_id)).map(|m| m.idx));
         // Who is no member may say what it likes.
-        let reached = self.replica.net().reach_of_peers(|node| state.is_member(node));
+        let reached = self.replica.net().reach_of_peers(|node| {
+            state.member(node).is_some_and(|member| state.is_vouched(member))
+        });
         let said = |node: &NodeId| self.replica.net().with_info(node, |info| info.seq);
         let signs = others().map(|member| Sign {
             node: member.node_id,

@@ -88,7 +88,7 @@ impl Members {
                 let is_away = |member: &NodeId| {
                     !loss.lost.contains(member) && !self.replica.is_reachable(member)
                 };
-                let present: Vec<_> = state.present().map(|member| member.node_id).collect();
+                let present: Vec<_> = state.counted().map(|member| member.node_id).collect();
                 let away = short(present.iter().filter(|member| is_away(member)));
                 if away.is_empty() { Ok(()) } else { Err(MemberError::MembersAway(away)) }
             }
@@ -122,7 +122,8 @@ impl Members {
             !loss.lost.contains(member) && theirs.is_none_or(|epoch| epoch > newest.state.epoch)
         };
         let elects = electors.contains(&self.replica.id) && loss.is_of_majority(&newest.state);
-        if !elects || newest.state.present().any(|member| is_behind(&member.node_id)) {
+        // A machine that only stores could hold everything up with an epoch that it makes up.
+        if !elects || newest.state.electable().any(|member| is_behind(&member.node_id)) {
             return Ok(false);
         }
         let previous = newest.cert.proposal.hash();

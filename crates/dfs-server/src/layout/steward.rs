@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfs_core::layout::epoch::EpochOp;
+use dfs_core::id::NodeId;
+use dfs_core::layout::epoch::{EpochOp, EpochState, Member, NO_CAP, Role};
 use dfs_core::layout::steward::{Joiner, plan};
 use dfs_core::layout::voters::turn;
 use dfs_core::node::member::NodeInfo;
@@ -91,7 +92,10 @@ impl Steward {
         if waited < EPOCHS_APART || (!turn.is_zero() && waiting.is_none() && looks == 0) {
             return None;
         }
-        let ops = plan(&newest.state, &self.joiners.lock(), waited, &self.facts());
+        let ops = match newest.state.admins.is_empty() {
+            true => self.govern(&newest.state),
+            false => plan(&newest.state, &self.joiners.lock(), waited, &self.facts()),
+        };
         if ops.is_empty() {
             *waiting = None;
             return None;
@@ -104,15 +108,31 @@ impl Steward {
         (now - since >= turn).then_some((newest, ops))
     }
 
+    /// What gives a cluster of the time before admins its first: the vault of this node, if it has
+    /// one. Whoever was a member is one still.
+    fn govern(&self, state: &EpochState) -> Vec<EpochOp> {
+        let admin_of = |node: &NodeId| self.replica.net().admin_of(node);
+        let Some(admin) = admin_of(&self.replica.id) else { return Vec::new() };
+        let role = |member: &Member| {
+            let (node, is_gateway) = (member.node_id, admin_of(&member.node_id) == Some(admin));
+            let role = if is_gateway { Role::Gateway } else { Role::Storage };
+            // A voter that is no gateway goes with the next epoch.
+            let keeps = is_gateway || !state.voters.contains(&node);
+            keeps.then_some(EpochOp::SetRole { node, role, cap: NO_CAP })
+        };
+        let roles = state.present().filter_map(role);
+        [EpochOp::SetAdmins(vec![admin])].into_iter().chain(roles).collect()
+    }
+
     /// Answers a node that asks to become a member.
     pub(crate) fn on_join(&self, from: Caller, info: &NodeInfo) -> Result<Response, Refusal> {
         if !from.proved || info.node_id != from.node || info.verify().is_err() {
             return Err(Refusal::new(Code::BadSignature, "the request to join is not genuine"));
         }
         let state = self.replica.layout.current();
-        if state.is_none_or(|state| !state.voters.contains(&self.replica.id)) {
+        let Some(state) = state.filter(|state| state.voters.contains(&self.replica.id)) else {
             return Err(Refusal::new(Code::NotMember, "this node does not decide who joins"));
-        }
+        };
         if info.zone.len() > ZONE_BYTES_MAX {
             return Err(Refusal::new(Code::Malformed, "the zone's name is too long"));
         }
@@ -120,6 +140,7 @@ impl Steward {
             node_id: info.node_id,
             zone: info.zone.clone(),
             capacity: info.capacity,
+            is_gateway: from.admin.is_some_and(|admin| state.admins.contains(&admin)),
         });
         self.replica.wakes.steward.notify_one();
         Ok(Response::Done)

@@ -85,7 +85,11 @@ impl Rpc {
         let (id, net) = (self.replica.id, self.replica.net());
         let answer = if *node == id {
             let own = self.own.get().expect("it is set before anything is asked");
-            own.handle(Caller { node: id, proved: true }, call).await
+            own.handle(
+                Caller { node: id, proved: true, admin: self.replica.net().admin_of(&id) },
+                call,
+            )
+            .await
         } else {
             match net.call(node, call.clone()).await {
                 // One of two connections to the same peer gave way to the other, or a new one is

@@ -92,6 +92,18 @@ impl Handler for Answering {
     }
 }
 
+/// What a machine that only stores for others has no business to ask: votes, on layouts and on
+/// conditional writes, are asked for by those who may propose.
+fn needs_gateway(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::EpochPrepare { .. }
+            | Request::EpochAccept { .. }
+            | Request::CasPrepare { .. }
+            | Request::CasAccept { .. }
+    )
+}
+
 impl Service {
     /// Carries out one call, of a peer or of this node itself.
     async fn respond(&self, from: Caller, call: Call) -> Answer {
@@ -125,6 +137,13 @@ impl Service {
         let state = state.ok_or_else(|| refusal(Code::NotMember, "this node is no member yet"))?;
         if from.node != replica.id && !state.is_member(&from.node) {
             return Err(refusal(Code::NotMember, "members only"));
+        }
+        if needs_gateway(&call.request)
+            && from.node != replica.id
+            && !state.is_gateway(&from.node)
+            && !state.admins.is_empty()
+        {
+            return Err(refusal(Code::NotMember, "gateways only"));
         }
         self.answer_member(from, call, Fence::new(&state, replica.id)).await
     }

@@ -71,7 +71,14 @@ pub(super) fn judge(
         1 => "one node holds everything; add nodes for more copies".to_owned(),
         copies => format!("every file has {copies} copies"),
     };
-    (Level::Ok, message, None)
+    match &health.unvouched[..] {
+        [] => (Level::Ok, message, None),
+        waiting => {
+            let nodes = if waiting.len() == 1 { "node waits" } else { "nodes wait" };
+            let message = format!("{message}; {} {nodes} to be admitted", waiting.len());
+            (Level::Ok, message, Some(Remedy::Admit(waiting.to_vec())))
+        }
+    }
 }
 
 /// Others went on by hand without members that this node counts on.

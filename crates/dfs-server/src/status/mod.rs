@@ -12,7 +12,7 @@ use dfs_store::WriteError;
 use self::count::Counter;
 use self::judge::{judge, went_on_without};
 pub use self::outlook::{Copying, CostName, NextFailure};
-pub use self::types::{Health, Level, NotReady, PeerState, PeerView, Remedy};
+pub use self::types::{Health, Level, NotReady, PeerRole, PeerState, PeerView, Remedy};
 use crate::chain::Chain;
 use crate::config::Mode;
 use crate::disk::Scrubber;
@@ -70,6 +70,7 @@ impl Status {
                 moving: 0,
                 voters: Vec::new(),
                 limiting_zone: None,
+                unvouched: Vec::new(),
                 conflicts: 0,
                 key_backup,
             });
@@ -121,6 +122,7 @@ impl Status {
             moving: state.moving(),
             voters: state.voters.iter().map(NodeId::short).collect(),
             limiting_zone: limiting_zone(&state).map(|(zone, _)| zone),
+            unvouched: self.unvouched(&state),
             conflicts: counted.conflicts,
             key_backup,
         };
@@ -136,6 +138,14 @@ impl Status {
             (health.health, health.message) = (Level::Degraded, message);
         }
         Ok(health)
+    }
+
+    /// Members in reach that wait for someone to vouch for them.
+    fn unvouched(&self, state: &EpochState) -> Vec<String> {
+        let waits = |member: &&Member| {
+            !state.is_vouched(member) && self.replica.is_reachable(&member.node_id)
+        };
+        state.present().filter(waits).map(|member| member.node_id.short()).collect()
     }
 
     /// Pieces that are lost, as whoever in reach knows of most of them says: the same piece is
@@ -155,7 +165,7 @@ impl Status {
         let may_differ = |member: &&Member| {
             member.node_id != self.replica.id && member.state != MemberState::Out
         };
-        for member in state.present().filter(may_differ) {
+        for member in state.counted().filter(may_differ) {
             let id = member.node_id;
             // Not whether it can be reached now: whoever was not counted as away must answer.
             if down.contains(&id) {
@@ -197,8 +207,8 @@ impl Status {
 
 /// Whether what a node says of its pieces counts: it has some to look after.
 fn is_heard(state: &EpochState, node: &NodeId) -> bool {
-    let member = state.member(node).map(|member| member.state);
-    matches!(member, Some(MemberState::Active | MemberState::Draining))
+    let member = state.member(node).filter(|member| state.is_vouched(member));
+    member.is_some_and(|member| matches!(member.state, MemberState::Active | MemberState::Draining))
 }
 
 /// The note that the vault's key was written down and read back.

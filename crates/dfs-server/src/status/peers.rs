@@ -3,35 +3,40 @@
 use std::time::Duration;
 
 use dfs_core::id::NodeId;
-use dfs_core::layout::epoch::{EpochState, MemberState};
+use dfs_core::layout::epoch::{EpochState, MemberState, NO_CAP, Role};
 use dfs_core::node::member::NodeInfo;
 
 use super::Status;
-use super::types::{PeerState, PeerView};
+use super::types::{PeerRole, PeerState, PeerView};
 
 impl Status {
     /// This node and everyone it knows.
     pub(crate) fn peers(&self) -> Vec<PeerView> {
         let state = self.replica.joined().ok();
         let own = self.replica.net().own_info();
-        let view = |info: &NodeInfo, state: PeerState, is_self| PeerView {
-            id: info.node_id.to_string(),
-            addr: info.addrs.first().cloned().unwrap_or_default(),
-            zone: info.zone.clone(),
-            state,
-            is_self,
-            bytes: info.used,
-            capacity: info.capacity,
+        let view = |info: &NodeInfo, shown: PeerState, is_self| {
+            let member = state.as_ref().and_then(|state| state.member(&info.node_id));
+            PeerView {
+                id: info.node_id.to_string(),
+                addr: info.addrs.first().cloned().unwrap_or_default(),
+                zone: info.zone.clone(),
+                state: shown,
+                role: member.map(|member| role(member.role)),
+                is_self,
+                bytes: info.used,
+                capacity: info.capacity,
+                cap: member.map(|member| member.cap).filter(|cap| *cap != NO_CAP),
+            }
         };
         let mut own = view(&own, PeerState::Alive, true);
         if own.addr.is_empty() {
             own.addr = self.replica.net().listen_addr().to_string();
         }
         let mut peers = vec![own];
-        let Some(state) = state else { return peers };
+        let Some(state) = &state else { return peers };
         for peer in self.replica.net().peers() {
             let shown = peer_state(
-                Some(&state),
+                Some(state),
                 &peer.info.node_id,
                 self.reach.shown_down_for(&peer.info.node_id),
             );
@@ -42,6 +47,14 @@ impl Status {
         }
         peers.sort_by(|a, b| a.id.cmp(&b.id));
         peers
+    }
+}
+
+fn role(role: Role) -> PeerRole {
+    match role {
+        Role::Gateway => PeerRole::Gateway,
+        Role::Storage => PeerRole::Storage,
+        Role::Unvouched => PeerRole::Unvouched,
     }
 }
 

@@ -28,6 +28,8 @@ pub enum Remedy {
     FollowLoss(Vec<String>),
     /// Ask whoever runs the nodes that count this one as lost.
     AskOthers,
+    /// Vouch for members that only store for others.
+    Admit(Vec<String>),
     /// Bring this node and one that it dials in vain together.
     JoinApart(ApartReason),
 }
@@ -98,6 +100,9 @@ pub struct Health {
     /// The zone whose members offer least, where that limits what the cluster can hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limiting_zone: Option<String>,
+    /// Members that nobody vouched for yet: they hold nothing that counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unvouched: Vec<String>,
     /// Names with versions that wait for a decision.
     pub conflicts: u64,
     /// Whether the vault's key was written down and read back.
@@ -124,6 +129,18 @@ pub enum PeerState {
     Left,
 }
 
+/// What a peer may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PeerRole {
+    /// Has the key of a vault: votes, and asks for changes.
+    Gateway,
+    /// Holds sealed data for others.
+    Storage,
+    /// Nobody vouched for it yet: it holds nothing that counts.
+    Unvouched,
+}
+
 /// One line of the list of peers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerView {
@@ -135,6 +152,9 @@ pub struct PeerView {
     pub zone: String,
     /// How it is doing.
     pub state: PeerState,
+    /// What it may do, once it is a member.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub role: Option<PeerRole>,
     /// Whether it is the node that was asked.
     #[serde(rename = "self")]
     pub is_self: bool,
@@ -142,4 +162,7 @@ pub struct PeerView {
     pub bytes: u64,
     /// Bytes it offers.
     pub capacity: u64,
+    /// Bytes that count of these, where that is limited.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cap: Option<u64>,
 }

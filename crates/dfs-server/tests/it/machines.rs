@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use dfs_env::{BoxFuture, Env, Listener, MemoryFs, MemoryNet, Net, Stream};
 use dfs_server::health::Health;
-use dfs_server::{Client, Config, Grace, PeerState, PeerView, Server};
-use dfs_store::vault::keys::ClusterKey;
+use dfs_server::{Client, Config, Grace, PeerState, PeerView, Server, VaultConfig};
+use dfs_store::vault::keys::{ClusterKey, VaultKey};
 
 pub(crate) struct Machines {
     net: MemoryNet,
@@ -131,7 +131,7 @@ impl Machines {
             init: how.init,
             bootstrap: how.list.iter().map(|address| address.parse().unwrap()).collect(),
             cluster_key: ClusterKey::from_bytes([how.key; 32]),
-            vault: None,
+            vault: Some(VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
             zone: "z".to_owned(),
             capacity: None,
             out_after: dfs_server::OUT_AFTER,

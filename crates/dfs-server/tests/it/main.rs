@@ -25,7 +25,8 @@ use dfs_env::{Env, MemoryFs, MemoryNet};
 use dfs_p2p::Handler;
 use dfs_server::health::{CostName, Level};
 use dfs_server::{
-    Config, Error, Grace, ListedKind, Mode, PeerState, Server, StartServerError, VaultConfig,
+    CAP, Config, Error, Grace, ListedKind, Mode, PeerRole, PeerState, PeerView, Server,
+    StartServerError, VaultConfig,
 };
 use dfs_store::OpenStoreError;
 use dfs_store::vault::keys::{ClusterKey, VaultKey};
@@ -150,6 +151,20 @@ impl Cluster {
             }
         };
         tokio::time::timeout(LIMIT, connected).await.expect("not connected in time");
+    }
+
+    /// Has a node vouch for another that has joined.
+    async fn admit(&self, at: usize, whom: usize) {
+        let (client, id) = (self.node(at), self.servers[whom].as_ref().unwrap().node_id());
+        let waits =
+            |peer: &PeerView| peer.id == id.to_string() && peer.role == Some(PeerRole::Unvouched);
+        let joined = async {
+            while !client.peers().iter().any(waits) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, joined).await.expect("has not joined in time");
+        assert_eq!(client.admit(&id.to_string(), CAP).await.unwrap().cap, CAP);
     }
 
     fn node(&self, at: usize) -> dfs_server::Client {
@@ -462,6 +477,7 @@ async fn a_storage_only_node_holds_no_plaintext_and_opens_nothing() {
     cluster.disks.push(MemoryFs::default());
     cluster.servers.push(None);
     cluster.start_with(2, false).await;
+    cluster.admit(0, 2).await;
     cluster.settled(0, 3).await;
     let secret = b"CANARY-0123456789abcdef";
     cluster.put(0, "very-secret-name/inline", secret).await.unwrap();

@@ -31,8 +31,8 @@ impl Chain<'_> {
         self.0.read(move |meta| meta.state(&epoch_key(epoch))).await
     }
 
-    /// Returns certificates of epochs after `epoch` that changed the voters, in order, at most
-    /// `limit`. With them a node that lags far behind can check who decided the newest.
+    /// Returns certificates of epochs after `epoch` that changed the voters or admins, in order, at
+    /// most `limit`. With them a node that lags far behind can check who decided the newest.
     pub(crate) async fn voter_certs(
         &self,
         epoch: u64,
@@ -51,7 +51,7 @@ impl Chain<'_> {
         led: &[EpochCert],
     ) -> Result<(), WriteError> {
         let (epoch, state) = (state.epoch, state.to_canonical());
-        let changes = led.iter().chain([cert]).filter(|cert| cert.proposal.changes_voters());
+        let changes = led.iter().chain([cert]).filter(|cert| cert.proposal.changes_deciders());
         let changes: Vec<_> =
             changes.map(|cert| (voters_key(cert.proposal.epoch), cert.to_canonical())).collect();
         let cert = cert.to_canonical();

@@ -102,6 +102,11 @@ impl VaultKey {
         Ok(Self(key))
     }
 
+    /// Signs the layouts of the cluster that the vault governs. One hash.
+    pub fn admin(&self) -> SigningKey {
+        SigningKey::from_bytes(&hkdf(&self.0, b"cluster admin"))
+    }
+
     /// The keys that do the work. A handful of hashes.
     pub fn derive(&self) -> VaultKeys {
         let signing = SigningKey::from_bytes(&hkdf(&self.0, b"sign"));
@@ -219,6 +224,15 @@ mod tests {
         assert!(key.to_text().starts_with("dfsw1"));
         assert_eq!(VaultKey::from_text(&key.to_text()).unwrap().expose(), &[9; 32]);
         assert_eq!(ClusterKey::from_text(&key.to_text()).unwrap_err(), TextError::Prefix);
+    }
+
+    #[test]
+    fn the_words_bring_back_the_admin_and_no_other_key_does() {
+        let key = VaultKey::from_bytes([9; 32]);
+        let admin = VaultKey::from_words(&key.to_words()).unwrap().admin();
+        assert_eq!(admin.to_bytes(), key.admin().to_bytes());
+        assert_ne!(admin.to_bytes(), key.derive().signing.to_bytes());
+        assert_ne!(admin.to_bytes(), VaultKey::from_bytes([8; 32]).admin().to_bytes());
     }
 
     #[test]

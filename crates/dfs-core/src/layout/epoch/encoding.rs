@@ -1,15 +1,24 @@
 //! The canonical encoding of the types above.
+//!
+//! What was decided before there were admins keeps its bytes, for its hash is what later epochs
+//! build on: a state without admins, a proposal without an authority.
 
 use super::{
-    EpochCert, EpochOp, EpochProposal, EpochState, FORMER_MAX, MEMBERS_MAX, Member, MemberIdx,
-    MemberState, Row, Stage, VOTERS_MAX, Vote,
+    ADMINS_MAX, Authority, BURNT_MAX, Burnt, EpochCert, EpochOp, EpochProposal, EpochState,
+    FORMER_MAX, MEMBERS_MAX, Member, MemberIdx, MemberState, NO_CAP, Role, Row, Stage, VOTERS_MAX,
+    Vote,
 };
 use crate::address::TEXT_BYTES_MAX;
 use crate::codec::{Canonical, DecodeError, Reader, Writer};
-use crate::id::{ClusterId, NodeId, PartitionBits};
+use crate::id::{AdminId, ClusterId, InviteId, NodeId, PartitionBits};
 use crate::paxos::Ballot;
 
-const STATE_FORMAT: u8 = 1;
+/// A state that names no admins, and no roles of members.
+const STATE_BEFORE_ADMINS: u8 = 1;
+const STATE_FORMAT: u8 = 2;
+/// Where a proposal of before has its generation; one is never so high, for a generation has 2^32
+/// epochs of the 2^64.
+const SIGNED: u64 = u64::MAX;
 const CERT_FORMAT: u8 = 1;
 /// Nodes in one replica set.
 const SET_MAX: usize = 8;
@@ -47,6 +56,26 @@ impl Canonical for MemberState {
     }
 }
 
+impl Canonical for Role {
+    fn encode(&self, out: &mut Writer) {
+        out.u8(match self {
+            Self::Gateway => 1,
+            Self::Storage => 2,
+            Self::Unvouched => 3,
+        });
+    }
+
+    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
+        match input.u8()? {
+            1 => Ok(Self::Gateway),
+            2 => Ok(Self::Storage),
+            3 => Ok(Self::Unvouched),
+            _ => Err(DecodeError::Invalid("role")),
+        }
+    }
+}
+
+/// A member as it joins; its role is a matter of its own.
 impl Canonical for Member {
     fn encode(&self, out: &mut Writer) {
         self.node_id.encode(out);
@@ -63,7 +92,35 @@ impl Canonical for Member {
             zone: input.string("zone", TEXT_BYTES_MAX)?,
             capacity: input.u64()?,
             state: MemberState::decode(input)?,
+            role: Role::Unvouched,
+            cap: NO_CAP,
         })
+    }
+}
+
+/// A member's role, and how many bytes count of what it offers.
+#[derive(Clone, Copy)]
+struct Standing(Role, u64);
+
+impl Canonical for Standing {
+    fn encode(&self, out: &mut Writer) {
+        self.0.encode(out);
+        out.u64(self.1);
+    }
+
+    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(Self(Role::decode(input)?, input.u64()?))
+    }
+}
+
+impl Canonical for Burnt {
+    fn encode(&self, out: &mut Writer) {
+        self.invite.encode(out);
+        out.u64(self.expires_ms);
+    }
+
+    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
+        Ok(Self { invite: InviteId::decode(input)?, expires_ms: input.u64()? })
     }
 }
 
@@ -101,7 +158,7 @@ impl Canonical for Row {
 
 impl Canonical for EpochState {
     fn encode(&self, out: &mut Writer) {
-        out.u8(STATE_FORMAT);
+        out.u8(if self.admins.is_empty() { STATE_BEFORE_ADMINS } else { STATE_FORMAT });
         out.u64(self.generation);
         out.u64(self.epoch);
         self.cluster_id.encode(out);
@@ -110,18 +167,25 @@ impl Canonical for EpochState {
         out.list(&self.members);
         out.list(&self.voters);
         out.list(&self.rows);
+        if !self.admins.is_empty() {
+            out.list(&self.admins);
+            let standing = self.members.iter().map(|member| Standing(member.role, member.cap));
+            out.list(&standing.collect::<Vec<_>>());
+            out.list(&self.burnt);
+        }
     }
 
     fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        match input.u8()? {
-            STATE_FORMAT => {}
+        let is_governed = match input.u8()? {
+            STATE_BEFORE_ADMINS => false,
+            STATE_FORMAT => true,
             other => return Err(DecodeError::UnknownVersion(other)),
-        }
+        };
         let (generation, epoch) = (input.u64()?, input.u64()?);
         let cluster_id = ClusterId::decode(input)?;
         let bits = PartitionBits::new(input.u8()?)?;
         let target_copies = input.u8()?;
-        let members: Vec<Member> = input.list("members", MEMBERS_MAX)?;
+        let mut members: Vec<Member> = input.list("members", MEMBERS_MAX)?;
         let in_order = members.iter().enumerate().all(|(at, m)| usize::from(m.idx) == at);
         let voters = input.list("voters", VOTERS_MAX)?;
         let rows: Vec<Row> = input.list("rows", bits.count())?;
@@ -132,7 +196,30 @@ impl Canonical for EpochState {
         if !in_order || rows.len() != bits.count() || !rows.iter().all(known) {
             return Err(DecodeError::Invalid("layout"));
         }
-        Ok(Self { generation, epoch, cluster_id, bits, target_copies, members, voters, rows })
+        let (mut admins, mut burnt) = (Vec::new(), Vec::new());
+        if is_governed {
+            admins = input.list("admins", ADMINS_MAX)?;
+            let standing: Vec<Standing> = input.list("roles", MEMBERS_MAX)?;
+            if admins.is_empty() || standing.len() != members.len() {
+                return Err(DecodeError::Invalid("roles"));
+            }
+            for (member, Standing(role, cap)) in members.iter_mut().zip(standing) {
+                (member.role, member.cap) = (role, cap);
+            }
+            burnt = input.list("burnt invites", BURNT_MAX)?;
+        }
+        Ok(Self {
+            generation,
+            epoch,
+            cluster_id,
+            bits,
+            target_copies,
+            members,
+            voters,
+            admins,
+            burnt,
+            rows,
+        })
     }
 }
 
@@ -184,6 +271,21 @@ impl Canonical for EpochOp {
                 out.u8(10);
                 out.u16(*partition);
             }
+            Self::SetAdmins(admins) => {
+                out.u8(11);
+                out.list(admins);
+            }
+            Self::SetRole { node, role, cap } => {
+                out.u8(12);
+                node.encode(out);
+                role.encode(out);
+                out.u64(*cap);
+            }
+            Self::BurnInvite { burnt, now_ms } => {
+                out.u8(13);
+                burnt.encode(out);
+                out.u64(*now_ms);
+            }
         }
     }
 
@@ -203,6 +305,13 @@ impl Canonical for EpochOp {
             },
             9 => Self::FormerClean { partition: input.u16()?, holder: input.u16()? },
             10 => Self::Force(input.u16()?),
+            11 => Self::SetAdmins(input.list("admins", ADMINS_MAX)?),
+            12 => Self::SetRole {
+                node: NodeId::decode(input)?,
+                role: Role::decode(input)?,
+                cap: input.u64()?,
+            },
+            13 => Self::BurnInvite { burnt: Burnt::decode(input)?, now_ms: input.u64()? },
             _ => return Err(DecodeError::Invalid("epoch op")),
         })
     }
@@ -219,8 +328,13 @@ impl Canonical for Vote {
     }
 }
 
-impl Canonical for EpochProposal {
-    fn encode(&self, out: &mut Writer) {
+impl EpochProposal {
+    /// All but the admin's signature: what is hashed, voted on and signed.
+    pub(super) fn encode_unsigned(&self, out: &mut Writer) {
+        if let Some(authority) = &self.authority {
+            out.u64(SIGNED);
+            authority.admin.encode(out);
+        }
         out.u64(self.generation);
         out.u64(self.epoch);
         out.fixed(&self.previous);
@@ -228,16 +342,37 @@ impl Canonical for EpochProposal {
         out.fixed(&self.state_hash);
         self.proposer.encode(out);
     }
+}
+
+impl Canonical for EpochProposal {
+    fn encode(&self, out: &mut Writer) {
+        self.encode_unsigned(out);
+        if let Some(authority) = &self.authority {
+            out.fixed(&authority.signature);
+        }
+    }
 
     fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(Self {
-            generation: input.u64()?,
+        let (admin, generation) = match input.u64()? {
+            SIGNED => (Some(AdminId::decode(input)?), input.u64()?),
+            generation => (None, generation),
+        };
+        let mut proposal = Self {
+            generation,
             epoch: input.u64()?,
             previous: input.array()?,
             ops: input.list("ops", OPS_MAX)?,
             state_hash: input.array()?,
             proposer: NodeId::decode(input)?,
-        })
+            authority: None,
+        };
+        if generation == SIGNED {
+            return Err(DecodeError::Invalid("generation"));
+        }
+        if let Some(admin) = admin {
+            proposal.authority = Some(Authority { admin, signature: input.array()? });
+        }
+        Ok(proposal)
     }
 }
 

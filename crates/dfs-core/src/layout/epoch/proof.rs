@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use ed25519_dalek::{Signer, SigningKey};
 
 use super::recovery::begins_generation;
-use super::{EpochCert, EpochError, EpochOp, EpochProposal, Vote};
+use super::{Deciders, EpochCert, EpochError, EpochOp, EpochProposal, Vote};
 use crate::codec::{Canonical, Writer};
 use crate::id::{ClusterId, NodeId};
 use crate::paxos::Ballot;
@@ -61,50 +61,53 @@ impl EpochCert {
     }
 }
 
-/// Who may decide after the given voter changes, beginning with the `voters` that are trusted, or
-/// with the epoch that founded the cluster.
+/// Who may decide after the given changes, beginning with those that are trusted, or with the epoch
+/// that founded the cluster.
 ///
-/// Whoever lags too far to follow every epoch needs only those that changed the voters: each was
-/// decided by the voters that the change before it named, or by whoever was left of them, where it
-/// begins a generation after `generation` and `trusts` says that the loss it speaks of is known;
-/// `knows` says who is a member, for a generation that none of the voters began.
-/// `O(changes * voters)` signature checks.
+/// Whoever lags too far to follow every epoch needs only those that changed the voters or admins:
+/// each was signed by an admin and decided by the voters that the change before it named, or by
+/// whoever was left of them, where it begins a generation after that of `known` and `trusts` says
+/// that the loss it speaks of is known; `knows` says who is a member, for a generation that none of
+/// the voters began. `O(changes * voters)` signature checks.
 ///
 /// # Errors
 /// [`EpochError::NotNext`] when they are out of order, [`EpochError::NotDecided`] when a change
-/// lacks the votes of those before it.
-pub fn voters_after(
+/// lacks the votes of those before it, [`EpochError::NotAuthorized`] when it lacks an admin's.
+pub fn deciders_after(
     cluster: ClusterId,
-    (mut generation, voters): (u64, &[NodeId]),
+    known: Deciders,
     changes: &[EpochCert],
     knows: impl Fn(&NodeId) -> bool,
     trusts: impl Fn(&EpochProposal) -> bool,
-) -> Result<Vec<NodeId>, EpochError> {
-    let mut voters = voters.to_vec();
+) -> Result<Deciders, EpochError> {
+    let mut deciders = known;
     if !changes.is_sorted_by(|a, b| a.proposal.epoch < b.proposal.epoch) {
         return Err(EpochError::NotNext);
     }
     for cert in changes {
-        match cert.proposal.generation.cmp(&generation) {
+        cert.proposal.verify_authority(cluster, &deciders.admins)?;
+        match cert.proposal.generation.cmp(&deciders.generation) {
             Ordering::Less => return Err(EpochError::NotNext),
             Ordering::Equal if cert.founds(cluster) => {}
-            Ordering::Equal => cert.verify_votes(cluster, &voters)?,
+            Ordering::Equal => cert.verify_votes(cluster, &deciders.voters)?,
             Ordering::Greater => {
-                generation = cert.proposal.generation;
+                deciders.generation = cert.proposal.generation;
                 // Whom to trust is asked only about what was signed by those who may.
-                let begins = begins_generation(cluster, &voters, cert, &knows);
+                let begins = begins_generation(cluster, &deciders.voters, cert, &knows);
                 if !begins || !trusts(&cert.proposal) {
                     return Err(EpochError::NotDecided);
                 }
             }
         }
         for op in &cert.proposal.ops {
-            if let EpochOp::SetVoters(named) = op {
-                voters.clone_from(named);
+            match op {
+                EpochOp::SetVoters(named) => deciders.voters.clone_from(named),
+                EpochOp::SetAdmins(named) => deciders.admins.clone_from(named),
+                _ => {}
             }
         }
     }
-    Ok(voters)
+    Ok(deciders)
 }
 
 fn vote_bytes(cluster: ClusterId, slot: u64, ballot: Ballot, hash: &[u8; 32]) -> Vec<u8> {

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use super::{
     EpochCert, EpochError, EpochOp, EpochProposal, EpochState, MemberIdx, MemberState, Stage,
-    VOTERS_MAX, end_move, require,
+    VOTERS_MAX, moving::end_move, require,
 };
 use crate::id::{ClusterId, NodeId, Partition};
 use crate::quorum::Tally;
@@ -64,18 +64,19 @@ impl Loss {
     }
 
     /// Who decides where the majority of the voters is lost: the voters that are left, an odd
-    /// number, or without any the longest members.
+    /// number, or without any the longest gateways.
     pub fn electors(&self, state: &EpochState) -> Vec<NodeId> {
         let is_left = |node: &NodeId| !self.lost.contains(node) && state.is_member(node);
         let voters: Vec<NodeId> = state.voters.iter().copied().filter(is_left).collect();
         if !voters.is_empty() {
             return odd(voters);
         }
-        let active = state.active().map(|member| member.node_id).filter(is_left);
+        let active = state.electable().map(|member| member.node_id).filter(is_left);
         odd(active.take(VOTERS_MAX).collect())
     }
 
-    /// The proposal that begins the new generation, the same for every node with this layout.
+    /// The proposal that begins the new generation, which an admin has yet to sign: the same for
+    /// every node with this layout.
     ///
     /// # Errors
     /// [`EpochError::BadOp`] when nobody would be left, [`EpochError::NotNext`] when the generation
@@ -95,7 +96,10 @@ impl Loss {
         let mut next = state.apply_as(epoch, &ops)?;
         next.generation = generation;
         let state_hash = next.hash();
-        Ok((next, EpochProposal { generation, epoch, previous, ops, state_hash, proposer }))
+        let authority = None;
+        let proposal =
+            EpochProposal { generation, epoch, previous, ops, state_hash, proposer, authority };
+        Ok((next, proposal))
     }
 
     /// The state after a proposal that begins the new generation, if it is the one that this loss
@@ -113,6 +117,8 @@ impl Loss {
         if proposal.epoch != own.epoch || proposal.previous != previous {
             return Err(EpochError::NotNext);
         }
+        proposal.verify_authority(state.cluster_id, &state.admins)?;
+        let own = EpochProposal { authority: proposal.authority.clone(), ..own };
         if own == *proposal { Ok(next) } else { Err(EpochError::OtherState) }
     }
 

@@ -19,6 +19,7 @@ fn proposal(epoch: u64) -> EpochProposal {
         previous: [0; 32],
         ops: Vec::new(),
         state_hash: [0; 32],
+        authority: None,
         proposer: NodeId::new([1; 32]),
     }
 }

@@ -1,0 +1,90 @@
+//! What a member may do, and whose word admits it.
+
+use super::{ADMINS_MAX, BURNT_MAX, EpochError, EpochState, Member, MemberState, require};
+use crate::id::{AdminId, InviteId, NodeId};
+
+/// What a member may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Has the key of a vault: votes, and asks for changes.
+    Gateway,
+    /// Holds sealed data for others; an admin vouched for it.
+    Storage,
+    /// Nobody vouched for it: it holds nothing that counts, and decides nothing.
+    Unvouched,
+}
+
+/// An invite that admits nobody any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Burnt {
+    /// Which.
+    pub invite: InviteId,
+    /// When it lapses by itself, in milliseconds since 1970.
+    pub expires_ms: u64,
+}
+
+impl EpochState {
+    /// Whether the node is a gateway in good standing: one that may ask for what changes the layout
+    /// or decides a conditional write.
+    pub fn is_gateway(&self, node: &NodeId) -> bool {
+        self.member(node)
+            .is_some_and(|member| member.state != MemberState::Left && member.role == Role::Gateway)
+    }
+
+    /// Whether an admin vouched for the member; before there were admins, all counted.
+    pub fn is_vouched(&self, member: &Member) -> bool {
+        self.admins.is_empty() || member.role != Role::Unvouched
+    }
+
+    /// Members that did not leave and that someone vouched for: whose word counts.
+    pub fn counted(&self) -> impl Iterator<Item = &Member> {
+        self.present().filter(|member| self.is_vouched(member))
+    }
+
+    /// Active gateways: those that may become voters.
+    pub fn electable(&self) -> impl Iterator<Item = &Member> {
+        self.active().filter(|member| self.may_vote(&member.node_id))
+    }
+
+    pub(super) fn may_vote(&self, node: &NodeId) -> bool {
+        if self.admins.is_empty() { self.is_member(node) } else { self.is_gateway(node) }
+    }
+
+    pub(super) fn set_admins(&mut self, admins: &[AdminId]) -> Result<(), EpochError> {
+        let distinct = admins.iter().collect::<std::collections::BTreeSet<_>>().len();
+        let valid = !admins.is_empty() && admins.len() <= ADMINS_MAX && distinct == admins.len();
+        require(valid, "not a valid set of admins")?;
+        self.admins = admins.to_vec();
+        Ok(())
+    }
+
+    /// Whether an invite admits nobody any more.
+    pub fn is_burnt(&self, invite: &InviteId) -> bool {
+        self.burnt.iter().any(|burnt| burnt.invite == *invite)
+    }
+
+    pub(super) fn burn_invite(&mut self, burnt: Burnt, now_ms: u64) -> Result<(), EpochError> {
+        require(!self.is_burnt(&burnt.invite), "the invite is burnt")?;
+        self.burnt.retain(|burnt| burnt.expires_ms >= now_ms);
+        require(self.burnt.len() < BURNT_MAX, "too many invites are burnt and have not lapsed")?;
+        self.burnt.push(burnt);
+        Ok(())
+    }
+
+    pub(super) fn set_role(
+        &mut self,
+        node: &NodeId,
+        role: Role,
+        cap: u64,
+    ) -> Result<(), EpochError> {
+        let is_voter = self.voters.contains(node);
+        require(!is_voter || role == Role::Gateway, "a voter stays a gateway")?;
+        let member = self.present_member(node)?;
+        (member.role, member.cap) = (role, cap);
+        member.capacity = member.capacity.min(cap);
+        require(self.active().next().is_some(), "the last active member stays")
+    }
+}
+
+/// Everything that a member offers counts.
+pub const NO_CAP: u64 = u64::MAX;
