@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use dfs_testbed::root;
+use dfs_testbed::{release_build, root};
 
 pub(crate) fn run() -> Result<()> {
     cargo("formatting", &["fmt", "--all", "--check"], &[])?;
@@ -19,11 +19,26 @@ pub(crate) fn run() -> Result<()> {
     if has("cargo-deny") {
         cargo("licences and sources", &["deny", "check", "bans", "licenses", "sources"], &[])?;
     }
-    cargo("tests", &["test", "--workspace"], &[])?;
+    cargo("building the tests", &["test", "--workspace", "--no-run"], &[])?;
+    tests_beside_release_build()?;
     // A bounded part of what `sim` can do: some minutes on two cores.
     cargo("simulation", &["xtask", "sim", "--seeds", "100", "--twice", "10"], &[])?;
     cargo("crash states", &["xtask", "sim", "--crash-states", "5"], &[])?;
     cargo("smoke test on real processes", &["xtask", "demo", "--mib", "64"], &[])
+}
+
+/// Runs the tests while the programs of the steps after them are built: many tests wait for each
+/// other's timers, and leave most of the machine idle.
+fn tests_beside_release_build() -> Result<()> {
+    let mut build = release_build(&["dfs-sim", "dfs", "dfs-node"]).arg("--quiet").spawn()?;
+    let threads = std::thread::available_parallelism()?.get() * 2;
+    let tests =
+        cargo("tests", &["test", "--workspace"], &[("RUST_TEST_THREADS", &threads.to_string())]);
+    let built = step("the rest of the release build", || {
+        ensure!(build.wait()?.success(), "the release build failed");
+        Ok(())
+    });
+    tests.and(built)
 }
 
 fn has(tool: &str) -> bool {

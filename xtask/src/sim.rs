@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use dfs_testbed::{root, target_dir};
+use dfs_testbed::{build_programs, release_build, target_dir};
 
 /// Arguments of `sim`.
 #[derive(Debug, Parser)]
@@ -60,14 +60,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// Builds the simulator; with seeded bugs it goes to a directory of its own, so that no other build
 /// ever has them.
 fn build(bugs: bool) -> Result<PathBuf> {
-    let target = if bugs { target_dir().join("bug-bank") } else { target_dir() };
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args(["build", "--release", "-p", "dfs-sim"]).current_dir(root());
-    build.arg("--target-dir").arg(&target);
-    if bugs {
-        build.args(["--features", "bug-bank"]);
+    if !bugs {
+        return Ok(build_programs(&["dfs-sim"])?.join("dfs-sim"));
     }
+    let target = target_dir().join("bug-bank");
+    let mut build = release_build(&["dfs-sim"]);
+    build.args(["--features", "dfs-sim/bug-bank", "--target-dir"]).arg(&target);
     ensure!(build.status()?.success(), "the simulator does not build");
     Ok(target.join("release/dfs-sim"))
 }

@@ -30,22 +30,34 @@ pub fn target_dir() -> PathBuf {
 /// # Errors
 /// They do not build.
 pub fn build() -> Result<PathBuf> {
-    build_package("dfs-node")
+    build_programs(&["dfs", "dfs-node"])
 }
 
 /// Builds the hostile member and says where it is.
 pub(crate) fn build_hostile() -> Result<PathBuf> {
-    Ok(build_package("dfs-hostile")?.join("dfs-hostile"))
+    Ok(build_programs(&["dfs-hostile"])?.join("dfs-hostile"))
 }
 
-fn build_package(package: &str) -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--release", "--package", package])
-        .current_dir(root())
-        .status()?;
-    ensure!(status.success(), "the release build of {package} failed");
+/// Builds programs as a release, and says in which directory they are.
+///
+/// All with the features of the whole workspace: asked for package by package, each set of features
+/// would build the libraries once more.
+///
+/// # Errors
+/// They do not build.
+pub fn build_programs(names: &[&str]) -> Result<PathBuf> {
+    let status = release_build(names).status()?;
+    ensure!(status.success(), "the release build of {} failed", names.join(", "));
     Ok(target_dir().join("release").canonicalize()?)
+}
+
+/// The command that [`build_programs`] runs.
+#[must_use]
+pub fn release_build(names: &[&str]) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--release", "--workspace"]).current_dir(root());
+    cargo.args(names.iter().flat_map(|name| ["--bin", name]));
+    cargo
 }
 
 /// Keeps a second run away from the place of this one, until it is dropped.
