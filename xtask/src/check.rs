@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use dfs_testbed::{release_build, root};
+use dfs_testbed::{PROFILE, release_build, root};
 
 pub(crate) fn run() -> Result<()> {
     cargo("formatting", &["fmt", "--all", "--check"], &[])?;
@@ -21,16 +21,21 @@ pub(crate) fn run() -> Result<()> {
     }
     cargo("building the tests", &["test", "--workspace", "--no-run"], &[])?;
     tests_beside_release_build()?;
+    let checked = &[(PROFILE, CHECKED)];
     // A bounded part of what `sim` can do: some minutes on two cores.
-    cargo("simulation", &["xtask", "sim", "--seeds", "100", "--twice", "10"], &[])?;
-    cargo("crash states", &["xtask", "sim", "--crash-states", "5"], &[])?;
-    cargo("smoke test on real processes", &["xtask", "demo", "--mib", "64"], &[])
+    cargo("simulation", &["xtask", "sim", "--seeds", "60", "--twice", "6"], checked)?;
+    cargo("crash states", &["xtask", "sim", "--crash-states", "5"], checked)?;
+    cargo("smoke test on real processes", &["xtask", "demo", "--mib", "64"], checked)
 }
+
+/// The profile of the programs that are run here.
+const CHECKED: &str = "quick";
 
 /// Runs the tests while the programs of the steps after them are built: many tests wait for each
 /// other's timers, and leave most of the machine idle.
 fn tests_beside_release_build() -> Result<()> {
-    let mut build = release_build(&["dfs-sim", "dfs", "dfs-node"]).arg("--quiet").spawn()?;
+    let programs = ["dfs-sim", "dfs", "dfs-node"];
+    let mut build = release_build(&programs, CHECKED).arg("--quiet").spawn()?;
     let threads = std::thread::available_parallelism()?.get() * 2;
     let tests =
         cargo("tests", &["test", "--workspace"], &[("RUST_TEST_THREADS", &threads.to_string())]);

@@ -42,6 +42,7 @@ impl Member {
             incarnation: 1 << 32 | env.random_u64() >> 32,
             cluster_key,
             admin: None,
+            invite: None,
             zone: "hostile".to_owned(),
             build: "hostile".to_owned(),
             book: None,

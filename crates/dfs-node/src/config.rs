@@ -37,6 +37,9 @@ pub struct Args {
     /// Peers to begin with: `:PORT` is this host; repeat it or separate with commas
     #[arg(long, env = "DFS_BOOTSTRAP", value_name = "ADDR", value_delimiter = ',')]
     pub bootstrap: Vec<Address>,
+    /// Join by an invite: the line that `dfs invite` made, a file that has it, or `-` for stdin
+    #[arg(long, env = "DFS_JOIN", value_name = "INVITE", hide_env_values = true)]
+    pub join: Option<String>,
     /// Found a cluster at once if this node is in none, even with --bootstrap
     #[arg(long, env = "DFS_INIT", value_name = "BOOL", value_parser = BoolishValueParser::new())]
     #[arg(num_args = 0..=1, default_missing_value = "true")]
@@ -93,6 +96,7 @@ pub enum LogFormat {
 struct FileConfig {
     listen: Option<String>,
     bootstrap: Vec<String>,
+    join: Option<String>,
     api: Option<String>,
     data_dir: Option<PathBuf>,
     zone: Option<String>,
@@ -110,6 +114,8 @@ pub struct NodeConfig {
     pub listen: SocketAddr,
     /// Peers to begin with.
     pub bootstrap: Vec<Address>,
+    /// The invite to join by, or where it is.
+    pub join: Option<String>,
     /// Found a cluster at once if in none.
     pub init: bool,
     /// Local HTTP API.
@@ -177,6 +183,7 @@ impl Args {
         Ok(NodeConfig {
             listen: bind_addr(&listen, Ipv6Addr::UNSPECIFIED.into())?,
             bootstrap,
+            join: self.join.or(file.join),
             init: self.init.unwrap_or(false),
             api: match api {
                 Some(api) => bind_addr(&api, Ipv4Addr::LOCALHOST.into())?,

@@ -82,9 +82,10 @@ pub fn load_or_create(
         }
         Err(error @ KeyFileError::Missing(_)) => {
             return Err(Failure::new(Code::Key, error).hint(
-                "this node joins a cluster elsewhere and needs its key: run 'dfs key export \
-                 --cluster' on a member and 'dfs key import --cluster' here; if there is no \
-                 cluster yet, start this one node with --init",
+                "this node joins a cluster elsewhere: run 'dfs invite' on a member and start this \
+                 one with --join and the line it prints, or bring the key with 'dfs key export \
+                 --cluster' there and 'dfs key import --cluster' here; if there is no cluster yet, \
+                 start this one node with --init",
             ));
         }
         Err(error) => return Err(bad_key(error)),

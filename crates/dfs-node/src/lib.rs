@@ -14,6 +14,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod exit;
+pub mod join;
 pub mod keyring;
 pub mod limits;
 pub mod run_record;

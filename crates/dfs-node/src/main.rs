@@ -8,13 +8,14 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Parser;
 use dfs_core::address::Address;
+use dfs_core::node::invite::Invite;
 use dfs_env::Env;
 use dfs_node::api::{self, Api};
 use dfs_node::config::{Args, Command, NodeConfig};
 use dfs_node::exit::{Code, Failure, chain, exit_code};
 use dfs_node::run_record::{self, RunRecord};
 use dfs_node::signals::EndSignals;
-use dfs_node::{keyring, limits, telemetry};
+use dfs_node::{join, keyring, limits, telemetry};
 use dfs_server::{Config, Server, StartServerError, VaultConfig};
 use dfs_store::OpenStoreError;
 use dfs_store::disk::upgrade::{Upgraded, upgrade};
@@ -77,11 +78,17 @@ async fn run_upgrade(config: &NodeConfig) -> Result<(), Failure> {
 }
 
 async fn start(env: &Env, config: &NodeConfig) -> Result<(TcpListener, Arc<Server>), Failure> {
+    let invite = config.join.as_deref().map(|at| join::read(at, &config.config_dir)).transpose()?;
+    let invite = invite.flatten();
+    if let Some(invite) = &invite {
+        join::fetch_keys(env, &config.config_dir, invite).await?;
+    }
     let keys = {
         let (keys_env, dir) = (env.clone(), config.config_dir.clone());
         let storage_only = config.storage_only;
         // All nodes on this machine share the keys. Else only the founder may make them.
-        let may_make = config.init || config.bootstrap.iter().all(Address::is_loopback);
+        let is_here = config.bootstrap.iter().all(Address::is_loopback);
+        let may_make = config.init || (is_here && invite.is_none());
         env.offload(move || keyring::load_or_create(&keys_env, &dir, may_make, storage_only))
             .await?
     };
@@ -91,7 +98,7 @@ async fn start(env: &Env, config: &NodeConfig) -> Result<(TcpListener, Arc<Serve
     // The port is bound first, so that a busy one costs nothing.
     let listener = TcpListener::bind(config.api).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", config.api))?;
-    let server = Server::start(env.clone(), server_config(config, keys)).await;
+    let server = Server::start(env.clone(), server_config(config, keys, invite)).await;
     let server = Arc::new(server.map_err(|error| start_failed(&error, config))?);
     Ok((listener, server))
 }
@@ -100,11 +107,15 @@ fn failed(what: &str, error: &io::Error) -> Failure {
     Failure::new(Code::Failed, format!("{what}: {error}"))
 }
 
-fn server_config(config: &NodeConfig, keys: keyring::Keys) -> Config {
+fn server_config(config: &NodeConfig, keys: keyring::Keys, invite: Option<Invite>) -> Config {
+    let mut bootstrap = config.bootstrap.clone();
+    let invited_by = invite.iter().flat_map(|invite| &invite.addrs);
+    bootstrap.extend(invited_by.filter(|addr| !config.bootstrap.contains(addr)).cloned());
     Config {
         data_dir: config.data_dir.clone(),
         listen: config.listen,
-        bootstrap: config.bootstrap.clone(),
+        bootstrap,
+        invite,
         init: config.init,
         cluster_key: keys.cluster,
         vault: keys.vault.map(|key| VaultConfig { key }),

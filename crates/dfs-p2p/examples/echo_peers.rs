@@ -47,6 +47,7 @@ async fn start(
         incarnation: 1,
         cluster_key: Zeroizing::new([7; 32]),
         admin: None,
+        invite: None,
         zone: "default".to_owned(),
         build: "example".to_owned(),
         book: None,

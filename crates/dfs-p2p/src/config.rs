@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use dfs_core::address::Address;
+use dfs_core::node::invite::Invite;
 use dfs_core::node::liveness::Reach;
 #[cfg(doc)]
 use dfs_core::node::member::NodeInfo;
@@ -23,6 +24,8 @@ pub struct Config {
     pub cluster_key: Zeroizing<[u8; 32]>,
     /// Proves to others that this node may ask for changes of the layout.
     pub admin: Option<SigningKey>,
+    /// Proves to others that this node was invited.
+    pub invite: Option<Invite>,
     /// Failure domain.
     pub zone: String,
     /// The program's version.

@@ -5,16 +5,18 @@ use std::time::Duration;
 use bytes::BytesMut;
 use dfs_core::codec::Canonical;
 use dfs_core::id::{ClusterId, NodeId};
+use dfs_core::layout::epoch::Grant;
 use dfs_core::node::member::NodeInfo;
 use dfs_env::Stream;
 use futures_util::StreamExt;
 use tokio::io::{AsyncWriteExt, WriteHalf};
 use tokio_rustls::TlsStream;
 use tokio_util::codec::{Encoder, FramedRead};
+use zeroize::Zeroizing;
 
 use crate::error::ConnError;
 use crate::frame::{FrameCodec, FrameError};
-use crate::hello::{self, ConnClass};
+use crate::hello::{self, ConnClass, Unwelcome};
 use crate::message::Code;
 use crate::peer::{Frames, Greeting, Origin};
 use crate::secure::Secured;
@@ -76,11 +78,17 @@ async fn exchange(
         return Err(ConnError::Unexpected);
     };
     let key = &credentials.cluster_key;
-    let checked = hello::check(&theirs, &peer, handler.is_member(&peer), key, &exporter);
+    let secret_of = |grant: &Grant| handler.invite_secret(grant);
+    let is_member = handler.is_member(&peer);
+    let checked = hello::check(&theirs, &peer, is_member, key, &exporter, &secret_of);
     let mut greeted = match checked {
         Ok(greeted) => greeted,
         Err(why) => {
-            let goodbye = wire::go_away(why.code(), "the greeting was refused");
+            let text = match why {
+                Unwelcome::Invite => "the invite has lapsed, was used or taken back",
+                _ => "the greeting was refused",
+            };
+            let goodbye = wire::go_away(why.code(), text);
             turn_away(&mut out, &mut frames, goodbye).await;
             return Err(why.into());
         }
@@ -93,7 +101,12 @@ async fn exchange(
         (greeted.class, greeted.dial) = (class, dial);
     }
     frames.decoder_mut().allow_calls();
-    let ready = ready(handler.cluster_id(), own_info, origin);
+    // Who was let in for an invite may lack the keys.
+    let keys = match (origin, greeted.grant) {
+        (Origin::Accepted(_), Some(grant)) => handler.invite_keys(&grant),
+        _ => Zeroizing::default(),
+    };
+    let ready = ready(handler.cluster_id(), own_info, origin, &keys);
     send(&mut out, Kind::Ready(ready)).await?;
     let Kind::Ready(theirs) = next(&mut frames, true).await? else {
         return Err(ConnError::Unexpected);
@@ -135,7 +148,7 @@ async fn turn_away(
     let _ = frames.next().await;
 }
 
-fn ready(cluster: Option<ClusterId>, info: &NodeInfo, origin: Origin) -> proto::Ready {
+fn ready(cluster: Option<ClusterId>, info: &NodeInfo, origin: Origin, keys: &[u8]) -> proto::Ready {
     let observed = match origin {
         Origin::Dialled(addr, ..) | Origin::Accepted(addr) => addr,
     };
@@ -143,10 +156,14 @@ fn ready(cluster: Option<ClusterId>, info: &NodeInfo, origin: Origin) -> proto::
         cluster_id: cluster.map(|id| id.as_bytes().to_vec()).unwrap_or_default().into(),
         info: info.to_canonical().into(),
         observed_addr: observed.to_string(),
+        keys: keys.to_vec().into(),
     }
 }
 
-async fn send(out: &mut WriteHalf<TlsStream<Stream>>, kind: Kind) -> Result<(), ConnError> {
+pub(crate) async fn send(
+    out: &mut WriteHalf<TlsStream<Stream>>,
+    kind: Kind,
+) -> Result<(), ConnError> {
     let mut bytes = BytesMut::new();
     let mut codec = FrameCodec::greeting();
     codec.allow_calls();
@@ -158,7 +175,7 @@ async fn send(out: &mut WriteHalf<TlsStream<Stream>>, kind: Kind) -> Result<(), 
     written.await.map_err(|error| FrameError::from(error).into())
 }
 
-async fn next(frames: &mut Frames, greeted: bool) -> Result<Kind, ConnError> {
+pub(crate) async fn next(frames: &mut Frames, greeted: bool) -> Result<Kind, ConnError> {
     let (_, kind) = frames.next().await.ok_or(ConnError::Closed)??;
     match kind {
         Kind::GoAway(message) => {
@@ -171,6 +188,6 @@ async fn next(frames: &mut Frames, greeted: bool) -> Result<Kind, ConnError> {
 /// Why a peer is retired.
 const FORMER: &str = "a later state of this node is known";
 /// A TLS handshake takes two round trips and little work.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+pub(crate) const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// Greetings follow at once.
-const HELLO_MAX: Duration = Duration::from_secs(5);
+pub(crate) const HELLO_MAX: Duration = Duration::from_secs(5);

@@ -1,8 +1,10 @@
 //! What the layer above provides.
 
 use dfs_core::id::{AdminId, ClusterId, NodeId};
+use dfs_core::layout::epoch::Grant;
 use dfs_core::node::member::NodeInfo;
 use dfs_env::BoxFuture;
+use zeroize::Zeroizing;
 
 use crate::message::{Answer, Call};
 
@@ -15,6 +17,8 @@ pub struct Caller {
     pub proved: bool,
     /// The admin whose key it proved to have.
     pub admin: Option<AdminId>,
+    /// What the invite grants that it proved to have.
+    pub grant: Option<Grant>,
 }
 
 /// Answers calls and hears about peers. Methods other than `handle` must not block.
@@ -27,6 +31,20 @@ pub trait Handler: Send + Sync + 'static {
 
     /// The cluster this node belongs to, once it does.
     fn cluster_id(&self) -> Option<ClusterId>;
+
+    /// The secret of the invite that grants this, on a node that can tell and while the invite
+    /// admits.
+    fn invite_secret(&self, grant: &Grant) -> Option<Zeroizing<[u8; 32]>> {
+        let _ = grant;
+        None
+    }
+
+    /// The keys that are due to whoever proved the invite that grants this: at most
+    /// [`crate::INVITE_KEYS_MAX`] bytes, which mean something to the layer above.
+    fn invite_keys(&self, grant: &Grant) -> Zeroizing<Vec<u8>> {
+        let _ = grant;
+        Zeroizing::default()
+    }
 
     /// A peer's first connection came up, or its last went away.
     fn peer_changed(&self, node: NodeId, connected: bool);

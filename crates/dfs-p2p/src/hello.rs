@@ -1,6 +1,10 @@
-//! The greeting: who is there, which protocol, and the proofs of the cluster key and of an admin's.
+//! The greeting: who is there, which protocol, and the proofs of the cluster key, of an admin's key
+//! and of an invite.
 
+use dfs_core::codec::Canonical;
 use dfs_core::id::{AdminId, NodeId};
+use dfs_core::layout::epoch::Grant;
+use dfs_core::node::invite::{Invite, prove};
 use dfs_core::signature::verify_signature;
 use ed25519_dalek::{Signer, SigningKey};
 use hmac::{Hmac, KeyInit, Mac};
@@ -25,6 +29,8 @@ pub(crate) struct Credentials {
     pub(crate) cluster_key: Zeroizing<[u8; 32]>,
     /// Of a node that may ask for changes of the layout.
     pub(crate) admin: Option<SigningKey>,
+    /// Of a node that was invited.
+    pub(crate) invite: Option<Invite>,
 }
 
 /// What a peer's greeting says, once it is checked.
@@ -38,6 +44,8 @@ pub(crate) struct Greeted {
     pub(crate) proved: bool,
     /// The admin whose key it proved to have.
     pub(crate) admin: Option<AdminId>,
+    /// What the invite grants that it proved to have.
+    pub(crate) grant: Option<Grant>,
 }
 
 /// Why a greeting is refused.
@@ -51,6 +59,8 @@ pub(crate) enum Unwelcome {
     Malformed,
     #[error("it has another cluster key")]
     ClusterKey,
+    #[error("its invite has lapsed, was used or taken back, or is of another cluster")]
+    Invite,
 }
 
 impl Unwelcome {
@@ -59,6 +69,7 @@ impl Unwelcome {
             Self::OtherId | Self::Malformed => Code::Malformed,
             Self::Incompatible { .. } => Code::Incompatible,
             Self::ClusterKey => Code::ClusterMismatch,
+            Self::Invite => Code::NotMember,
         }
     }
 }
@@ -115,6 +126,8 @@ pub(crate) fn greeting(
     let signer = credentials.admin.as_ref();
     let admin = signer.map(|key| key.verifying_key().to_bytes().to_vec());
     let proof = signer.map(|key| key.sign(&admin_message(exporter, node)).to_bytes().to_vec());
+    let invite = credentials.invite.as_ref();
+    let shown = invite.map(|invite| prove(&invite.secret, exporter, node));
     proto::Hello {
         node_id: node.as_bytes().to_vec().into(),
         instance: incarnation,
@@ -125,6 +138,8 @@ pub(crate) fn greeting(
         join_proof: join_proof(&credentials.cluster_key, exporter, node).to_vec().into(),
         admin: admin.unwrap_or_default().into(),
         admin_proof: proof.unwrap_or_default().into(),
+        invite: invite.map(|invite| invite.grant.to_canonical()).unwrap_or_default().into(),
+        invite_proof: shown.map(|proof| proof.to_vec()).unwrap_or_default().into(),
         conn_class: match class {
             ConnClass::Control => proto::ConnClass::Control as i32,
             ConnClass::Bulk => proto::ConnClass::Bulk as i32,
@@ -132,14 +147,27 @@ pub(crate) fn greeting(
     }
 }
 
+/// What the invite grants that a greeting proves, if it shows one that still admits.
+fn proven_grant(
+    hello: &proto::Hello,
+    peer: &NodeId,
+    exporter: &Exporter,
+    secret_of: &dyn Fn(&Grant) -> Option<Zeroizing<[u8; 32]>>,
+) -> Option<Grant> {
+    let grant = Grant::from_canonical(hello.invite.to_vec()).ok()?;
+    let expected = prove(&*secret_of(&grant)?, exporter, peer);
+    bool::from(expected.ct_eq(hello.invite_proof.as_ref())).then_some(grant)
+}
+
 /// Checks a greeting against the key that TLS proved. Members are known by that key; anyone else
-/// must prove the cluster key.
+/// must prove the cluster key, or an invite: `secret_of` says the secrets of those that admit.
 pub(crate) fn check(
     hello: &proto::Hello,
     peer: &NodeId,
     is_member: bool,
     cluster_key: &Zeroizing<[u8; 32]>,
     exporter: &Exporter,
+    secret_of: &dyn Fn(&Grant) -> Option<Zeroizing<[u8; 32]>>,
 ) -> Result<Greeted, Unwelcome> {
     if hello.node_id.as_ref() != peer.as_bytes() {
         return Err(Unwelcome::OtherId);
@@ -155,12 +183,17 @@ pub(crate) fn check(
     };
     let expected = join_proof(cluster_key, exporter, peer);
     let proved = bool::from(expected.ct_eq(hello.join_proof.as_ref()));
-    if !proved && !is_member {
-        return Err(Unwelcome::ClusterKey);
+    let grant = proven_grant(hello, peer, exporter, secret_of);
+    if !proved && !is_member && grant.is_none() {
+        return Err(if hello.invite.is_empty() {
+            Unwelcome::ClusterKey
+        } else {
+            Unwelcome::Invite
+        });
     }
     // Last, for it costs most.
     let admin = proven_admin(hello, peer, exporter)?;
-    Ok(Greeted { incarnation: hello.instance, dial: hello.dial, class, proved, admin })
+    Ok(Greeted { incarnation: hello.instance, dial: hello.dial, class, proved, admin, grant })
 }
 
 /// The oldest protocol spoken here.
@@ -170,6 +203,10 @@ pub const PROTO_MAX: u32 = 3;
 
 #[cfg(test)]
 mod tests {
+    use dfs_core::id::{ClusterId, InviteId};
+    use dfs_core::layout::epoch::Role;
+    use dfs_core::node::invite::InviteKey;
+
     use super::*;
 
     const KEY: [u8; 32] = [1; 32];
@@ -184,10 +221,10 @@ mod tests {
     ) {
         let node = NodeId::new([3; 32]);
         let key = Zeroizing::new(KEY);
-        let credentials = Credentials { cluster_key: key.clone(), admin: None };
+        let credentials = Credentials { cluster_key: key.clone(), admin: None, invite: None };
         let mut hello = greeting(&credentials, &SESSION, &node, 9, ConnClass::Bulk, 5);
         change(&mut hello);
-        let result = check(&hello, &node, is_member, &key, &session);
+        let result = check(&hello, &node, is_member, &key, &session, &|_| None);
         assert_eq!(result.map(|greeted| greeted.proved), expected);
     }
 
@@ -207,12 +244,12 @@ mod tests {
     fn an_admin_is_proved_in_its_own_session_by_its_own_node_only() {
         let (node, cluster_key) = (NodeId::new([3; 32]), Zeroizing::new(KEY));
         let admin = SigningKey::from_bytes(&[5; 32]);
-        let credentials = Credentials { cluster_key, admin: Some(admin.clone()) };
+        let credentials = Credentials { cluster_key, admin: Some(admin.clone()), invite: None };
         let greet = |session: &Exporter, of: &NodeId, change: &dyn Fn(&mut proto::Hello)| {
             let mut hello = greeting(&credentials, &SESSION, of, 9, ConnClass::Control, 5);
             hello.node_id = node.as_bytes().to_vec().into();
             change(&mut hello);
-            let checked = check(&hello, &node, true, &credentials.cluster_key, session);
+            let checked = check(&hello, &node, true, &credentials.cluster_key, session, &|_| None);
             checked.map(|greeted| greeted.admin)
         };
         let id = AdminId::new(admin.verifying_key().to_bytes());
@@ -230,6 +267,39 @@ mod tests {
         let other = SigningKey::from_bytes(&[6; 32]).verifying_key().to_bytes();
         let other = move |hello: &mut proto::Hello| hello.admin = other.to_vec().into();
         assert_eq!(greet(&SESSION, &node, &other), Err(Unwelcome::Malformed));
+    }
+
+    #[test]
+    fn an_invite_lets_in_whoever_proves_it_while_it_admits() {
+        let (node, other) = (NodeId::new([3; 32]), Zeroizing::new([9; 32]));
+        let key = InviteKey::new(Zeroizing::new([4; 32]));
+        let invite = InviteId::new([1; 16]);
+        let grant = Grant { invite, role: Role::Storage, cap: 5, expires_ms: 6 };
+        let invite = Invite {
+            cluster: ClusterId::new([0; 32]),
+            inviter: NodeId::new([5; 32]),
+            addrs: Vec::new(),
+            grant,
+            secret: key.secret(&grant),
+        };
+        let credentials = Credentials { cluster_key: other, admin: None, invite: Some(invite) };
+        let ours = Zeroizing::new(KEY);
+        let greet = |session: &Exporter, admits: bool, change: &dyn Fn(&mut proto::Hello)| {
+            let mut hello = greeting(&credentials, &SESSION, &node, 9, ConnClass::Control, 5);
+            change(&mut hello);
+            let secret_of = |grant: &Grant| admits.then(|| key.secret(grant));
+            let checked = check(&hello, &node, false, &ours, session, &secret_of);
+            checked.map(|greeted| (greeted.proved, greeted.grant))
+        };
+        assert_eq!(greet(&SESSION, true, &|_| ()), Ok((false, Some(grant))));
+        assert_eq!(greet(&SESSION, false, &|_| ()), Err(Unwelcome::Invite));
+        assert_eq!(greet(&[9; 32], true, &|_| ()), Err(Unwelcome::Invite));
+        // More than it grants, or without the proof.
+        let more = Grant { cap: 6, ..grant }.to_canonical();
+        let more = |hello: &mut proto::Hello| hello.invite = more.clone().into();
+        assert_eq!(greet(&SESSION, true, &more), Err(Unwelcome::Invite));
+        assert_eq!(greet(&SESSION, true, &|h| h.invite_proof.clear()), Err(Unwelcome::Invite));
+        assert_eq!(greet(&SESSION, true, &|h| h.invite.clear()), Err(Unwelcome::ClusterKey));
     }
 
     #[test]

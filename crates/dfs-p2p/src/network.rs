@@ -69,6 +69,7 @@ impl Network {
             credentials: Credentials {
                 cluster_key: config.cluster_key.clone(),
                 admin: config.admin.clone(),
+                invite: config.invite.clone(),
             },
             tls,
         };

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use dfs_core::id::{AdminId, NodeId};
+use dfs_core::layout::epoch::Grant;
 use dfs_core::node::conn::ConnFacts;
 use dfs_core::node::member::Genuine;
 use dfs_env::{Env, Stream};
@@ -65,6 +66,8 @@ pub(crate) struct Conn {
     proved: bool,
     /// The admin whose key the peer proved to have.
     pub(crate) admin: Option<AdminId>,
+    /// What the invite grants that it proved to have.
+    grant: Option<Grant>,
     /// See [`Greeting::challenge`].
     pub(crate) challenge: [u8; 32],
     mux: Mutex<Mux<oneshot::Sender<Answer>>>,
@@ -105,6 +108,7 @@ impl Conn {
             dialled,
             proved: greeting.greeted.proved,
             admin: greeting.greeted.admin,
+            grant: greeting.greeted.grant,
             challenge: greeting.challenge,
             mux: Mutex::new(Mux::new(dialled.is_some(), budget)),
             places: Semaphore::new(CALLS_MAX),
@@ -274,7 +278,12 @@ impl Conn {
     }
 
     async fn serve(self: Arc<Self>, handler: Arc<dyn Handler>, stream: StreamId, call: Call) {
-        let from = Caller { node: self.peer, proved: self.proved, admin: self.admin };
+        let from = Caller {
+            node: self.peer,
+            proved: self.proved || self.grant.is_some(),
+            admin: self.admin,
+            grant: self.grant,
+        };
         let deadline = call.deadline;
         let answer = match self.env.timeout(deadline, handler.handle(from, call)).await {
             Ok(answer) => answer,

@@ -18,6 +18,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         bootstrap: Vec::new(), // Nobody to join: this node founds a cluster.
         init: false,
         cluster_key: ClusterKey::from_bytes(env.random()),
+        invite: None,
         vault: Some(VaultConfig { key: VaultKey::from_bytes(env.random()) }),
         zone: "default".to_owned(),
         capacity: None,

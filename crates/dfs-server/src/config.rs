@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dfs_core::address::Address;
+use dfs_core::node::invite::Invite;
 use dfs_core::record::retention::KEPT_FOR_MS;
 use dfs_store::vault::keys::{ClusterKey, VaultKey};
 
@@ -22,6 +23,8 @@ pub struct Config {
     pub init: bool,
     /// Lets the node join.
     pub cluster_key: ClusterKey,
+    /// What lets the node join, beside the key: it joins that cluster and no other.
+    pub invite: Option<Invite>,
     /// Opens files; a node without it stores for others only.
     pub vault: Option<VaultConfig>,
     /// Failure domain.

@@ -179,6 +179,26 @@ pub enum MemberError {
     Failed(#[from] Error),
 }
 
+/// Why an invite was not made, or not taken back.
+#[derive(Debug, thiserror::Error)]
+pub enum InviteError {
+    /// No invite made here has an id that begins so, or several have.
+    #[error("no single invite of this node begins with {0:?}")]
+    NoSuchInvite(String),
+    /// Many were made here and have not lapsed.
+    #[error("this node has made too many invites that have not lapsed")]
+    TooMany,
+    /// It would live too long.
+    #[error("an invite lives 90 days at most")]
+    TooLong,
+    /// Others do not know yet where this node is.
+    #[error("this node does not know an address at which others reach it")]
+    NoAddress,
+    /// It could not be decided or kept.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartServerError {

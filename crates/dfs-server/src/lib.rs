@@ -62,15 +62,16 @@ pub use config::{Config, Grace, Mode, OUT_AFTER, VaultConfig};
 pub use content::download::Download;
 pub use dfs_core::record::conditional::Condition;
 pub use disk::{ScrubState, ScrubView};
-pub use error::{DiskError, Error, MemberError, StartServerError};
+pub use error::{DiskError, Error, InviteError, MemberError, StartServerError};
 pub use gc::Collected;
 pub use json::rfc3339;
-pub use layout::admit::{Admission, CAP};
+pub use layout::admit::{Admission, CAP, PeerRole};
 pub use layout::drain::{Departure, Running};
+pub use layout::invite::{InviteState, InviteView, InviteWish, NewInvite};
 pub use layout::recover::RecoveryOutcome;
 pub use repair::{RepairState, RepairView};
 pub use server::Server;
-pub use status::{PeerRole, PeerState, PeerView};
+pub use status::{PeerState, PeerView};
 /// How a node and its cluster are.
 pub mod health {
     pub use crate::status::{Copying, CostName, Health, Level, NextFailure, NotReady, Remedy};

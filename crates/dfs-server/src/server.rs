@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::disk::{Scrubber, adopt};
 use crate::error::StartServerError;
 use crate::gc::Gc;
-use crate::layout::{Members, Proposals, Reachability, Steward, Voting};
+use crate::layout::{InviteKeys, Invites, Members, Proposals, Reachability, Steward, Voting};
 use crate::names::Names;
 use crate::names::writer::Writer;
 use crate::records::Records;
@@ -49,6 +49,26 @@ pub struct Server {
 struct Tasks {
     finish: Task<()>,
     others: Vec<Task<()>>,
+}
+
+/// What a node governs its cluster with.
+struct Governing {
+    admin: Option<SigningKey>,
+    invites: InviteKeys,
+}
+
+/// The keys that invites are made with and bring: the cluster's, and with it the vault's for a
+/// gateway.
+fn invite_keys(config: &Config) -> InviteKeys {
+    let storage = Zeroizing::new(config.cluster_key.expose().to_vec());
+    // With room for all: what grows leaves copies behind that nothing wipes.
+    let mut gateway = Zeroizing::new(Vec::with_capacity(2 * storage.len()));
+    gateway.extend_from_slice(&storage);
+    if let Some(vault) = &config.vault {
+        gateway.extend_from_slice(vault.key.expose());
+    }
+    let secrets = config.vault.as_ref().map(|vault| vault.key.invites());
+    InviteKeys { secrets, storage, gateway }
 }
 
 /// The parts of a node, before it runs.
@@ -106,6 +126,7 @@ impl Server {
             incarnation: data_dir.instance(),
             cluster_key: Zeroizing::new(*config.cluster_key.expose()),
             admin: admin.clone(),
+            invite: config.invite.clone(),
             zone: config.zone.clone(),
             build: config.build.clone(),
             book: Some(config.data_dir.join("peers.book")),
@@ -128,8 +149,10 @@ impl Server {
                 Some(Writer::open(replica.clone(), &vault.key, key).await?)
             }
         };
-        let chain = Chain::new(replica.clone(), data_dir, joining, admin.clone());
-        let node = Node::assemble(Arc::new(chain), admin, writer, config.out_after);
+        let invited_into = config.invite.as_ref().map(|invite| invite.cluster);
+        let chain = Chain::new(replica.clone(), data_dir, joining, admin.clone(), invited_into);
+        let proposals = Governing { admin, invites: invite_keys(&config) };
+        let node = Node::assemble(Arc::new(chain), proposals, writer, config.out_after);
         node.parts.scrub.load().await?;
         node.parts.repair.load().await?;
         let handler = wrap(node.answering.clone());
@@ -203,7 +226,7 @@ impl Node {
     /// Puts the parts together, from the lowest up.
     fn assemble(
         chain: Arc<Chain>,
-        admin: Option<SigningKey>,
+        governing: Governing,
         writer: Option<Writer>,
         out_after: Duration,
     ) -> Self {
@@ -218,7 +241,8 @@ impl Node {
         let repair = Repair::new(records.clone(), blobs.clone(), replica.clone());
         let gc = Arc::new(Gc::new(rpc.clone(), records.clone(), blobs.clone()));
         let reach = Arc::new(Reachability::new(replica.clone()));
-        let proposals = Arc::new(Proposals::new(chain.clone(), rpc.clone(), admin));
+        let proposals = Arc::new(Proposals::new(chain.clone(), rpc.clone(), governing.admin));
+        let invites = Arc::new(Invites::new(proposals.clone(), governing.invites));
         let members = Members::new(proposals.clone());
         let steward = Steward::new(replica.clone(), proposals, reach.clone(), out_after);
         let service = Arc::new(Service {
@@ -230,6 +254,7 @@ impl Node {
             gc: gc.clone(),
             steward: Arc::new(steward),
             voting: Voting::new(replica.clone(), chain.clone()),
+            invites: invites.clone(),
         });
         let answering = Arc::new(Answering::new(Arc::downgrade(&service)));
         rpc.answer_with(answering.clone());
@@ -240,7 +265,8 @@ impl Node {
         let status = Status { replica, chain, sync, handoff, scrub: scrub.clone(), reach, counter };
         let replica = status.replica.clone();
         let repair = Arc::new(repair);
-        let parts = Parts { replica, records, blobs, repair, gc, scrub, members, status, names };
+        let parts =
+            Parts { replica, records, blobs, repair, gc, scrub, members, invites, status, names };
         Self { parts, service, answering, publisher }
     }
 

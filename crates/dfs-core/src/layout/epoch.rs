@@ -15,7 +15,7 @@ pub use authority::{Authority, Deciders};
 use moving::end_move;
 pub use proof::deciders_after;
 pub use recovery::{Loss, begins_with};
-pub use role::{Burnt, NO_CAP, Role};
+pub use role::{Burnt, Grant, NO_CAP, Role};
 
 use ed25519_dalek::SigningKey;
 

@@ -3,13 +3,15 @@
 //! Admit who asks, name the voters, take out who is dead for long, bring every partition to the
 //! members that should hold it, finish or give up moves.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::id::{NodeId, Partition};
 use crate::layout::assign::{self, Candidate, Held, Limits, Move, Standing, next_moves};
 use crate::layout::departure::{cleaned, departures};
 use crate::layout::epoch::{
-    EpochOp, EpochState, MEMBERS_MAX, Member, MemberIdx, MemberState, NO_CAP, Role, Row, Stage,
+    BURNT_MAX, Burnt, EpochOp, EpochState, Grant, MEMBERS_MAX, Member, MemberIdx, MemberState,
+    NO_CAP, Role, Row, Stage,
 };
 use crate::layout::facts::Facts;
 use crate::layout::voters::better_voters;
@@ -25,6 +27,8 @@ pub struct Joiner {
     pub capacity: u64,
     /// Whether it has proved that it has an admin's key.
     pub is_gateway: bool,
+    /// The invite it has proved, and when that was, in milliseconds since 1970.
+    pub invited: Option<(Grant, u64)>,
 }
 
 /// The changes to propose now; none when the layout is as it should be, or waits for facts.
@@ -87,25 +91,37 @@ fn promote(member: &Member, facts: &impl Facts) -> Option<EpochOp> {
     proves.then_some(EpochOp::SetRole { node, role, cap })
 }
 
+/// Lets in who asks. What an invite grants goes to one of them, and the invite is burnt with it.
 fn admit(state: &EpochState, joiners: &[Joiner]) -> Vec<EpochOp> {
+    let mut used = BTreeSet::new();
+    let mut ops = Vec::new();
     let unknown = joiners.iter().filter(|joiner| state.member(&joiner.node_id).is_none());
-    let indexes = state.members.len()..MEMBERS_MAX;
-    let member = |(joiner, at): (&Joiner, usize)| {
-        let idx = MemberIdx::try_from(at).ok()?;
-        let added = EpochOp::AddMember(Member {
-            node_id: joiner.node_id,
+    for (joiner, at) in unknown.zip(state.members.len()..MEMBERS_MAX) {
+        let Ok(idx) = MemberIdx::try_from(at) else { break };
+        let node = joiner.node_id;
+        ops.push(EpochOp::AddMember(Member {
+            node_id: node,
             idx,
             zone: joiner.zone.clone(),
             capacity: joiner.capacity,
             state: MemberState::Active,
             role: Role::Unvouched,
             cap: NO_CAP,
+        }));
+        let room = BURNT_MAX - state.burnt.len().min(BURNT_MAX);
+        let invited = joiner.invited.filter(|(grant, _)| {
+            !state.is_burnt(&grant.invite) && used.len() < room && used.insert(grant.invite)
         });
-        let (node, role, cap) = (joiner.node_id, Role::Gateway, NO_CAP);
-        let granted = joiner.is_gateway.then_some(EpochOp::SetRole { node, role, cap });
-        Some([added].into_iter().chain(granted))
-    };
-    unknown.zip(indexes).filter_map(member).flatten().collect()
+        if joiner.is_gateway {
+            ops.push(EpochOp::SetRole { node, role: Role::Gateway, cap: NO_CAP });
+        } else if let Some((grant, _)) = invited.filter(|(grant, _)| grant.role == Role::Storage) {
+            ops.push(EpochOp::SetRole { node, role: Role::Storage, cap: grant.cap });
+        }
+        if let Some((Grant { invite, expires_ms, .. }, now_ms)) = invited {
+            ops.push(EpochOp::BurnInvite { burnt: Burnt { invite, expires_ms }, now_ms });
+        }
+    }
+    ops
 }
 
 /// Moves to begin: towards the table that should be, so much at once that no receiver is swamped.

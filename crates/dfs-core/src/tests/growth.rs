@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::epoch::{add, genesis, node};
-use crate::id::{NodeId, Partition};
-use crate::layout::epoch::{EpochOp, EpochState, Stage};
+use super::epoch::{add, genesis, member, node, role};
+use crate::id::{InviteId, NodeId, Partition};
+use crate::layout::epoch::{BURNT_MAX, EpochOp, EpochState, Grant, NO_CAP, Role, Stage};
 use crate::layout::facts::Facts;
 use crate::layout::steward::{ABORT_AFTER, Joiner, LAGGARD_MAX, plan};
 
@@ -66,7 +66,7 @@ impl Facts for World {
 const OUT_AFTER: Duration = Duration::from_secs(3600);
 
 fn joiner(of: u8) -> Joiner {
-    Joiner { node_id: node(of), zone: "z".to_owned(), capacity: 1, is_gateway: true }
+    Joiner { node_id: node(of), zone: "z".to_owned(), capacity: 1, is_gateway: true, invited: None }
 }
 
 fn apply(state: &EpochState, ops: Vec<EpochOp>) -> EpochState {
@@ -92,6 +92,67 @@ fn who_asks_is_admitted_once() {
     assert_eq!(state.members.len(), 3);
     let again = plan(&state, &[joiner(2)], Duration::ZERO, &World::default());
     assert!(again.iter().all(|op| !matches!(op, EpochOp::AddMember(_))));
+}
+
+#[test]
+fn an_invite_is_for_one_machine_and_grants_what_it_says() {
+    let (state, _) = genesis();
+    let grant = |of, role| {
+        let invite = InviteId::new([of; 16]);
+        Some((Grant { invite, role, cap: 7, expires_ms: 1000 }, 5))
+    };
+    let invited = |of, invited| Joiner { is_gateway: false, invited, ..joiner(of) };
+    let joiners = [
+        invited(2, grant(1, Role::Storage)),
+        invited(3, grant(1, Role::Storage)),
+        invited(4, None),
+        // It has no key of a vault yet, so it is none.
+        invited(5, grant(2, Role::Gateway)),
+        Joiner { invited: grant(3, Role::Gateway), ..joiner(6) },
+    ];
+    let ops = plan(&state, &joiners, Duration::ZERO, &World::default());
+    let next = apply(&state, ops);
+    let roles: Vec<_> = next.members[1..].iter().map(|m| (m.role, m.cap)).collect();
+    let unvouched = (Role::Unvouched, NO_CAP);
+    let expected = [(Role::Storage, 7), unvouched, unvouched, unvouched, (Role::Gateway, NO_CAP)];
+    assert_eq!(roles, expected);
+    assert_eq!(next.members[1].capacity, 1);
+    assert!((1..=3).all(|of| next.is_burnt(&InviteId::new([of; 16]))));
+    // It is used up, also when there is no room to note another.
+    let again =
+        plan(&next, &[invited(7, grant(1, Role::Storage))], Duration::ZERO, &World::default());
+    assert_eq!(apply(&next, again).members[6].role, Role::Unvouched);
+    let full = EpochState { burnt: vec![next.burnt[0]; BURNT_MAX], ..state };
+    let late =
+        plan(&full, &[invited(7, grant(9, Role::Storage))], Duration::ZERO, &World::default());
+    assert_eq!(apply(&full, late).members[1].role, Role::Unvouched);
+}
+
+#[test]
+fn a_member_that_gets_a_vaults_key_becomes_a_gateway() {
+    let (state, _) = genesis();
+    let state = apply(&state, vec![EpochOp::AddMember(member(2, 1))]);
+    assert_eq!(plan(&state, &[], Duration::ZERO, &World::default()), []);
+    let world = World { proven: [node(2)].into(), ..World::default() };
+    let state = apply(&state, plan(&state, &[], Duration::ZERO, &world));
+    assert!(state.is_gateway(&node(2)));
+}
+
+#[test]
+fn who_was_not_vouched_for_is_given_nothing() {
+    let (state, _) = genesis();
+    let unvouched = (2..9).map(|of| EpochOp::AddMember(member(of, u16::from(of) - 1))).collect();
+    let state = apply(&state, unvouched);
+    assert_eq!(plan(&state, &[], Duration::ZERO, &World::default()), []);
+    assert_eq!((state.copies_at_rest(), state.moving()), (1, 0));
+    let vouched = apply(&state, vec![role(5, Role::Storage), role(7, Role::Storage)]);
+    let ops = plan(&vouched, &[], Duration::ZERO, &World::default());
+    let on = |op: &EpochOp| match op {
+        EpochOp::Prepare { next, .. } => next.iter().copied().collect(),
+        _ => BTreeSet::new(),
+    };
+    assert_eq!(ops.len(), vouched.rows.len());
+    assert!(ops.iter().all(|op| on(op) == [0, 4, 6].into()));
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod epoch_chain;
 mod forming;
 mod fuzz_inputs;
 mod growth;
+mod invite;
 mod later_life;
 mod liveness;
 mod member;

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use dfs_server::{DiskError, Error, MemberError};
+use dfs_server::{DiskError, Error, InviteError, MemberError};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{Code, chain};
@@ -34,6 +34,10 @@ impl Problem {
     }
 
     /// For a path of the API that does not exist.
+    pub(super) fn usage(why: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, Code::Usage, why)
+    }
+
     pub(crate) fn no_endpoint() -> Self {
         Self::new(StatusCode::NOT_FOUND, Code::Usage, "no such endpoint")
     }
@@ -59,6 +63,30 @@ impl From<Error> for Problem {
         let (status, exit) = kind(&error);
         let problem = Self::new(status, exit, chain(&error));
         match hint(&error) {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        }
+    }
+}
+
+impl From<InviteError> for Problem {
+    fn from(error: InviteError) -> Self {
+        let (status, exit, hint) = match &error {
+            InviteError::Failed(error) => (kind(error).0, kind(error).1, hint(error)),
+            InviteError::NoSuchInvite(_) => {
+                (StatusCode::NOT_FOUND, Code::NotFound, Some("'dfs invite ls' shows ids"))
+            }
+            InviteError::TooLong => (StatusCode::BAD_REQUEST, Code::Usage, None),
+            InviteError::TooMany => {
+                (StatusCode::CONFLICT, Code::Failed, Some("make them where others were made"))
+            }
+            InviteError::NoAddress => {
+                let hint = "name one with --address HOST:PORT";
+                (StatusCode::CONFLICT, Code::Failed, Some(hint))
+            }
+        };
+        let problem = Self::new(status, exit, chain(&error));
+        match hint {
             Some(hint) => problem.hint(hint),
             None => problem,
         }

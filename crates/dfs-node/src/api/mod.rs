@@ -9,6 +9,7 @@ mod contract;
 mod errors;
 mod files;
 mod history;
+mod invites;
 mod layout;
 mod list;
 mod members;
@@ -90,6 +91,8 @@ impl Api {
             .route("/v1/conflicts", get(history::conflicts))
             .route("/v1/status", get(status::status))
             .route("/v1/peers", get(status::peers))
+            .route("/v1/invites", get(invites::list).post(invites::make))
+            .route("/v1/invites/{id}/revoke", post(invites::revoke))
             .route("/v1/members/{node}/admit", post(members::admit))
             .route("/v1/members/{node}/drain", post(members::drain))
             .route("/v1/members/{node}/remove", post(members::remove))

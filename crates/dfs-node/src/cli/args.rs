@@ -78,6 +78,8 @@ pub enum Verb {
     Status(Status),
     /// List the nodes and their states
     Peers,
+    /// Make a line that brings one machine into the cluster
+    Invite(Invite),
     /// Vouch for a node that only stores for others: what it holds counts from then on
     Admit {
         /// How much it may hold at most, as `500GB` [default: 1TB]
@@ -123,6 +125,52 @@ pub enum Verb {
     Man {
         /// Into which directory
         dir: PathBuf,
+    },
+}
+
+/// Arguments of `invite`.
+#[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Invite {
+    /// What to do instead of making one
+    #[command(subcommand)]
+    pub verb: Option<InviteVerb>,
+    /// What the machine becomes: `storage` reads nothing, `gateway` gets the vault's key
+    #[arg(long, value_enum, default_value_t)]
+    pub role: InvitedRole,
+    /// How much it may hold at most, as `500GB` [default: 1TB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, alias = "cap")]
+    pub capacity: Option<u64>,
+    /// How long the line can be used, as `2h` or `30d` [default: 7d]
+    #[arg(long, value_name = "TIME")]
+    pub expires: Option<String>,
+    /// What to call it in `dfs invite ls`
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Where the machine finds this node, `HOST:PORT`; repeat it or separate with commas
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    pub address: Vec<String>,
+}
+
+/// What an invited machine becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum InvitedRole {
+    /// Stores for others.
+    #[default]
+    Storage,
+    /// Has the vault's key.
+    Gateway,
+}
+
+/// What can be done about invites.
+#[derive(Debug, Subcommand)]
+pub enum InviteVerb {
+    /// List the invites that this node has made
+    Ls,
+    /// Take an invite back, used or not
+    Revoke {
+        /// The beginning of its id, as `dfs invite ls` shows it
+        id: String,
     },
 }
 

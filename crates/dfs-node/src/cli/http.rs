@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use dfs_core::name::FilePath;
 use dfs_server::{
-    ConflictPage, Logged, PeerView, RecoveryOutcome, RepairView, ScrubView, Stat, Stored,
-    UnreadablePage,
+    ConflictPage, InviteView, Logged, NewInvite, PeerView, RecoveryOutcome, RepairView, ScrubView,
+    Stat, Stored, UnreadablePage,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
@@ -16,6 +16,7 @@ use ureq::{Agent, Body, RequestBuilder, SendBody};
 
 use crate::api::{AdmittedView, ErrorBody, ListPage, MemberView, OfPath};
 use crate::cli::args::{Args, ModeArg};
+use crate::cli::args::{Invite, InvitedRole};
 use crate::cli::find::choose;
 use crate::config::default_config_dir;
 use crate::exit::{Code, Failure, chain};
@@ -199,6 +200,27 @@ impl Api {
         let node = utf8_percent_encode(node, IN_QUERY);
         let url = format!("{}/v1/members/{node}/{how}", self.base);
         self.post(&url)
+    }
+
+    pub(super) fn invite(&self, wish: &Invite) -> Result<NewInvite, Failure> {
+        let cap = wish.capacity.map(|cap| cap.to_string());
+        let address = wish.address.join(",");
+        let role = if wish.role == InvitedRole::Gateway { "gateway" } else { "storage" };
+        let mut query = vec![("role", role)];
+        query.extend(cap.as_deref().map(|cap| ("cap", cap)));
+        query.extend(wish.expires.as_deref().map(|expires| ("expires", expires)));
+        query.extend(wish.name.as_deref().map(|name| ("name", name)));
+        query.extend((!address.is_empty()).then_some(("address", address.as_str())));
+        self.post(&self.url("invites", None, &query))
+    }
+
+    pub(super) fn invites(&self) -> Result<Vec<InviteView>, Failure> {
+        self.get(&self.url("invites", None, &[]))
+    }
+
+    pub(super) fn revoke_invite(&self, id: &str) -> Result<InviteView, Failure> {
+        let id = utf8_percent_encode(id, IN_QUERY);
+        self.post(&format!("{}/v1/invites/{id}/revoke", self.base))
     }
 
     pub(super) fn admit(&self, node: &str, cap: Option<u64>) -> Result<AdmittedView, Failure> {

@@ -10,6 +10,7 @@ mod fetch;
 mod find;
 mod history;
 mod http;
+mod invites;
 mod keys;
 mod layout;
 mod members;
@@ -54,6 +55,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Conflicts(conflicts) => history::conflicts(&api()?, conflicts, &out),
         Verb::Status(args) => status::run(&api()?, args, &out),
         Verb::Peers => members::peers(&api()?, &out),
+        Verb::Invite(invite) => invites::run(&api()?, invite, &out),
         Verb::Admit { member, cap } => members::admit(&api()?, member, *cap, &out),
         Verb::Drain { member } => members::drain(&api()?, member, &out),
         Verb::Remove { member, force } => members::remove(&api()?, member, *force, &out),

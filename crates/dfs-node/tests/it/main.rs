@@ -4,6 +4,7 @@
 mod apart;
 mod client;
 mod history;
+mod invites;
 mod lifecycle;
 mod scrub;
 

@@ -125,7 +125,9 @@ fn greetings() {
     check(corpus!("hello"), &covers, valid, |bytes| {
         let hello = proto::Hello::decode(bytes).map_err(|_| Refused::of(WireError::Protobuf))?;
         let key = Zeroizing::new(CLUSTER_KEY);
-        hello::check(&hello, &PEER, false, &key, &SESSION).map(|_| ()).map_err(Refused::of)
+        hello::check(&hello, &PEER, false, &key, &SESSION, &|_| None)
+            .map(|_| ())
+            .map_err(Refused::of)
     });
 }
 

@@ -43,6 +43,7 @@ pub(crate) async fn start(env: Env, on: SocketAddr, key: [u8; 32], quiet: Quiet)
         incarnation: 3 << 32,
         cluster_key: Zeroizing::new([1; 32]),
         admin: None,
+        invite: None,
         zone: "z".to_owned(),
         build: "test".to_owned(),
         book: None,

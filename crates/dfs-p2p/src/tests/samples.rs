@@ -175,7 +175,7 @@ pub(super) fn replies() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn credentials(admin: Option<SigningKey>) -> Credentials {
-    Credentials { cluster_key: Zeroizing::new(CLUSTER_KEY), admin }
+    Credentials { cluster_key: Zeroizing::new(CLUSTER_KEY), admin, invite: None }
 }
 
 fn key(of: u8) -> SigningKey {
@@ -258,6 +258,7 @@ fn ready() -> Ready {
     Ready {
         cluster_id: vec![1; 32].into(),
         info: info().to_canonical().into(),
+        keys: Bytes::new(),
         observed_addr: "127.0.0.1:3000".to_owned(),
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dfs_core::id::{BlobId, ClusterId, NodeId};
+use dfs_core::node::invite::Invite;
 use dfs_core::node::member::NodeInfo;
 use dfs_core::replica::sync::Table;
 use dfs_env::{BoxFuture, Env, MemoryNet};
@@ -103,6 +104,7 @@ struct Setup {
     cluster_key: u8,
     /// Seed of the admin's key that it has.
     admin: Option<u8>,
+    invite: Option<Invite>,
     cluster: Option<ClusterId>,
     members: BTreeSet<NodeId>,
     node_key: [u8; 32],
@@ -117,6 +119,7 @@ impl Setup {
             bootstrap: bootstrap.to_vec(),
             cluster_key: 1,
             admin: None,
+            invite: None,
             cluster: None,
             members: BTreeSet::new(),
             node_key: env.random(),
@@ -138,6 +141,7 @@ async fn start_with(env: Env, setup: Setup) -> Node {
         incarnation: setup.incarnation,
         cluster_key: Zeroizing::new([setup.cluster_key; 32]),
         admin: setup.admin.map(|of| SigningKey::from_bytes(&[of; 32])),
+        invite: setup.invite.clone(),
         zone: "z".to_owned(),
         build: "test".to_owned(),
         book: None,

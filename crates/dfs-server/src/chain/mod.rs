@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use dfs_core::id::{AdminId, NodeId};
+use dfs_core::id::{AdminId, ClusterId, NodeId};
 use dfs_core::layout::epoch::{
     Deciders, EpochCert, EpochError, EpochProposal, EpochState, Loss, Member, MemberState, NO_CAP,
     Role, deciders_after,
@@ -35,6 +35,8 @@ pub(crate) struct Chain {
     joining: Joining,
     /// Signs the first epoch, if this node founds; a node without a vault does not.
     admin: Option<SigningKey>,
+    /// The cluster that this node was invited into.
+    invited_into: Option<ClusterId>,
     /// One adoption at a time, so that none overtakes another on its way to the disk.
     adopting: tokio::sync::Mutex<()>,
     /// Members that are gone for ever, as this node's operator says, and until when that counts.
@@ -73,12 +75,14 @@ impl Chain {
         data_dir: DataDir,
         joining: Joining,
         admin: Option<SigningKey>,
+        invited_into: Option<ClusterId>,
     ) -> Self {
         Self {
             replica,
             data_dir,
             joining,
             admin,
+            invited_into,
             adopting: tokio::sync::Mutex::default(),
             operator_loss: Mutex::default(),
             foreign_loss: Mutex::default(),
@@ -211,6 +215,9 @@ impl Chain {
     fn may_be_governed(&self, state: &EpochState) -> Result<(), &'static str> {
         let own = self.admin.as_ref().map(|key| AdminId::new(key.verifying_key().to_bytes()));
         match own {
+            _ if self.invited_into.is_some_and(|cluster| cluster != state.cluster_id) => {
+                Err("the cluster there is not the one that this node was invited into")
+            }
             _ if state.admins.is_empty() => {
                 Err("the cluster is being upgraded, and has no admin yet")
             }

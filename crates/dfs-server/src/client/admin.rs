@@ -2,10 +2,11 @@
 
 use super::Client;
 use crate::disk::ScrubView;
-use crate::error::{DiskError, Error, MemberError};
+use crate::error::{DiskError, Error, InviteError, MemberError};
 use crate::gc::Collected;
 use crate::layout::admit::Admission;
 use crate::layout::drain::{Departure, Running};
+use crate::layout::invite::{InviteView, InviteWish, NewInvite};
 use crate::layout::recover::RecoveryOutcome;
 use crate::repair::RepairView;
 use crate::status::{Health, NotReady, PeerView};
@@ -31,6 +32,30 @@ impl Client {
     /// As [`Client::drain`].
     pub async fn admit(&self, name: &str, cap: u64) -> Result<Admission, MemberError> {
         self.0.members.admit(name, cap).await
+    }
+
+    /// Makes an invite of one machine. What its line grants goes to whoever shows it first.
+    ///
+    /// # Errors
+    /// [`InviteError`]; no line is of any use then.
+    pub async fn invite(&self, wish: InviteWish) -> Result<NewInvite, InviteError> {
+        self.0.invites.make(wish).await
+    }
+
+    /// The invites that this node has made.
+    ///
+    /// # Errors
+    /// [`InviteError::Failed`] when they cannot be read.
+    pub async fn invites(&self) -> Result<Vec<InviteView>, InviteError> {
+        self.0.invites.list().await
+    }
+
+    /// Takes an invite back, by the beginning of its id.
+    ///
+    /// # Errors
+    /// [`InviteError`]; unless it is [`InviteError::Failed`] nothing has changed.
+    pub async fn revoke_invite(&self, id: &str) -> Result<InviteView, InviteError> {
+        self.0.invites.revoke(id).await
     }
 
     /// Takes out a member that will not come back, or that shall not though it runs. Its id never

@@ -6,7 +6,7 @@ use crate::blobs::Blobs;
 use crate::disk::Scrubber;
 use crate::error::Error;
 use crate::gc::Gc;
-use crate::layout::Members;
+use crate::layout::{Invites, Members};
 use crate::names::Names;
 use crate::records::Records;
 use crate::repair::Repair;
@@ -36,6 +36,7 @@ pub(crate) struct Parts {
     pub(crate) gc: Arc<Gc>,
     pub(crate) scrub: Arc<Scrubber>,
     pub(crate) members: Members,
+    pub(crate) invites: Arc<Invites>,
     pub(crate) status: Status,
     /// On a node that has a vault's key.
     pub(crate) names: Option<Arc<Names>>,

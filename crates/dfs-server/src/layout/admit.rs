@@ -1,10 +1,33 @@
 //! Vouching for a machine that only stores for others.
 
 use dfs_core::layout::epoch::{EpochOp, EpochState, NO_CAP, Role};
+use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use super::Members;
 use crate::error::MemberError;
+
+/// What a member may do, as it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PeerRole {
+    /// Has the key of a vault: votes, and asks for changes.
+    Gateway,
+    /// Holds sealed data for others.
+    Storage,
+    /// Nobody vouched for it yet: it holds nothing that counts.
+    Unvouched,
+}
+
+impl From<Role> for PeerRole {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Gateway => Self::Gateway,
+            Role::Storage => Self::Storage,
+            Role::Unvouched => Self::Unvouched,
+        }
+    }
+}
 
 /// A member that was vouched for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 pub(crate) mod admit;
 pub(crate) mod drain;
 mod facts;
+pub(crate) mod invite;
 pub(crate) mod propose;
 pub(crate) mod reachability;
 pub(crate) mod recover;
@@ -10,6 +11,7 @@ pub(crate) mod steward;
 pub(crate) mod vote;
 
 pub(crate) use self::drain::Members;
+pub(crate) use self::invite::{InviteKeys, Invites};
 pub(crate) use self::propose::Proposals;
 pub(crate) use self::reachability::Reachability;
 pub(crate) use self::steward::Steward;

@@ -140,6 +140,7 @@ impl Steward {
             node_id: info.node_id,
             zone: info.zone.clone(),
             capacity: info.capacity,
+            invited: from.grant.map(|grant| (grant, self.replica.env.wall_ms())),
             is_gateway: from.admin.is_some_and(|admin| state.admins.contains(&admin)),
         });
         self.replica.wakes.steward.notify_one();

@@ -86,7 +86,12 @@ impl Rpc {
         let answer = if *node == id {
             let own = self.own.get().expect("it is set before anything is asked");
             own.handle(
-                Caller { node: id, proved: true, admin: self.replica.net().admin_of(&id) },
+                Caller {
+                    node: id,
+                    proved: true,
+                    admin: self.replica.net().admin_of(&id),
+                    grant: None,
+                },
                 call,
             )
             .await

@@ -4,15 +4,17 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use dfs_core::id::{ClusterId, NodeId};
+use dfs_core::layout::epoch::Grant;
 use dfs_core::node::member::NodeInfo;
 use dfs_env::BoxFuture;
 use dfs_p2p::message::{Answer, Call, Code, Priority, Request, Response};
 use dfs_p2p::{Caller, Handler};
+use zeroize::Zeroizing;
 
 use crate::blobs::Blobs;
 use crate::chain::Chain;
 use crate::gc::Gc;
-use crate::layout::{Steward, Voting};
+use crate::layout::{Invites, Steward, Voting};
 use crate::records::Records;
 use crate::replica::Replica;
 use crate::rpc::answer::{Told, done, refusal};
@@ -29,6 +31,7 @@ pub(crate) struct Service {
     pub(crate) gc: Arc<Gc>,
     pub(crate) steward: Arc<Steward>,
     pub(crate) voting: Voting,
+    pub(crate) invites: Arc<Invites>,
 }
 
 /// A service, as the network and this node itself call it. It does not keep the service alive.
@@ -58,6 +61,14 @@ impl Handler for Answering {
     fn cluster_id(&self) -> Option<ClusterId> {
         let state = self.0.upgrade().and_then(|service| service.replica.layout.current());
         state.map(|state| state.cluster_id)
+    }
+
+    fn invite_secret(&self, grant: &Grant) -> Option<Zeroizing<[u8; 32]>> {
+        self.0.upgrade()?.invites.secret(grant)
+    }
+
+    fn invite_keys(&self, grant: &Grant) -> Zeroizing<Vec<u8>> {
+        self.0.upgrade().map(|service| service.invites.due(grant)).unwrap_or_default()
     }
 
     fn peer_changed(&self, node: NodeId, connected: bool) {

@@ -12,7 +12,7 @@ use dfs_store::WriteError;
 use self::count::Counter;
 use self::judge::{judge, went_on_without};
 pub use self::outlook::{Copying, CostName, NextFailure};
-pub use self::types::{Health, Level, NotReady, PeerRole, PeerState, PeerView, Remedy};
+pub use self::types::{Health, Level, NotReady, PeerState, PeerView, Remedy};
 use crate::chain::Chain;
 use crate::config::Mode;
 use crate::disk::Scrubber;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use dfs_core::id::NodeId;
-use dfs_core::layout::epoch::{EpochState, MemberState, NO_CAP, Role};
+use dfs_core::layout::epoch::{EpochState, MemberState, NO_CAP};
 use dfs_core::node::member::NodeInfo;
 
 use super::Status;
-use super::types::{PeerRole, PeerState, PeerView};
+use super::types::{PeerState, PeerView};
 
 impl Status {
     /// This node and everyone it knows.
@@ -21,7 +21,7 @@ impl Status {
                 addr: info.addrs.first().cloned().unwrap_or_default(),
                 zone: info.zone.clone(),
                 state: shown,
-                role: member.map(|member| role(member.role)),
+                role: member.map(|member| member.role.into()),
                 is_self,
                 bytes: info.used,
                 capacity: info.capacity,
@@ -47,14 +47,6 @@ impl Status {
         }
         peers.sort_by(|a, b| a.id.cmp(&b.id));
         peers
-    }
-}
-
-fn role(role: Role) -> PeerRole {
-    match role {
-        Role::Gateway => PeerRole::Gateway,
-        Role::Storage => PeerRole::Storage,
-        Role::Unvouched => PeerRole::Unvouched,
     }
 }
 

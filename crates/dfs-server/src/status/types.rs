@@ -4,6 +4,7 @@ use dfs_p2p::ApartReason;
 use serde::{Deserialize, Serialize};
 
 use super::outlook::{Copying, NextFailure};
+use crate::layout::admit::PeerRole;
 
 /// One word for how things are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -127,18 +128,6 @@ pub enum PeerState {
     Out,
     /// Gone for good.
     Left,
-}
-
-/// What a peer may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PeerRole {
-    /// Has the key of a vault: votes, and asks for changes.
-    Gateway,
-    /// Holds sealed data for others.
-    Storage,
-    /// Nobody vouched for it yet: it holds nothing that counts.
-    Unvouched,
 }
 
 /// One line of the list of peers.

@@ -131,6 +131,7 @@ impl Machines {
             init: how.init,
             bootstrap: how.list.iter().map(|address| address.parse().unwrap()).collect(),
             cluster_key: ClusterKey::from_bytes([how.key; 32]),
+            invite: None,
             vault: Some(VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
             zone: "z".to_owned(),
             capacity: None,

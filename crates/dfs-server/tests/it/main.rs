@@ -133,6 +133,7 @@ impl Cluster {
             init: false,
             bootstrap: [":4000", ":4001"][..at.min(2)].iter().map(|a| a.parse().unwrap()).collect(),
             cluster_key: ClusterKey::from_bytes([1; 32]),
+            invite: None,
             vault: vault.then(|| VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
             zone: "z".to_owned(),
             capacity: None,

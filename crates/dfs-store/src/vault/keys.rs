@@ -1,6 +1,7 @@
 //! Keys: the two that people handle, and those derived from them.
 
 use dfs_core::id::{DirId, RecordKey, Tag, TextError, VaultId, Vid, from_text, to_text};
+use dfs_core::node::invite::InviteKey;
 use dfs_core::record::writer::vault_id;
 use ed25519_dalek::SigningKey;
 use hkdf::Hkdf;
@@ -105,6 +106,11 @@ impl VaultKey {
     /// Signs the layouts of the cluster that the vault governs. One hash.
     pub fn admin(&self) -> SigningKey {
         SigningKey::from_bytes(&hkdf(&self.0, b"cluster admin"))
+    }
+
+    /// Makes the secrets of invites into that cluster. One hash.
+    pub fn invites(&self) -> InviteKey {
+        InviteKey::new(hkdf(&self.0, b"cluster invites"))
     }
 
     /// The keys that do the work. A handful of hashes.

@@ -5,8 +5,8 @@
 
 use super::{
     ADMINS_MAX, Authority, BURNT_MAX, Burnt, EpochCert, EpochOp, EpochProposal, EpochState,
-    FORMER_MAX, MEMBERS_MAX, Member, MemberIdx, MemberState, NO_CAP, Role, Row, Stage, VOTERS_MAX,
-    Vote,
+    FORMER_MAX, Grant, MEMBERS_MAX, Member, MemberIdx, MemberState, NO_CAP, Role, Row, Stage,
+    VOTERS_MAX, Vote,
 };
 use crate::address::TEXT_BYTES_MAX;
 use crate::codec::{Canonical, DecodeError, Reader, Writer};
@@ -110,6 +110,23 @@ impl Canonical for Standing {
 
     fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
         Ok(Self(Role::decode(input)?, input.u64()?))
+    }
+}
+
+impl Canonical for Grant {
+    fn encode(&self, out: &mut Writer) {
+        self.invite.encode(out);
+        self.role.encode(out);
+        out.u64(self.cap);
+        out.u64(self.expires_ms);
+    }
+
+    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
+        let (invite, role) = (InviteId::decode(input)?, Role::decode(input)?);
+        if role == Role::Unvouched {
+            return Err(DecodeError::Invalid("role"));
+        }
+        Ok(Self { invite, role, cap: input.u64()?, expires_ms: input.u64()? })
     }
 }
 

@@ -14,6 +14,19 @@ pub enum Role {
     Unvouched,
 }
 
+/// What an invite grants, to one machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// Which invite.
+    pub invite: InviteId,
+    /// What the machine becomes: a gateway, or a member that stores for others.
+    pub role: Role,
+    /// Bytes that count of what it offers.
+    pub cap: u64,
+    /// When the invite lapses, in milliseconds since 1970.
+    pub expires_ms: u64,
+}
+
 /// An invite that admits nobody any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Burnt {
@@ -65,7 +78,7 @@ impl EpochState {
 
     pub(super) fn burn_invite(&mut self, burnt: Burnt, now_ms: u64) -> Result<(), EpochError> {
         require(!self.is_burnt(&burnt.invite), "the invite is burnt")?;
-        self.burnt.retain(|burnt| burnt.expires_ms >= now_ms);
+        self.burnt.retain(|burnt| burnt.expires_ms.saturating_add(FORGET_AFTER_MS) >= now_ms);
         require(self.burnt.len() < BURNT_MAX, "too many invites are burnt and have not lapsed")?;
         self.burnt.push(burnt);
         Ok(())
@@ -86,5 +99,7 @@ impl EpochState {
     }
 }
 
+/// A burnt invite is remembered this much longer than it lives, for clocks differ.
+const FORGET_AFTER_MS: u64 = 24 * 60 * 60 * 1000;
 /// Everything that a member offers counts.
 pub const NO_CAP: u64 = u64::MAX;

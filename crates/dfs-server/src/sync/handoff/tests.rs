@@ -46,6 +46,7 @@ impl Nodes {
             init: false,
             bootstrap: [":4000"][..at.min(1)].iter().map(|a| a.parse().unwrap()).collect(),
             cluster_key: ClusterKey::from_bytes([1; 32]),
+            invite: None,
             vault: Some(VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
             zone: "z".to_owned(),
             capacity: None,

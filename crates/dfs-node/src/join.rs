@@ -1,0 +1,126 @@
+//! `--join`: the keys and the address of a cluster from one line.
+
+use std::io::Read;
+use std::path::Path;
+
+use dfs_core::id::TextError;
+use dfs_core::node::invite::Invite;
+use dfs_env::Env;
+use dfs_p2p::{RedeemError, redeem};
+use tracing::warn;
+use zeroize::Zeroizing;
+
+use crate::exit::{Code, Failure, chain};
+use crate::keyring::{self, SharedKey};
+
+/// The invite that `--join` names: a line, a file that has it, or `-` for stdin. One that is gone
+/// is needed no more once there is a cluster's key.
+///
+/// # Errors
+/// [`Code::Usage`] when it is none.
+pub fn read(join: &str, config_dir: &Path) -> Result<Option<Invite>, Failure> {
+    match read_line(join) {
+        Ok(invite) => Ok(Some(invite)),
+        Err(failure) if has_keys(config_dir) => {
+            warn!(why = failure.message, "going on without the invite");
+            Ok(None)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn has_keys(config_dir: &Path) -> bool {
+    SharedKey::Cluster.path(config_dir).exists()
+}
+
+fn read_line(join: &str) -> Result<Invite, Failure> {
+    let failed = |error| Failure::new(Code::Usage, format!("cannot read {join:?}: {error}"));
+    let mut text = Zeroizing::new(String::with_capacity(LINE_BYTES_MAX));
+    let line = match join {
+        "-" => {
+            let mut stdin = std::io::stdin().lock().take(LINE_BYTES_MAX as u64);
+            stdin.read_to_string(&mut text).map_err(failed)?;
+            text.as_str()
+        }
+        line if line.starts_with("dfsi1") => line,
+        path => {
+            let file = std::fs::File::open(path).map_err(failed)?;
+            file.take(LINE_BYTES_MAX as u64).read_to_string(&mut text).map_err(failed)?;
+            text.as_str()
+        }
+    };
+    line.parse().map_err(|error: TextError| {
+        Failure::new(Code::Usage, format!("the invite {error}"))
+            .hint("it is one line that begins with dfsi1; 'dfs invite' makes one")
+    })
+}
+
+/// Puts the keys that an invite brings into the config directory, unless it has a cluster's key: a
+/// node that starts again with the same line goes on with what it has.
+///
+/// # Errors
+/// [`Code::Retryable`] while the node that made the invite does not answer, [`Code::Key`] when it
+/// does not take it.
+pub async fn fetch_keys(env: &Env, config_dir: &Path, invite: &Invite) -> Result<(), Failure> {
+    if has_keys(config_dir) {
+        return Ok(());
+    }
+    let keys = redeem(env, invite).await.map_err(|error| match &error {
+        RedeemError::Unreachable(_) => Failure::new(Code::Retryable, chain(&error))
+            .hint("start it, see that its port is reachable, or make an invite with --address"),
+        RedeemError::Refused(_) => Failure::new(Code::Key, chain(&error)).hint(
+            "'dfs invite' makes another; 'dfs invite ls' on its node shows what became of it",
+        ),
+    })?;
+    let (env, dir) = (env.clone(), config_dir.to_owned());
+    env.clone().offload(move || import(&env, &dir, &keys)).await
+}
+
+/// The vault's key first: with the cluster's key there nothing is fetched again.
+fn import(env: &Env, dir: &Path, keys: &[u8]) -> Result<(), Failure> {
+    let key = |bytes: &[u8]| -> Option<Zeroizing<[u8; 32]>> {
+        Some(Zeroizing::new(bytes.try_into().ok()?))
+    };
+    let (cluster, vault) = keys.split_at_checked(32).unwrap_or((keys, &[]));
+    let Some(cluster) = key(cluster) else {
+        return Err(Failure::new(Code::Failed, "the invite brought something else than keys"));
+    };
+    if let Some(vault) = key(vault) {
+        keyring::import(env, dir, SharedKey::Vault, &vault, false)?;
+    }
+    keyring::import(env, dir, SharedKey::Cluster, &cluster, false)
+}
+
+/// More than any invite has.
+const LINE_BYTES_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_put_where_they_belong() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::real();
+        assert!(import(&env, dir.path(), &[1; 31]).is_err());
+        import(&env, dir.path(), &[1; 32]).unwrap();
+        assert!(!SharedKey::Vault.path(dir.path()).exists());
+        assert!(import(&env, dir.path(), &[2; 32]).is_err(), "another cluster's key stays");
+        let dir = tempfile::tempdir().unwrap();
+        import(&env, dir.path(), &[[1; 32], [2; 32]].concat()).unwrap();
+        assert_eq!(*keyring::read(&env, dir.path(), SharedKey::Cluster).unwrap(), [1; 32]);
+        assert_eq!(*keyring::read(&env, dir.path(), SharedKey::Vault).unwrap(), [2; 32]);
+    }
+
+    #[test]
+    fn a_line_is_read_from_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("invite");
+        std::fs::write(&path, "not an invite\n").unwrap();
+        for join in [path.to_str().unwrap(), "dfsi1qqqq", "/nonexistent/invite"] {
+            assert_eq!(read(join, dir.path()).unwrap_err().code, Code::Usage, "{join}");
+        }
+        import(&Env::real(), dir.path(), &[1; 32]).unwrap();
+        assert_eq!(read("/nonexistent/invite", dir.path()).unwrap(), None);
+    }
+}
