@@ -18,6 +18,7 @@ use futures_util::future::{BoxFuture, join_all};
 use tokio::time::Instant;
 
 use crate::member::Member;
+use crate::takeover::{make_up_layouts, use_up_ballots};
 
 /// How its calls ended.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,7 +35,7 @@ impl fmt::Display for Tally {
 }
 
 impl Tally {
-    fn note(&mut self, answer: &Result<Answer, CallError>) {
+    pub(crate) fn note(&mut self, answer: &Result<Answer, CallError>) {
         match answer {
             Ok(answer) if answer.result.is_ok() => self.answered += 1,
             Ok(_) => self.refused += 1,
@@ -52,7 +53,9 @@ impl Tally {
 /// One turn of an attack against one node.
 type Attack = for<'a> fn(&'a Member, NodeId) -> BoxFuture<'a, Tally>;
 
-const ATTACKS: [(&str, Attack); 7] = [
+const ATTACKS: [(&str, Attack); 9] = [
+    ("layouts of its own", |member, node| Box::pin(make_up_layouts(member, node))),
+    ("the last of all ballots", |member, node| Box::pin(use_up_ballots(member, node))),
     ("large reads of one record", |member, node| Box::pin(read_one_record(member, node))),
     ("scans of every partition", |member, node| Box::pin(scan_all(member, node))),
     ("made-up uses of every blob", |member, node| Box::pin(make_up_uses(member, node))),
@@ -104,10 +107,7 @@ async fn read_one_record(member: &Member, node: NodeId) -> Tally {
 
 async fn some_key(member: &Member, node: &NodeId) -> Option<RecordKey> {
     for partition in 0..PARTITIONS {
-        let answer = member.rows(node, Table::Records, partition).await;
-        if let Ok(Ok(Response::Rows { hashes, .. })) = answer.map(|answer| answer.result)
-            && let Some((key, _)) = hashes.first()
-        {
+        if let Some(key) = member.record_keys(node, partition).await.first() {
             return Some(*key);
         }
     }
@@ -227,7 +227,7 @@ async fn open_and_say_nothing(member: Arc<Member>, until: Instant) {
 }
 
 /// The partitions of a new cluster.
-const PARTITIONS: u16 = 1024;
+pub(crate) const PARTITIONS: u16 = 1024;
 /// Calls under way at once to each node, of each attack.
 const CALLS_AT_ONCE: usize = 24;
 /// As many keys as a call may have.

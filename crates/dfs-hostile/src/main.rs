@@ -8,6 +8,7 @@
 mod attacks;
 mod liar;
 mod member;
+mod takeover;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use dfs_core::address::Address;
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{NodeId, Partition};
+use dfs_core::id::{NodeId, Partition, RecordKey};
 use dfs_core::layout::epoch::EpochState;
 use dfs_core::node::member::Clean;
 use dfs_core::replica::sync::Table;
@@ -25,6 +25,7 @@ pub(crate) struct Member {
     pub(crate) env: Env,
     pub(crate) network: Network,
     pub(crate) peers: Vec<SocketAddr>,
+    key: SigningKey,
 }
 
 impl Member {
@@ -38,7 +39,7 @@ impl Member {
         let address = |peer: &SocketAddr| peer.to_string().parse::<Address>();
         let config = Config {
             bootstrap: peers.iter().map(address).collect::<Result<_, _>>()?,
-            node_key: key,
+            node_key: key.clone(),
             incarnation: 1 << 32 | env.random_u64() >> 32,
             cluster_key,
             admin: None,
@@ -51,7 +52,7 @@ impl Member {
         let (facts, handler) = (OwnFacts::default(), liar.clone());
         let bound = |network: &Network| liar.use_network(network);
         let network = Network::start(env.clone(), listener, config, facts, handler, bound).await?;
-        Ok(Self { env, network, peers: peers.to_vec() })
+        Ok(Self { env, network, peers: peers.to_vec(), key })
     }
 
     /// Asks to become a member until it is one; gives the epoch that made it so.
@@ -101,6 +102,21 @@ impl Member {
     ) -> Result<Answer, CallError> {
         let scan = Request::SyncScan { table, partition, after: Bytes::new() };
         self.ask(node, Priority::Records, 0, scan).await
+    }
+
+    /// The keys of records of a partition that one node shows.
+    pub(crate) async fn record_keys(&self, node: &NodeId, partition: Partition) -> Vec<RecordKey> {
+        match self.rows(node, Table::Records, partition).await.map(|answer| answer.result) {
+            Ok(Ok(Response::Rows { hashes, .. })) => {
+                hashes.into_iter().map(|(key, _)| key).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The key that it is known by.
+    pub(crate) fn key(&self) -> &SigningKey {
+        &self.key
     }
 
     pub(crate) async fn ask(

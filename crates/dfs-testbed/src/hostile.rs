@@ -64,6 +64,8 @@ fn suffer(args: &Args, cluster: &mut Cluster, program: &Path, seed: u64, dir: &P
     let requests = Requests::new(cluster.client().clone(), dir.join("requests"))?;
     let asker = Asker::new(&requests, seed);
     let mut liar = Liar::start(args, cluster, program)?;
+    // Vouched for: what a stranger says counts for even less.
+    cluster.run(0, &["admit", &liar_id(cluster)?])?;
     let (end, begin) = (AtomicBool::new(false), Instant::now());
     let (keys, races, slowest) = std::thread::scope(|scope| -> Result<_> {
         let clients: Vec<_> = (0..NODES)
@@ -159,12 +161,17 @@ fn peak_bytes(cluster: &Cluster, at: usize) -> Result<u64> {
 fn evict_in_time(args: &Args, cluster: &Cluster, begin: Instant) -> Result<()> {
     let at = begin + Duration::from_secs(args.seconds) * 3 / 4;
     std::thread::sleep(at.saturating_duration_since(Instant::now()));
-    let peers = cluster.peers(0)?;
-    let liar = peers.iter().find(|peer| peer["zone"] == "hostile").context("it was a member")?;
-    cluster.run(0, &["remove", "--force", liar["id"].as_str().context("an id")?])?;
+    cluster.run(0, &["remove", "--force", &liar_id(cluster)?])?;
     let took = cluster.wait_ok(0, NODES, SETTLE_MAX)?;
     println!("hostile: evicted, and all is well {:.1} s later", took.as_secs_f64());
     Ok(())
+}
+
+/// The id of the hostile member.
+fn liar_id(cluster: &Cluster) -> Result<String> {
+    let peers = cluster.peers(0)?;
+    let liar = peers.iter().find(|peer| peer["zone"] == "hostile").context("it was a member")?;
+    Ok(liar["id"].as_str().context("an id")?.to_owned())
 }
 
 /// The hostile member, as a process of its own.

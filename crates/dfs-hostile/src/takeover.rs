@@ -1,0 +1,70 @@
+//! Governing the cluster: layouts that it makes up, and ballots that leave no room for others.
+
+use dfs_core::id::{AdminId, NodeId, RecordKey};
+use dfs_core::layout::epoch::{EpochCert, EpochOp, EpochProposal, EpochState, MemberState};
+use dfs_core::paxos::Ballot;
+use dfs_p2p::message::{Priority, Request, Response};
+use ed25519_dalek::SigningKey;
+
+use crate::attacks::{PARTITIONS, Tally};
+use crate::member::Member;
+
+/// Takes every other member out and votes alone: proposed, accepted and told as decided, signed
+/// with a key of its own, in every form that the protocol has.
+pub(crate) async fn make_up_layouts(member: &Member, node: NodeId) -> Tally {
+    let mut tally = Tally::default();
+    let me = member.network.node_id();
+    let Some((state, cert)) = newest(member, &node).await else { return tally };
+    let admin = SigningKey::from_bytes(&member.env.random());
+    let others = state.present().map(|member| member.node_id).filter(|other| *other != me);
+    let left = |node| EpochOp::SetState(node, MemberState::Left);
+    let own = EpochOp::SetAdmins(vec![AdminId::new(admin.verifying_key().to_bytes())]);
+    let ballot = Ballot { round: u32::MAX, node: me };
+    for ops in [others.take(1).map(left).collect(), vec![own], Vec::new()] {
+        let previous = cert.proposal.hash();
+        let Ok((_, unsigned)) = state.propose(previous, ops, me) else { continue };
+        let signed = unsigned.clone().authorized(&admin, |_| state.cluster_id);
+        let authority = cert.proposal.authority.clone();
+        let stolen = EpochProposal { authority, ..unsigned.clone() };
+        for proposal in [unsigned, signed, stolen] {
+            let decided = proposal.clone().sign_alone(state.cluster_id, member.key());
+            for request in [
+                Request::EpochPrepare { epoch: proposal.epoch, ballot },
+                Request::EpochAccept { ballot, proposal: Box::new(proposal) },
+                Request::EpochDecided(Box::new(decided)),
+            ] {
+                let asked = member.ask(&node, Priority::Layout, state.epoch, request).await;
+                tally.note(&asked);
+            }
+        }
+    }
+    tally
+}
+
+/// Promises of the highest ballot, for names that exist: nobody could decide about them any more.
+pub(crate) async fn use_up_ballots(member: &Member, node: NodeId) -> Tally {
+    let mut tally = Tally::default();
+    let ballot = Ballot { round: u32::MAX, node: member.network.node_id() };
+    for key in some_keys(member, &node).await {
+        let prepare = Request::CasPrepare { key, ballot };
+        tally.note(&member.ask(&node, Priority::Records, 0, prepare).await);
+    }
+    tally
+}
+
+async fn newest(member: &Member, node: &NodeId) -> Option<(EpochState, EpochCert)> {
+    let get = Request::ChainGet { from: 0 };
+    let answer = member.ask(node, Priority::Layout, 0, get).await.ok()?;
+    match answer.result {
+        Ok(Response::Chain { snapshot: Some(state), mut certs }) => Some((*state, certs.pop()?)),
+        _ => None,
+    }
+}
+
+async fn some_keys(member: &Member, node: &NodeId) -> Vec<RecordKey> {
+    let mut keys = Vec::new();
+    for partition in (0..PARTITIONS).step_by(32) {
+        keys.extend(member.record_keys(node, partition).await);
+    }
+    keys
+}
