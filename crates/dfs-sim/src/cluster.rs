@@ -315,7 +315,7 @@ impl Cluster {
     /// Vouches for nodes that only store for others, as whoever invited them would.
     async fn admit_waiting(&self) {
         let waits = |peer: &PeerView| {
-            peer.role == Some(PeerRole::Unvouched) && peer.state == PeerState::Alive
+            peer.role == Some(PeerRole::Unvouched) && peer.state == PeerState::Joining
         };
         for handle in (0..self.len()).filter(|h| self.has_vault(*h)).filter_map(|h| self.handle(h))
         {

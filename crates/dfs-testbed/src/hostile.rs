@@ -64,8 +64,6 @@ fn suffer(args: &Args, cluster: &mut Cluster, program: &Path, seed: u64, dir: &P
     let requests = Requests::new(cluster.client().clone(), dir.join("requests"))?;
     let asker = Asker::new(&requests, seed);
     let mut liar = Liar::start(args, cluster, program)?;
-    // Vouched for: what a stranger says counts for even less.
-    cluster.run(0, &["admit", &liar_id(cluster)?])?;
     let (end, begin) = (AtomicBool::new(false), Instant::now());
     let (keys, races, slowest) = std::thread::scope(|scope| -> Result<_> {
         let clients: Vec<_> = (0..NODES)
@@ -167,6 +165,18 @@ fn evict_in_time(args: &Args, cluster: &Cluster, begin: Instant) -> Result<()> {
     Ok(())
 }
 
+/// The id of the hostile member, once it asks to be let in.
+fn waiting(cluster: &Cluster) -> Result<String> {
+    let end = Instant::now() + JOIN_MAX;
+    loop {
+        match liar_id(cluster) {
+            Err(error) if Instant::now() >= end => return Err(error),
+            Err(_) => std::thread::sleep(LOOK_EVERY),
+            found => return found,
+        }
+    }
+}
+
 /// The id of the hostile member.
 fn liar_id(cluster: &Cluster) -> Result<String> {
     let peers = cluster.peers(0)?;
@@ -198,6 +208,8 @@ impl Liar {
             all.for_each(|line| drop(sender.send(line)));
         });
         let liar = Self { child, lines };
+        // Vouched for: what a stranger says counts for even less.
+        cluster.run(0, &["admit", &waiting(cluster)?])?;
         let first = liar.lines.recv_timeout(JOIN_MAX).context("the hostile member did not join")?;
         println!("hostile: the member {first}");
         Ok(liar)
@@ -237,6 +249,7 @@ const MEMORY_MAX: u64 = 256 << 20;
 /// The exit code of a condition that does not hold.
 const CONDITION: i32 = 7;
 const SETTLE_MAX: Duration = Duration::from_secs(120);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 const JOIN_MAX: Duration = Duration::from_secs(40);
 /// How much later than told the member may end.
 const LATE_MAX: Duration = Duration::from_secs(30);

@@ -91,33 +91,28 @@ fn promote(member: &Member, facts: &impl Facts) -> Option<EpochOp> {
     proves.then_some(EpochOp::SetRole { node, role, cap })
 }
 
-/// Lets in who asks. What an invite grants goes to one of them, and the invite is burnt with it.
+/// Lets in who has an admin's key or an invite; others wait for an admin to vouch for them. What an
+/// invite grants goes to one machine, and the invite is burnt with it.
 fn admit(state: &EpochState, joiners: &[Joiner]) -> Vec<EpochOp> {
-    let mut used = BTreeSet::new();
-    let mut ops = Vec::new();
+    let (mut ops, mut used, mut at) = (Vec::new(), BTreeSet::new(), state.members.len());
     let unknown = joiners.iter().filter(|joiner| state.member(&joiner.node_id).is_none());
-    for (joiner, at) in unknown.zip(state.members.len()..MEMBERS_MAX) {
-        let Ok(idx) = MemberIdx::try_from(at) else { break };
-        let node = joiner.node_id;
-        ops.push(EpochOp::AddMember(Member {
-            node_id: node,
-            idx,
-            zone: joiner.zone.clone(),
-            capacity: joiner.capacity,
-            state: MemberState::Active,
-            role: Role::Unvouched,
-            cap: NO_CAP,
-        }));
+    for joiner in unknown {
         let room = BURNT_MAX - state.burnt.len().min(BURNT_MAX);
         let invited = joiner.invited.filter(|(grant, _)| {
-            !state.is_burnt(&grant.invite) && used.len() < room && used.insert(grant.invite)
+            !state.is_burnt(&grant.invite) && used.len() < room && !used.contains(&grant.invite)
         });
-        if joiner.is_gateway {
-            ops.push(EpochOp::SetRole { node, role: Role::Gateway, cap: NO_CAP });
-        } else if let Some((grant, _)) = invited.filter(|(grant, _)| grant.role == Role::Storage) {
-            ops.push(EpochOp::SetRole { node, role: Role::Storage, cap: grant.cap });
-        }
+        let granted = invited.filter(|(grant, _)| grant.role == Role::Storage);
+        let (role, cap) = match (joiner.is_gateway, granted) {
+            (true, _) => (Role::Gateway, NO_CAP),
+            (false, Some((grant, _))) => (Role::Storage, grant.cap),
+            (false, None) => continue,
+        };
+        let Some(idx) = MemberIdx::try_from(at).ok().filter(|_| at < MEMBERS_MAX) else { break };
+        at += 1;
+        let (node, zone, capacity) = (joiner.node_id, joiner.zone.clone(), joiner.capacity);
+        ops.extend(EpochOp::add(node, idx, zone, capacity, role, cap));
         if let Some((Grant { invite, expires_ms, .. }, now_ms)) = invited {
+            used.insert(invite);
             ops.push(EpochOp::BurnInvite { burnt: Burnt { invite, expires_ms }, now_ms });
         }
     }

@@ -30,7 +30,7 @@ fn sentence(remedy: &Remedy) -> String {
         Remedy::Admit(nodes) => {
             let nodes = nodes.iter().map(|node| format!("'dfs admit {node}'"));
             let each = nodes.collect::<Vec<_>>().join(", ");
-            format!("{each} lets what it holds count")
+            format!("{each} lets it in")
         }
         Remedy::AskOthers => "ask whoever runs them before you do anything to it".to_owned(),
         Remedy::JoinApart(reason) => join(*reason).to_owned(),

@@ -269,14 +269,17 @@ fn a_storage_only_node_opens_nothing() {
     let waiting = status["unvouched"][0].as_str().unwrap();
     let said = status["message"].as_str().unwrap();
     assert!(said.contains(&format!("'dfs admit {waiting}'")), "{said}");
-    // Only a gateway vouches.
-    check(&home.dfs(&node, &["admit", waiting], b""), 12, "no vault key");
+    home.wait(&node, |status| {
+        status["message"].as_str().is_some_and(|why| why.contains("nobody has vouched"))
+    });
     check(
         &home.dfs(&founder, &["admit", waiting, "--cap", "2GB"], b""),
         0,
         "stores for the cluster",
     );
     home.wait(&founder, |status| status["nodes"] == 2 && status["health"] == "ok");
+    // Only a gateway vouches.
+    check(&home.dfs(&node, &["admit", waiting], b""), 12, "no vault key");
     let peers = home.dfs(&founder, &["peers"], b"").stdout;
     let peers = String::from_utf8_lossy(&peers);
     assert!(peers.contains("gateway") && peers.contains("storage"), "{peers}");

@@ -44,7 +44,7 @@ impl Chain {
         match self.replica.net().call(voter, call).await {
             Ok(answer) => {
                 if let Err(refusal) = answer.result {
-                    warn!(%refusal, "this node may not join");
+                    self.joining.tell(format!("asking to join: {}", refusal.message));
                 }
             }
             Err(error) => debug!(%error, "asking to join failed"),

@@ -1,10 +1,13 @@
 //! Vouching for a machine that only stores for others.
 
-use dfs_core::layout::epoch::{EpochOp, EpochState, NO_CAP, Role};
+use dfs_core::id::NodeId;
+use dfs_core::layout::epoch::{EpochError, EpochOp, EpochState, MemberIdx, NO_CAP, Role};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use super::Members;
+use super::drain::is_called;
+use crate::chain::ZONE_BYTES_MAX;
 use crate::error::MemberError;
 
 /// What a member may do, as it is shown.
@@ -39,22 +42,58 @@ pub struct Admission {
 }
 
 impl Members {
-    /// Lets a member hold data that counts, at most `cap` bytes of it.
+    /// Lets a node hold data, at most `cap` bytes of it: one that waits to be let in, or a member
+    /// that had another cap.
     pub(crate) async fn admit(&self, name: &str, cap: u64) -> Result<Admission, MemberError> {
         let state = self.replica.joined()?;
-        let node = self.find(&state, name)?.node_id;
+        let node = match self.find(&state, name) {
+            Err(MemberError::NoSuchMember(_)) => self.find_waiting(&state, name)?,
+            found => found?.node_id,
+        };
         if state.is_gateway(&node) {
             return Ok(Admission { id: node.to_string(), cap: NO_CAP });
         }
-        let ops = |state: &EpochState| {
-            let now = state.member(&node).map(|member| (member.role, member.cap));
-            let done = now.is_none_or(|now| now == (Role::Storage, cap)) || state.is_gateway(&node);
-            let op = EpochOp::SetRole { node, role: Role::Storage, cap };
-            Ok::<_, MemberError>(if done { Vec::new() } else { vec![op] })
-        };
-        self.proposals.decide_all(ops).await?;
-        info!(member = ?node, cap, "a member is vouched for");
+        self.proposals.decide_all(|state| self.admission(state, node, cap)).await?;
+        info!(member = ?node, cap, "a node is vouched for");
         Ok(Admission { id: node.to_string(), cap })
+    }
+
+    /// What of an admission a layout still lacks.
+    fn admission(
+        &self,
+        state: &EpochState,
+        node: NodeId,
+        cap: u64,
+    ) -> Result<Vec<EpochOp>, MemberError> {
+        let role = Role::Storage;
+        if let Some(member) = state.member(&node) {
+            let done = (member.role, member.cap) == (role, cap) || state.is_gateway(&node);
+            let op = EpochOp::SetRole { node, role, cap };
+            return Ok(if done { Vec::new() } else { vec![op] });
+        }
+        let info = self.replica.net().info(&node);
+        let info = info.filter(|info| info.zone.len() <= ZONE_BYTES_MAX);
+        let info = info.ok_or_else(|| MemberError::NoSuchMember(node.to_string()))?;
+        let idx = MemberIdx::try_from(state.members.len());
+        let idx = idx.map_err(|_| EpochError::BadOp("there are too many members"))?;
+        Ok(EpochOp::add(node, idx, info.zone, info.capacity, role, cap).into())
+    }
+
+    /// The node in reach that is no member and is called so.
+    fn find_waiting(&self, state: &EpochState, name: &str) -> Result<NodeId, MemberError> {
+        let peers = self.replica.net().peers();
+        let waits = peers.iter().filter(|peer| {
+            let node = &peer.info.node_id;
+            peer.down_for.is_none()
+                && state.member(node).is_none()
+                && is_called(node, &peer.info.addrs, name)
+        });
+        let mut found = waits.map(|peer| peer.info.node_id);
+        match (found.next(), found.next()) {
+            (Some(one), None) => Ok(one),
+            (None, _) => Err(MemberError::NoSuchMember(name.to_owned())),
+            (Some(_), Some(_)) => Err(MemberError::Ambiguous(name.to_owned())),
+        }
     }
 }
 

@@ -81,16 +81,12 @@ impl Members {
 
     /// The member that did not leave and has this address, or an id that begins so.
     pub(super) fn find(&self, state: &EpochState, name: &str) -> Result<Member, MemberError> {
-        let has_addr = |member: &Member| {
+        let is_called = |member: &&Member| {
             let info = self.replica.net().info(&member.node_id);
-            info.is_some_and(|info| info.addrs.iter().any(|addr| addr == name))
+            let addrs = info.map(|info| info.addrs).unwrap_or_default();
+            is_called(&member.node_id, &addrs, name)
         };
-        let has_id = |member: &Member| {
-            let id = member.node_id;
-            name.len() >= ID_PREFIX_MIN
-                && (id.to_string().starts_with(name) || hex(id.as_bytes()).starts_with(name))
-        };
-        let mut found = state.present().filter(|member| has_addr(member) || has_id(member));
+        let mut found = state.present().filter(is_called);
         match (found.next(), found.next()) {
             (Some(one), None) => Ok(one.clone()),
             (None, _) => Err(MemberError::NoSuchMember(name.to_owned())),
@@ -130,6 +126,12 @@ fn departure(state: &EpochState, member: &NodeId) -> Departure {
     let copies_wanted = usize::from(state.target_copies);
     let left = state.active().filter(|active| active.node_id != *member).count();
     Departure { id: member.to_string(), copies: copies_wanted.min(left), copies_wanted }
+}
+
+/// Whether a node has this address, or an id that begins so.
+pub(super) fn is_called(node: &NodeId, addrs: &[String], name: &str) -> bool {
+    let has_id = || node.to_string().starts_with(name) || hex(node.as_bytes()).starts_with(name);
+    addrs.iter().any(|addr| addr == name) || (name.len() >= ID_PREFIX_MIN && has_id())
 }
 
 /// The shortest beginning of an id that names a member.

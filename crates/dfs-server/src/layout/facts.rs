@@ -33,9 +33,8 @@ impl Facts for NodeFacts<'_> {
     }
 
     fn proves_admin(&self, node: &NodeId) -> bool {
-        let admin = self.replica.net().admin_of(node);
         let state = self.replica.layout.current();
-        admin.zip(state).is_some_and(|(admin, state)| state.admins.contains(&admin))
+        state.is_some_and(|state| self.replica.proves_admin(&state, node))
     }
 
     fn used(&self, node: &NodeId) -> u64 {

@@ -54,6 +54,8 @@ impl Proposals {
                 // This change, or another: then it is tried again on top of that.
                 Ok(true) if self.replica.layout.epoch() > newest.state.epoch => continue,
                 Ok(_) => Error::Moving,
+                // This node may not ask for anything: that does not change by waiting.
+                Err(error @ (Error::NoVaultKey | Error::NotAdmin)) => return Err(error.into()),
                 Err(error) => error,
             };
             if self.replica.env.mono() >= end {

@@ -136,12 +136,19 @@ impl Steward {
         if info.zone.len() > ZONE_BYTES_MAX {
             return Err(Refusal::new(Code::Malformed, "the zone's name is too long"));
         }
+        let is_gateway = from.admin.is_some_and(|admin| state.admins.contains(&admin));
+        if !is_gateway && from.grant.is_none() && state.member(&from.node).is_none() {
+            // No place in the layout for whoever has the cluster's key: there are not that many.
+            let why = "nobody has vouched for this node yet: 'dfs admit' on a gateway does, and an \
+                       invite would have";
+            return Err(Refusal::new(Code::NotMember, why));
+        }
         self.note_joiner(Joiner {
             node_id: info.node_id,
             zone: info.zone.clone(),
             capacity: info.capacity,
             invited: from.grant.map(|grant| (grant, self.replica.env.wall_ms())),
-            is_gateway: from.admin.is_some_and(|admin| state.admins.contains(&admin)),
+            is_gateway,
         });
         self.replica.wakes.steward.notify_one();
         Ok(Response::Done)

@@ -103,6 +103,11 @@ impl Replica {
         *node == self.id || self.net().is_connected(node)
     }
 
+    /// Whether a node has proved, on the connection there is, to have the key of one of the admins.
+    pub(crate) fn proves_admin(&self, state: &EpochState, node: &NodeId) -> bool {
+        self.net().admin_of(node).is_some_and(|admin| state.admins.contains(&admin))
+    }
+
     /// The layout, while this node is a member that takes part.
     pub(crate) fn joined(&self) -> Result<Arc<EpochState>, Error> {
         if let Some(why) = self.retirement.why() {

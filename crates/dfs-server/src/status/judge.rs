@@ -32,7 +32,7 @@ pub(super) fn judge(
     if fewest == 0 {
         return (Level::AtRisk, format!("some files are out of reach: {away} do not answer"), None);
     }
-    if fewest == 1 && copies > 1 {
+    if fewest == 1 && copies > 1 && !down.is_empty() {
         return (
             Level::AtRisk,
             format!("some files are on one node only: {away} do not answer"),

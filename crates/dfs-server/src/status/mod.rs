@@ -7,6 +7,7 @@ use dfs_core::id::{NodeId, Partition, hex};
 use dfs_core::layout::epoch::{EpochState, Member, MemberState};
 use dfs_core::layout::voters::limiting_zone;
 use dfs_core::replica::sync::Table;
+use dfs_p2p::Peer;
 use dfs_store::WriteError;
 
 use self::count::Counter;
@@ -140,12 +141,17 @@ impl Status {
         Ok(health)
     }
 
-    /// Members in reach that wait for someone to vouch for them.
+    /// Nodes in reach that wait for someone to vouch for them.
     fn unvouched(&self, state: &EpochState) -> Vec<String> {
-        let waits = |member: &&Member| {
-            !state.is_vouched(member) && self.replica.is_reachable(&member.node_id)
+        let waits = |peer: &Peer| {
+            let node = &peer.info.node_id;
+            let member = state.member(node);
+            let counts = member.is_some_and(|member| state.is_vouched(member));
+            peer.down_for.is_none() && !counts && !self.replica.proves_admin(state, node)
         };
-        state.present().filter(waits).map(|member| member.node_id.short()).collect()
+        let peers = self.replica.net().peers();
+        let waiting = peers.iter().filter(|peer| waits(peer));
+        waiting.map(|peer| peer.info.node_id.short()).take(UNVOUCHED_SHOWN).collect()
     }
 
     /// Pieces that are lost, as whoever in reach knows of most of them says: the same piece is
@@ -211,6 +217,8 @@ fn is_heard(state: &EpochState, node: &NodeId) -> bool {
     member.is_some_and(|member| matches!(member.state, MemberState::Active | MemberState::Draining))
 }
 
+/// Nodes that wait to be let in and are named: whoever has the cluster's key can send many.
+const UNVOUCHED_SHOWN: usize = 8;
 /// The note that the vault's key was written down and read back.
 const KEY_BACKUP: &str = "key-backup";
 /// How long a comparison for `status` may take for each peer.

@@ -8,6 +8,7 @@ use dfs_core::node::member::NodeInfo;
 
 use super::Status;
 use super::types::{PeerState, PeerView};
+use crate::layout::admit::PeerRole;
 
 impl Status {
     /// This node and everyone it knows.
@@ -21,7 +22,13 @@ impl Status {
                 addr: info.addrs.first().cloned().unwrap_or_default(),
                 zone: info.zone.clone(),
                 state: shown,
-                role: member.map(|member| member.role.into()),
+                role: match member {
+                    Some(member) => Some(member.role.into()),
+                    None => state.as_ref().map(|state| {
+                        let is_gateway = self.replica.proves_admin(state, &info.node_id);
+                        if is_gateway { PeerRole::Gateway } else { PeerRole::Unvouched }
+                    }),
+                },
                 is_self,
                 bytes: info.used,
                 capacity: info.capacity,

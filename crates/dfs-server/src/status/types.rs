@@ -29,7 +29,7 @@ pub enum Remedy {
     FollowLoss(Vec<String>),
     /// Ask whoever runs the nodes that count this one as lost.
     AskOthers,
-    /// Vouch for members that only store for others.
+    /// Vouch for nodes that only store for others.
     Admit(Vec<String>),
     /// Bring this node and one that it dials in vain together.
     JoinApart(ApartReason),
@@ -101,7 +101,7 @@ pub struct Health {
     /// The zone whose members offer least, where that limits what the cluster can hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limiting_zone: Option<String>,
-    /// Members that nobody vouched for yet: they hold nothing that counts.
+    /// Nodes in reach that nobody vouched for yet: they hold nothing. The first few.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unvouched: Vec<String>,
     /// Names with versions that wait for a decision.
@@ -141,7 +141,7 @@ pub struct PeerView {
     pub zone: String,
     /// How it is doing.
     pub state: PeerState,
-    /// What it may do, once it is a member.
+    /// What it may do; `unvouched` while it waits to be let in.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub role: Option<PeerRole>,
     /// Whether it is the node that was asked.

@@ -1,6 +1,8 @@
 //! What a member may do, and whose word admits it.
 
-use super::{ADMINS_MAX, BURNT_MAX, EpochError, EpochState, Member, MemberState, require};
+use super::{
+    ADMINS_MAX, BURNT_MAX, EpochError, EpochOp, EpochState, Member, MemberIdx, MemberState, require,
+};
 use crate::id::{AdminId, InviteId, NodeId};
 
 /// What a member may do.
@@ -10,7 +12,8 @@ pub enum Role {
     Gateway,
     /// Holds sealed data for others; an admin vouched for it.
     Storage,
-    /// Nobody vouched for it: it holds nothing that counts, and decides nothing.
+    /// Nobody vouched for it: it holds nothing that counts, and decides nothing. What joined before
+    /// there were admins, and whoever is between two changes of one epoch.
     Unvouched,
 }
 
@@ -34,6 +37,24 @@ pub struct Burnt {
     pub invite: InviteId,
     /// When it lapses by itself, in milliseconds since 1970.
     pub expires_ms: u64,
+}
+
+impl EpochOp {
+    /// A node becomes a member in a role.
+    pub fn add(
+        node: NodeId,
+        idx: MemberIdx,
+        zone: String,
+        capacity: u64,
+        role: Role,
+        cap: u64,
+    ) -> [Self; 2] {
+        let state = MemberState::Active;
+        let (unvouched, no_cap) = (Role::Unvouched, NO_CAP);
+        let newcomer =
+            Member { node_id: node, idx, zone, capacity, state, role: unvouched, cap: no_cap };
+        [Self::AddMember(newcomer), Self::SetRole { node, role, cap }]
+    }
 }
 
 impl EpochState {
