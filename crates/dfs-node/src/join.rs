@@ -1,13 +1,15 @@
-//! `--join`: the keys and the address of a cluster from one line.
+//! Coming to the keys of a cluster: from an invite (`--join`), or with the vault's key alone.
 
 use std::io::Read;
 use std::path::Path;
 
+use dfs_core::address::Address;
 use dfs_core::id::TextError;
 use dfs_core::node::invite::Invite;
 use dfs_env::Env;
-use dfs_p2p::{RedeemError, redeem};
-use tracing::warn;
+use dfs_p2p::{RedeemError, recall, redeem};
+use dfs_store::vault::keys::VaultKey;
+use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::exit::{Code, Failure, chain};
@@ -74,6 +76,33 @@ pub async fn fetch_keys(env: &Env, config_dir: &Path, invite: &Invite) -> Result
     })?;
     let (env, dir) = (env.clone(), config_dir.to_owned());
     env.clone().offload(move || import(&env, &dir, &keys)).await
+}
+
+/// Asks the peers for the cluster's key where this machine has the vault's key and no other: the 24
+/// words are all that is needed to command a cluster again. Says whether it came.
+///
+/// # Errors
+/// [`Code::Key`] when the key cannot be kept.
+pub async fn recall_key(env: &Env, config_dir: &Path, peers: &[Address]) -> Result<bool, Failure> {
+    if has_keys(config_dir) || !SharedKey::Vault.path(config_dir).exists() {
+        return Ok(false);
+    }
+    let vault = {
+        let (env, dir) = (env.clone(), config_dir.to_owned());
+        env.clone().offload(move || keyring::read(&env, &dir, SharedKey::Vault)).await?
+    };
+    match recall(env, peers, &VaultKey::from_bytes(*vault).admin()).await {
+        Ok(keys) => {
+            let (env, dir) = (env.clone(), config_dir.to_owned());
+            env.clone().offload(move || import(&env, &dir, &keys)).await?;
+            info!("a member of the cluster gave its key to the vault's");
+            Ok(true)
+        }
+        Err(error) => {
+            warn!(%error, "no peer gave the cluster's key");
+            Ok(false)
+        }
+    }
 }
 
 /// The vault's key first: with the cluster's key there nothing is fetched again.

@@ -82,6 +82,8 @@ async fn start(env: &Env, config: &NodeConfig) -> Result<(TcpListener, Arc<Serve
     let invite = invite.flatten();
     if let Some(invite) = &invite {
         join::fetch_keys(env, &config.config_dir, invite).await?;
+    } else if !config.bootstrap.is_empty() && !config.storage_only {
+        join::recall_key(env, &config.config_dir, &config.bootstrap).await?;
     }
     let keys = {
         let (keys_env, dir) = (env.clone(), config.config_dir.clone());

@@ -104,7 +104,8 @@ pub fn hello(bytes: &[u8]) {
         let proof = hello::join_proof(&CLUSTER_KEY, &SESSION, &PEER);
         for is_member in [false, true] {
             let key = Zeroizing::new(CLUSTER_KEY);
-            let Ok(greeted) = hello::check(&hello, &PEER, is_member, &key, &SESSION, &|_| None)
+            let Ok(greeted) =
+                hello::check(&hello, &PEER, is_member, &key, &SESSION, &hello::NOBODY)
             else {
                 continue;
             };

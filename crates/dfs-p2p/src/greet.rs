@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::BytesMut;
 use dfs_core::codec::Canonical;
 use dfs_core::id::{ClusterId, NodeId};
-use dfs_core::layout::epoch::Grant;
 use dfs_core::node::member::NodeInfo;
 use dfs_env::Stream;
 use futures_util::StreamExt;
@@ -16,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::error::ConnError;
 use crate::frame::{FrameCodec, FrameError};
-use crate::hello::{self, ConnClass, Unwelcome};
+use crate::hello::{self, ConnClass, Unwelcome, Welcome};
 use crate::message::Code;
 use crate::peer::{Frames, Greeting, Origin};
 use crate::secure::Secured;
@@ -78,9 +77,12 @@ async fn exchange(
         return Err(ConnError::Unexpected);
     };
     let key = &credentials.cluster_key;
-    let secret_of = |grant: &Grant| handler.invite_secret(grant);
+    let welcome = Welcome {
+        secret_of: &|grant| handler.invite_secret(grant),
+        is_admin: &|admin| handler.is_admin(admin),
+    };
     let is_member = handler.is_member(&peer);
-    let checked = hello::check(&theirs, &peer, is_member, key, &exporter, &secret_of);
+    let checked = hello::check(&theirs, &peer, is_member, key, &exporter, &welcome);
     let mut greeted = match checked {
         Ok(greeted) => greeted,
         Err(why) => {
@@ -101,9 +103,11 @@ async fn exchange(
         (greeted.class, greeted.dial) = (class, dial);
     }
     frames.decoder_mut().allow_calls();
-    // Who was let in for an invite may lack the keys.
+    // Who was let in for an invite, or governs, may lack the keys.
+    let governs = !greeted.proved && greeted.admin.is_some_and(|admin| handler.is_admin(&admin));
     let keys = match (origin, greeted.grant) {
-        (Origin::Accepted(_), Some(grant)) => handler.invite_keys(&grant),
+        (Origin::Accepted(_), Some(grant)) => handler.keys_due(Some(&grant)),
+        (Origin::Accepted(_), None) if governs => handler.keys_due(None),
         _ => Zeroizing::default(),
     };
     let ready = ready(handler.cluster_id(), own_info, origin, &keys);

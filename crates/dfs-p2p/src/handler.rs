@@ -39,9 +39,16 @@ pub trait Handler: Send + Sync + 'static {
         None
     }
 
-    /// The keys that are due to whoever proved the invite that grants this: at most
-    /// [`crate::INVITE_KEYS_MAX`] bytes, which mean something to the layer above.
-    fn invite_keys(&self, grant: &Grant) -> Zeroizing<Vec<u8>> {
+    /// Whether this admin governs the cluster known here.
+    fn is_admin(&self, admin: &AdminId) -> bool {
+        let _ = admin;
+        false
+    }
+
+    /// The keys that are due to whoever proved the invite that grants this, or to an admin without
+    /// the cluster's key: at most [`crate::KEYS_BYTES_MAX`] bytes, which mean something to the layer
+    /// above.
+    fn keys_due(&self, grant: Option<&Grant>) -> Zeroizing<Vec<u8>> {
         let _ = grant;
         Zeroizing::default()
     }

@@ -159,15 +159,23 @@ fn proven_grant(
     bool::from(expected.ct_eq(hello.invite_proof.as_ref())).then_some(grant)
 }
 
+/// Whom a node lets in besides members and those with the cluster's key.
+pub(crate) struct Welcome<'a> {
+    /// The secrets of invites that admit.
+    pub(crate) secret_of: &'a (dyn Fn(&Grant) -> Option<Zeroizing<[u8; 32]>> + Sync),
+    /// Who governs the cluster.
+    pub(crate) is_admin: &'a (dyn Fn(&AdminId) -> bool + Sync),
+}
+
 /// Checks a greeting against the key that TLS proved. Members are known by that key; anyone else
-/// must prove the cluster key, or an invite: `secret_of` says the secrets of those that admit.
+/// must prove the cluster key, an invite, or the key of an admin.
 pub(crate) fn check(
     hello: &proto::Hello,
     peer: &NodeId,
     is_member: bool,
     cluster_key: &Zeroizing<[u8; 32]>,
     exporter: &Exporter,
-    secret_of: &dyn Fn(&Grant) -> Option<Zeroizing<[u8; 32]>>,
+    welcome: &Welcome<'_>,
 ) -> Result<Greeted, Unwelcome> {
     if hello.node_id.as_ref() != peer.as_bytes() {
         return Err(Unwelcome::OtherId);
@@ -183,8 +191,11 @@ pub(crate) fn check(
     };
     let expected = join_proof(cluster_key, exporter, peer);
     let proved = bool::from(expected.ct_eq(hello.join_proof.as_ref()));
-    let grant = proven_grant(hello, peer, exporter, secret_of);
-    if !proved && !is_member && grant.is_none() {
+    let grant = proven_grant(hello, peer, exporter, welcome.secret_of);
+    let claims = AdminId::from_slice(&hello.admin);
+    let governs = claims.is_ok_and(|admin| (welcome.is_admin)(&admin));
+    // Whoever claims to govern shows it below.
+    if !proved && !is_member && grant.is_none() && !governs {
         return Err(if hello.invite.is_empty() {
             Unwelcome::ClusterKey
         } else {
@@ -196,6 +207,8 @@ pub(crate) fn check(
     Ok(Greeted { incarnation: hello.instance, dial: hello.dial, class, proved, admin, grant })
 }
 
+/// Nobody besides members and those with the cluster's key.
+pub(crate) const NOBODY: Welcome<'static> = Welcome { secret_of: &|_| None, is_admin: &|_| false };
 /// The oldest protocol spoken here.
 pub const PROTO_MIN: u32 = 3;
 /// The newest protocol spoken here.
@@ -224,7 +237,7 @@ mod tests {
         let credentials = Credentials { cluster_key: key.clone(), admin: None, invite: None };
         let mut hello = greeting(&credentials, &SESSION, &node, 9, ConnClass::Bulk, 5);
         change(&mut hello);
-        let result = check(&hello, &node, is_member, &key, &session, &|_| None);
+        let result = check(&hello, &node, is_member, &key, &session, &NOBODY);
         assert_eq!(result.map(|greeted| greeted.proved), expected);
     }
 
@@ -249,7 +262,7 @@ mod tests {
             let mut hello = greeting(&credentials, &SESSION, of, 9, ConnClass::Control, 5);
             hello.node_id = node.as_bytes().to_vec().into();
             change(&mut hello);
-            let checked = check(&hello, &node, true, &credentials.cluster_key, session, &|_| None);
+            let checked = check(&hello, &node, true, &credentials.cluster_key, session, &NOBODY);
             checked.map(|greeted| greeted.admin)
         };
         let id = AdminId::new(admin.verifying_key().to_bytes());
@@ -267,6 +280,25 @@ mod tests {
         let other = SigningKey::from_bytes(&[6; 32]).verifying_key().to_bytes();
         let other = move |hello: &mut proto::Hello| hello.admin = other.to_vec().into();
         assert_eq!(greet(&SESSION, &node, &other), Err(Unwelcome::Malformed));
+    }
+
+    #[test]
+    fn whoever_governs_needs_no_cluster_key() {
+        let (node, other) = (NodeId::new([3; 32]), Zeroizing::new([9; 32]));
+        let key = SigningKey::from_bytes(&[5; 32]);
+        let id = AdminId::new(key.verifying_key().to_bytes());
+        let credentials = Credentials { cluster_key: other, admin: Some(key), invite: None };
+        let ours = Zeroizing::new(KEY);
+        let greet = |session: &Exporter, governs: bool| {
+            let hello = greeting(&credentials, &SESSION, &node, 9, ConnClass::Control, 5);
+            let is_admin = |admin: &AdminId| governs && *admin == id;
+            let welcome = Welcome { is_admin: &is_admin, ..NOBODY };
+            let checked = check(&hello, &node, false, &ours, session, &welcome);
+            checked.map(|greeted| (greeted.proved, greeted.admin))
+        };
+        assert_eq!(greet(&SESSION, true), Ok((false, Some(id))));
+        assert_eq!(greet(&SESSION, false), Err(Unwelcome::ClusterKey));
+        assert_eq!(greet(&[9; 32], true), Err(Unwelcome::Malformed), "of another session");
     }
 
     #[test]
@@ -288,7 +320,8 @@ mod tests {
             let mut hello = greeting(&credentials, &SESSION, &node, 9, ConnClass::Control, 5);
             change(&mut hello);
             let secret_of = |grant: &Grant| admits.then(|| key.secret(grant));
-            let checked = check(&hello, &node, false, &ours, session, &secret_of);
+            let welcome = Welcome { secret_of: &secret_of, ..NOBODY };
+            let checked = check(&hello, &node, false, &ours, session, &welcome);
             checked.map(|greeted| (greeted.proved, greeted.grant))
         };
         assert_eq!(greet(&SESSION, true, &|_| ()), Ok((false, Some(grant))));

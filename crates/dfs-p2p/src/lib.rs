@@ -13,7 +13,7 @@
 //! | `config`, `error` | how a network is started, and what can go wrong |
 //! | `shared`, `registry`, `own` | what its tasks share: whom it knows, what it says of itself |
 //! | `secure`, `greet`, `peer` | TLS, who is there, one connection |
-//! | `redeem` | an invite for the keys of a cluster |
+//! | `redeem` | coming to the keys of a cluster |
 //! | `links`, `dial` | connections in use, and whom to dial when |
 //! | `incarnation` | which of several starts of a node may take part |
 //! | `refusals` | what keeps nodes apart |
@@ -65,7 +65,7 @@ pub use frame::FRAME_BYTES_MAX;
 pub use handler::{Caller, Handler};
 pub use hello::{PROTO_MAX, PROTO_MIN};
 pub use network::{Network, Peer};
-pub use redeem::{INVITE_KEYS_MAX, RedeemError, redeem};
+pub use redeem::{KEYS_BYTES_MAX, RedeemError, recall, redeem};
 pub use refusals::{ApartReason, Direction, KeptApart};
 pub use wire::{KEYS_MAX, WireError};
 

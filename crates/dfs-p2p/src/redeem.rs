@@ -1,9 +1,10 @@
-//! Redeeming an invite: a machine that has no key of a cluster yet proves the secret of its invite
-//! to the node that made it, and is given the keys inside the same TLS session.
+//! Coming to the keys of a cluster: a machine that has none yet proves its invite to the node that
+//! made it, or an admin's key to any member, and is given what is due to it in the same TLS session.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use dfs_core::address::Address;
 use dfs_core::id::NodeId;
 use dfs_core::node::invite::Invite;
 use dfs_env::Env;
@@ -14,18 +15,18 @@ use zeroize::Zeroizing;
 use crate::error::ConnError;
 use crate::frame::FrameCodec;
 use crate::greet::{HANDSHAKE_MAX, HELLO_MAX, next, send};
-use crate::hello::{self, ConnClass, Credentials};
+use crate::hello::{self, ConnClass, Credentials, NOBODY};
 use crate::secure::{Secured, Tls};
 use crate::wire::proto::frame::Kind;
 
-/// Why an invite brought no keys.
+/// Why no keys came.
 #[derive(Debug, thiserror::Error)]
 pub enum RedeemError {
-    /// None of its addresses was answered by the node that made it.
-    #[error("the node that made the invite does not answer ({0})")]
+    /// None of the addresses was answered by a node that could give them.
+    #[error("no node that could give the keys answers ({0})")]
     Unreachable(String),
-    /// The node that made it does not take it.
-    #[error("the invite is not taken: {0}")]
+    /// A node does not take what was proved.
+    #[error("it is not taken: {0}")]
     Refused(String),
 }
 
@@ -34,8 +35,40 @@ pub enum RedeemError {
 /// # Errors
 /// [`RedeemError`]; the invite is not used up by that.
 pub async fn redeem(env: &Env, invite: &Invite) -> Result<Zeroizing<Vec<u8>>, RedeemError> {
-    let mut failed = Vec::new();
-    for address in &invite.addrs {
+    let credentials = Credentials {
+        cluster_key: Zeroizing::default(),
+        admin: None,
+        invite: Some(invite.clone()),
+    };
+    ask_all(env, &invite.addrs, &credentials, Some(invite.inviter)).await
+}
+
+/// Asks the members of a cluster for its key, with the key of an admin who governs it: all that is
+/// left of it where every gateway is gone.
+///
+/// Who answers is not known. A wrong key from someone else leads nowhere: a node with a vault's key
+/// joins no cluster that it does not govern.
+///
+/// # Errors
+/// [`RedeemError`].
+pub async fn recall(
+    env: &Env,
+    addrs: &[Address],
+    admin: &SigningKey,
+) -> Result<Zeroizing<Vec<u8>>, RedeemError> {
+    let cluster_key = Zeroizing::default();
+    let credentials = Credentials { cluster_key, admin: Some(admin.clone()), invite: None };
+    ask_all(env, addrs, &credentials, None).await
+}
+
+async fn ask_all(
+    env: &Env,
+    addrs: &[Address],
+    credentials: &Credentials,
+    expected: Option<NodeId>,
+) -> Result<Zeroizing<Vec<u8>>, RedeemError> {
+    let (mut failed, mut refused) = (Vec::new(), None);
+    for address in addrs {
         let resolve = env.net().resolve(address.dial_host(), address.port);
         let found = match env.timeout(CONNECT_MAX, resolve).await {
             Ok(Ok(found)) => found,
@@ -49,66 +82,70 @@ pub async fn redeem(env: &Env, invite: &Invite) -> Result<Zeroizing<Vec<u8>>, Re
             }
         };
         for at in found {
-            match ask(env, at, invite).await {
+            match ask(env, at, credentials, expected).await {
                 Ok(keys) => return Ok(keys),
-                Err(ConnError::Refused { goodbye, .. }) => {
-                    return Err(RedeemError::Refused(goodbye.text));
-                }
+                Err(ConnError::Refused { goodbye, .. }) => refused = Some(goodbye.text),
                 Err(error) => failed.push(format!("{at}: {error}")),
             }
         }
     }
-    if failed.is_empty() {
-        failed.push("it names no address".to_owned());
+    if addrs.is_empty() {
+        failed.push("no address is known".to_owned());
     }
-    Err(RedeemError::Unreachable(failed.join("; ")))
+    Err(match refused {
+        Some(why) => RedeemError::Refused(why),
+        None => RedeemError::Unreachable(failed.join("; ")),
+    })
 }
 
-async fn ask(env: &Env, at: SocketAddr, invite: &Invite) -> Result<Zeroizing<Vec<u8>>, ConnError> {
+async fn ask(
+    env: &Env,
+    at: SocketAddr,
+    credentials: &Credentials,
+    expected: Option<NodeId>,
+) -> Result<Zeroizing<Vec<u8>>, ConnError> {
     let silent = |_| ConnError::Silent;
     let connect = env.timeout(CONNECT_MAX, env.net().connect(at)).await.map_err(silent)?;
     let stream = connect.map_err(ConnError::Tls)?;
-    // Only for this session: what is proved is the invite, and the node itself joins later.
+    // Only for this session: the node itself joins later.
     let key = SigningKey::from_bytes(&env.random());
     let tls = Tls::new(&key).map_err(|error| ConnError::Tls(std::io::Error::other(error)))?;
     let handshake = env.timeout(HANDSHAKE_MAX, tls.connect(stream)).await.map_err(silent)?;
     let secured = handshake.map_err(ConnError::Tls)?;
-    // Before the greeting: only who made the invite may see what proves it.
-    if secured.peer != invite.inviter {
+    // Before the greeting: only who made an invite may see what proves it.
+    if expected.is_some_and(|expected| expected != secured.peer) {
         return Err(ConnError::OtherNode);
     }
     let me = NodeId::new(key.verifying_key().to_bytes());
-    env.timeout(HELLO_MAX, exchange(secured, me, invite)).await.map_err(silent)?
+    env.timeout(HELLO_MAX, exchange(secured, me, credentials)).await.map_err(silent)?
 }
 
 async fn exchange(
     secured: Secured,
     me: NodeId,
-    invite: &Invite,
+    credentials: &Credentials,
 ) -> Result<Zeroizing<Vec<u8>>, ConnError> {
     let Secured { stream, peer, exporter } = secured;
     let (reading, mut out) = tokio::io::split(stream);
     let mut frames = FramedRead::new(reading, FrameCodec::greeting());
-    let cluster_key = Zeroizing::default();
-    let credentials = Credentials { cluster_key, admin: None, invite: Some(invite.clone()) };
-    let hello = hello::greeting(&credentials, &exporter, &me, 1, ConnClass::Control, 1);
+    let hello = hello::greeting(credentials, &exporter, &me, 1, ConnClass::Control, 1);
     send(&mut out, Kind::Hello(hello)).await?;
     let Kind::Hello(theirs) = next(&mut frames, false).await? else {
         return Err(ConnError::Unexpected);
     };
-    // It need not prove the cluster key: nobody else can have its own.
-    hello::check(&theirs, &peer, true, &credentials.cluster_key, &exporter, &|_| None)?;
+    // It cannot prove the cluster key to one who lacks it.
+    hello::check(&theirs, &peer, true, &credentials.cluster_key, &exporter, &NOBODY)?;
     frames.decoder_mut().allow_calls();
     let Kind::Ready(ready) = next(&mut frames, true).await? else {
         return Err(ConnError::Unexpected);
     };
     match ready.keys.len() {
-        1..=INVITE_KEYS_MAX => Ok(Zeroizing::new(ready.keys.to_vec())),
+        1..=KEYS_BYTES_MAX => Ok(Zeroizing::new(ready.keys.to_vec())),
         _ => Err(ConnError::Unexpected),
     }
 }
 
-/// Bytes of keys that an invite brings at most.
-pub const INVITE_KEYS_MAX: usize = 256;
+/// Bytes of keys that are given at most.
+pub const KEYS_BYTES_MAX: usize = 256;
 /// A node on the other side of the world answers within seconds.
 const CONNECT_MAX: Duration = Duration::from_secs(10);

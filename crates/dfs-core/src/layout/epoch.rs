@@ -14,7 +14,7 @@ mod role;
 pub use authority::{Authority, Deciders};
 use moving::end_move;
 pub use proof::deciders_after;
-pub use recovery::{Loss, begins_with};
+pub use recovery::{Heir, Loss, begins_with};
 pub use role::{Burnt, Grant, NO_CAP, Role};
 
 use ed25519_dalek::SigningKey;

@@ -6,7 +6,8 @@ use super::epoch::{by_admin, gateway, genesis, key, node};
 use crate::codec::Canonical;
 use crate::id::NodeId;
 use crate::layout::epoch::{
-    Deciders, EpochCert, EpochError, EpochOp, EpochState, Loss, MemberState, Stage, deciders_after,
+    Deciders, EpochCert, EpochError, EpochOp, EpochState, Heir, Loss, MemberState, Role, Stage,
+    deciders_after,
 };
 use crate::paxos::Ballot;
 
@@ -138,6 +139,40 @@ fn with_all_voters_lost_the_longest_members_decide() {
     assert!(loss.follow(&state, cert.proposal.hash(), &made).is_ok());
     let one = decided(&state, &cert, &loss, &[3]);
     assert_eq!(loss.follow(&state, cert.proposal.hash(), &one), Err(EpochError::NotDecided));
+}
+
+#[test]
+fn without_a_gateway_whoever_has_the_admins_key_takes_over() {
+    let (mut state, cert) = five(3);
+    for stores in &mut state.members[3..] {
+        stores.role = Role::Storage;
+    }
+    let previous = cert.proposal.hash();
+    let heir = Some(Heir { node: node(9), zone: "new".to_owned(), capacity: 7 });
+    let loss = Loss { heir, ..Loss::of(&state, lost(&[1, 2, 3])) };
+    assert_eq!(loss.electors(&state), [node(9)]);
+    let made = decided(&state, &cert, &loss, &[9]);
+    assert_eq!(made.proposal.loss(), loss);
+    let next = loss.follow(&state, previous, &made).unwrap();
+    assert!(next.is_gateway(&node(9)) && next.voters == [node(9)]);
+    assert_eq!(next.row(3).current, [3, 4, 0], "who is left keeps what it has");
+    assert_eq!(EpochState::from_canonical(next.to_canonical()), Ok(next.clone()));
+    // Those who lag far follow too, and the next epoch is the heir's alone.
+    let (known, certs) = (state.deciders(), [made.clone()]);
+    let knows = |node: &NodeId| state.is_member(node);
+    let after = deciders_after(state.cluster_id, known.clone(), &certs, knows, |_| true);
+    assert_eq!(after, Ok(next.deciders()));
+    let (_, ordinary) = next.propose(made.proposal.hash(), vec![], node(9)).unwrap();
+    let ordinary = by_admin(ordinary, next.cluster_id).sign_alone(next.cluster_id, &key(9));
+    assert!(next.follow(made.proposal.hash(), &ordinary).is_ok());
+    // Nobody takes over without the admin's key, nor while a gateway is left.
+    let (_, unsigned) = loss.propose(&state, previous, node(9)).unwrap();
+    let unsigned = unsigned.sign_alone(state.cluster_id, &key(9));
+    assert_eq!(loss.follow(&state, previous, &unsigned), Err(EpochError::NotAuthorized));
+    let after = deciders_after(state.cluster_id, known, &[unsigned], knows, |_| true);
+    assert_eq!(after, Err(EpochError::NotAuthorized));
+    let early = Loss { lost: lost(&[1, 2]), ..loss };
+    assert!(early.propose(&state, previous, node(9)).is_err());
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod client;
 mod history;
 mod invites;
 mod lifecycle;
+mod restore;
 mod scrub;
 
 use std::fs;

@@ -125,7 +125,7 @@ fn greetings() {
     check(corpus!("hello"), &covers, valid, |bytes| {
         let hello = proto::Hello::decode(bytes).map_err(|_| Refused::of(WireError::Protobuf))?;
         let key = Zeroizing::new(CLUSTER_KEY);
-        hello::check(&hello, &PEER, false, &key, &SESSION, &|_| None)
+        hello::check(&hello, &PEER, false, &key, &SESSION, &hello::NOBODY)
             .map(|_| ())
             .map_err(Refused::of)
     });

@@ -30,6 +30,22 @@ impl Chain {
                 }
                 self.ask_to_join(&node).await;
             }
+            self.tell_if_nobody_decides();
+        }
+    }
+
+    /// Says so when this node could take over, for none of those who decide answers.
+    fn tell_if_nobody_decides(&self) {
+        let Some(state) = self.replica.layout.current() else { return };
+        let up = |voter: &NodeId| self.replica.is_reachable(voter);
+        let governs = self.replica.proves_admin(&state, &self.replica.id);
+        if self.replica.joined().is_err() && governs && !state.voters.iter().any(up) {
+            let gateways: Vec<_> = state.electable().map(|member| member.node_id.short()).collect();
+            let gateways = gateways.join(" ");
+            self.joining.tell(format!(
+                "none of the gateways of the cluster answers; if all of them are gone for ever, \
+                 'dfs layout recover {gateways}' here goes on without them"
+            ));
         }
     }
 

@@ -107,11 +107,12 @@ impl Invites {
         self.keys.secrets.as_ref().filter(|_| admits).map(|key| key.secret(grant))
     }
 
-    /// See [`dfs_p2p::Handler::invite_keys`].
-    pub(crate) fn due(&self, grant: &Grant) -> Zeroizing<Vec<u8>> {
-        match grant.role {
-            Role::Gateway => self.keys.gateway.clone(),
-            Role::Storage | Role::Unvouched => self.keys.storage.clone(),
+    /// See [`dfs_p2p::Handler::keys_due`].
+    pub(crate) fn due(&self, grant: Option<&Grant>) -> Zeroizing<Vec<u8>> {
+        match grant.map(|grant| grant.role) {
+            Some(Role::Gateway) => self.keys.gateway.clone(),
+            // An admin has the vault's key.
+            Some(Role::Storage | Role::Unvouched) | None => self.keys.storage.clone(),
         }
     }
 

@@ -6,10 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_core::id::NodeId;
-use dfs_core::layout::epoch::{EpochState, Loss};
+use dfs_core::layout::epoch::{EpochState, Heir, Loss};
 use tracing::{info, warn};
 
 use super::Members;
@@ -55,8 +56,8 @@ impl Members {
 
     /// Makes a new majority of voters from those that are left, once enough of them were told.
     pub(crate) async fn recover(&self, names: &[String]) -> Result<RecoveryOutcome, MemberError> {
-        let state = self.replica.joined()?;
-        let loss = self.loss(&state, names)?;
+        let (state, heir) = self.to_go_on_from()?;
+        let loss = Loss { heir, ..self.loss(&state, names)? };
         self.may_recover(&state, &loss)?;
         let loss = self.chain.foreign_loss().unwrap_or(loss);
         let partitions = loss.at_risk(&state).len();
@@ -76,6 +77,24 @@ impl Members {
         let electors = loss.electors(&state);
         let others = electors.iter().filter(|elector| **elector != self.replica.id);
         Ok(RecoveryOutcome::Waits { nodes: others.map(NodeId::short).collect() })
+    }
+
+    /// The layout to go on from, and this node as its heir where it is no member: a machine with an
+    /// admin's key, and no gateway is left.
+    fn to_go_on_from(&self) -> Result<(Arc<EpochState>, Option<Heir>), MemberError> {
+        let error = match self.replica.joined() {
+            Ok(state) => return Ok((state, None)),
+            Err(error) => error,
+        };
+        let state = self.replica.layout.current().filter(|_| matches!(error, Error::NotJoined));
+        let id = self.replica.id;
+        match state.filter(|state| self.replica.proves_admin(state, &id)) {
+            Some(state) => {
+                let info = self.replica.net().own_info();
+                Ok((state, Some(Heir { node: id, zone: info.zone, capacity: info.capacity })))
+            }
+            None => Err(error.into()),
+        }
     }
 
     fn may_recover(&self, state: &EpochState, loss: &Loss) -> Result<(), MemberError> {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use dfs_core::id::{ClusterId, NodeId};
+use dfs_core::id::{AdminId, ClusterId, NodeId};
 use dfs_core::layout::epoch::Grant;
 use dfs_core::node::member::NodeInfo;
 use dfs_env::BoxFuture;
@@ -67,7 +67,12 @@ impl Handler for Answering {
         self.0.upgrade()?.invites.secret(grant)
     }
 
-    fn invite_keys(&self, grant: &Grant) -> Zeroizing<Vec<u8>> {
+    fn is_admin(&self, admin: &AdminId) -> bool {
+        let state = self.0.upgrade().and_then(|service| service.replica.layout.current());
+        state.is_some_and(|state| state.admins.contains(admin))
+    }
+
+    fn keys_due(&self, grant: Option<&Grant>) -> Zeroizing<Vec<u8>> {
         self.0.upgrade().map(|service| service.invites.due(grant)).unwrap_or_default()
     }
 

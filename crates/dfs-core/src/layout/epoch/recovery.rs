@@ -10,8 +10,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    EpochCert, EpochError, EpochOp, EpochProposal, EpochState, MemberIdx, MemberState, Stage,
-    VOTERS_MAX, moving::end_move, require,
+    EpochCert, EpochError, EpochOp, EpochProposal, EpochState, Member, MemberIdx, MemberState,
+    NO_CAP, Role, Stage, VOTERS_MAX, moving::end_move, require,
 };
 use crate::id::{ClusterId, NodeId, Partition};
 use crate::quorum::Tally;
@@ -23,12 +23,25 @@ pub struct Loss {
     pub generation: u64,
     /// The members.
     pub lost: BTreeSet<NodeId>,
+    /// A machine with an admin's key that takes over where no gateway is left: it becomes one.
+    pub heir: Option<Heir>,
+}
+
+/// Who takes over a cluster without gateways.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heir {
+    /// The node.
+    pub node: NodeId,
+    /// Its failure domain.
+    pub zone: String,
+    /// Bytes it offers.
+    pub capacity: u64,
 }
 
 impl Loss {
     /// A loss that a cluster goes on from.
     pub fn of(state: &EpochState, lost: BTreeSet<NodeId>) -> Self {
-        Self { generation: state.generation.saturating_add(1), lost }
+        Self { generation: state.generation.saturating_add(1), lost, heir: None }
     }
 
     /// The epoch that begins the generation: above all that the generation before can ever reach,
@@ -64,7 +77,7 @@ impl Loss {
     }
 
     /// Who decides where the majority of the voters is lost: the voters that are left, an odd
-    /// number, or without any the longest gateways.
+    /// number, or without any the longest gateways, or without any the heir.
     pub fn electors(&self, state: &EpochState) -> Vec<NodeId> {
         let is_left = |node: &NodeId| !self.lost.contains(node) && state.is_member(node);
         let voters: Vec<NodeId> = state.voters.iter().copied().filter(is_left).collect();
@@ -72,7 +85,11 @@ impl Loss {
             return odd(voters);
         }
         let active = state.electable().map(|member| member.node_id).filter(is_left);
-        odd(active.take(VOTERS_MAX).collect())
+        let active: Vec<NodeId> = active.take(VOTERS_MAX).collect();
+        match (&self.heir, active.is_empty()) {
+            (Some(heir), true) => vec![heir.node],
+            _ => odd(active),
+        }
     }
 
     /// The proposal that begins the new generation, which an admin has yet to sign: the same for
@@ -88,7 +105,12 @@ impl Loss {
         proposer: NodeId,
     ) -> Result<(EpochState, EpochProposal), EpochError> {
         let mut ops = self.ops(state);
-        ops.push(EpochOp::SetVoters(self.electors(state)));
+        let electors = self.electors(state);
+        if let Some(heir) = &self.heir {
+            require(electors == [heir.node], "a gateway is left, so there is no heir")?;
+            ops.extend(heir.ops(state)?);
+        }
+        ops.push(EpochOp::SetVoters(electors));
         let (epoch, generation) = (self.epoch(), self.generation);
         if generation <= state.generation || epoch <= state.epoch {
             return Err(EpochError::NotNext);
@@ -139,10 +161,28 @@ impl Loss {
     }
 }
 
+impl Heir {
+    fn ops(&self, state: &EpochState) -> Result<[EpochOp; 2], EpochError> {
+        let Self { node, zone, capacity } = self.clone();
+        let idx = MemberIdx::try_from(state.members.len());
+        let idx = idx.map_err(|_| EpochError::BadOp("there are too many members"))?;
+        Ok(EpochOp::add(node, idx, zone, capacity, Role::Gateway, NO_CAP))
+    }
+}
+
 impl EpochProposal {
     /// The loss it goes on from, if it begins a generation.
     pub fn loss(&self) -> Loss {
-        Loss { generation: self.generation, lost: self.lost() }
+        Loss { generation: self.generation, lost: self.lost(), heir: self.heir() }
+    }
+
+    fn heir(&self) -> Option<Heir> {
+        self.ops.iter().find_map(|op| match op {
+            EpochOp::AddMember(Member { node_id, zone, capacity, .. }) => {
+                Some(Heir { node: *node_id, zone: zone.clone(), capacity: *capacity })
+            }
+            _ => None,
+        })
     }
 
     /// The members it says are gone.
@@ -210,7 +250,8 @@ pub(super) fn begins_generation(
     };
     let left = odd(voters.iter().copied().filter(|voter| !lost.contains(voter)).collect());
     let are_electors = if left.is_empty() {
-        named.iter().all(|node| knows(node) && !lost.contains(node))
+        let heir = proposal.heir().map(|heir| heir.node);
+        named.iter().all(|node| (knows(node) && !lost.contains(node)) || heir == Some(*node))
     } else {
         left == *named
     };
