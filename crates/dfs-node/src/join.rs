@@ -5,6 +5,7 @@ use std::path::Path;
 
 use dfs_core::address::Address;
 use dfs_core::id::TextError;
+use dfs_core::layout::epoch::Role;
 use dfs_core::node::invite::Invite;
 use dfs_env::Env;
 use dfs_p2p::{RedeemError, recall, redeem};
@@ -12,6 +13,7 @@ use dfs_store::vault::keys::VaultKey;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
+use crate::config::NodeConfig;
 use crate::exit::{Code, Failure, chain};
 use crate::keyring::{self, SharedKey};
 
@@ -31,7 +33,8 @@ pub fn read(join: &str, config_dir: &Path) -> Result<Option<Invite>, Failure> {
     }
 }
 
-fn has_keys(config_dir: &Path) -> bool {
+/// Whether the config directory has a cluster's key.
+pub fn has_keys(config_dir: &Path) -> bool {
     SharedKey::Cluster.path(config_dir).exists()
 }
 
@@ -44,7 +47,7 @@ fn read_line(join: &str) -> Result<Invite, Failure> {
             stdin.read_to_string(&mut text).map_err(failed)?;
             text.as_str()
         }
-        line if line.starts_with("dfsi1") => line,
+        line if line.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("dfsi1")) => line,
         path => {
             let file = std::fs::File::open(path).map_err(failed)?;
             file.take(LINE_BYTES_MAX as u64).read_to_string(&mut text).map_err(failed)?;
@@ -57,25 +60,40 @@ fn read_line(join: &str) -> Result<Invite, Failure> {
     })
 }
 
-/// Puts the keys that an invite brings into the config directory, unless it has a cluster's key: a
-/// node that starts again with the same line goes on with what it has.
+/// Puts the keys that an invite brings into the config directory. A node that starts again with the
+/// same line goes on with the keys that it has; one that has another cluster's is told so.
 ///
 /// # Errors
 /// [`Code::Retryable`] while the node that made the invite does not answer, [`Code::Key`] when it
-/// does not take it.
-pub async fn fetch_keys(env: &Env, config_dir: &Path, invite: &Invite) -> Result<(), Failure> {
-    if has_keys(config_dir) {
+/// does not take it, or another key is here.
+pub async fn fetch_keys(env: &Env, config: &NodeConfig, invite: &Invite) -> Result<(), Failure> {
+    let config_dir = &config.config_dir;
+    if config.storage_only && invite.grant.role == Role::Gateway {
+        let why = "the invite is of a gateway, which --storage-only rules out";
+        return Err(Failure::new(Code::Usage, why).hint("ask for one with '--role storage'"));
+    }
+    let started_before = config.data_dir.join("format").exists();
+    if has_keys(config_dir) && started_before {
         return Ok(());
     }
-    let keys = redeem(env, invite).await.map_err(|error| match &error {
+    let keys = match redeem(env, invite).await {
+        Err(error) if has_keys(config_dir) => {
+            warn!(%error, "going on with the cluster's key that is here");
+            return Ok(());
+        }
+        keys => keys,
+    };
+    let keys = keys.map_err(|error| match &error {
         RedeemError::Unreachable(_) => Failure::new(Code::Retryable, chain(&error))
             .hint("start it, see that its port is reachable, or make an invite with --address"),
         RedeemError::Refused(_) => Failure::new(Code::Key, chain(&error)).hint(
             "'dfs invite' makes another; 'dfs invite ls' on its node shows what became of it",
         ),
     })?;
-    let (env, dir) = (env.clone(), config_dir.to_owned());
-    env.clone().offload(move || import(&env, &dir, &keys)).await
+    let (env, dir) = (env.clone(), config_dir.clone());
+    env.clone().offload(move || import(&env, &dir, &keys)).await.map_err(|failure| {
+        failure.hint("it is of another cluster; give an empty --config-dir to keep both")
+    })
 }
 
 /// Asks the peers for the cluster's key where this machine has the vault's key and no other: the 24
@@ -84,7 +102,7 @@ pub async fn fetch_keys(env: &Env, config_dir: &Path, invite: &Invite) -> Result
 /// # Errors
 /// [`Code::Key`] when the key cannot be kept.
 pub async fn recall_key(env: &Env, config_dir: &Path, peers: &[Address]) -> Result<bool, Failure> {
-    if has_keys(config_dir) || !SharedKey::Vault.path(config_dir).exists() {
+    if peers.is_empty() || has_keys(config_dir) || !SharedKey::Vault.path(config_dir).exists() {
         return Ok(false);
     }
     let vault = {

@@ -13,6 +13,7 @@ use dfs_env::Env;
 use dfs_node::api::{self, Api};
 use dfs_node::config::{Args, Command, NodeConfig};
 use dfs_node::exit::{Code, Failure, chain, exit_code};
+use dfs_node::join::has_keys;
 use dfs_node::run_record::{self, RunRecord};
 use dfs_node::signals::EndSignals;
 use dfs_node::{join, keyring, limits, telemetry};
@@ -81,8 +82,11 @@ async fn start(env: &Env, config: &NodeConfig) -> Result<(TcpListener, Arc<Serve
     let invite = config.join.as_deref().map(|at| join::read(at, &config.config_dir)).transpose()?;
     let invite = invite.flatten();
     if let Some(invite) = &invite {
-        join::fetch_keys(env, &config.config_dir, invite).await?;
-    } else if !config.bootstrap.is_empty() && !config.storage_only {
+        join::fetch_keys(env, config, invite).await?;
+    } else if config.storage_only && config.bootstrap.is_empty() && !has_keys(&config.config_dir) {
+        // Before any key is made.
+        return Err(start_failed(&StartServerError::NoVaultKey, config));
+    } else if !config.storage_only {
         join::recall_key(env, &config.config_dir, &config.bootstrap).await?;
     }
     let keys = {

@@ -16,6 +16,7 @@ use crate::error::ConnError;
 use crate::frame::FrameCodec;
 use crate::greet::{HANDSHAKE_MAX, HELLO_MAX, next, send};
 use crate::hello::{self, ConnClass, Credentials, NOBODY};
+use crate::message::Code;
 use crate::secure::{Secured, Tls};
 use crate::wire::proto::frame::Kind;
 
@@ -84,7 +85,11 @@ async fn ask_all(
         for at in found {
             match ask(env, at, credentials, expected).await {
                 Ok(keys) => return Ok(keys),
-                Err(ConnError::Refused { goodbye, .. }) => refused = Some(goodbye.text),
+                Err(ConnError::Refused { goodbye, .. }) if is_final(goodbye.code) => {
+                    refused = Some(goodbye.text);
+                }
+                // What the system says of it tells more than where it was said.
+                Err(ConnError::Tls(error)) => failed.push(format!("{at}: {error}")),
                 Err(error) => failed.push(format!("{at}: {error}")),
             }
         }
@@ -96,6 +101,11 @@ async fn ask_all(
         Some(why) => RedeemError::Refused(why),
         None => RedeemError::Unreachable(failed.join("; ")),
     })
+}
+
+/// Whether a node that says so will say so again: one that stops or has no room may not.
+fn is_final(code: Code) -> bool {
+    matches!(code, Code::NotMember | Code::ClusterMismatch | Code::Incompatible | Code::Malformed)
 }
 
 async fn ask(

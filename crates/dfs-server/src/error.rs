@@ -191,6 +191,9 @@ pub enum InviteError {
     /// It would live too long.
     #[error("an invite lives 90 days at most")]
     TooLong,
+    /// A line has no room for it.
+    #[error("{0} is too long for an invite: 100 bytes at most")]
+    LongAddress(String),
     /// Others do not know yet where this node is.
     #[error("this node does not know an address at which others reach it")]
     NoAddress,

@@ -10,8 +10,8 @@ use crate::id::{NodeId, Partition};
 use crate::layout::assign::{self, Candidate, Held, Limits, Move, Standing, next_moves};
 use crate::layout::departure::{cleaned, departures};
 use crate::layout::epoch::{
-    BURNT_MAX, Burnt, EpochOp, EpochState, Grant, MEMBERS_MAX, Member, MemberIdx, MemberState,
-    NO_CAP, Role, Row, Stage,
+    Burnt, EpochOp, EpochState, Grant, MEMBERS_MAX, Member, MemberIdx, MemberState, NO_CAP, Role,
+    Row, Stage,
 };
 use crate::layout::facts::Facts;
 use crate::layout::voters::better_voters;
@@ -97,9 +97,9 @@ fn admit(state: &EpochState, joiners: &[Joiner]) -> Vec<EpochOp> {
     let (mut ops, mut used, mut at) = (Vec::new(), BTreeSet::new(), state.members.len());
     let unknown = joiners.iter().filter(|joiner| state.member(&joiner.node_id).is_none());
     for joiner in unknown {
-        let room = BURNT_MAX - state.burnt.len().min(BURNT_MAX);
-        let invited = joiner.invited.filter(|(grant, _)| {
-            !state.is_burnt(&grant.invite) && used.len() < room && !used.contains(&grant.invite)
+        let invited = joiner.invited.filter(|(grant, now_ms)| {
+            let has_room = used.len() < state.room_to_burn(*now_ms);
+            has_room && !state.is_burnt(&grant.invite) && !used.contains(&grant.invite)
         });
         let granted = invited.filter(|(grant, _)| grant.role == Role::Storage);
         let (role, cap) = match (joiner.is_gateway, granted) {

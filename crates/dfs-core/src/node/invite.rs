@@ -136,5 +136,5 @@ const LINE_PREFIX: &str = "dfsi";
 const LINE_FORMAT: u8 = 1;
 /// Addresses in one line: those of one node, which the newcomer tries in turn.
 pub const ADDRS_MAX: usize = 4;
-/// A host name has at most 253 bytes; a line must stay within the code length of Bech32m.
-const ADDR_BYTES_MAX: usize = 100;
+/// Bytes of one: a line must stay within the code length of Bech32m.
+pub const ADDR_BYTES_MAX: usize = 100;

@@ -111,6 +111,22 @@ fn a_cluster_of_before_is_governed_by_the_first_admin_it_names() {
 }
 
 #[test]
+fn a_cluster_of_before_is_governed_whatever_standing_its_members_have() {
+    let (mut state, _) = ungoverned();
+    state.members[0].state = MemberState::Draining;
+    state.voters = vec![node(2)];
+    let ops = vec![
+        EpochOp::SetAdmins(vec![id(200)]),
+        role(1, Role::Gateway),
+        EpochOp::SetVoters(vec![node(1)]),
+        role(2, Role::Storage),
+    ];
+    let (governed, _) = state.propose([0; 32], ops, node(1)).unwrap();
+    let active: Vec<_> = governed.active().map(|member| member.node_id).collect();
+    assert_eq!((active, governed.voters), (vec![node(2)], vec![node(1)]));
+}
+
+#[test]
 fn a_role_says_what_a_member_may_do() {
     let (state, _) = genesis();
     let propose = |ops| state.propose([0; 32], ops, node(1)).map(|(state, _)| state);

@@ -76,7 +76,9 @@ impl From<InviteError> for Problem {
             InviteError::NoSuchInvite(_) => {
                 (StatusCode::NOT_FOUND, Code::NotFound, Some("'dfs invite ls' shows ids"))
             }
-            InviteError::TooLong => (StatusCode::BAD_REQUEST, Code::Usage, None),
+            InviteError::TooLong | InviteError::LongAddress(_) => {
+                (StatusCode::BAD_REQUEST, Code::Usage, None)
+            }
             InviteError::TooMany => {
                 (StatusCode::CONFLICT, Code::Failed, Some("make them where others were made"))
             }

@@ -14,7 +14,7 @@ use crate::config::parse_time;
 
 /// What a new invite should grant.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub(super) struct WishQuery {
     role: Option<String>,
     cap: Option<u64>,

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use dfs_server::InviteView;
+use dfs_server::{InviteView, PeerRole};
 
 use crate::cli::args::{Invite, InviteVerb};
 use crate::cli::http::Api;
@@ -23,9 +23,14 @@ fn make(api: &Api, wish: &Invite, out: &Output) -> Result<(), Failure> {
         return out.object(&made);
     }
     print(|shown| writeln!(shown, "{}", made.line))?;
-    let becomes = match made.invite.cap {
-        Some(cap) => format!("stores for the cluster, {} at most, and reads nothing", size(cap)),
-        None => "gets the vault's key and may read and change everything".to_owned(),
+    let becomes = match (made.invite.role, made.invite.cap) {
+        (PeerRole::Gateway, _) => {
+            "gets the vault's key and may read and change everything".to_owned()
+        }
+        (_, Some(cap)) => {
+            format!("stores for the cluster, {} at most, and reads nothing", size(cap))
+        }
+        (_, None) => "stores for the cluster and reads nothing".to_owned(),
     };
     tell(format_args!("one machine that starts with this line {becomes}"));
     tell(format_args!("there: dfs-node --join LINE, until {}", made.invite.expires));

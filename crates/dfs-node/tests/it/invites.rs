@@ -85,7 +85,19 @@ fn an_invite_that_was_taken_back_or_is_mistyped_lets_nobody_in() {
     check(&refused("/nonexistent/invite"), 2, "cannot read");
     check(&home.dfs(&founder, &["invite", "--expires", "91d"], b""), 2, "90 days");
     check(&home.dfs(&founder, &["invite", "--address", "nowhere"], b""), 2, "port is missing");
+    let long = format!("{}.example:1", "x".repeat(120));
+    check(&home.dfs(&founder, &["invite", "--address", &long], b""), 2, "too long");
+    check(&home.dfs(&founder, &["--mode", "quorum", "invite"], b""), 0, "");
+    let gateway = invite(&home, &founder, &["--role", "gateway"]);
+    let args = ["--join", &gateway.to_uppercase(), "--storage-only"];
+    let refused_here = other.node("data", &args).stdout(Stdio::null()).output().unwrap();
+    check(&refused_here, 2, "--storage-only rules out");
     // Only the node that made it is asked: another one at its address learns nothing.
+    // A machine of another cluster is told so, instead of going on with the wrong key.
+    let foreign = Home::new();
+    drop(foreign.start("own", &[]));
+    let mut joining = foreign.node("data", &["--join", &gateway]);
+    check(&joining.stdout(Stdio::null()).output().unwrap(), 12, "another cluster");
     let elsewhere = invite(&home, &founder, &["--address", "127.0.0.1:1"]);
-    check(&refused(&elsewhere), 5, "does not answer");
+    check(&refused(&elsewhere), 5, "Connection refused");
 }

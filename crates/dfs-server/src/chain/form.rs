@@ -129,9 +129,14 @@ impl Chain {
         }
     }
 
-    /// The listed, and who of them has proved to have the key of a vault.
+    /// The listed, and who of them has proved to have the key of a vault: of this node's, if it has
+    /// one, for it joins no cluster of another.
     fn seen(&self, nodes: &BTreeSet<NodeId>) -> Listed {
-        Listed::new(nodes.clone(), |node| self.replica.net().admin_of(node).is_some())
+        let own = self.replica.net().admin_of(&self.replica.id);
+        Listed::new(nodes.clone(), |node| {
+            let admin = self.replica.net().admin_of(node);
+            admin.is_some() && (own.is_none() || own == admin)
+        })
     }
 
     fn tell_waiting(&self, waiting: Waiting, unready: Option<String>) {

@@ -34,7 +34,8 @@ impl Client {
         self.0.members.admit(name, cap).await
     }
 
-    /// Makes an invite of one machine. What its line grants goes to whoever shows it first.
+    /// Makes an invite of one machine. Whoever shows its line is given the keys until the first of
+    /// them is a member; then it is used up.
     ///
     /// # Errors
     /// [`InviteError`]; no line is of any use then.

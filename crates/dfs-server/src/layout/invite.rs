@@ -7,7 +7,7 @@ use dfs_core::address::Address;
 use dfs_core::codec::{Canonical, DecodeError, Reader, Writer};
 use dfs_core::id::{InviteId, hex};
 use dfs_core::layout::epoch::{Burnt, EpochOp, EpochState, Grant, NO_CAP, Role};
-use dfs_core::node::invite::{ADDRS_MAX, Invite, InviteKey};
+use dfs_core::node::invite::{ADDR_BYTES_MAX, ADDRS_MAX, Invite, InviteKey};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 use zeroize::Zeroizing;
@@ -142,6 +142,9 @@ impl Invites {
         if addrs.is_empty() {
             return Err(InviteError::NoAddress);
         }
+        if let Some(long) = addrs.iter().find(|addr| addr.to_string().len() > ADDR_BYTES_MAX) {
+            return Err(InviteError::LongAddress(long.to_string()));
+        }
         let mut name = wish.name;
         name.retain(|c| !c.is_control());
         let issued = Issued { grant, name: name.chars().take(NAME_MAX).collect() };
@@ -212,7 +215,7 @@ impl Invites {
         }
     }
 
-    /// Notes a new invite; those that lapsed longest ago give way.
+    /// Notes a new invite, and forgets those that lapsed long ago.
     async fn keep(&self, now_ms: u64, new: Issued) -> Result<(), InviteError> {
         let _one = self.changing.lock().await;
         let mut issued = self.issued().await?;

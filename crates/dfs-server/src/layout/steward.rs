@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_core::id::NodeId;
-use dfs_core::layout::epoch::{EpochOp, EpochState, Member, NO_CAP, Role};
+use dfs_core::layout::epoch::{EpochOp, EpochState, NO_CAP, Role};
 use dfs_core::layout::steward::{Joiner, plan};
 use dfs_core::layout::voters::turn;
 use dfs_core::node::member::NodeInfo;
@@ -85,7 +85,10 @@ impl Steward {
     fn to_propose(&self, waiting: &mut Waiting) -> Option<(Newest, Vec<EpochOp>)> {
         let newest = self.replica.layout.newest()?;
         let waited = newest.since.elapsed();
-        let turn = turn(&newest.state, &self.replica.id, &self.facts())?;
+        let turn = match turn(&newest.state, &self.replica.id, &self.facts()) {
+            None if self.governs_first(&newest.state) => Duration::ZERO,
+            turn => turn?,
+        };
         // Before its turn a voter only looks now and then whether something stays undone.
         let looks = waited.as_millis() / LOOK_EVERY.as_millis();
         let now = self.replica.env.mono();
@@ -113,15 +116,35 @@ impl Steward {
     fn govern(&self, state: &EpochState) -> Vec<EpochOp> {
         let admin_of = |node: &NodeId| self.replica.net().admin_of(node);
         let Some(admin) = admin_of(&self.replica.id) else { return Vec::new() };
-        let role = |member: &Member| {
-            let (node, is_gateway) = (member.node_id, admin_of(&member.node_id) == Some(admin));
-            let role = if is_gateway { Role::Gateway } else { Role::Storage };
-            // A voter that is no gateway goes with the next epoch.
-            let keeps = is_gateway || !state.voters.contains(&node);
-            keeps.then_some(EpochOp::SetRole { node, role, cap: NO_CAP })
-        };
-        let roles = state.present().filter_map(role);
-        [EpochOp::SetAdmins(vec![admin])].into_iter().chain(roles).collect()
+        let (gateways, others): (Vec<NodeId>, Vec<NodeId>) = state
+            .present()
+            .map(|member| member.node_id)
+            .partition(|node| admin_of(node) == Some(admin));
+        let is_gateway = |node: &&NodeId| gateways.contains(node);
+        let mut voters: Vec<NodeId> = state.voters.iter().filter(is_gateway).copied().collect();
+        if voters.is_empty() {
+            voters.push(self.replica.id);
+        }
+        if voters.len().is_multiple_of(2) {
+            voters.pop();
+        }
+        let role = |role| move |node: NodeId| EpochOp::SetRole { node, role, cap: NO_CAP };
+        let mut ops = vec![EpochOp::SetAdmins(vec![admin])];
+        ops.extend(gateways.iter().copied().map(role(Role::Gateway)));
+        // Before the others: a voter stays a gateway.
+        ops.push(EpochOp::SetVoters(voters));
+        ops.extend(others.into_iter().map(role(Role::Storage)));
+        ops
+    }
+
+    /// Whether this node gives a cluster its first admin although it is no voter, for no voter in
+    /// reach can.
+    fn governs_first(&self, state: &EpochState) -> bool {
+        let has_admin = |node: &NodeId| self.replica.net().admin_of(node).is_some();
+        state.admins.is_empty()
+            && state.is_member(&self.replica.id)
+            && has_admin(&self.replica.id)
+            && !state.voters.iter().any(has_admin)
     }
 
     /// Answers a node that asks to become a member.
@@ -137,7 +160,15 @@ impl Steward {
             return Err(Refusal::new(Code::Malformed, "the zone's name is too long"));
         }
         let is_gateway = from.admin.is_some_and(|admin| state.admins.contains(&admin));
-        if !is_gateway && from.grant.is_none() && state.member(&from.node).is_none() {
+        let now_ms = self.replica.env.wall_ms();
+        let grant =
+            from.grant.filter(|grant| !state.is_burnt(&grant.invite) && grant.expires_ms >= now_ms);
+        let is_due = grant.is_some_and(|grant| grant.role == Role::Storage);
+        if grant.is_some() && !is_due && !is_gateway {
+            let why = "the invite is of a gateway, and this node does not show the vault's key";
+            return Err(Refusal::new(Code::NotMember, why));
+        }
+        if !is_gateway && !is_due && state.member(&from.node).is_none() {
             // No place in the layout for whoever has the cluster's key: there are not that many.
             let why = "nobody has vouched for this node yet: 'dfs admit' on a gateway does, and an \
                        invite would have";
@@ -147,7 +178,7 @@ impl Steward {
             node_id: info.node_id,
             zone: info.zone.clone(),
             capacity: info.capacity,
-            invited: from.grant.map(|grant| (grant, self.replica.env.wall_ms())),
+            invited: grant.map(|grant| (grant, now_ms)),
             is_gateway,
         });
         self.replica.wakes.steward.notify_one();

@@ -149,6 +149,9 @@ impl Status {
             let counts = member.is_some_and(|member| state.is_vouched(member));
             peer.down_for.is_none() && !counts && !self.replica.proves_admin(state, node)
         };
+        if state.admins.is_empty() {
+            return Vec::new();
+        }
         let peers = self.replica.net().peers();
         let waiting = peers.iter().filter(|peer| waits(peer));
         waiting.map(|peer| peer.info.node_id.short()).take(UNVOUCHED_SHOWN).collect()

@@ -23,6 +23,7 @@ impl Status {
                 zone: info.zone.clone(),
                 state: shown,
                 role: match member {
+                    _ if state.as_ref().is_some_and(|state| state.admins.is_empty()) => None,
                     Some(member) => Some(member.role.into()),
                     None => state.as_ref().map(|state| {
                         let is_gateway = self.replica.proves_admin(state, &info.node_id);

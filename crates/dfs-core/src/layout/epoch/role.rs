@@ -39,6 +39,13 @@ pub struct Burnt {
     pub expires_ms: u64,
 }
 
+impl Burnt {
+    /// Whether it is remembered still.
+    fn counts(&self, now_ms: u64) -> bool {
+        self.expires_ms.saturating_add(FORGET_AFTER_MS) >= now_ms
+    }
+}
+
 impl EpochOp {
     /// A node becomes a member in a role.
     pub fn add(
@@ -97,9 +104,14 @@ impl EpochState {
         self.burnt.iter().any(|burnt| burnt.invite == *invite)
     }
 
+    /// How many more invites can be burnt now.
+    pub fn room_to_burn(&self, now_ms: u64) -> usize {
+        BURNT_MAX.saturating_sub(self.burnt.iter().filter(|burnt| burnt.counts(now_ms)).count())
+    }
+
     pub(super) fn burn_invite(&mut self, burnt: Burnt, now_ms: u64) -> Result<(), EpochError> {
         require(!self.is_burnt(&burnt.invite), "the invite is burnt")?;
-        self.burnt.retain(|burnt| burnt.expires_ms.saturating_add(FORGET_AFTER_MS) >= now_ms);
+        self.burnt.retain(|burnt| burnt.counts(now_ms));
         require(self.burnt.len() < BURNT_MAX, "too many invites are burnt and have not lapsed")?;
         self.burnt.push(burnt);
         Ok(())
@@ -113,10 +125,12 @@ impl EpochState {
     ) -> Result<(), EpochError> {
         let is_voter = self.voters.contains(node);
         require(!is_voter || role == Role::Gateway, "a voter stays a gateway")?;
+        let was_active = self.active().next().is_some();
         let member = self.present_member(node)?;
         (member.role, member.cap) = (role, cap);
         member.capacity = member.capacity.min(cap);
-        require(self.active().next().is_some(), "the last active member stays")
+        let stays = !was_active || self.active().next().is_some();
+        require(stays, "the last active member stays")
     }
 }
 
