@@ -2,7 +2,7 @@
 //!
 //! Keeps what is where it is, fills holes with the member that is furthest below its share, and
 //! swaps single copies until shares are even. Shares follow capacity; copies lie in as many zones
-//! as there are. Integer arithmetic and no randomness: every node computes the same table from the
+//! as there are, and one of them on an anchor where there are any. Integer arithmetic and no randomness: every node computes the same table from the
 //! same input, though only the decided table counts.
 
 mod quota;
@@ -35,6 +35,8 @@ pub struct Candidate<'a> {
     pub capacity: u64,
     /// What it may do.
     pub standing: Standing,
+    /// Whether one copy of every partition should be on it or on another of its kind.
+    pub is_anchor: bool,
 }
 
 /// A partition as it is now.
@@ -95,6 +97,7 @@ struct Node {
     idx: MemberIdx,
     zone: usize,
     receives: bool,
+    is_anchor: bool,
     /// Its share of all copies, in [`quota::COPY`]ths of one.
     quota: u64,
     /// Copies it has in the table so far.
@@ -116,6 +119,8 @@ struct Line {
     kept: usize,
     /// Zones the row must reach.
     spread: usize,
+    /// Whether one of its replicas must be an anchor.
+    is_anchored: bool,
     reason: Reason,
     is_moving: bool,
 }
@@ -166,6 +171,8 @@ impl Table {
         let spread = open.iter().filter(|open| **open).count().min(self.copies);
         Line {
             kept: nodes.len(),
+            is_anchored: nodes.iter().any(|node| self.nodes[*node].is_anchor)
+                || self.nodes.iter().any(|node| node.is_anchor && node.receives),
             nodes,
             spread,
             reason: if leaves { Reason::Repair } else { Reason::Unchanged },
@@ -179,7 +186,13 @@ impl Table {
         (0..nodes.len()).filter(|at| (0..*at).all(|before| zone(before) != zone(*at))).count()
     }
 
-    /// Drops replicas where a row has too many, or where no room is left for a zone it must reach.
+    /// Whether a row lacks the anchor that it must have.
+    fn lacks_anchor(&self, line: &Line, nodes: &[usize]) -> bool {
+        line.is_anchored && !nodes.iter().any(|node| self.nodes[*node].is_anchor)
+    }
+
+    /// Drops replicas where a row has too many, or where no room is left for a zone or an anchor
+    /// that it must have.
     fn keep(&mut self) {
         for at in 0..self.lines.len() {
             while !self.lines[at].is_moving {
@@ -187,7 +200,8 @@ impl Table {
                 let is_long = line.nodes.len() > self.copies;
                 let room = self.copies.saturating_sub(line.nodes.len());
                 let is_narrow = self.zones(&line.nodes) + room < line.spread;
-                if !is_long && !is_narrow {
+                let is_loose = room == 0 && self.lacks_anchor(line, &line.nodes);
+                if !is_long && !is_narrow && !is_loose {
                     break;
                 }
                 self.drop_one(at, is_long);
@@ -196,16 +210,18 @@ impl Table {
     }
 
     /// Takes the fullest replica out of a row, of those that share a zone if any do; of a row that
-    /// is too long, first one that is out of reach.
+    /// is too long, first one that is out of reach. Its last anchor stays.
     fn drop_one(&mut self, at: usize, is_long: bool) {
         let row = &self.lines[at].nodes;
         let zone = |node: usize| self.nodes[node].zone;
         let shares = |node: usize| row.iter().filter(|other| zone(**other) == zone(node)).count();
+        let anchors = row.iter().filter(|node| self.nodes[**node].is_anchor).count();
         let all = 0..row.len();
         let worst = all.max_by_key(|pos| {
             let node = &self.nodes[row[*pos]];
             let is_away = is_long && !node.receives;
-            (shares(row[*pos]) > 1, is_away, node.load(), std::cmp::Reverse(*pos))
+            let holds = node.is_anchor && anchors == 1;
+            (!holds, shares(row[*pos]) > 1, is_away, node.load(), std::cmp::Reverse(*pos))
         });
         let line = &mut self.lines[at];
         if let Some(pos) = worst {
@@ -219,7 +235,8 @@ impl Table {
         }
     }
 
-    /// Gives every hole to the member that is furthest below its share and keeps the zone rule.
+    /// Gives every hole to the member that is furthest below its share and keeps the zone rule; the
+    /// first to an anchor where the row has none, though a zone has to wait for a later plan.
     fn fill(&mut self) {
         let receivers = (0..self.nodes.len()).filter(|node| self.nodes[*node].receives);
         let mut order: BTreeSet<_> = receivers.map(|node| self.turn(node)).collect();
@@ -228,12 +245,16 @@ impl Table {
                 let line = &self.lines[at];
                 let room = self.copies - line.nodes.len() - 1;
                 let needs_zone = self.zones(&line.nodes) + room < line.spread;
-                let fits = |node: usize| {
-                    let zone = self.nodes[node].zone;
+                let needs_anchor = self.lacks_anchor(line, &line.nodes);
+                let fits = |node: usize, needs_zone: bool| {
+                    let Node { zone, is_anchor, .. } = self.nodes[node];
                     let mut there = line.nodes.iter();
-                    !there.any(|n| *n == node || (needs_zone && self.nodes[*n].zone == zone))
+                    (is_anchor || !needs_anchor)
+                        && !there.any(|n| *n == node || (needs_zone && self.nodes[*n].zone == zone))
                 };
-                let Some(turn) = order.iter().find(|turn| fits(turn.2)).copied() else { break };
+                let find = |needs_zone| order.iter().find(|turn| fits(turn.2, needs_zone)).copied();
+                let found = find(needs_zone).or_else(|| find(false).filter(|_| needs_anchor));
+                let Some(turn) = found else { break };
                 order.remove(&turn);
                 self.nodes[turn.2].count += 1;
                 order.insert(self.turn(turn.2));

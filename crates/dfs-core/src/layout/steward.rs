@@ -121,8 +121,9 @@ fn admit(state: &EpochState, joiners: &[Joiner]) -> Vec<EpochOp> {
 
 /// Moves to begin: towards the table that should be, so much at once that no receiver is swamped.
 fn begin_moves(state: &EpochState, facts: &impl Facts) -> Vec<EpochOp> {
+    let anchors = gateways_have_room(state, facts);
     let members: Vec<Candidate<'_>> =
-        state.members.iter().map(|member| candidate(state, member, facts)).collect();
+        state.members.iter().map(|member| candidate(state, member, anchors, facts)).collect();
     let rows: Vec<Held<'_>> = state.rows.iter().map(held).collect();
     let planned = assign::plan(&rows, &members, usize::from(state.target_copies));
     let limit = rows_at_once(state, facts);
@@ -137,14 +138,32 @@ fn held(row: &Row) -> Held<'_> {
     Held { replicas: &row.current, is_moving: row.stage != Stage::Stable }
 }
 
-fn candidate<'a>(state: &EpochState, member: &'a Member, facts: &impl Facts) -> Candidate<'a> {
+/// Whether the gateways can hold one copy of everything and more: then every partition has one on a
+/// machine that its owner trusts, so that no two others can agree on a lie or lose it together.
+fn gateways_have_room(state: &EpochState, facts: &impl Facts) -> bool {
+    let sum = |of: &mut dyn Iterator<Item = u64>| of.fold(0u64, u64::saturating_add);
+    let used = sum(&mut state.members.iter().map(|member| facts.used(&member.node_id)));
+    let held: usize = state.rows.iter().map(|row| row.current.len()).sum();
+    let copies = u64::try_from(held / state.rows.len().max(1)).unwrap_or(1).max(1);
+    let offered = sum(&mut state.electable().map(|member| member.capacity));
+    used / copies <= offered / 10 * GATEWAYS_TENTHS
+}
+
+fn candidate<'a>(
+    state: &EpochState,
+    member: &'a Member,
+    anchors: bool,
+    facts: &impl Facts,
+) -> Candidate<'a> {
     let standing = match member.state {
         _ if !state.is_vouched(member) => Standing::Leaves,
         MemberState::Active if facts.down_for(&member.node_id).is_none() => Standing::Receives,
         MemberState::Active => Standing::Keeps,
         MemberState::Draining | MemberState::Out | MemberState::Left => Standing::Leaves,
     };
-    Candidate { idx: member.idx, zone: &member.zone, capacity: member.capacity, standing }
+    let is_anchor = anchors && member.role == Role::Gateway;
+    let (idx, capacity) = (member.idx, member.capacity);
+    Candidate { idx, zone: &member.zone, capacity, standing, is_anchor }
 }
 
 /// Partitions that one member may be receiving, by what they weigh on average. Empty ones weigh
@@ -197,6 +216,8 @@ fn after_switch(
     .then_some(EpochOp::Done(partition))
 }
 
+/// Of what gateways offer, so much may be filled by one copy of everything.
+const GATEWAYS_TENTHS: u64 = 7;
 /// What a member offers is taken over once it differs by more than this part.
 const CAPACITY_PART: u64 = 8;
 /// How long nothing else has changed before that: a disk that is full for a moment moves nothing.

@@ -18,17 +18,18 @@ struct Node {
     zone: String,
     capacity: u64,
     standing: Standing,
+    is_anchor: bool,
 }
 
 fn node(idx: usize, zone: usize, capacity: u64) -> Node {
     let idx = MemberIdx::try_from(idx).unwrap();
-    Node { idx, zone: format!("z{zone}"), capacity, standing: Standing::Receives }
+    Node { idx, zone: format!("z{zone}"), capacity, standing: Standing::Receives, is_anchor: false }
 }
 
 fn candidates(nodes: &[Node]) -> Vec<Candidate<'_>> {
     fn candidate(node: &Node) -> Candidate<'_> {
-        let Node { idx, ref zone, capacity, standing } = *node;
-        Candidate { idx, zone, capacity, standing }
+        let Node { idx, ref zone, capacity, standing, is_anchor } = *node;
+        Candidate { idx, zone, capacity, standing, is_anchor }
     }
     nodes.iter().map(candidate).collect()
 }
@@ -397,3 +398,44 @@ proptest! {
 
 const COPIES: usize = 3;
 const PARTITIONS: usize = 1024;
+
+/// Rows without an anchor.
+fn loose(rows: &Rows, nodes: &[Node]) -> usize {
+    let is_anchor = |idx: &MemberIdx| nodes.iter().any(|node| node.idx == *idx && node.is_anchor);
+    rows.iter().filter(|row| !row.iter().any(is_anchor)).count()
+}
+
+#[test]
+fn one_copy_of_everything_is_on_an_anchor_whatever_the_others_offer() {
+    for (anchors, others, zones) in
+        [(1, 2, 1), (1, 5, 1), (2, 6, 3), (1, 9, 3), (3, 3, 2), (2, 4, 9)]
+    {
+        let shape = |at: usize| {
+            let is_anchor = at < anchors;
+            let capacity = if is_anchor { 100 } else { 10_000 };
+            Node { is_anchor, ..node(at, at % zones, capacity) }
+        };
+        let nodes: Vec<Node> = (0..anchors + others).map(shape).collect();
+        let rows = assign(&empty(PARTITIONS), &nodes);
+        let what = format!("{anchors} anchors, {others} others, {zones} zones");
+        assert_eq!((loose(&rows, &nodes), zones_missing(&rows, &nodes)), (0, 0), "{what}");
+        assert!(rows.iter().all(|row| row.len() == COPIES), "{what}");
+        assert_eq!(assign(&rows, &nodes), rows, "{what}: at rest");
+        // A table of before comes to it, and keeps every zone in the end.
+        let unaware: Vec<Node> =
+            nodes.iter().map(|node| Node { is_anchor: false, ..node.clone() }).collect();
+        let mut rows = assign(&empty(PARTITIONS), &unaware);
+        for _ in 0..4 {
+            rows = assign(&rows, &nodes);
+        }
+        assert_eq!((loose(&rows, &nodes), zones_missing(&rows, &nodes)), (0, 0), "{what}: later");
+        assert_eq!(assign(&rows, &nodes), rows, "{what}: later at rest");
+        // An anchor that goes takes nothing with it that another could not hold.
+        if anchors > 1 {
+            let left = &nodes[1..];
+            let mut rows = assign(&rows, left);
+            rows = assign(&rows, left);
+            assert_eq!(loose(&rows, left), 0, "{what}: one left");
+        }
+    }
+}

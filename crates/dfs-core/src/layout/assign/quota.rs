@@ -40,6 +40,7 @@ pub(super) fn nodes(members: &[Candidate<'_>], partitions: usize, copies: usize)
         idx: member.idx,
         zone: numbers[member.zone],
         receives: member.standing == Standing::Receives,
+        is_anchor: member.is_anchor,
         quota,
         count: 0,
     };

@@ -128,8 +128,8 @@ impl Table {
         list
     }
 
-    /// Where `to` may take the place of `from`: not beside itself, not where a zone would be
-    /// missing, and not for a kept replica of a row that is being repaired.
+    /// Where `to` may take the place of `from`: not beside itself, not where a zone or an anchor
+    /// would be missing, and not for a kept replica of a row that is being repaired.
     fn fits(&self, line: &Line, from: usize, to: usize) -> Option<usize> {
         let pos = line.nodes.iter().position(|node| *node == from)?;
         if line.nodes.contains(&to) || (line.reason == Reason::Repair && pos < line.kept) {
@@ -137,6 +137,7 @@ impl Table {
         }
         let mut after = line.nodes.clone();
         after[pos] = to;
-        (self.zones(&after) >= line.spread.min(after.len())).then_some(pos)
+        let is_wide = self.zones(&after) >= line.spread.min(after.len());
+        (is_wide && !self.lacks_anchor(line, &after)).then_some(pos)
     }
 }
