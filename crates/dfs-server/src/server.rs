@@ -142,6 +142,7 @@ impl Server {
         let layout = Layout::new(epoch, env.mono());
         let replica = Replica::new(env.clone(), id, store, layout, config.grace, finisher);
         let replica = Arc::new(replica);
+        replica.layout.current().iter().for_each(|state| replica.keep_to_cap(state));
         let writer = match &config.vault {
             None => None,
             Some(vault) => {

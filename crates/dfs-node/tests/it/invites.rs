@@ -31,6 +31,13 @@ fn a_storage_machine_comes_in_by_a_line_and_gets_no_vault_key() {
     home.wait(&founder, |status| status["nodes"] == 2 && status["health"] == "ok");
     assert_eq!(role_of_own(&friend, &node), "\"storage\"");
     assert!(!friend.path("config/vault.key").exists());
+    let offers = |node: &Running| {
+        let peers = String::from_utf8(friend.dfs(node, &["peers", "--json"], b"").stdout).unwrap();
+        let own = peers.lines().find(|line| line.contains("\"self\":true")).unwrap();
+        let own: serde_json::Value = serde_json::from_str(own).unwrap();
+        own["capacity"].as_u64().unwrap()
+    };
+    friend.wait(&node, |_| offers(&node) <= 1_000_000_000);
     let list = String::from_utf8(home.dfs(&founder, &["invite", "ls"], b"").stdout).unwrap();
     assert!(list.starts_with("closed  storage") && list.contains("a friend's NAS"), "{list}");
     let peers = String::from_utf8(home.dfs(&founder, &["peers"], b"").stdout).unwrap();
@@ -44,6 +51,7 @@ fn a_storage_machine_comes_in_by_a_line_and_gets_no_vault_key() {
     drop(node);
     let again = friend.start("data", &["--join", &line]);
     home.wait(&founder, |status| status["alive"] == 2 && status["health"] == "ok");
+    assert!(offers(&again) <= 1_000_000_000);
     drop(again);
 }
 

@@ -260,6 +260,7 @@ impl Chain {
             self.replica.missing.look_again();
         }
         self.tell_of_members(&state);
+        self.replica.keep_to_cap(&state);
         let newest =
             Newest { state: Arc::new(state), cert: Arc::new(cert), since: self.replica.env.mono() };
         self.replica.layout.set(newest);

@@ -103,6 +103,12 @@ impl Replica {
         *node == self.id || self.net().is_connected(node)
     }
 
+    /// Holds no more than whoever vouched for this node allowed.
+    pub(crate) fn keep_to_cap(&self, state: &EpochState) {
+        let cap = state.member(&self.id).map(|member| member.cap);
+        self.store.limit(cap.unwrap_or(u64::MAX));
+    }
+
     /// Whether a node has proved, on the connection there is, to have the key of one of the admins.
     pub(crate) fn proves_admin(&self, state: &EpochState, node: &NodeId) -> bool {
         self.net().admin_of(node).is_some_and(|admin| state.admins.contains(&admin))

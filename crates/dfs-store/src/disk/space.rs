@@ -27,6 +27,8 @@ pub(crate) struct Space {
     /// What the user offers; `None` offers a share of what is free.
     wanted: Option<u64>,
     capacity: AtomicU64,
+    /// What the cluster lets this node hold.
+    cap: AtomicU64,
     used: AtomicU64,
     seen: Mutex<Seen>,
     /// Held while the file system is asked, so that it is asked once for all who wait.
@@ -58,6 +60,7 @@ impl Space {
             root,
             wanted,
             capacity: AtomicU64::new(wanted.unwrap_or(0)),
+            cap: AtomicU64::new(u64::MAX),
             used: AtomicU64::new(used),
             seen: Mutex::new(Seen { disk, at, admitted: 0 }),
             asking: Mutex::new(()),
@@ -68,7 +71,12 @@ impl Space {
     }
 
     pub(crate) fn capacity(&self) -> u64 {
-        self.capacity.load(Ordering::Relaxed)
+        self.capacity.load(Ordering::Relaxed).min(self.cap.load(Ordering::Relaxed))
+    }
+
+    /// Offers no more than this from now on.
+    pub(crate) fn limit(&self, cap: u64) {
+        self.cap.store(cap, Ordering::Relaxed);
     }
 
     /// Follows the disk where the offer is a share of it: a node that started on a full disk offers
@@ -79,7 +87,7 @@ impl Space {
             return;
         }
         let offered = disk.free.saturating_add(self.used()) / 100 * OFFERED_PERCENT;
-        let now = self.capacity();
+        let now = self.capacity.load(Ordering::Relaxed);
         if offered.abs_diff(now) > now / FOLLOWED_PART {
             self.capacity.store(offered, Ordering::Relaxed);
         }

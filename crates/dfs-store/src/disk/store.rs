@@ -133,6 +133,11 @@ impl Store {
         self.0.space.capacity()
     }
 
+    /// Offers no more than `cap` bytes from now on, whatever the disk has room for.
+    pub fn limit(&self, cap: u64) {
+        self.0.space.limit(cap);
+    }
+
     /// Bytes of blobs it holds.
     pub fn used(&self) -> u64 {
         self.0.space.used()
