@@ -46,8 +46,8 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// The keys that are due to whoever proved the invite that grants this, or to an admin without
-    /// the cluster's key: at most [`crate::KEYS_BYTES_MAX`] bytes, which mean something to the layer
-    /// above.
+    /// the cluster's key: at most [`crate::KEYS_BYTES_MAX`] bytes, which mean something to the
+    /// layer above.
     fn keys_due(&self, grant: Option<&Grant>) -> Zeroizing<Vec<u8>> {
         let _ = grant;
         Zeroizing::default()

@@ -1,5 +1,6 @@
 //! Coming to the keys of a cluster: a machine that has none yet proves its invite to the node that
-//! made it, or an admin's key to any member, and is given what is due to it in the same TLS session.
+//! made it, or an admin's key to any member, and is given what is due to it in the same TLS
+//! session.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -2,8 +2,9 @@
 //!
 //! Keeps what is where it is, fills holes with the member that is furthest below its share, and
 //! swaps single copies until shares are even. Shares follow capacity; copies lie in as many zones
-//! as there are, and one of them on an anchor where there are any. Integer arithmetic and no randomness: every node computes the same table from the
-//! same input, though only the decided table counts.
+//! as there are, and one of them on an anchor where there are any. Integer arithmetic and no
+//! randomness: every node computes the same table from the same input, though only the decided
+//! table counts.
 
 mod quota;
 mod swap;
