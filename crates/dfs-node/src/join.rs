@@ -1,15 +1,16 @@
 //! Coming to the keys of a cluster: from an invite (`--join`), or with the vault's key alone.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use dfs_core::address::Address;
 use dfs_core::id::TextError;
 use dfs_core::layout::epoch::Role;
 use dfs_core::node::invite::Invite;
 use dfs_env::Env;
 use dfs_p2p::{RedeemError, recall, redeem};
-use dfs_store::vault::keys::VaultKey;
+use dfs_server::Client;
+use dfs_store::vault::keys::ClusterKey;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
@@ -18,19 +19,26 @@ use crate::exit::{Code, Failure, chain};
 use crate::keyring::{self, SharedKey};
 
 /// The invite that `--join` names: a line, a file that has it, or `-` for stdin. One that is gone
-/// is needed no more once there is a cluster's key.
+/// is needed no more once there is a cluster's key and a peer is known.
 ///
 /// # Errors
 /// [`Code::Usage`] when it is none.
-pub fn read(join: &str, config_dir: &Path) -> Result<Option<Invite>, Failure> {
+pub fn read(join: &str, config: &NodeConfig) -> Result<Option<Invite>, Failure> {
+    // A node that has never run would know nobody to join.
+    let knows_peers = !config.bootstrap.is_empty() || has_started(config);
     match read_line(join) {
         Ok(invite) => Ok(Some(invite)),
-        Err(failure) if has_keys(config_dir) => {
+        Err(failure) if has_keys(&config.config_dir) && knows_peers => {
             warn!(why = failure.message, "going on without the invite");
             Ok(None)
         }
         Err(failure) => Err(failure),
     }
+}
+
+/// Whether a node has run on the data directory.
+fn has_started(config: &NodeConfig) -> bool {
+    config.data_dir.join("format").exists()
 }
 
 /// Whether the config directory has a cluster's key.
@@ -72,8 +80,7 @@ pub async fn fetch_keys(env: &Env, config: &NodeConfig, invite: &Invite) -> Resu
         let why = "the invite is of a gateway, which --storage-only rules out";
         return Err(Failure::new(Code::Usage, why).hint("ask for one with '--role storage'"));
     }
-    let started_before = config.data_dir.join("format").exists();
-    if has_keys(config_dir) && started_before {
+    if has_keys(config_dir) && has_started(config) {
         return Ok(());
     }
     let keys = match redeem(env, invite).await {
@@ -91,35 +98,60 @@ pub async fn fetch_keys(env: &Env, config: &NodeConfig, invite: &Invite) -> Resu
         ),
     })?;
     let (env, dir) = (env.clone(), config_dir.clone());
+    let due = if invite.grant.role == Role::Gateway { 64 } else { 32 };
+    if keys.len() != due {
+        return Err(Failure::new(Code::Failed, "the invite brought something else than keys"));
+    }
     env.clone().offload(move || import(&env, &dir, &keys)).await.map_err(|failure| {
         failure.hint("it is of another cluster; give an empty --config-dir to keep both")
     })
 }
 
 /// Asks the peers for the cluster's key where this machine has the vault's key and no other: the 24
-/// words are all that is needed to command a cluster again. Says whether it came.
+/// words are all that is needed to command a cluster again. `None` where there is nothing to ask.
+///
+/// Who answers is not known, so the key is kept only once it has led into a cluster that this vault
+/// governs: see [`keep_key`].
 ///
 /// # Errors
-/// [`Code::Key`] when the key cannot be kept.
-pub async fn recall_key(env: &Env, config_dir: &Path, peers: &[Address]) -> Result<bool, Failure> {
-    if peers.is_empty() || has_keys(config_dir) || !SharedKey::Vault.path(config_dir).exists() {
-        return Ok(false);
-    }
-    let vault = {
-        let (env, dir) = (env.clone(), config_dir.to_owned());
-        env.clone().offload(move || keyring::read(&env, &dir, SharedKey::Vault)).await?
+/// [`Code::Key`] when nobody gives it.
+pub async fn recall_key(env: &Env, config: &NodeConfig) -> Result<Option<ClusterKey>, Failure> {
+    let alone = {
+        let (env, dir) = (env.clone(), config.config_dir.clone());
+        env.clone().offload(move || keyring::vault_alone(&env, &dir)).await?
     };
-    match recall(env, peers, &VaultKey::from_bytes(*vault).admin()).await {
-        Ok(keys) => {
-            let (env, dir) = (env.clone(), config_dir.to_owned());
-            env.clone().offload(move || import(&env, &dir, &keys)).await?;
-            info!("a member of the cluster gave its key to the vault's");
-            Ok(true)
+    let Some(vault) = alone.filter(|_| !config.bootstrap.is_empty()) else { return Ok(None) };
+    let given = recall(env, &config.bootstrap, &vault.admin()).await;
+    let key = given.map_err(|error| chain(&error)).and_then(|keys| {
+        <[u8; 32]>::try_from(&keys[..]).map_err(|_| "it sent something else".to_owned())
+    });
+    match key {
+        Ok(key) => {
+            info!("a peer gave a cluster's key to the vault's");
+            Ok(Some(ClusterKey::from_bytes(key)))
         }
-        Err(error) => {
-            warn!(%error, "no peer gave the cluster's key");
-            Ok(false)
-        }
+        Err(why) => Err(Failure::new(
+            Code::Key,
+            format!("the cluster's key is missing beside the vault's, and no peer gave it: {why}"),
+        )
+        .hint(
+            "start a node of the cluster that --bootstrap names, or bring the key with 'dfs key \
+             export --cluster' there and 'dfs key import --cluster' here",
+        )),
+    }
+}
+
+/// Puts a recalled key into the config directory once the node has joined with it.
+pub async fn keep_key(env: Env, config_dir: PathBuf, key: ClusterKey, client: Client) {
+    while client.health().await.is_ok_and(|health| health.cluster.is_empty()) {
+        env.sleep(JOINED_EVERY).await;
+    }
+    let files = env.clone();
+    let kept = env.offload(move || {
+        keyring::import(&files, &config_dir, SharedKey::Cluster, key.expose(), false)
+    });
+    if let Err(failure) = kept.await {
+        warn!(why = failure.message, "the cluster's key could not be kept");
     }
 }
 
@@ -138,12 +170,17 @@ fn import(env: &Env, dir: &Path, keys: &[u8]) -> Result<(), Failure> {
     keyring::import(env, dir, SharedKey::Cluster, &cluster, false)
 }
 
+/// How often it is looked whether the node has joined.
+const JOINED_EVERY: Duration = Duration::from_secs(1);
 /// More than any invite has.
 const LINE_BYTES_MAX: usize = 4096;
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::config::Args;
 
     #[test]
     fn keys_are_put_where_they_belong() {
@@ -162,12 +199,17 @@ mod tests {
     #[test]
     fn a_line_is_read_from_where_it_is() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("invite");
+        let (path, at) = (dir.path().join("invite"), dir.path().to_str().unwrap());
+        let args = ["dfs-node", "--config-dir", at, "--data-dir", at];
+        let config = |more: &[&str]| Args::parse_from([&args, more].concat()).resolve().unwrap();
         std::fs::write(&path, "not an invite\n").unwrap();
         for join in [path.to_str().unwrap(), "dfsi1qqqq", "/nonexistent/invite"] {
-            assert_eq!(read(join, dir.path()).unwrap_err().code, Code::Usage, "{join}");
+            assert_eq!(read(join, &config(&[])).unwrap_err().code, Code::Usage, "{join}");
         }
         import(&Env::real(), dir.path(), &[1; 32]).unwrap();
-        assert_eq!(read("/nonexistent/invite", dir.path()).unwrap(), None);
+        // Gone, and nobody is known: it must not found a cluster of its own instead.
+        assert!(read("/nonexistent/invite", &config(&[])).is_err());
+        let known = config(&["--bootstrap", ":1"]);
+        assert_eq!(read("/nonexistent/invite", &known).unwrap(), None);
     }
 }

@@ -100,6 +100,23 @@ pub fn load_or_create(
     Ok(Keys { cluster: ClusterKey::from_bytes(*cluster), vault })
 }
 
+/// The vault's key where it is the only one: its 24 words were typed on an empty machine.
+///
+/// # Errors
+/// [`Code::Key`] when it is damaged, or open to others.
+pub fn vault_alone(env: &Env, dir: &Path) -> Result<Option<VaultKey>, Failure> {
+    // A first start makes it a moment before the other.
+    let _lock = lock(env, dir)?;
+    if !matches!(SharedKey::Cluster.read(env, dir), Err(KeyFileError::Missing(_))) {
+        return Ok(None);
+    }
+    match SharedKey::Vault.read(env, dir) {
+        Ok(key) => Ok(Some(VaultKey::from_bytes(*key))),
+        Err(KeyFileError::Missing(_)) => Ok(None),
+        Err(error) => Err(bad_key(error)),
+    }
+}
+
 /// Makes the config directory when it is missing, and locks it. Refuses one that others can write
 /// to: they could put their keys in it.
 fn lock(env: &Env, dir: &Path) -> Result<Option<FileLock>, Failure> {

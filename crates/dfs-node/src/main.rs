@@ -20,6 +20,7 @@ use dfs_node::{join, keyring, limits, telemetry};
 use dfs_server::{Config, Server, StartServerError, VaultConfig};
 use dfs_store::OpenStoreError;
 use dfs_store::disk::upgrade::{Upgraded, upgrade};
+use dfs_store::vault::keys::ClusterKey;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -79,25 +80,17 @@ async fn run_upgrade(config: &NodeConfig) -> Result<(), Failure> {
 }
 
 async fn start(env: &Env, config: &NodeConfig) -> Result<(TcpListener, Arc<Server>), Failure> {
-    let invite = config.join.as_deref().map(|at| join::read(at, &config.config_dir)).transpose()?;
-    let invite = invite.flatten();
+    let invite = config.join.as_deref().map(|at| join::read(at, config)).transpose()?.flatten();
+    let mut recalled = None;
     if let Some(invite) = &invite {
         join::fetch_keys(env, config, invite).await?;
     } else if config.storage_only && config.bootstrap.is_empty() && !has_keys(&config.config_dir) {
         // Before any key is made.
         return Err(start_failed(&StartServerError::NoVaultKey, config));
     } else if !config.storage_only {
-        join::recall_key(env, &config.config_dir, &config.bootstrap).await?;
+        recalled = join::recall_key(env, config).await?;
     }
-    let keys = {
-        let (keys_env, dir) = (env.clone(), config.config_dir.clone());
-        let storage_only = config.storage_only;
-        // All nodes on this machine share the keys. Else only the founder may make them.
-        let is_here = config.bootstrap.iter().all(Address::is_loopback);
-        let may_make = config.init || (is_here && invite.is_none());
-        env.offload(move || keyring::load_or_create(&keys_env, &dir, may_make, storage_only))
-            .await?
-    };
+    let keys = load_keys(env, config, invite.is_some(), recalled.clone()).await?;
     if keys.vault.is_none() {
         info!("no vault key: this node is storage-only and opens no file");
     }
@@ -106,7 +99,30 @@ async fn start(env: &Env, config: &NodeConfig) -> Result<(TcpListener, Arc<Serve
     let listener = listener.with_context(|| format!("cannot listen on {}", config.api))?;
     let server = Server::start(env.clone(), server_config(config, keys, invite)).await;
     let server = Arc::new(server.map_err(|error| start_failed(&error, config))?);
+    if let Some(key) = recalled {
+        let (env, dir, client) = (env.clone(), config.config_dir.clone(), server.client());
+        tokio::spawn(join::keep_key(env, dir, key, client));
+    }
     Ok((listener, server))
+}
+
+/// The keys to start with: those of the config directory, or a recalled one beside the vault's.
+async fn load_keys(
+    env: &Env,
+    config: &NodeConfig,
+    invited: bool,
+    recalled: Option<ClusterKey>,
+) -> Result<keyring::Keys, Failure> {
+    let (keys_env, dir) = (env.clone(), config.config_dir.clone());
+    let storage_only = config.storage_only;
+    if let Some(cluster) = recalled {
+        let vault = env.offload(move || keyring::vault_alone(&keys_env, &dir)).await?;
+        return Ok(keyring::Keys { cluster, vault });
+    }
+    // All nodes on this machine share the keys. Else only the founder may make them.
+    let is_here = config.bootstrap.iter().all(Address::is_loopback);
+    let may_make = config.init || (is_here && !invited);
+    env.offload(move || keyring::load_or_create(&keys_env, &dir, may_make, storage_only)).await
 }
 
 fn failed(what: &str, error: &io::Error) -> Failure {
@@ -123,6 +139,7 @@ fn server_config(config: &NodeConfig, keys: keyring::Keys, invite: Option<Invite
         bootstrap,
         invite,
         init: config.init,
+        founds: config.join.is_none(),
         cluster_key: keys.cluster,
         vault: keys.vault.map(|key| VaultConfig { key }),
         zone: config.zone.clone(),

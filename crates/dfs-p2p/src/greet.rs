@@ -106,7 +106,7 @@ async fn exchange(
     // Who was let in for an invite, or governs, may lack the keys.
     let governs = !greeted.proved && greeted.admin.is_some_and(|admin| handler.is_admin(&admin));
     let keys = match (origin, greeted.grant) {
-        (Origin::Accepted(_), Some(grant)) => handler.keys_due(Some(&grant)),
+        (Origin::Accepted(_), Some(grant)) if !greeted.proved => handler.keys_due(Some(&grant)),
         (Origin::Accepted(_), None) if governs => handler.keys_due(None),
         _ => Zeroizing::default(),
     };

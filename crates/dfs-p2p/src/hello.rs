@@ -312,14 +312,15 @@ mod tests {
             inviter: NodeId::new([5; 32]),
             addrs: Vec::new(),
             grant,
-            secret: key.secret(&grant),
+            secret: key.secret(&ClusterId::new([0; 32]), &grant),
         };
         let credentials = Credentials { cluster_key: other, admin: None, invite: Some(invite) };
         let ours = Zeroizing::new(KEY);
         let greet = |session: &Exporter, admits: bool, change: &dyn Fn(&mut proto::Hello)| {
             let mut hello = greeting(&credentials, &SESSION, &node, 9, ConnClass::Control, 5);
             change(&mut hello);
-            let secret_of = |grant: &Grant| admits.then(|| key.secret(grant));
+            let secret_of =
+                |grant: &Grant| admits.then(|| key.secret(&ClusterId::new([0; 32]), grant));
             let welcome = Welcome { secret_of: &secret_of, ..NOBODY };
             let checked = check(&hello, &node, false, &ours, session, &welcome);
             checked.map(|greeted| (greeted.proved, greeted.grant))

@@ -19,6 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         init: false,
         cluster_key: ClusterKey::from_bytes(env.random()),
         invite: None,
+        founds: true,
         vault: Some(VaultConfig { key: VaultKey::from_bytes(env.random()) }),
         zone: "default".to_owned(),
         capacity: None,

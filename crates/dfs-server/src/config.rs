@@ -19,6 +19,8 @@ pub struct Config {
     /// Addresses of peers to begin with. With none, a node without a cluster founds one; nodes
     /// that list each other found one together.
     pub bootstrap: Vec<Address>,
+    /// Founds a cluster if this node is in none and nothing is listed.
+    pub founds: bool,
     /// Founds a cluster at once if this node is in none, whatever is listed.
     pub init: bool,
     /// Lets the node join.

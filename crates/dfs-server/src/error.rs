@@ -51,6 +51,9 @@ pub enum Error {
     /// This node's vault is not one of those that govern the cluster.
     #[error("the vault of this node does not govern this cluster")]
     NotAdmin,
+    /// The layout does not allow it.
+    #[error(transparent)]
+    NotAllowed(#[from] EpochError),
     /// The replicas have no room.
     #[error("no space left on the replicas")]
     NoSpace,
@@ -150,6 +153,9 @@ pub enum MemberError {
     /// Nobody else holds data.
     #[error("it is the last member that holds data")]
     LastMember,
+    /// Nobody else could decide about anything any more.
+    #[error("it is the last gateway: without one nobody could change anything about the cluster")]
+    LastGateway,
     /// No name was given.
     #[error("no node is named that is lost")]
     NoneNamed,

@@ -114,8 +114,10 @@ impl Server {
         let mut epoch = store.epoch().await?;
         let admin = config.vault.as_ref().map(|vault| vault.key.admin());
         // Only now: a node that cannot listen must not leave a cluster of its own behind.
-        let joining = Joining::open(&env, &store, &data_dir, epoch.is_some()).await?;
-        if epoch.is_none() && (config.init || (config.bootstrap.is_empty() && joining.is_free())) {
+        let in_cluster = epoch.is_some();
+        let joining = Joining::open(&env, &store, &data_dir, in_cluster, config.founds).await?;
+        let alone = config.founds && config.bootstrap.is_empty() && joining.is_free();
+        if epoch.is_none() && (config.init || alone) {
             let admin = admin.as_ref().ok_or(StartServerError::NoVaultKey)?;
             epoch = Some(chain::found(&env, &store, &data_dir, &config.zone, admin).await?);
             joining.done();

@@ -255,6 +255,7 @@ impl Cluster {
             },
             cluster_key: ClusterKey::from_bytes([1; 32]),
             invite: None,
+            founds: true,
             vault: machine.vault.then(|| VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
             zone: format!("zone-{}", host % self.zones),
             capacity: None,

@@ -20,7 +20,8 @@ pub fn departures(state: &EpochState, facts: &impl Facts) -> Vec<EpochOp> {
         MemberState::Out => match facts.down_for(&member.node_id) {
             None => Some(MemberState::Active),
             Some(down) => {
-                let gone = down >= LEFT_AFTER && !state.holds(member.idx);
+                let is_voter = state.voters.contains(&member.node_id);
+                let gone = down >= LEFT_AFTER && !state.holds(member.idx) && !is_voter;
                 gone.then_some(MemberState::Left)
             }
         },

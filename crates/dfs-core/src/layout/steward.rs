@@ -42,7 +42,7 @@ pub fn plan(
 ) -> Vec<EpochOp> {
     let mut ops = admit(state, joiners);
     ops.extend(state.present().filter_map(|member| promote(member, facts)));
-    ops.extend(state.active().filter_map(|member| update(member, waited, facts)));
+    ops.extend(state.active().filter_map(|member| update(state, member, waited, facts)));
     ops.extend(departures(state, facts));
     if ops.is_empty()
         && let Some(voters) = better_voters(state, facts)
@@ -71,15 +71,24 @@ pub fn plan(
     ops
 }
 
-/// Takes over what a reachable member says of itself: its zone at once, what it offers when that
-/// differs by much and nothing else has changed for a while, for it may move data.
-fn update(member: &Member, waited: Duration, facts: &impl Facts) -> Option<EpochOp> {
+/// Takes over what a reachable member says of itself: the zone of a gateway at once, other zones
+/// when nothing else has changed for a while, what it offers when that differs by much besides, for
+/// it may move data.
+fn update(
+    state: &EpochState,
+    member: &Member,
+    waited: Duration,
+    facts: &impl Facts,
+) -> Option<EpochOp> {
     let node = member.node_id;
     let (zone, offered) = facts.offer(&node).filter(|_| facts.down_for(&node).is_none())?;
     let offered = offered.min(member.cap);
     let differs = offered.abs_diff(member.capacity) > member.capacity / CAPACITY_PART;
     let follows = differs && waited >= CAPACITY_AFTER;
     let capacity = if follows { offered } else { member.capacity };
+    // One that changes it all the time would leave no epoch for anything else.
+    let rests = state.is_gateway(&node) || waited >= CAPACITY_AFTER;
+    let zone = if rests { zone } else { member.zone.clone() };
     let op = || EpochOp::UpdateMember { node, zone: zone.clone(), capacity };
     (zone != member.zone || follows).then(op)
 }
@@ -140,13 +149,25 @@ fn held(row: &Row) -> Held<'_> {
 
 /// Whether the gateways can hold one copy of everything and more: then every partition has one on a
 /// machine that its owner trusts, so that no two others can agree on a lie or lose it together.
+///
+/// Where most have one it takes more to give that up than it took to begin.
 fn gateways_have_room(state: &EpochState, facts: &impl Facts) -> bool {
-    let sum = |of: &mut dyn Iterator<Item = u64>| of.fold(0u64, u64::saturating_add);
-    let used = sum(&mut state.members.iter().map(|member| facts.used(&member.node_id)));
-    let held: usize = state.rows.iter().map(|row| row.current.len()).sum();
-    let copies = u64::try_from(held / state.rows.len().max(1)).unwrap_or(1).max(1);
-    let offered = sum(&mut state.electable().map(|member| member.capacity));
-    used / copies <= offered / 10 * GATEWAYS_TENTHS
+    let once = mean_row_bytes(state, facts).saturating_mul(state.rows.len() as u64);
+    let offered = state.electable().map(|member| member.capacity).fold(0, u64::saturating_add);
+    let is_gateway = |idx: &MemberIdx| state.node(*idx).is_some_and(|node| state.is_gateway(&node));
+    let anchored = state.rows.iter().filter(|row| row.current.iter().any(is_gateway)).count();
+    let tenths = if anchored * 2 > state.rows.len() { KEPT_TENTHS } else { TAKEN_TENTHS };
+    once <= offered / 10 * tenths
+}
+
+/// What one copy of a partition weighs on average, as gateways say: what others claim must move
+/// nothing.
+fn mean_row_bytes(state: &EpochState, facts: &impl Facts) -> u64 {
+    let used = |member: &Member| facts.used(&member.node_id).min(member.capacity);
+    let bytes = state.electable().map(used).fold(0, u64::saturating_add);
+    let held = |idx: &MemberIdx| state.electable().any(|member| member.idx == *idx);
+    let copies = state.rows.iter().flat_map(|row| &row.current).filter(|idx| held(idx)).count();
+    bytes / u64::try_from(copies.max(1)).unwrap_or(u64::MAX)
 }
 
 fn candidate<'a>(
@@ -169,10 +190,7 @@ fn candidate<'a>(
 /// Partitions that one member may be receiving, by what they weigh on average. Empty ones weigh
 /// nothing, so a new cluster takes its shape in one epoch.
 fn rows_at_once(state: &EpochState, facts: &impl Facts) -> usize {
-    let used = |member: &Member| facts.used(&member.node_id);
-    let used = state.members.iter().map(used).fold(0u64, u64::saturating_add);
-    let copies: usize = state.rows.iter().map(|row| row.current.len()).sum();
-    let each = used / u64::try_from(copies.max(1)).unwrap_or(u64::MAX);
+    let each = mean_row_bytes(state, facts);
     let rows = RECEIVING_BYTES / each.max(1);
     usize::try_from(rows).unwrap_or(usize::MAX).max(RECEIVING_ROWS)
 }
@@ -216,8 +234,11 @@ fn after_switch(
     .then_some(EpochOp::Done(partition))
 }
 
-/// Of what gateways offer, so much may be filled by one copy of everything.
-const GATEWAYS_TENTHS: u64 = 7;
+/// Of what gateways offer, so many tenths may be filled by one copy of everything for one to be
+/// given to them.
+const TAKEN_TENTHS: u64 = 6;
+/// The same for them to keep it.
+const KEPT_TENTHS: u64 = 8;
 /// What a member offers is taken over once it differs by more than this part.
 const CAPACITY_PART: u64 = 8;
 /// How long nothing else has changed before that: a disk that is full for a moment moves nothing.

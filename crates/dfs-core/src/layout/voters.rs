@@ -17,11 +17,19 @@ pub fn better_voters(state: &EpochState, facts: &impl Facts) -> Option<Vec<NodeI
     let wanted = wanted(state.electable().count());
     let kept = |voter: &&NodeId| {
         let active = state.electable().any(|member| member.node_id == **voter);
-        active && facts.down_for(voter).is_none_or(|down| down < REPLACE_AFTER)
+        active
+            && match facts.down_for(voter) {
+                Some(down) => down < REPLACE_AFTER,
+                // It runs without the key of its vault, and can propose nothing.
+                None => facts.proves_admin(voter),
+            }
     };
     let mut voters: Vec<NodeId> = state.voters.iter().filter(kept).copied().collect();
-    // Fewer active members than voters: whoever was added last goes first.
-    voters.truncate(wanted);
+    if voters.len() > wanted {
+        // Fewer gateways than voters: whoever is away goes first, then whoever was added last.
+        voters.sort_by_key(|voter| facts.down_for(voter).is_some());
+        voters.truncate(wanted);
+    }
     while voters.len() < wanted {
         voters.push(next_voter(state, &voters, facts)?);
     }
@@ -40,7 +48,8 @@ fn wanted(active: usize) -> usize {
 fn next_voter(state: &EpochState, voters: &[NodeId], facts: &impl Facts) -> Option<NodeId> {
     let zones = zones_of(state, voters);
     let free = state.electable().filter(|member| {
-        !voters.contains(&member.node_id) && facts.down_for(&member.node_id).is_none()
+        let node = &member.node_id;
+        !voters.contains(node) && facts.down_for(node).is_none() && facts.proves_admin(node)
     });
     free.min_by_key(|member| (zones.contains(member.zone.as_str()), member.idx))
         .map(|member| member.node_id)
@@ -68,13 +77,32 @@ fn spread(state: &EpochState, voters: &mut [NodeId], facts: &impl Facts) {
     }
 }
 
+/// The voters of a layout without one that leaves for good: an odd number, of gateways in reach or
+/// not. `None` when it is no voter. Without this it stays named, and who counts the voters later
+/// may count it.
+pub fn voters_without(state: &EpochState, node: &NodeId) -> Option<Vec<NodeId>> {
+    let mut voters: Vec<NodeId> = state.voters.iter().filter(|v| *v != node).copied().collect();
+    if voters.len() == state.voters.len() {
+        return None;
+    }
+    if voters.len().is_multiple_of(2) {
+        let mut others = state.electable().map(|member| member.node_id);
+        match others.find(|other| other != node && !voters.contains(other)) {
+            Some(other) => voters.push(other),
+            None => drop(voters.pop()),
+        }
+    }
+    Some(voters)
+}
+
 /// How long `node` lets the others propose first: none for the lowest id among the live voters,
 /// [`TURN`] more for each live voter before it. `None` for a node that is no voter.
 ///
 /// Two that propose at once harm nobody; that none does because all wait for one that reaches
 /// nobody would.
 pub fn turn(state: &EpochState, node: &NodeId, facts: &impl Facts) -> Option<Duration> {
-    let before = state.voters.iter().filter(|v| *v < node && facts.down_for(v).is_none()).count();
+    let proposes = |v: &&NodeId| facts.down_for(v).is_none() && facts.proves_admin(v);
+    let before = state.voters.iter().filter(|v| *v < node).filter(proposes).count();
     let before = u32::try_from(before).unwrap_or(u32::MAX);
     state.voters.contains(node).then(|| TURN.saturating_mul(before))
 }

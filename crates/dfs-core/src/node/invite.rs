@@ -25,9 +25,12 @@ impl InviteKey {
         Self(bytes)
     }
 
-    /// The secret of the invite with this grant; another grant has another one.
-    pub fn secret(&self, grant: &Grant) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(*blake3::keyed_hash(&self.0, &grant.to_canonical()).as_bytes())
+    /// The secret of the invite into a cluster with this grant; another one has another.
+    pub fn secret(&self, cluster: &ClusterId, grant: &Grant) -> Zeroizing<[u8; 32]> {
+        let mut out = Writer::default();
+        cluster.encode(&mut out);
+        grant.encode(&mut out);
+        Zeroizing::new(*blake3::keyed_hash(&self.0, &out.into_vec()).as_bytes())
     }
 }
 

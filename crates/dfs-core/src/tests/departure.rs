@@ -39,7 +39,7 @@ impl Facts for World {
     }
 
     fn proves_admin(&self, _: &NodeId) -> bool {
-        false
+        true
     }
 
     fn used(&self, _: &NodeId) -> u64 {

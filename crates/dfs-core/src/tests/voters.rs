@@ -1,16 +1,18 @@
 //! Who decides, and whose turn it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::epoch::{genesis, member, node, role};
 use crate::id::{NodeId, Partition};
 use crate::layout::epoch::{EpochOp, EpochState, Member, MemberState, Role};
 use crate::layout::facts::Facts;
-use crate::layout::voters::{REPLACE_AFTER, TURN, better_voters, limiting_zone, turn};
+use crate::layout::voters::{
+    REPLACE_AFTER, TURN, better_voters, limiting_zone, turn, voters_without,
+};
 
 #[derive(Default)]
-struct Down(BTreeMap<NodeId, Duration>);
+struct Down(BTreeMap<NodeId, Duration>, BTreeSet<NodeId>);
 
 impl Facts for Down {
     fn down_for(&self, node: &NodeId) -> Option<Duration> {
@@ -25,8 +27,8 @@ impl Facts for Down {
         None
     }
 
-    fn proves_admin(&self, _: &NodeId) -> bool {
-        false
+    fn proves_admin(&self, node: &NodeId) -> bool {
+        !self.1.contains(node)
     }
 
     fn used(&self, _: &NodeId) -> u64 {
@@ -72,7 +74,7 @@ fn apply(state: &EpochState, op: EpochOp) -> EpochState {
 }
 
 fn down(of: u8, for_: Duration) -> Down {
-    Down([(node(of), for_)].into())
+    Down([(node(of), for_)].into(), BTreeSet::new())
 }
 
 #[track_caller]
@@ -122,7 +124,7 @@ fn the_first_live_voter_proposes_and_the_next_only_what_it_leaves() {
     let none = Down::default();
     assert_eq!(turn(&state, &order[0], &none), Some(Duration::ZERO));
     assert_eq!(turn(&state, &order[2], &none), Some(TURN * 2));
-    let first_away = Down([(order[0], Duration::ZERO)].into());
+    let first_away = Down([(order[0], Duration::ZERO)].into(), BTreeSet::new());
     assert_eq!(turn(&state, &order[1], &first_away), Some(Duration::ZERO));
     assert_eq!(turn(&state, &node(4), &none), None);
 }
@@ -132,4 +134,56 @@ fn the_smallest_of_few_zones_is_the_limit() {
     assert_eq!(limiting_zone(&cluster(&["a", "a"])), None);
     assert_eq!(limiting_zone(&cluster(&["a", "b", "b"])), Some(("a".to_owned(), 1)));
     assert_eq!(limiting_zone(&cluster(&["a", "b", "c", "d"])), None);
+}
+
+/// Gateways of one zone, the first `voters` of them voters.
+fn with_voters(gateways: usize, voters: u8) -> EpochState {
+    let state = cluster(&vec!["z"; gateways]);
+    EpochState { voters: (1..=voters).map(node).collect(), ..state }
+}
+
+#[test]
+fn a_voter_that_runs_without_its_vaults_key_gives_its_place_to_another() {
+    let keyless = |of: u8| Down(BTreeMap::new(), [node(of)].into());
+    check(&with_voters(2, 1), &keyless(1), Some(&[2]));
+    check(&with_voters(4, 3), &keyless(2), Some(&[1, 3, 4]));
+    check(&with_voters(3, 3), &keyless(2), None);
+    // It waits for nobody that proposes nothing.
+    assert_eq!(
+        turn(&with_voters(3, 3), &highest(&[1, 2, 3]), &keyless_all_but(&[1, 2, 3])),
+        Some(Duration::ZERO)
+    );
+}
+
+fn highest(of: &[u8]) -> NodeId {
+    of.iter().map(|of| node(*of)).max().unwrap()
+}
+
+/// Only the highest of these has its key.
+fn keyless_all_but(of: &[u8]) -> Down {
+    let last = highest(of);
+    Down(BTreeMap::new(), of.iter().map(|of| node(*of)).filter(|node| *node != last).collect())
+}
+
+#[test]
+fn fewer_voters_are_those_in_reach() {
+    let mut state = with_voters(3, 3);
+    state.members[2].state = MemberState::Draining;
+    check(&state, &down(1, Duration::from_secs(60)), Some(&[2]));
+    check(&state, &Down::default(), Some(&[1]));
+}
+
+#[test]
+fn whoever_leaves_is_no_voter_any_more() {
+    let without = |state: &EpochState, of: u8| {
+        let nodes = |voters: Vec<NodeId>| {
+            let of = |voter: &NodeId| (1..9).find(|of| node(*of) == *voter).unwrap();
+            voters.iter().map(of).collect::<Vec<u8>>()
+        };
+        voters_without(state, &node(of)).map(nodes)
+    };
+    assert_eq!(without(&with_voters(4, 3), 2), Some(vec![1, 3, 4]));
+    assert_eq!(without(&with_voters(3, 3), 2), Some(vec![1]));
+    assert_eq!(without(&with_voters(2, 1), 1), Some(vec![2]));
+    assert_eq!(without(&with_voters(2, 1), 2), None);
 }

@@ -128,9 +128,10 @@ fn kind(error: &Error) -> (StatusCode, Code) {
         | Error::Moving => (StatusCode::SERVICE_UNAVAILABLE, Code::Retryable),
         Error::Retired(_) => (StatusCode::GONE, Code::Failed),
         Error::Condition => (StatusCode::PRECONDITION_FAILED, Code::Condition),
-        Error::IsDirectory(_) | Error::NotDirectory(_) | Error::NotEmpty(_) => {
-            (StatusCode::CONFLICT, Code::Failed)
-        }
+        Error::IsDirectory(_)
+        | Error::NotDirectory(_)
+        | Error::NotEmpty(_)
+        | Error::NotAllowed(_) => (StatusCode::CONFLICT, Code::Failed),
         Error::TooSlow => (StatusCode::REQUEST_TIMEOUT, Code::Failed),
         Error::Lost(_) | Error::Unverified(_) => (StatusCode::BAD_GATEWAY, Code::Unverified),
         Error::NoVaultKey | Error::NotAdmin => (StatusCode::FORBIDDEN, Code::Key),
@@ -163,6 +164,7 @@ fn hint(error: &Error) -> Option<&'static str> {
         Error::ClockSkew(_) => Some("set this machine's clock"),
         Error::Store(_) => Some(CHECK_DISK),
         Error::NotFound(_)
+        | Error::NotAllowed(_)
         | Error::IsDirectory(_)
         | Error::NotDirectory(_)
         | Error::Name(_)
@@ -194,6 +196,7 @@ fn member_hint(error: &MemberError) -> Option<&'static str> {
              they held",
         ),
         MemberError::MembersAway(_) => Some("start them, or name them"),
+        MemberError::LastGateway => Some("'dfs invite --role gateway' brings in another first"),
         MemberError::LastMember
         | MemberError::NoneNamed
         | MemberError::NoneLeft
@@ -208,6 +211,7 @@ mod tests {
     use std::io;
 
     use axum::body::to_bytes;
+    use dfs_core::layout::epoch::EpochError;
     use dfs_core::name::FilePath;
 
     use super::*;
@@ -232,7 +236,8 @@ mod tests {
             Error::Lost(_) => (Error::Unverified(text()), 6),
             Error::Unverified(_) => (Error::NoVaultKey, 12),
             Error::NoVaultKey => (Error::NotAdmin, 12),
-            Error::NotAdmin => (Error::NoSpace, 1),
+            Error::NotAdmin => (Error::NotAllowed(EpochError::NotNext), 1),
+            Error::NotAllowed(_) => (Error::NoSpace, 1),
             Error::NoSpace => (Error::ClockSkew(text()), 1),
             Error::ClockSkew(_) => (Error::Source(io::Error::other("x")), 1),
             Error::Source(_) => (Error::Store("x".into()), 1),
@@ -262,7 +267,7 @@ mod tests {
             assert_eq!(u8::from(body.exit), exit, "{said}");
             assert!(body.exit.statuses().contains(&status), "{said}: {status}");
         }
-        assert_eq!(count, 21);
+        assert_eq!(count, 22);
     }
 
     #[test]

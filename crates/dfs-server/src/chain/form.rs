@@ -24,6 +24,8 @@ pub(crate) struct Joining {
     forming: Mutex<Forming>,
     /// Why the node is in no cluster yet, as last told.
     why: Mutex<String>,
+    /// See [`crate::Config::founds`].
+    founds: bool,
 }
 
 impl Joining {
@@ -33,6 +35,7 @@ impl Joining {
         store: &Store,
         data_dir: &DataDir,
         in_cluster: bool,
+        founds: bool,
     ) -> Result<Self, StartServerError> {
         let me = NodeId::new(data_dir.node_key().verifying_key().to_bytes());
         let promised = store.state(FOUNDER).await?;
@@ -45,6 +48,7 @@ impl Joining {
         Ok(Self {
             forming: Mutex::new(forming),
             why: Mutex::new("no peer has answered yet".to_owned()),
+            founds,
         })
     }
 
@@ -119,6 +123,9 @@ impl Chain {
     fn listed_and_free(&self) -> Result<BTreeSet<NodeId>, String> {
         let listed = self.replica.net().listed();
         let listed = listed.map_err(|address| format!("{address} does not answer"))?;
+        if listed.len() == 1 && !self.joining.founds {
+            return Err("it shall join a cluster, and no node of one is named".to_owned());
+        }
         let in_cluster = |node: &&NodeId| {
             **node != self.replica.id
                 && self.replica.net().info(node).is_some_and(|i| i.durable_epoch > 0)

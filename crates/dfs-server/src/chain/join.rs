@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_core::id::NodeId;
+use dfs_core::layout::epoch::Role;
 use dfs_p2p::message::{Call, Priority, Request};
 use tracing::{debug, warn};
 
@@ -40,7 +41,8 @@ impl Chain {
         let up = |voter: &NodeId| self.replica.is_reachable(voter);
         let governs = self.replica.proves_admin(&state, &self.replica.id);
         if self.replica.joined().is_err() && governs && !state.voters.iter().any(up) {
-            let gateways: Vec<_> = state.electable().map(|member| member.node_id.short()).collect();
+            let gateways = state.present().filter(|member| member.role == Role::Gateway);
+            let gateways: Vec<_> = gateways.map(|member| member.node_id.short()).collect();
             let gateways = gateways.join(" ");
             self.joining.tell(format!(
                 "none of the gateways of the cluster answers; if all of them are gone for ever, \

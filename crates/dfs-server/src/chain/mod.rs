@@ -198,7 +198,7 @@ impl Chain {
             return Ok(());
         }
         if ours.is_none()
-            && let Err(why) = self.may_be_governed(&state)
+            && let Err(why) = self.may_be_governed(&state, &all)
         {
             self.joining.tell(why.to_owned());
             return Ok(());
@@ -212,8 +212,13 @@ impl Chain {
 
     /// Whether this node may join a cluster with these admins: a gateway only one that its vault
     /// governs, so that nobody leads it into another.
-    fn may_be_governed(&self, state: &EpochState) -> Result<(), &'static str> {
+    ///
+    /// That its own admin is named says nothing, for its id is no secret: it has to have signed
+    /// what named the first admins.
+    fn may_be_governed(&self, state: &EpochState, certs: &[EpochCert]) -> Result<(), &'static str> {
         let own = self.admin.as_ref().map(|key| AdminId::new(key.verifying_key().to_bytes()));
+        let mut signed = certs.iter().filter_map(|cert| cert.proposal.authority.as_ref());
+        let first = signed.next().map(|authority| authority.admin);
         match own {
             _ if self.invited_into.is_some_and(|cluster| cluster != state.cluster_id) => {
                 Err("the cluster there is not the one that this node was invited into")
@@ -221,7 +226,7 @@ impl Chain {
             _ if state.admins.is_empty() => {
                 Err("the cluster is being upgraded, and has no admin yet")
             }
-            Some(own) if !state.admins.contains(&own) => {
+            Some(own) if !state.admins.contains(&own) || first != Some(own) => {
                 Err("the cluster is governed by another vault than that of this node")
             }
             _ => Ok(()),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dfs_core::id::{NodeId, Partition, hex};
 use dfs_core::layout::epoch::{EpochOp, EpochState, Member, MemberState};
+use dfs_core::layout::voters::voters_without;
 use dfs_core::quorum::Tally;
 use tracing::info;
 
@@ -116,7 +117,12 @@ impl Members {
             if state.active().all(|active| active.node_id == member) {
                 return Err(MemberError::LastMember);
             }
-            Ok(vec![EpochOp::SetState(member, to)])
+            if state.is_gateway(&member) && state.electable().all(|one| one.node_id == member) {
+                return Err(MemberError::LastGateway);
+            }
+            let voters = voters_without(state, &member).filter(|_| to == MemberState::Left);
+            let voters = voters.map(EpochOp::SetVoters);
+            Ok(voters.into_iter().chain([EpochOp::SetState(member, to)]).collect())
         };
         self.proposals.decide_all(ops).await.map(|_| ())
     }

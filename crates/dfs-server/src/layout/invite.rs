@@ -104,7 +104,11 @@ impl Invites {
         let admits = state.is_gateway(&self.replica.id)
             && !state.is_burnt(&grant.invite)
             && grant.expires_ms >= self.replica.env.wall_ms();
-        self.keys.secrets.as_ref().filter(|_| admits).map(|key| key.secret(grant))
+        self.keys
+            .secrets
+            .as_ref()
+            .filter(|_| admits)
+            .map(|key| key.secret(&state.cluster_id, grant))
     }
 
     /// See [`dfs_p2p::Handler::keys_due`].
@@ -149,7 +153,7 @@ impl Invites {
         name.retain(|c| !c.is_control());
         let issued = Issued { grant, name: name.chars().take(NAME_MAX).collect() };
         self.keep(now_ms, issued.clone()).await?;
-        let secret = key.secret(&grant);
+        let secret = key.secret(&state.cluster_id, &grant);
         let inviter = self.replica.id;
         let invite = Invite { cluster: state.cluster_id, inviter, addrs, grant, secret };
         info!(invite = ?grant.invite, ?role, "an invite was made");

@@ -9,7 +9,7 @@ use dfs_core::paxos::{Ballot, Heard, Next, Proposer, acceptance_of, promise_of};
 use dfs_p2p::message::{Call, Priority, Request, Response};
 use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::chain::Chain;
 use crate::error::Error;
@@ -55,7 +55,9 @@ impl Proposals {
                 Ok(true) if self.replica.layout.epoch() > newest.state.epoch => continue,
                 Ok(_) => Error::Moving,
                 // This node may not ask for anything: that does not change by waiting.
-                Err(error @ (Error::NoVaultKey | Error::NotAdmin)) => return Err(error.into()),
+                Err(error @ (Error::NoVaultKey | Error::NotAdmin | Error::NotAllowed(_))) => {
+                    return Err(error.into());
+                }
                 Err(error) => error,
             };
             if self.replica.env.mono() >= end {
@@ -67,14 +69,8 @@ impl Proposals {
 
     /// One attempt to have an epoch decided; says whether one was, this or another.
     pub(crate) async fn decide(&self, newest: &Newest, ops: Vec<EpochOp>) -> Result<bool, Error> {
-        let proposed = newest.state.propose(newest.cert.proposal.hash(), ops, self.replica.id);
-        let proposal = match proposed {
-            Ok((_, proposal)) => proposal,
-            Err(error) => {
-                warn!(%error, "a planned change is not allowed");
-                return Ok(false);
-            }
-        };
+        let previous = newest.cert.proposal.hash();
+        let (_, proposal) = newest.state.propose(previous, ops, self.replica.id)?;
         self.propose(newest, newest.state.voters.clone(), proposal).await
     }
 

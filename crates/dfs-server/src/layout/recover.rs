@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_core::id::NodeId;
-use dfs_core::layout::epoch::{EpochState, Heir, Loss};
+use dfs_core::layout::epoch::{EpochOp, EpochState, Heir, Loss};
 use tracing::{info, warn};
 
 use super::Members;
@@ -48,7 +48,14 @@ impl Members {
         if partitions == 0 {
             return Err(MemberError::NothingAtRisk);
         }
-        let ops = |state: &EpochState| Ok::<_, MemberError>(loss.ops(state));
+        let ops = |state: &EpochState| {
+            let mut ops = loss.ops(state);
+            // One that left stays no voter: who counts the voters later may count it.
+            if !ops.is_empty() && state.voters.iter().any(|voter| loss.lost.contains(voter)) {
+                ops.push(EpochOp::SetVoters(loss.electors(state)));
+            }
+            Ok::<_, MemberError>(ops)
+        };
         let epoch = self.proposals.decide_all(ops).await?;
         info!(lost = ?loss.lost, partitions, epoch, "went on without members by hand");
         Ok(RecoveryOutcome::Decided { epoch, partitions })

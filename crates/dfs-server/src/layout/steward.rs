@@ -86,7 +86,7 @@ impl Steward {
         let newest = self.replica.layout.newest()?;
         let waited = newest.since.elapsed();
         let turn = match turn(&newest.state, &self.replica.id, &self.facts()) {
-            None if self.governs_first(&newest.state) => Duration::ZERO,
+            None if self.stands_in(&newest.state) => Duration::ZERO,
             turn => turn?,
         };
         // Before its turn a voter only looks now and then whether something stays undone.
@@ -137,14 +137,16 @@ impl Steward {
         ops
     }
 
-    /// Whether this node gives a cluster its first admin although it is no voter, for no voter in
-    /// reach can.
-    fn governs_first(&self, state: &EpochState) -> bool {
-        let has_admin = |node: &NodeId| self.replica.net().admin_of(node).is_some();
-        state.admins.is_empty()
-            && state.is_member(&self.replica.id)
-            && has_admin(&self.replica.id)
-            && !state.voters.iter().any(has_admin)
+    /// Whether this node proposes although it is no voter, for no voter in reach can: in a cluster
+    /// of the time before admins, or where voters run without the key of their vault.
+    fn stands_in(&self, state: &EpochState) -> bool {
+        let has_admin = |node: &NodeId| {
+            let admin = self.replica.net().admin_of(node);
+            admin.is_some_and(|admin| state.admins.is_empty() || state.admins.contains(&admin))
+        };
+        let id = &self.replica.id;
+        let may = if state.admins.is_empty() { state.is_member(id) } else { state.is_gateway(id) };
+        may && has_admin(id) && !state.voters.iter().any(has_admin)
     }
 
     /// Answers a node that asks to become a member.

@@ -181,7 +181,8 @@ impl Handoff {
         Ok(handed)
     }
 
-    /// Whether a majority of the partition's replicas holds exactly the rows that this root is of.
+    /// Whether a majority of the partition's replicas holds exactly the rows that this root is of,
+    /// a gateway among them where there are any: two others could say so and hold nothing.
     async fn is_known(
         &self,
         table: Table,
@@ -190,13 +191,20 @@ impl Handoff {
         state: &Arc<EpochState>,
     ) -> Result<bool, Error> {
         let replicas = state.read_set(partition);
-        let mut same = 0;
+        let (mut same, mut trusted) = (0, false);
         for node in replicas.iter().filter(|node| self.replica.is_reachable(node)) {
             let asked = vec![(partition, root)];
             let differ = self.sync.differing_from(node, table, asked, state).await?;
-            same += usize::from(differ.is_empty());
+            if differ.is_empty() {
+                same += 1;
+                trusted |= state.is_gateway(node);
+            } else if state.is_gateway(node) {
+                return Ok(false);
+            }
         }
-        Ok(same >= Tally::<NodeId>::write_majority(replicas.len()))
+        let needs_gateway = replicas.iter().any(|node| state.is_gateway(node));
+        let is_majority = same >= Tally::<NodeId>::write_majority(replicas.len());
+        Ok(is_majority && (trusted || !needs_gateway))
     }
 
     async fn hand_refs(

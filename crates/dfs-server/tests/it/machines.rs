@@ -132,6 +132,7 @@ impl Machines {
             bootstrap: how.list.iter().map(|address| address.parse().unwrap()).collect(),
             cluster_key: ClusterKey::from_bytes([how.key; 32]),
             invite: None,
+            founds: true,
             vault: Some(VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
             zone: "z".to_owned(),
             capacity: None,

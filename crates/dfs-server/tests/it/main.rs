@@ -134,6 +134,7 @@ impl Cluster {
             bootstrap: [":4000", ":4001"][..at.min(2)].iter().map(|a| a.parse().unwrap()).collect(),
             cluster_key: ClusterKey::from_bytes([1; 32]),
             invite: None,
+            founds: true,
             vault: vault.then(|| VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
             zone: "z".to_owned(),
             capacity: None,

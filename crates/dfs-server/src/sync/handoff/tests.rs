@@ -47,6 +47,7 @@ impl Nodes {
             bootstrap: [":4000"][..at.min(1)].iter().map(|a| a.parse().unwrap()).collect(),
             cluster_key: ClusterKey::from_bytes([1; 32]),
             invite: None,
+            founds: true,
             vault: Some(VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
             zone: "z".to_owned(),
             capacity: None,
