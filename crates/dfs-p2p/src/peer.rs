@@ -187,11 +187,19 @@ impl Conn {
         greeting: Greeting,
     ) -> ConnError {
         let Greeting { frames, out, .. } = greeting;
+        let mut reading = std::pin::pin!(self.read(handler, frames));
         let error = tokio::select! {
             biased;
             () = self.closing.cancelled() => ConnError::Closed,
-            error = self.read(handler, frames) => error,
-            error = self.write(out) => error,
+            error = &mut reading => error,
+            error = self.write(out) => {
+                if matches!(error, ConnError::Frame(_)) {
+                    // The peer has closed, maybe after it answered: that is still to be read.
+                    self.retired.store(true, Ordering::Relaxed);
+                    let _ = self.env.timeout(LAST_WORDS_MAX, &mut reading).await;
+                }
+                error
+            }
         };
         self.retired.store(true, Ordering::Relaxed);
         self.ended.store(true, Ordering::Relaxed);
@@ -356,6 +364,8 @@ const CALLS_MAX: usize = STREAMS_MAX - 8;
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// A peer that completes no frame for this long is gone: three pings went unanswered.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// How long what a peer sent before it closed is read: it is here, or on its way.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 /// How long a connection that ends may still carry the calls under way.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// Frames gathered for one write: a few slices, so that urgent frames overtake the rest soon.
