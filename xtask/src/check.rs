@@ -4,8 +4,8 @@
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
-use dfs_testbed::{PROFILE, release_build, root};
+use anyhow::{Context, Result, ensure};
+use dfs_testbed::{PROGRAMS, release_build, root, target_dir};
 
 pub(crate) fn run() -> Result<()> {
     cargo("formatting", &["fmt", "--all", "--check"], &[])?;
@@ -21,21 +21,19 @@ pub(crate) fn run() -> Result<()> {
     }
     cargo("building the tests", &["test", "--workspace", "--no-run"], &[])?;
     tests_beside_release_build()?;
-    let checked = &[(PROFILE, CHECKED)];
+    let built = target_dir().join("release");
+    let built = &[(PROGRAMS, built.to_str().context("a path in UTF-8")?)];
     // A bounded part of what `sim` can do: some minutes on two cores.
-    cargo("simulation", &["xtask", "sim", "--seeds", "60", "--twice", "6"], checked)?;
-    cargo("crash states", &["xtask", "sim", "--crash-states", "5"], checked)?;
-    cargo("smoke test on real processes", &["xtask", "demo", "--mib", "64"], checked)
+    cargo("simulation", &["xtask", "sim", "--seeds", "60", "--twice", "6"], built)?;
+    cargo("crash states", &["xtask", "sim", "--crash-states", "5"], built)?;
+    cargo("smoke test on real processes", &["xtask", "demo", "--mib", "64"], built)
 }
-
-/// The profile of the programs that are run here.
-const CHECKED: &str = "quick";
 
 /// Runs the tests while the programs of the steps after them are built: many tests wait for each
 /// other's timers, and leave most of the machine idle.
 fn tests_beside_release_build() -> Result<()> {
     let programs = ["dfs-sim", "dfs", "dfs-node"];
-    let mut build = release_build(&programs, CHECKED).arg("--quiet").spawn()?;
+    let mut build = release_build(&programs).arg("--quiet").spawn()?;
     let threads = std::thread::available_parallelism()?.get() * 2;
     let tests =
         cargo("tests", &["test", "--workspace"], &[("RUST_TEST_THREADS", &threads.to_string())]);

@@ -64,7 +64,7 @@ fn build(bugs: bool) -> Result<PathBuf> {
         return Ok(build_programs(&["dfs-sim"])?.join("dfs-sim"));
     }
     let target = target_dir().join("bug-bank");
-    let mut build = release_build(&["dfs-sim"], "release");
+    let mut build = release_build(&["dfs-sim"]);
     build.args(["--features", "dfs-sim/bug-bank", "--target-dir"]).arg(&target);
     ensure!(build.status()?.success(), "the simulator does not build");
     Ok(target.join("release/dfs-sim"))

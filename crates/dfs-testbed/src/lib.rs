@@ -20,4 +20,4 @@ pub mod hostile;
 pub mod split;
 
 pub use bed::nodes::Cluster;
-pub use bed::place::{PROFILE, build, build_programs, release_build, root, target_dir};
+pub use bed::place::{PROGRAMS, build, build_programs, release_build, root, target_dir};

@@ -38,35 +38,32 @@ pub(crate) fn build_hostile() -> Result<PathBuf> {
     Ok(build_programs(&["dfs-hostile"])?.join("dfs-hostile"))
 }
 
-/// Builds programs as a release, and says in which directory they are.
-///
-/// All with the features of the whole workspace: asked for package by package, each set of features
-/// would build the libraries once more.
+/// Builds programs as a release, and says in which directory they are. Where [`PROGRAMS`] names one
+/// they are there already: each set of programs has features of its own, and would build the
+/// libraries once more.
 ///
 /// # Errors
 /// They do not build.
 pub fn build_programs(names: &[&str]) -> Result<PathBuf> {
-    let status = release_build(names, &profile()).status()?;
+    if let Some(built) = std::env::var_os(PROGRAMS) {
+        return Ok(PathBuf::from(built).canonicalize()?);
+    }
+    let status = release_build(names).status()?;
     ensure!(status.success(), "the release build of {} failed", names.join(", "));
-    Ok(target_dir().join(profile()).canonicalize()?)
+    Ok(target_dir().join("release").canonicalize()?)
 }
 
 /// The command that [`build_programs`] runs.
 #[must_use]
-pub fn release_build(names: &[&str], profile: &str) -> Command {
+pub fn release_build(names: &[&str]) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--profile", profile, "--workspace"]).current_dir(root());
+    cargo.args(["build", "--release", "--workspace"]).current_dir(root());
     cargo.args(names.iter().flat_map(|name| ["--bin", name]));
     cargo
 }
 
-/// The profile that programs are built with here: `release` unless [`PROFILE`] says another.
-fn profile() -> String {
-    std::env::var(PROFILE).unwrap_or_else(|_| "release".to_owned())
-}
-
-/// Names the profile that programs are built with, for a whole run of several commands.
-pub const PROFILE: &str = "DFS_BUILD_PROFILE";
+/// Names the directory of programs that are built, for a whole run of several commands.
+pub const PROGRAMS: &str = "DFS_PROGRAMS";
 
 /// Keeps a second run away from the place of this one, until it is dropped.
 pub(crate) fn lock(dir: &Path) -> Result<File> {
