@@ -18,7 +18,7 @@ pub(crate) async fn make_up_layouts(member: &Member, node: NodeId) -> Tally {
     let admin = SigningKey::from_bytes(&member.env.random());
     let others = state.present().map(|member| member.node_id).filter(|other| *other != me);
     let left = |node| EpochOp::SetState(node, MemberState::Left);
-    let own = EpochOp::SetAdmins(vec![AdminId::new(admin.verifying_key().to_bytes())]);
+    let own = EpochOp::SetAdmins(vec![AdminId::of(&admin)]);
     let ballot = Ballot { round: u32::MAX, node: me };
     for ops in [others.take(1).map(left).collect(), vec![own], Vec::new()] {
         let previous = cert.proposal.hash();

@@ -149,8 +149,7 @@ impl Network {
     /// for itself.
     pub fn admin_of(&self, node: &NodeId) -> Option<AdminId> {
         if *node == self.node_id() {
-            let key = self.0.identity.credentials.admin.as_ref()?;
-            return Some(AdminId::new(key.verifying_key().to_bytes()));
+            return self.0.identity.credentials.admin.as_ref().map(AdminId::of);
         }
         self.0.registry().conn(node, ConnClass::Control)?.admin
     }

@@ -242,7 +242,7 @@ impl EpochState {
         admin: &SigningKey,
     ) -> (Self, EpochCert) {
         let node = member.node_id;
-        let admins = vec![AdminId::new(admin.verifying_key().to_bytes())];
+        let admins = vec![AdminId::of(admin)];
         let row = Row {
             changed: 1,
             current: vec![member.idx],

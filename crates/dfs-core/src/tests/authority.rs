@@ -9,7 +9,7 @@ use crate::layout::epoch::{
 };
 
 fn id(of: u8) -> AdminId {
-    AdminId::new(key(of).verifying_key().to_bytes())
+    AdminId::of(&key(of))
 }
 
 /// What voter 1 decides, signed by the admin of this key or by none.

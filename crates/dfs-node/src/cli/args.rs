@@ -80,12 +80,12 @@ pub enum Verb {
     Peers,
     /// Make a line that brings one machine into the cluster
     Invite(Invite),
-    /// Vouch for a node that only stores for others: what it holds counts from then on
+    /// Let a node in that only stores for others, or change how much it may hold
     Admit {
         /// How much it may hold at most, as `500GB` [default: 1TB]
         #[arg(long, value_name = "SIZE", value_parser = parse_size)]
         cap: Option<u64>,
-        /// The beginning of its id, or its address, as `dfs peers` shows them
+        /// The beginning of its id, as `dfs peers` shows it; a member's address does as well
         #[arg(value_name = "NODE")]
         member: String,
     },

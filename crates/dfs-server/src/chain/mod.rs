@@ -216,7 +216,7 @@ impl Chain {
     /// That its own admin is named says nothing, for its id is no secret: it has to have signed
     /// what named the first admins.
     fn may_be_governed(&self, state: &EpochState, certs: &[EpochCert]) -> Result<(), &'static str> {
-        let own = self.admin.as_ref().map(|key| AdminId::new(key.verifying_key().to_bytes()));
+        let own = self.admin.as_ref().map(AdminId::of);
         let mut signed = certs.iter().filter_map(|cert| cert.proposal.authority.as_ref());
         let first = signed.next().map(|authority| authority.admin);
         match own {

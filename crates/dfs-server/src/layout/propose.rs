@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfs_core::id::NodeId;
+use dfs_core::id::{AdminId, NodeId};
 use dfs_core::layout::epoch::{EpochCert, EpochOp, EpochProposal, EpochState, Vote};
 use dfs_core::paxos::{Ballot, Heard, Next, Proposer, acceptance_of, promise_of};
 use dfs_p2p::message::{Call, Priority, Request, Response};
@@ -86,9 +86,7 @@ impl Proposals {
     ) -> Result<bool, Error> {
         let key = self.admin.as_ref().ok_or(Error::NoVaultKey)?;
         let admins = &newest.state.admins;
-        if !admins.is_empty()
-            && !admins.iter().any(|id| *id.as_bytes() == key.verifying_key().to_bytes())
-        {
+        if !admins.is_empty() && !admins.contains(&AdminId::of(key)) {
             return Err(Error::NotAdmin);
         }
         let proposal = proposal.authorized(key, |_| newest.state.cluster_id);

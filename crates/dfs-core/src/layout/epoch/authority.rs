@@ -31,6 +31,13 @@ pub struct Deciders {
     pub admins: Vec<AdminId>,
 }
 
+impl AdminId {
+    /// The admin that has this key.
+    pub fn of(key: &SigningKey) -> Self {
+        Self::new(key.verifying_key().to_bytes())
+    }
+}
+
 impl Deciders {
     /// Of a node that knows nothing yet but what founded the cluster.
     pub fn none() -> Self {
@@ -51,7 +58,7 @@ impl EpochProposal {
     /// names its admin.
     #[must_use]
     pub fn authorized(mut self, key: &SigningKey, cluster: impl Fn(&Self) -> ClusterId) -> Self {
-        let admin = AdminId::new(key.verifying_key().to_bytes());
+        let admin = AdminId::of(key);
         self.authority = Some(Authority { admin, signature: [0; 64] });
         let signature = key.sign(&authority_bytes(cluster(&self), &self.hash())).to_bytes();
         self.authority = Some(Authority { admin, signature });
