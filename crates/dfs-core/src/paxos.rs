@@ -37,40 +37,41 @@ impl Ballot {
 ///
 /// **The caller makes the register durable before it sends the reply**, and never loses it: an
 /// acceptor that forgets lets two values be decided.
+/// `B` is what it knows ballots by: as they are, or with what proves who opened them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Register<V> {
+pub struct Register<V, B = Ballot> {
     /// Never below the ballot of `accepted`.
-    promised: Option<Ballot>,
-    accepted: Option<(Ballot, V)>,
+    promised: Option<B>,
+    accepted: Option<(B, V)>,
 }
 
-impl<V> Default for Register<V> {
+impl<V, B> Default for Register<V, B> {
     fn default() -> Self {
         Self { promised: None, accepted: None }
     }
 }
 
-impl<V: Clone + Eq> Register<V> {
+impl<V: Clone + Eq, B: Copy + Ord> Register<V, B> {
     /// A register as another node tells of it.
-    pub fn of(promised: Option<Ballot>, accepted: Option<(Ballot, V)>) -> Self {
+    pub fn of(promised: Option<B>, accepted: Option<(B, V)>) -> Self {
         let promised = promised.max(accepted.as_ref().map(|(ballot, _)| *ballot));
         Self { promised, accepted }
     }
 
     /// The highest ballot promised: lower ones are refused.
-    pub fn promised(&self) -> Option<Ballot> {
+    pub fn promised(&self) -> Option<B> {
         self.promised
     }
 
     /// The value accepted under the highest ballot so far. Whether it was chosen, one acceptor
     /// cannot know.
-    pub fn accepted(&self) -> Option<&(Ballot, V)> {
+    pub fn accepted(&self) -> Option<&(B, V)> {
         self.accepted.as_ref()
     }
 
     /// Whether this very value was accepted under `ballot`, and nothing higher was promised: only
     /// then may an acceptor sign that it accepted it.
-    pub fn stands_by(&self, ballot: Ballot, value: &V) -> bool {
+    pub fn stands_by(&self, ballot: B, value: &V) -> bool {
         let accepted = self.accepted.as_ref();
         self.promised == Some(ballot)
             && accepted.is_some_and(|(at, held)| *at == ballot && held == value)
@@ -83,7 +84,7 @@ impl<V: Clone + Eq> Register<V> {
     ///
     /// # Errors
     /// The ballot already promised, when `ballot` is not above it.
-    pub fn prepare(&mut self, ballot: Ballot) -> Result<Option<(Ballot, V)>, Ballot> {
+    pub fn prepare(&mut self, ballot: B) -> Result<Option<(B, V)>, B> {
         match self.promised {
             Some(promised) if promised >= ballot => Err(promised),
             _ => {
@@ -99,7 +100,7 @@ impl<V: Clone + Eq> Register<V> {
     /// # Errors
     /// The ballot promised, when it is above `ballot`, or when this very ballot carried another
     /// value, which no honest proposer does.
-    pub fn accept(&mut self, ballot: Ballot, value: V) -> Result<(), Ballot> {
+    pub fn accept(&mut self, ballot: B, value: V) -> Result<(), B> {
         if let Some(promised) = self.promised.filter(|promised| *promised > ballot) {
             return Err(promised);
         }
@@ -117,7 +118,7 @@ impl<V: Clone + Eq> Register<V> {
     /// and counts as none.
     pub fn merge(&mut self, other: &Self) {
         self.promised = self.promised.max(other.promised);
-        let ballot = |accepted: &Option<(Ballot, V)>| accepted.as_ref().map(|(at, _)| *at);
+        let ballot = |accepted: &Option<(B, V)>| accepted.as_ref().map(|(at, _)| *at);
         if ballot(&other.accepted) > ballot(&self.accepted) {
             self.accepted.clone_from(&other.accepted);
         }
@@ -127,13 +128,13 @@ impl<V: Clone + Eq> Register<V> {
 /// What an acceptor's answer means to a proposer. It answers with its register as it is after the
 /// request, which says it all.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard<V> {
+pub enum Heard<V, B = Ballot> {
     /// It promised, and had accepted this before.
-    Promised(Option<(Ballot, V)>),
+    Promised(Option<(B, V)>),
     /// It accepted.
     Accepted,
     /// It promised a higher ballot.
-    Refused(Ballot),
+    Refused(B),
     /// It said something else.
     Failed,
 }
@@ -142,7 +143,7 @@ pub enum Heard<V> {
 ///
 /// A promise that it took over from another acceptor binds it as its own does, and what it accepted
 /// before it tells of: so either is one.
-pub fn promise_of<V: Clone>(register: &Register<V>, ballot: Ballot) -> Heard<V> {
+pub fn promise_of<V: Clone, B: Copy + Ord>(register: &Register<V, B>, ballot: B) -> Heard<V, B> {
     match register.promised {
         // Ballots are unique, so this one was promised to this attempt, maybe to a call repeated.
         Some(promised) if promised == ballot => Heard::Promised(register.accepted.clone()),
@@ -157,7 +158,7 @@ pub fn promise_of<V: Clone>(register: &Register<V>, ballot: Ballot) -> Heard<V> 
 /// the higher ballot was not told of it. So the promise is looked at first; one that accepted
 /// before it promised more, and is asked once more, then counts as refusing, which is safe. While
 /// nothing higher is promised, what was taken over binds as if it had been accepted here.
-pub fn acceptance_of<V>(register: &Register<V>, ballot: Ballot) -> Heard<V> {
+pub fn acceptance_of<V, B: Copy + Ord>(register: &Register<V, B>, ballot: B) -> Heard<V, B> {
     match (register.promised, &register.accepted) {
         (Some(promised), _) if promised > ballot => Heard::Refused(promised),
         (_, Some((accepted, _))) if *accepted == ballot => Heard::Accepted,
@@ -167,7 +168,7 @@ pub fn acceptance_of<V>(register: &Register<V>, ballot: Ballot) -> Heard<V> {
 
 /// What a proposer does next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next<V> {
+pub enum Next<V, B = Ballot> {
     /// Nothing: more answers are needed, or this one came late.
     Wait,
     /// Call [`Proposer::choose`]. With a value found: it may have been decided already, so it is
@@ -179,7 +180,7 @@ pub enum Next<V> {
     /// known. A value that was already sent out may still be decided by somebody else's attempt.
     Lost {
         /// The highest ballot that an acceptor named.
-        higher: Option<Ballot>,
+        higher: Option<B>,
     },
 }
 
@@ -197,25 +198,25 @@ enum Phase<V> {
 /// The caller feeds it the answers to *its own* requests, each once or several times, in any
 /// order; a connection that breaks or a deadline is [`Proposer::failed`].
 #[derive(Debug)]
-pub struct Proposer<V> {
-    ballot: Ballot,
+pub struct Proposer<V, B = Ballot> {
+    ballot: B,
     sets: Vec<Vec<NodeId>>,
     phase: Phase<V>,
     answers: Tally<NodeId>,
-    found: Option<(Ballot, V)>,
-    higher: Option<Ballot>,
+    found: Option<(B, V)>,
+    higher: Option<B>,
 }
 
-impl<V: Clone + Eq> Proposer<V> {
+impl<V: Clone + Eq, B: Copy + Ord> Proposer<V, B> {
     /// An attempt under `ballot`, which its node has not used before in this process, that needs
     /// a majority of each of `sets`.
-    pub fn new(ballot: Ballot, sets: Vec<Vec<NodeId>>) -> Self {
+    pub fn new(ballot: B, sets: Vec<Vec<NodeId>>) -> Self {
         let answers = Tally::new(sets.clone(), Tally::<NodeId>::write_majority);
         Self { ballot, sets, phase: Phase::Preparing, answers, found: None, higher: None }
     }
 
     /// The ballot of this attempt.
-    pub fn ballot(&self) -> Ballot {
+    pub fn ballot(&self) -> B {
         self.ballot
     }
 
@@ -225,7 +226,7 @@ impl<V: Clone + Eq> Proposer<V> {
     }
 
     /// `from` answered what it was asked last.
-    pub fn heard(&mut self, from: NodeId, heard: Heard<V>) -> Next<V> {
+    pub fn heard(&mut self, from: NodeId, heard: Heard<V, B>) -> Next<V, B> {
         match heard {
             Heard::Promised(accepted) => self.promised(from, accepted),
             Heard::Accepted => self.accepted(from),
@@ -235,11 +236,11 @@ impl<V: Clone + Eq> Proposer<V> {
     }
 
     /// `from` promised, and had accepted this before.
-    pub fn promised(&mut self, from: NodeId, accepted: Option<(Ballot, V)>) -> Next<V> {
+    pub fn promised(&mut self, from: NodeId, accepted: Option<(B, V)>) -> Next<V, B> {
         if self.phase != Phase::Preparing {
             return Next::Wait;
         }
-        let ballot = |value: &Option<(Ballot, V)>| value.as_ref().map(|(at, _)| *at);
+        let ballot = |value: &Option<(B, V)>| value.as_ref().map(|(at, _)| *at);
         if ballot(&accepted) > ballot(&self.found) {
             self.found = accepted;
         }
@@ -257,7 +258,7 @@ impl<V: Clone + Eq> Proposer<V> {
     }
 
     /// `from` accepted the value.
-    pub fn accepted(&mut self, from: NodeId) -> Next<V> {
+    pub fn accepted(&mut self, from: NodeId) -> Next<V, B> {
         if !matches!(self.phase, Phase::Accepting(_)) {
             return Next::Wait;
         }
@@ -266,13 +267,13 @@ impl<V: Clone + Eq> Proposer<V> {
     }
 
     /// `from` refused, because it promised `higher`.
-    pub fn refused(&mut self, from: NodeId, higher: Ballot) -> Next<V> {
+    pub fn refused(&mut self, from: NodeId, higher: B) -> Next<V, B> {
         self.higher = self.higher.max(Some(higher));
         self.failed(from)
     }
 
     /// `from` did not answer, or not in a way that helps.
-    pub fn failed(&mut self, from: NodeId) -> Next<V> {
+    pub fn failed(&mut self, from: NodeId) -> Next<V, B> {
         if matches!(self.phase, Phase::Choosing | Phase::Over) {
             return Next::Wait;
         }
@@ -280,7 +281,7 @@ impl<V: Clone + Eq> Proposer<V> {
         self.after(verdict)
     }
 
-    fn after(&mut self, verdict: Verdict) -> Next<V> {
+    fn after(&mut self, verdict: Verdict) -> Next<V, B> {
         match (verdict, &self.phase) {
             (Verdict::Reached, Phase::Preparing) => {
                 self.phase = Phase::Choosing;
@@ -311,7 +312,7 @@ impl Canonical for Ballot {
     }
 }
 
-impl<V: Canonical> Canonical for Register<V> {
+impl<V: Canonical, B: Canonical + Ord> Canonical for Register<V, B> {
     fn encode(&self, out: &mut Writer) {
         out.u8(u8::from(self.promised.is_some()));
         if let Some(ballot) = &self.promised {
@@ -325,10 +326,10 @@ impl<V: Canonical> Canonical for Register<V> {
     }
 
     fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        let promised = flag(input)?.then(|| Ballot::decode(input)).transpose()?;
+        let promised = flag(input)?.then(|| B::decode(input)).transpose()?;
         let accepted =
-            if flag(input)? { Some((Ballot::decode(input)?, V::decode(input)?)) } else { None };
-        if accepted.as_ref().is_some_and(|(ballot, _)| promised < Some(*ballot)) {
+            if flag(input)? { Some((B::decode(input)?, V::decode(input)?)) } else { None };
+        if accepted.as_ref().is_some_and(|(ballot, _)| promised.as_ref() < Some(ballot)) {
             return Err(DecodeError::Invalid("promised"));
         }
         Ok(Self { promised, accepted })

@@ -3,6 +3,7 @@
 use dfs_core::id::{AdminId, NodeId, RecordKey};
 use dfs_core::layout::epoch::{EpochCert, EpochOp, EpochProposal, EpochState, MemberState};
 use dfs_core::paxos::Ballot;
+use dfs_core::record::ballot::SignedBallot;
 use dfs_p2p::message::{Priority, Request, Response};
 use ed25519_dalek::SigningKey;
 
@@ -44,10 +45,13 @@ pub(crate) async fn make_up_layouts(member: &Member, node: NodeId) -> Tally {
 /// Promises of the highest ballot, for names that exist: nobody could decide about them any more.
 pub(crate) async fn use_up_ballots(member: &Member, node: NodeId) -> Tally {
     let mut tally = Tally::default();
-    let ballot = Ballot { round: u32::MAX, node: member.network.node_id() };
+    let ballot = Ballot { round: u32::MAX - 1, node: member.network.node_id() };
+    let vault = SigningKey::from_bytes(&member.env.random());
     for key in some_keys(member, &node).await {
-        let prepare = Request::CasPrepare { key, ballot };
-        tally.note(&member.ask(&node, Priority::Records, 0, prepare).await);
+        for ballot in [SignedBallot::Unsigned(ballot), SignedBallot::sign(&vault, &key, ballot)] {
+            let prepare = Request::CasPrepare { key, ballot };
+            tally.note(&member.ask(&node, Priority::Records, 0, prepare).await);
+        }
     }
     tally
 }

@@ -9,8 +9,9 @@ use dfs_core::layout::epoch::{EpochCert, EpochProposal, EpochState};
 use dfs_core::node::later_life::StillRuns;
 use dfs_core::node::member::NodeInfo;
 use dfs_core::paxos::{Ballot, Register};
+use dfs_core::record::ballot::{Candidate, SignedBallot};
 use dfs_core::record::refs::{RefRow, Use};
-use dfs_core::record::version::{Record, Version};
+use dfs_core::record::version::Record;
 use dfs_core::record::writer::WriterCert;
 use dfs_core::replica::sync::{Root, Table};
 
@@ -116,16 +117,16 @@ pub enum Request {
         /// Which record.
         key: RecordKey,
         /// Nothing below this.
-        ballot: Ballot,
+        ballot: SignedBallot,
     },
     /// Asks a replica to accept a conditional write; answered by the record.
     CasAccept {
         /// Which record.
         key: RecordKey,
         /// Under which ballot.
-        ballot: Ballot,
-        /// What to accept; `None` ends what may be open under lower ballots.
-        version: Option<Box<Version>>,
+        ballot: SignedBallot,
+        /// What to accept.
+        candidate: Box<Candidate>,
     },
     /// Asks for a page of a directory's records, in order of tags.
     DirScan {

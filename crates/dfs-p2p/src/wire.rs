@@ -12,7 +12,8 @@ use dfs_core::node::directory::NODES_MAX;
 use dfs_core::node::later_life::{LaterLife, StillRuns};
 use dfs_core::node::member::NodeInfo;
 use dfs_core::paxos::{Ballot, Register};
-use dfs_core::record::version::{Record, Version};
+use dfs_core::record::ballot::{Candidate, SignedBallot};
+use dfs_core::record::version::Record;
 use dfs_core::record::writer::WriterCert;
 use dfs_core::replica::sync::{Root, Table};
 
@@ -178,10 +179,10 @@ fn ask(request: &Request) -> Ask {
         Request::CasPrepare { key, ballot } => {
             Ask::CasPrepare(proto::CasPrepare { key: canonical(key), ballot: canonical(ballot) })
         }
-        Request::CasAccept { key, ballot, version } => Ask::CasAccept(proto::CasAccept {
+        Request::CasAccept { key, ballot, candidate } => Ask::CasAccept(proto::CasAccept {
             key: canonical(key),
             ballot: canonical(ballot),
-            version: version.as_ref().map(|v| canonical(v.as_ref())).unwrap_or_default(),
+            candidate: canonical(candidate.as_ref()),
         }),
         Request::DirScan { vault, dir, after } => Ask::DirScan(proto::DirScan {
             vault: canonical(vault),
@@ -252,15 +253,12 @@ fn parse_ask(ask: Ask) -> Wire<Request> {
         },
         Ask::CasPrepare(ask) => Request::CasPrepare {
             key: RecordKey::from_canonical(ask.key)?,
-            ballot: Ballot::from_canonical(ask.ballot)?,
+            ballot: SignedBallot::from_canonical(ask.ballot)?,
         },
         Ask::CasAccept(ask) => Request::CasAccept {
             key: RecordKey::from_canonical(ask.key)?,
-            ballot: Ballot::from_canonical(ask.ballot)?,
-            version: match ask.version.len() {
-                0 => None,
-                _ => Some(Box::new(Version::from_canonical(ask.version)?)),
-            },
+            ballot: SignedBallot::from_canonical(ask.ballot)?,
+            candidate: Box::new(Candidate::from_canonical(ask.candidate)?),
         },
         Ask::DirScan(scan) => Request::DirScan {
             vault: VaultId::from_slice(&scan.vault)?,

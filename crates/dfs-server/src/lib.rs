@@ -70,7 +70,7 @@ pub use layout::drain::{Departure, Running};
 pub use layout::invite::{InviteState, InviteView, InviteWish, NewInvite};
 pub use layout::recover::RecoveryOutcome;
 pub use repair::{RepairState, RepairView};
-pub use server::Server;
+pub use server::{Server, Starting};
 pub use status::{PeerState, PeerView};
 /// How a node and its cluster are.
 pub mod health {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_core::id::NodeId;
-use dfs_env::{Env, Task};
+use dfs_env::{BoxFuture, Env, Task};
 use dfs_p2p::{Handler, Network, OwnFacts};
 use dfs_store::Store;
 use dfs_store::disk::data_dir::DataDir;
@@ -79,14 +79,20 @@ struct Node {
     publisher: Arc<Publisher>,
 }
 
+/// A node that starts.
+pub type Starting = BoxFuture<'static, Result<Server, StartServerError>>;
+
+/// Puts something before what answers peers.
+type Wrap = Box<dyn FnOnce(Arc<dyn Handler>) -> Arc<dyn Handler> + Send>;
+
 impl Server {
     /// Opens the data directory, binds the port, and begins to serve, to look for peers and to
     /// join. Does not wait for peers.
     ///
     /// # Errors
     /// [`StartServerError`] when the directory, a key or the port cannot be used.
-    pub async fn start(env: Env, config: Config) -> Result<Self, StartServerError> {
-        Self::start_wrapped(env, config, |answering| answering).await
+    pub fn start(env: Env, config: Config) -> Starting {
+        Self::start_wrapped(env, config, |answering| answering)
     }
 
     /// The same for a node that answers its peers through `wrap`: for tests of what a member can
@@ -95,11 +101,20 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     #[doc(hidden)]
-    pub async fn start_wrapped(
+    pub fn start_wrapped(
         env: Env,
         config: Config,
-        wrap: impl FnOnce(Arc<dyn Handler>) -> Arc<dyn Handler>,
-    ) -> Result<Self, StartServerError> {
+        wrap: impl FnOnce(Arc<dyn Handler>) -> Arc<dyn Handler> + Send + 'static,
+    ) -> Starting {
+        Self::start_boxed(env, config, Box::new(wrap))
+    }
+
+    /// Without generics, and boxed: else every program would build the whole node once more.
+    fn start_boxed(env: Env, config: Config, wrap: Wrap) -> Starting {
+        Box::pin(Self::start_with(env, config, wrap))
+    }
+
+    async fn start_with(env: Env, config: Config, wrap: Wrap) -> Result<Self, StartServerError> {
         let data_dir = {
             let (env, root) = (env.clone(), config.data_dir.clone());
             env.clone().offload(move || DataDir::open(&env, &root)).await?

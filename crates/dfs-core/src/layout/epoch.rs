@@ -500,7 +500,7 @@ impl EpochState {
                 self.members.push(member.clone());
             }
             EpochOp::SetVoters(voters) => {
-                let known = voters.iter().all(|voter| self.may_vote(voter));
+                let known = voters.iter().all(|voter| self.may_write(voter));
                 let distinct = voters.iter().collect::<std::collections::BTreeSet<_>>().len();
                 let odd = voters.len() % 2 == 1 && voters.len() <= VOTERS_MAX;
                 require(known && odd && distinct == voters.len(), "not a valid set of voters")?;

@@ -6,9 +6,11 @@
 //! register and completes it before looking at its own condition: so of two writers that both want
 //! a name to be absent exactly one succeeds.
 
-use crate::id::Vid;
-use crate::paxos::{Ballot, Register};
-use crate::record::version::{Candidate, Kind, Record, Version};
+use crate::id::{RecordKey, Vid};
+use crate::paxos::Register;
+use crate::record::ballot::{Candidate, Dot, SignedBallot, Value};
+use crate::record::version::{Kind, Record, Version};
+use crate::record::writer::ForgedError;
 
 /// What must hold for a write to take place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,28 +34,56 @@ impl Condition {
 
 impl Record {
     /// What this replica promised and accepted.
-    pub fn register(&self) -> &Register<Candidate> {
+    pub fn register(&self) -> &Register<Candidate, SignedBallot> {
         &self.register
     }
 
     /// The version in the register that may have been chosen and is not reflected in the heads.
     pub fn candidate(&self) -> Option<&Version> {
         match self.register.accepted() {
-            Some((_, Candidate::Open(version))) => Some(version),
+            Some((_, Candidate { value: Value::Open(version), .. })) => Some(version),
+            _ => None,
+        }
+    }
+
+    /// Checks that the name's vault opened every ballot of the register, and put forward what was
+    /// accepted. At most three signature checks; that of the accepted version is not among them.
+    ///
+    /// # Errors
+    /// [`ForgedError`] names what it did not sign.
+    pub fn verify_register(&self, key: &RecordKey) -> Result<(), ForgedError> {
+        let accepted = self.register.accepted();
+        if let Some((ballot, candidate)) = accepted {
+            candidate.verify(key, ballot)?;
+        }
+        match self.register.promised() {
+            Some(promised) if accepted.is_none_or(|(ballot, _)| *ballot != promised) => {
+                promised.verify(key)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A version that this record says is settled, and does not reflect: it hides what it has.
+    pub fn hides(&self) -> Option<Dot> {
+        match self.register.accepted() {
+            Some((_, Candidate { value: Value::Settled(Some(dot)), .. })) => {
+                (!self.reflects_dot(*dot)).then_some(*dot)
+            }
             _ => None,
         }
     }
 
     /// Phase one at a replica: promises, unless a higher ballot was promised.
-    pub fn prepare(&mut self, ballot: Ballot) {
+    pub fn prepare(&mut self, ballot: SignedBallot) {
         // Refused or not: the proposer sees it in the register.
         let _ = self.register.prepare(ballot);
     }
 
     /// Phase two at a replica: accepts a version, or that there is none, unless a higher ballot was
     /// promised.
-    pub fn accept(&mut self, ballot: Ballot, version: Option<Version>) {
-        let _ = self.register.accept(ballot, Candidate::of(version));
+    pub fn accept(&mut self, ballot: SignedBallot, candidate: Candidate) {
+        let _ = self.register.accept(ballot, candidate);
         self.settle();
     }
 
@@ -61,26 +91,29 @@ impl Record {
     pub(crate) fn join_registers(&mut self, ours: &Self, theirs: &Self) {
         self.register.clone_from(&ours.register);
         self.register.merge(&theirs.register);
-        let settled = |record: &Self| match record.register.accepted() {
-            Some((ballot, Candidate::Settled)) => Some(*ballot),
-            _ => None,
+        let is_settled_in = |record: &Self| match (record.register.accepted(), &self.register) {
+            (Some((at, candidate)), joined) => {
+                candidate.is_settled() && joined.accepted().is_some_and(|(of, _)| of == at)
+            }
+            (None, _) => false,
         };
-        let accepted = self.register.accepted().map(|(ballot, _)| *ballot);
-        if accepted.is_some() && (settled(ours) == accepted || settled(theirs) == accepted) {
-            let settled = accepted.map(|ballot| (ballot, Candidate::Settled));
-            self.register = Register::of(self.register.promised(), settled);
+        if is_settled_in(ours) || is_settled_in(theirs) {
+            self.settle_register();
         }
         self.settle();
     }
 
     /// Forgets the content of an accepted version once the heads reflect it.
     pub(crate) fn settle(&mut self) {
-        let Some((ballot, Candidate::Open(version))) = self.register.accepted() else { return };
         // Conditional writes of one actor and name come one after the other, each after the one
         // before was completed or can no longer be: a stamp that was seen settles it.
-        if self.reflects(version) {
-            let settled = Some((*ballot, Candidate::Settled));
-            self.register = Register::of(self.register.promised(), settled);
+        if self.candidate().is_some_and(|version| self.reflects(version)) {
+            self.settle_register();
         }
+    }
+
+    fn settle_register(&mut self) {
+        let settled = self.register.accepted().map(|(ballot, open)| (*ballot, open.settled()));
+        self.register = Register::of(self.register.promised(), settled);
     }
 }

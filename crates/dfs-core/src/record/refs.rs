@@ -12,7 +12,7 @@ use crate::hlc::Hlc;
 use crate::id::{BlobId, RecordKey, Vid};
 
 /// What uses a blob: a version of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Use {
     /// The blob.
     pub blob: BlobId,

@@ -12,6 +12,7 @@ use crate::codec::{Canonical, DecodeError, Reader, Writer};
 use crate::hlc::Hlc;
 use crate::id::{BlobId, CertId, RecordKey, Vid};
 use crate::paxos::Register;
+use crate::record::ballot::{Candidate, Dot, SignedBallot};
 
 /// One writing process, or one write made without a quorum read. Stamps of one actor rise.
 pub type Actor = u64;
@@ -122,29 +123,12 @@ impl Version {
     }
 }
 
-/// A version in the register of its record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Candidate {
-    /// It may or may not be chosen.
-    Open(Box<Version>),
-    /// It has become a head, or was superseded since; or there is none. That this was accepted
-    /// under its ballot must be remembered, for what has a lower one was not chosen.
-    Settled,
-}
-
-impl Candidate {
-    /// A version to decide on, or that none is.
-    pub fn of(version: Option<Version>) -> Self {
-        version.map_or(Self::Settled, |version| Self::Open(Box::new(version)))
-    }
-}
-
 /// Everything the cluster knows about one name: its heads, in order of their ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
     heads: BTreeMap<Vid, Version>,
     /// What replicas promised and accepted of a conditional write.
-    pub(crate) register: Register<Candidate>,
+    pub(crate) register: Register<Candidate, SignedBallot>,
 }
 
 impl Record {
@@ -224,7 +208,12 @@ impl Record {
 
     /// Whether the version is a head or was superseded by one.
     pub fn reflects(&self, version: &Version) -> bool {
-        self.seen().get(&version.actor).is_some_and(|seen| *seen >= version.hlc)
+        self.reflects_dot(Dot::of(version))
+    }
+
+    /// The same of a version of which only this is known.
+    pub fn reflects_dot(&self, dot: Dot) -> bool {
+        self.seen().get(&dot.actor).is_some_and(|seen| *seen >= dot.hlc)
     }
 
     /// A hash of the whole state: equal exactly when two replicas agree.
@@ -372,26 +361,6 @@ impl Canonical for Version {
             writer: CertId::decode(input)?,
             signature: input.array()?,
         })
-    }
-}
-
-impl Canonical for Candidate {
-    fn encode(&self, out: &mut Writer) {
-        match self {
-            Self::Settled => out.u8(0),
-            Self::Open(version) => {
-                out.u8(1);
-                version.encode(out);
-            }
-        }
-    }
-
-    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        match input.u8()? {
-            0 => Ok(Self::Settled),
-            1 => Ok(Self::Open(Box::new(Version::decode(input)?))),
-            _ => Err(DecodeError::Invalid("candidate")),
-        }
     }
 }
 

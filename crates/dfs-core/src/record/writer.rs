@@ -36,6 +36,9 @@ pub enum ForgedError {
     /// A signature does not verify.
     #[error(transparent)]
     Signature(#[from] BadSignature),
+    /// A ballot is signed, and what was accepted under it is not, or the reverse.
+    #[error("what was accepted under a ballot is not signed")]
+    Unsigned,
     /// A live version carries no content, or a tombstone content without history or the reverse.
     #[error("the version's kind and content disagree")]
     Shape,

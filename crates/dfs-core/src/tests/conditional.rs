@@ -18,6 +18,24 @@ enum Rule {
     RegisterNotMoved,
     /// What a replica took over from another one counts as accepted by it, whatever it promised.
     TakenOverIsAccepted,
+    /// The first replica is a gateway and needed by every quorum; the last one lies.
+    Guarded,
+    /// The last one lies, and any two are a quorum.
+    Unguarded,
+}
+
+impl Rule {
+    fn has_liar(self) -> bool {
+        matches!(self, Self::Guarded | Self::Unguarded)
+    }
+
+    fn sets(self) -> Vec<Vec<NodeId>> {
+        let mut sets = vec![(0..3).map(id).collect()];
+        if self == Self::Guarded {
+            sets.push(vec![id(0)]);
+        }
+        sets
+    }
 }
 
 /// A version: its number, and the one it replaces.
@@ -50,6 +68,8 @@ struct World {
     is_split: bool,
     /// What replicas held at some time and others may take over yet.
     on_the_way: Vec<Replica>,
+    /// What the liar was asked to accept: it cannot sign anything else.
+    told_liar: Vec<(Ballot, Version)>,
 }
 
 fn id(of: usize) -> NodeId {
@@ -74,6 +94,7 @@ impl World {
             replaced: BTreeMap::new(),
             is_split: false,
             on_the_way: Vec::new(),
+            told_liar: Vec::new(),
         }
     }
 
@@ -96,7 +117,7 @@ impl World {
     fn begin(&mut self, at: usize) -> Put {
         let ballot = Ballot::above(self.seen, id(at));
         self.seen = Some(ballot);
-        let proposer = Proposer::new(ballot, vec![(0..3).map(id).collect()]);
+        let proposer = Proposer::new(ballot, self.rule.sets());
         Put { proposer, value: None, known: BTreeSet::new(), unasked: vec![0, 1, 2] }
     }
 
@@ -108,18 +129,21 @@ impl World {
         let at = self.random.index(put.unasked.len());
         let (to, ballot) = (put.unasked[at], put.proposer.ballot());
         let is_lost = self.random.chance(20);
-        let replica = &mut self.replicas[to];
+        let lies = self.rule.has_liar() && to == LIAR;
         let heard = match put.value {
             _ if is_lost => Heard::Failed,
+            _ if lies => self.lie(ballot, put.value),
             None => {
-                let _ = replica.register.prepare(ballot);
-                promise_of(&replica.register, ballot)
+                let register = &mut self.replicas[to].register;
+                let _ = register.prepare(ballot);
+                promise_of(register, ballot)
             }
             Some(value) => {
-                let _ = replica.register.accept(ballot, value);
+                let register = &mut self.replicas[to].register;
+                let _ = register.accept(ballot, value);
                 match self.rule {
-                    Rule::TakenOverIsAccepted => accepted_or_taken_over(&replica.register, ballot),
-                    _ => acceptance_of(&replica.register, ballot),
+                    Rule::TakenOverIsAccepted => accepted_or_taken_over(register, ballot),
+                    _ => acceptance_of(register, ballot),
                 }
             }
         };
@@ -127,7 +151,7 @@ impl World {
             return Some(put);
         }
         put.unasked.swap_remove(at);
-        if matches!(heard, Heard::Promised(_)) {
+        if matches!(heard, Heard::Promised(_)) && !lies {
             put.known.extend(&self.replicas[to].known);
         }
         let next = put.proposer.heard(id(to), heard);
@@ -149,6 +173,18 @@ impl World {
             Next::Lost { .. } => return None,
         }
         Some(put)
+    }
+
+    /// What a replica answers that does as it likes: yes to everything, and of what it accepted
+    /// nothing, or whatever it was once asked to accept.
+    fn lie(&mut self, ballot: Ballot, value: Option<Version>) -> Heard<Version> {
+        if let Some(value) = value {
+            self.told_liar.push((ballot, value));
+            return Heard::Accepted;
+        }
+        let known = self.told_liar.len();
+        let shows = known > 0 && self.random.chance(50);
+        Heard::Promised(shows.then(|| self.told_liar[self.random.index(known)]))
     }
 
     fn take_effect(&mut self, value: Version, known: &BTreeSet<Version>) {
@@ -176,9 +212,11 @@ impl World {
 
     /// A new disk takes the place of one replica, with what the two others have.
     fn move_a_replica(&mut self) {
-        let to = self.random.index(3);
+        // What a gateway holds does not come from storage members alone.
+        let to = if self.rule.has_liar() { 1 } else { self.random.index(3) };
+        let lies = |of: &usize| self.rule.has_liar() && *of == LIAR;
         let mut new = Replica::default();
-        for other in (0..3).filter(|other| *other != to) {
+        for other in (0..3).filter(|other| *other != to && !lies(other)) {
             new.known.extend(&self.replicas[other].known);
             if self.rule != Rule::RegisterNotMoved {
                 new.register.merge(&self.replicas[other].register);
@@ -235,5 +273,19 @@ fn counting_what_a_replica_took_over_would_replace_a_version_twice() {
     assert_eq!(splits(Rule::TakenOverIsAccepted, 1000).0, 1);
 }
 
+#[test]
+fn a_replica_that_lies_splits_no_name_whose_quorums_are_guarded() {
+    let (split, puts) = splits(Rule::Guarded, 3000);
+    assert_eq!(split, 0);
+    assert!(puts > 20_000, "{puts} puts");
+}
+
+#[test]
+fn a_replica_that_lies_would_split_a_name_without_guards() {
+    assert_eq!(splits(Rule::Unguarded, 1000).0, 1);
+}
+
+/// The replica that lies, where one does.
+const LIAR: usize = 2;
 /// How many of the latest states that were on their way may still arrive.
 const LATE: usize = 4;

@@ -3,6 +3,7 @@
 mod assign;
 mod authority;
 mod bad_inputs;
+mod ballots;
 mod codec;
 mod conditional;
 mod conn;

@@ -12,6 +12,7 @@ use crate::id::{BlobId, NodeId, RecordKey, Vid};
 use crate::layout::epoch::{EpochOp, EpochState, MemberIdx, MemberState};
 use crate::node::member::Clean;
 use crate::paxos::Ballot;
+use crate::record::ballot::{Candidate, SignedBallot, Value};
 use crate::record::refs::RefRow;
 use crate::record::version::{Kind, Place, Record, Retained, merge};
 use crate::replica::purge::{AGE_MIN, Grounds, Kept, may_drop, may_purge};
@@ -337,21 +338,23 @@ fn each_condition_keeps_a_tombstone() {
 #[test]
 fn what_was_promised_to_conditional_writes_is_forgotten_only_at_rest() {
     let layout = first_layout(vec![0, 1, 2]);
-    let ballot = |round| Ballot { round, node: id(1) };
+    let ballot = SignedBallot::Unsigned(Ballot { round: 1, node: id(1) });
+    let accepted = |value| Candidate { value, proof: None };
     let check = |record: &Record, at_rest: bool| {
         may_purge(record, 0, &layout, now(), AGE_MIN, &Table { at_rest, ..all() })
     };
     let mut promised = deleted();
-    promised.prepare(ballot(1));
+    promised.prepare(ballot);
     assert_eq!(check(&promised, false), Err(Kept::Undecided));
     assert_eq!(check(&promised, true), Ok(()));
     let mut settled = deleted();
-    settled.accept(ballot(1), None);
+    settled.accept(ballot, accepted(Value::Settled(None)));
     assert_eq!(check(&settled, false), Err(Kept::Undecided));
     assert_eq!(check(&settled, true), Ok(()));
     let mut open = deleted();
     let place = Place { actor: 7, hlc: DELETED.next(), context: open.seen() };
-    open.accept(ballot(1), Some(version(7, place, Kind::Live)));
+    let put_forward = Value::Open(Box::new(version(7, place, Kind::Live)));
+    open.accept(ballot, accepted(put_forward));
     assert_eq!(check(&open, true), Err(Kept::Undecided));
 }
 
@@ -376,7 +379,8 @@ fn each_condition_keeps_a_use() {
     retains.retained = vec![Retained { vid, refs_root: None, chunks: 0, hlc: WRITTEN }];
     assert_eq!(check(&Record::of(retains.clone()), &layout, all()), Err(Kept::Needed));
     let mut open = Record::default();
-    open.accept(Ballot { round: 1, node: id(1) }, Some(retains));
+    let ballot = SignedBallot::Unsigned(Ballot { round: 1, node: id(1) });
+    open.accept(ballot, Candidate { value: Value::Open(Box::new(retains)), proof: None });
     assert_eq!(check(&open, &layout, all()), Err(Kept::Needed));
     for (hold_until, expected) in [(DELETED, Err(Kept::Held)), (Hlc(DELETED.0 - 1), Ok(()))] {
         let row = use_of(vid, hold_until);

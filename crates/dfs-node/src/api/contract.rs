@@ -43,12 +43,14 @@ fn logged(state: VersionState, kind: Option<ListedKind>) -> Logged {
 #[test]
 fn a_stored_file() {
     for (quorum, mode) in [(true, "quorum"), (false, "available")] {
-        let stored = Stored { version: "26de".to_owned(), bytes: 10, copies: 2, wanted: 3, quorum };
+        let (version, guarded) = ("26de".to_owned(), quorum);
+        let stored = Stored { version, bytes: 10, copies: 2, wanted: 3, quorum, guarded };
         let expected = concat!(
             r#"{"path":"docs/plan.txt","version":"26de","bytes":10,"copies":2,"wanted":3"#,
-            r#","mode":"MODE"}"#,
+            r#","mode":"MODE","guarded":GUARDED}"#,
         )
-        .replace("MODE", mode);
+        .replace("MODE", mode)
+        .replace("GUARDED", &guarded.to_string());
         check(&OfPath::new(&path(), stored), &expected);
     }
 }
@@ -90,13 +92,14 @@ fn everything_about_a_file() {
         copies: 2,
         wanted: 3,
         conflicts: 1,
+        guarded: true,
     };
     check(
         &OfPath::new(&path(), stat),
         concat!(
             r#"{"path":"docs/plan.txt","type":"file","version":"8707","bytes":3000000"#,
             r#","modified":"2026-11-25T16:47:09Z","chunks":3,"copies":2,"wanted":3"#,
-            r#","conflicts":1}"#,
+            r#","conflicts":1,"guarded":true}"#,
         ),
     );
 }

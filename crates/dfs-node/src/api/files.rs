@@ -8,7 +8,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dfs_core::name::FilePath;
-use dfs_server::{ListedKind, Mode, Stored};
+use dfs_server::{FileRef, ListedKind, Mode, Stored};
 use serde::Deserialize;
 use tracing::warn;
 
@@ -96,7 +96,7 @@ pub(super) async fn head(
     let file = shared.client.find(&path, query.version.as_deref(), query.mode()).await?;
     refuse_directory(file.kind(), &path)?;
     let mut response = Body::empty().into_response();
-    describe(response.headers_mut(), &file.version(), file.modified_ms(), file.bytes());
+    describe(response.headers_mut(), &file, file.bytes());
     Ok(response)
 }
 
@@ -137,7 +137,7 @@ async fn open(
     let mut response = Body::from_stream(download.content).into_response();
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    describe(headers, &download.version, download.modified_ms, range.end - range.start);
+    describe(headers, &file, range.end - range.start);
     if status == StatusCode::PARTIAL_CONTENT {
         let shown = format!("bytes {}-{}/{bytes}", range.start, range.end - 1);
         set(headers, header::CONTENT_RANGE, &shown);
@@ -152,14 +152,14 @@ fn refuse_directory(kind: ListedKind, path: &FilePath) -> Result<(), Problem> {
     }
 }
 
-fn describe(headers: &mut HeaderMap, version: &str, modified_ms: u64, len: u64) {
-    set(headers, header::ETAG, &format!("\"{version}\""));
+fn describe(headers: &mut HeaderMap, file: &FileRef, len: u64) {
+    set(headers, header::ETAG, &format!("\"{}\"", file.version()));
     set(headers, header::CONTENT_LENGTH, &len.to_string());
     set(headers, header::CONTENT_TYPE, "application/octet-stream");
     set(headers, header::ACCEPT_RANGES, "bytes");
-    if let Ok(value) = HeaderValue::from_str(&modified_ms.to_string()) {
-        headers.insert("dfs-modified-ms", value);
-    }
+    headers.insert("dfs-modified-ms", HeaderValue::from(file.modified_ms()));
+    let guarded = if file.is_guarded() { "true" } else { "false" };
+    headers.insert(GUARDED, HeaderValue::from_static(guarded));
 }
 
 fn set(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
@@ -172,3 +172,6 @@ fn count(op: &'static str, ok: bool) {
     let result = if ok { "ok" } else { "error" };
     metrics::counter!("dfs_gateway_requests_total", "op" => op, "result" => result).increment(1);
 }
+
+/// Whether gateways answered for a name, and not storage nodes alone.
+pub(crate) const GUARDED: &str = "dfs-guarded";

@@ -38,7 +38,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use dfs_core::id::hex;
-use dfs_env::{Env, write_replacing};
+use dfs_env::{BoxFuture, Env, write_replacing};
 use dfs_server::Client;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use subtle::ConstantTimeEq;
@@ -50,6 +50,7 @@ pub use views::{AdmittedView, ListPage, MemberView, OfPath};
 
 use crate::exit::Code;
 use errors::Problem;
+pub(crate) use files::GUARDED;
 use shared::Shared;
 use upload::Upload;
 
@@ -80,7 +81,12 @@ impl Api {
     }
 
     /// Serves until `stop`, then lets requests under way finish.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+    // The future is boxed here, so that the program does not build all of it once more.
+    pub fn serve(self, listener: TcpListener, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(self.route(listener, stop))
+    }
+
+    async fn route(self, listener: TcpListener, stop: CancellationToken) {
         let files = get(files::get).head(files::head).put(files::put).delete(files::delete);
         let guarded = Router::new()
             .route("/v1/files/{*path}", files)

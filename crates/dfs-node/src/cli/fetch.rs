@@ -79,6 +79,9 @@ fn continue_from(
     bar: &ProgressBar,
 ) -> Result<u64, Failure> {
     let (total, version) = (first.bytes, first.version.clone());
+    if !first.guarded {
+        tell(UNGUARDED_READ);
+    }
     let mut done = 0;
     let mut content = first.content;
     for _ in 0..RESUMES_MAX {
@@ -157,3 +160,7 @@ fn get_tree(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {
 const RESUMES_MAX: usize = 100;
 /// Bytes copied at once.
 const COPY_BYTES: usize = 256 * 1024;
+
+/// Said of a file when too few gateways answered for its name.
+const UNGUARDED_READ: &str = "note: too few of the gateways that hold this name answered; \
+     a storage node could have hidden a newer version";

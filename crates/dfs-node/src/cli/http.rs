@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body, RequestBuilder, SendBody};
 
-use crate::api::{AdmittedView, ErrorBody, ListPage, MemberView, OfPath};
+use crate::api::{AdmittedView, ErrorBody, GUARDED, ListPage, MemberView, OfPath};
 use crate::cli::args::{Args, ModeArg};
 use crate::cli::args::{Invite, InvitedRole};
 use crate::cli::find::choose;
@@ -43,6 +43,8 @@ pub(super) struct Incoming {
     pub(super) bytes: u64,
     /// The version it is of.
     pub(super) version: String,
+    /// Whether enough gateways answered for its name.
+    pub(super) guarded: bool,
     pub(super) content: Box<dyn Read>,
 }
 
@@ -360,8 +362,9 @@ impl Api {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         let bytes = header("content-length").and_then(|len| len.parse().ok()).unwrap_or(0);
         let version = header("etag").unwrap_or_default().trim_matches('"').to_owned();
+        let guarded = header(GUARDED) != Some("false");
         let content = response.into_body().into_with_config().limit(u64::MAX).reader();
-        Ok(Incoming { bytes, version, content: Box::new(content) })
+        Ok(Incoming { bytes, version, guarded, content: Box::new(content) })
     }
 
     pub(super) fn note_key_backup(&self) -> Result<(), Failure> {

@@ -110,6 +110,12 @@ fn say(out: &Output, stored: &OfPath<Stored>) -> Result<(), Failure> {
         stored.about.copies,
         stored.about.wanted
     ));
+    if stored.about.quorum && !stored.about.guarded {
+        tell(
+            "note: too few of the gateways that should hold this name have it yet; until they do, \
+             a storage node could hide this version",
+        );
+    }
     Ok(())
 }
 

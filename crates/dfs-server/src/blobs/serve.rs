@@ -14,8 +14,16 @@ use crate::rpc::answer::{Told, done, read_refused, write_refused};
 use crate::rpc::fence::Fence;
 
 impl Blobs {
-    /// Notes uses of blobs; answers which of the blobs are held.
-    pub(crate) async fn on_ref_add(&self, fence: Fence<'_>, mut rows: Vec<RefRow>) -> Told {
+    /// Notes uses of blobs, those that count; answers which of the blobs are held. Of a use that
+    /// does not count nothing is missing.
+    pub(crate) async fn on_ref_add(
+        &self,
+        fence: Fence<'_>,
+        mut rows: Vec<RefRow>,
+        counting: &[bool],
+    ) -> Told {
+        let mut counts = counting.iter();
+        rows.retain(|_| counts.next() == Some(&true));
         let ids: Vec<BlobId> = rows.iter().map(|row| row.blob).collect();
         fence.blobs(ids.iter())?;
         bound_holds(&self.replica, &mut rows);
@@ -30,7 +38,9 @@ impl Blobs {
         }
         let held = self.replica.store.add_refs(rows).await.map_err(write_refused)?;
         fence.again(&self.replica, |fence| fence.blobs(ids.iter()))?;
-        done(Response::Held(held))
+        let mut held = held.into_iter();
+        let of_each = |counts: &bool| !counts || held.next() == Some(true);
+        done(Response::Held(counting.iter().map(of_each).collect()))
     }
 
     /// Keeps a blob.

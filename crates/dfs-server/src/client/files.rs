@@ -38,6 +38,7 @@ pub struct FileRef {
     pub(crate) blobs: u32,
     pub(crate) bytes_stored: u64,
     pub(crate) conflicts: usize,
+    pub(crate) guarded: bool,
 }
 
 impl FileRef {
@@ -54,6 +55,12 @@ impl FileRef {
     /// When it was written, in milliseconds since 1970.
     pub fn modified_ms(&self) -> u64 {
         self.entry.modified_ms
+    }
+
+    /// Whether enough of the gateways that hold its name answered: then no storage node can have
+    /// hidden a newer version.
+    pub fn is_guarded(&self) -> bool {
+        self.guarded
     }
 
     /// File or directory.
@@ -204,6 +211,7 @@ impl Client {
             blobs: version.chunks,
             bytes_stored: version.bytes_stored,
             conflicts: count_conflicts(keys, &key, &found.record)?,
+            guarded: found.guarded,
         })
     }
 
@@ -259,6 +267,7 @@ impl Client {
             copies,
             wanted,
             conflicts: file.conflicts,
+            guarded: file.guarded,
         })
     }
 
@@ -349,7 +358,8 @@ fn stored(
 ) -> Stored {
     let copies = blobs.map_or(record.copies, |blobs| blobs.durable.min(record.copies));
     let wanted = blobs.map_or(record.wanted, |blobs| blobs.wanted.max(record.wanted));
-    Stored { version, bytes, copies, wanted, quorum }
+    let guarded = record.guarded;
+    Stored { version, bytes, copies, wanted, quorum, guarded }
 }
 
 /// A directory that keeps being deleted and made again under a write is left to its user.

@@ -17,6 +17,8 @@ pub struct Stored {
     /// Whether a majority had to have it.
     #[serde(rename = "mode", with = "crate::json::mode")]
     pub quorum: bool,
+    /// Whether enough of the gateways that hold it have it: then no storage node can hide it.
+    pub guarded: bool,
 }
 
 /// Everything about one file.
@@ -40,6 +42,9 @@ pub struct Stat {
     pub wanted: usize,
     /// Other versions that wait for a decision.
     pub conflicts: usize,
+    /// Whether enough of the gateways that hold it answered: then no storage node can have hidden a
+    /// newer version.
+    pub guarded: bool,
 }
 
 /// What a listed name is.

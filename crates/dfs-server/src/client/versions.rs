@@ -110,6 +110,8 @@ impl Client {
                 blobs: known.blobs,
                 bytes_stored: known.bytes_stored,
                 conflicts: waiting.saturating_sub(1),
+                // Nobody can show an older one in its place.
+                guarded: true,
             });
         }
         Err(missing())

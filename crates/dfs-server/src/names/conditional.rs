@@ -13,8 +13,9 @@ use dfs_core::id::{NodeId, RecordKey, Vid};
 use dfs_core::layout::epoch::EpochState;
 use dfs_core::name::FilePath;
 use dfs_core::paxos::{Ballot, Heard, Next, Proposer, acceptance_of, promise_of};
+use dfs_core::record::ballot::{Candidate, SignedBallot, Value};
 use dfs_core::record::conditional::Condition;
-use dfs_core::record::version::{Candidate, Record, Version, merge};
+use dfs_core::record::version::{Record, Version, merge};
 use dfs_p2p::message::{Priority, Request, Response};
 use tracing::debug;
 
@@ -91,16 +92,19 @@ impl Names {
     ) -> Result<Attempt, StepError> {
         let key = write.key;
         let began = self.replica.env.wall_ms();
-        let mut proposer = Proposer::new(ballot, state.write_sets(key.partition(state.bits)));
+        let signed = SignedBallot::sign(&self.keys.signing, &key, ballot);
+        let mut proposer = Proposer::new(signed, acceptors(state, &key));
         let mut told = BTreeMap::new();
-        let prepare = Request::CasPrepare { key, ballot };
+        let prepare = Request::CasPrepare { key, ballot: signed };
         let next = self
             .records
             .rpc()
             .phase(&mut proposer, state.epoch, &ask(prepare), |node, response| {
-                let record = record_of(response, &key).filter(|_| !liars.contains(&node));
-                let Some(record) = record else { return Heard::Failed };
-                let heard = promise_of(record.register(), ballot);
+                let record = self.told_by(&node, response, &key, state);
+                let Some(record) = record.filter(|_| !liars.contains(&node)) else {
+                    return Heard::Failed;
+                };
+                let heard = promise_of(record.register(), signed);
                 if matches!(heard, Heard::Promised(_)) {
                     told.insert(node, record);
                 }
@@ -110,7 +114,7 @@ impl Names {
         let found = match next {
             Next::Choose(found) => found,
             Next::Lost { higher: None } => return Err(self.too_few(state, &key).into()),
-            Next::Lost { higher } => return Ok(Attempt::Again(higher)),
+            Next::Lost { higher } => return Ok(Attempt::Again(higher.map(|at| at.ballot()))),
             Next::Wait | Next::Chosen(_) => return Ok(Attempt::Again(None)),
         };
         if let Some(liar) = self.find_liar(&key, &told).await {
@@ -120,11 +124,16 @@ impl Names {
         if sent.iter().any(|version| read.reflects(version)) {
             // An earlier attempt of this write was completed by someone else.
             let wanted = copies_wanted(state, &key);
-            return Ok(Attempt::Written(Written { copies: wanted / 2 + 1, wanted }));
+            let copies = wanted / 2 + 1;
+            return Ok(Attempt::Written(Written { copies, wanted, guarded: true }));
         }
-        let version = match found {
-            Some(Candidate::Open(version)) if !read.reflects(&version) => Some(*version),
-            _ if !write.condition.holds(&read) => {
+        let open = found.and_then(|found| match found.value {
+            Value::Open(version) if !read.reflects(&version) => Some(*version),
+            _ => None,
+        });
+        let version = match open {
+            Some(version) => Some(version),
+            None if !write.condition.holds(&read) => {
                 if sent.is_empty() {
                     return Ok(Attempt::Refused);
                 }
@@ -132,7 +141,7 @@ impl Names {
                 // nothing, under a higher ballot, nobody can complete that any more.
                 None
             }
-            _ => {
+            None => {
                 refuse_directory(&self.keys, &key, &read, write.path)?;
                 let draft = self.draft(key, &read, write.new.clone(), write.mode).await?;
                 let version = self.writer.conditional_after(&key, &read, draft).await?;
@@ -153,26 +162,33 @@ impl Names {
     /// Phase two, and the write that makes the chosen version a head.
     async fn choose(
         &self,
-        proposer: &mut Proposer<Candidate>,
+        proposer: &mut Proposer<Candidate, SignedBallot>,
         write: &WriteIf<'_>,
         state: &Arc<EpochState>,
         version: Option<Version>,
     ) -> Result<Attempt, StepError> {
-        let (ballot, key) = (proposer.ballot(), &write.key);
-        proposer.choose(Candidate::of(version.clone()));
+        let (signed, key) = (proposer.ballot(), &write.key);
+        let ballot = signed.ballot();
+        let candidate = Candidate::sign(&self.keys.signing, key, ballot, version.clone());
+        proposer.choose(candidate.clone());
         let accept =
-            Request::CasAccept { key: *key, ballot, version: version.clone().map(Box::new) };
+            Request::CasAccept { key: *key, ballot: signed, candidate: Box::new(candidate) };
         let next = self
             .records
             .rpc()
-            .phase(proposer, state.epoch, &ask(accept), |_, response| {
-                let Some(record) = record_of(response, key) else { return Heard::Failed };
-                acceptance_of(record.register(), ballot)
+            .phase(proposer, state.epoch, &ask(accept), |node, response| {
+                match self.told_by(&node, response, key, state) {
+                    Some(record) => acceptance_of(record.register(), signed),
+                    None => Heard::Failed,
+                }
             })
             .await?;
         match next {
             Next::Chosen(_) => {}
-            Next::Lost { higher } => return Ok(Attempt::Again(higher.max(Some(ballot)))),
+            Next::Lost { higher } => {
+                let higher = higher.map(|at| at.ballot());
+                return Ok(Attempt::Again(higher.max(Some(ballot))));
+            }
             Next::Wait | Next::Choose(_) => return Ok(Attempt::Again(Some(ballot))),
         }
         let Some(version) = version else { return Ok(Attempt::Refused) };
@@ -180,6 +196,21 @@ impl Names {
         let written = self.records.write_chosen(key, Record::of(version), state).await?;
         debug!(?key, is_own, "a conditional write was decided");
         Ok(if is_own { Attempt::Written(written) } else { Attempt::Again(Some(ballot)) })
+    }
+
+    /// The record that an acceptor answered with, if the vault signed every ballot in it, and if
+    /// it hides no version of which a storage member says that it became a head.
+    fn told_by(
+        &self,
+        node: &NodeId,
+        response: Response,
+        key: &RecordKey,
+        state: &EpochState,
+    ) -> Option<Record> {
+        let record = record_of(response, key)?;
+        let is_trusted = *node == self.replica.id || state.is_gateway(node);
+        let is_genuine = *node == self.replica.id || record.verify_register(key).is_ok();
+        (is_genuine && (is_trusted || record.hides().is_none())).then_some(record)
     }
 
     /// The first replica that told of a version which no writer of the vault signed, or whose
@@ -217,6 +248,14 @@ impl Names {
         let away = away.filter(|node| !self.replica.is_reachable(node));
         Error::Unavailable(away.map(|node| (node, "it does not answer".to_owned())).collect())
     }
+}
+
+/// The sets of which each must have a majority: the write sets, and the gateways among them. Else
+/// two writers could both win, each with a majority in which another storage member lies.
+fn acceptors(state: &EpochState, key: &RecordKey) -> Vec<Vec<NodeId>> {
+    let mut sets = state.write_sets(key.partition(state.bits));
+    sets.extend(state.guards(&sets));
+    sets
 }
 
 fn ask(request: Request) -> Ask {

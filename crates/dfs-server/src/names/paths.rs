@@ -49,6 +49,8 @@ pub(crate) struct PathFound {
     pub(crate) dir: Option<DirId>,
     /// The record of the last component.
     pub(crate) record: Record,
+    /// Whether the gateways among the replicas answered for the whole path.
+    pub(crate) guarded: bool,
 }
 
 impl Names {
@@ -57,7 +59,7 @@ impl Names {
         let keys = &self.keys;
         let names: Vec<&str> = path.components().collect();
         let mut dir = keys.root_dir();
-        let mut at = 0;
+        let (mut at, mut guarded) = (0, true);
         loop {
             // Guess the directories below, and ask for the whole path at once.
             let mut dirs = vec![dir];
@@ -70,15 +72,17 @@ impl Names {
             let places = dirs.iter().zip(&names[at..]);
             let asked: Vec<_> = places.map(|(dir, name)| keys.record_key(dir, name)).collect();
             let read = self.records.read_records(&asked, mode).await?;
+            guarded &= read.guarded;
             for (guess, record) in dirs.iter().copied().zip(read.records) {
                 if guess != dir {
                     break; // The guess was wrong; ask again from here.
                 }
                 if at == names.len() - 1 {
-                    return Ok(PathFound { dir: Some(dir), record });
+                    return Ok(PathFound { dir: Some(dir), record, guarded });
                 }
                 let Some(child) = self.child_dir(dir, names[at], path, &record)? else {
-                    return Ok(PathFound { dir: None, record: Record::default() });
+                    let record = Record::default();
+                    return Ok(PathFound { dir: None, record, guarded });
                 };
                 dir = child;
                 at += 1;

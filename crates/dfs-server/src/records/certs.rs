@@ -23,13 +23,17 @@ impl Certs {
         Self { rpc, known: Cache::new(CACHED_MAX) }
     }
 
-    /// Checks every version of a record that came from `node`.
+    /// Checks every version and ballot of a record that came from `node`.
     pub(crate) async fn verify_record(
         &self,
         node: &NodeId,
         key: &RecordKey,
         record: &Record,
     ) -> Result<(), VerifyError> {
+        if let Err(error) = record.verify_register(key) {
+            debug!(peer = ?node, %error, "a forged ballot is refused");
+            return Err(VerifyError::Forged(error));
+        }
         for version in record.heads().chain(record.candidate()) {
             let cert = self.get(node, version.writer).await;
             let cert = cert.map_err(|error| VerifyError::NoCert(Box::new(error)))?;

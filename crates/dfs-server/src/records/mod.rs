@@ -10,6 +10,7 @@ use crate::rpc::Rpc;
 mod certs;
 mod read;
 mod scan;
+mod seen;
 mod serve;
 mod write;
 
@@ -22,11 +23,13 @@ pub(crate) struct Records {
     replica: Arc<Replica>,
     rpc: Arc<Rpc>,
     pub(crate) certs: Certs,
+    seen: seen::Seen,
 }
 
 impl Records {
     pub(crate) fn new(rpc: Arc<Rpc>) -> Self {
-        Self { replica: rpc.replica.clone(), certs: Certs::new(rpc.clone()), rpc }
+        let (replica, certs) = (rpc.replica.clone(), Certs::new(rpc.clone()));
+        Self { replica, certs, seen: seen::Seen::new(), rpc }
     }
 
     /// What the replicas of records are called with.

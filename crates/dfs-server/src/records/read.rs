@@ -24,6 +24,8 @@ pub(crate) struct Read {
     pub(crate) records: Vec<Record>,
     /// Whether so many answered that every acknowledged write is seen.
     pub(crate) quorum: bool,
+    /// Whether the gateways among the replicas would have told of what others hid.
+    pub(crate) guarded: bool,
 }
 
 impl Records {
@@ -59,7 +61,7 @@ impl Records {
             groups.entry(state.read_set(key.partition(state.bits))).or_default().push(at);
         }
         let mut records = vec![Record::default(); keys.len()];
-        let mut quorum = true;
+        let (mut quorum, mut guarded) = (true, true);
         let reads = groups.into_iter().map(|(set, places)| {
             let state = &state;
             async move {
@@ -71,11 +73,12 @@ impl Records {
         for done in futures_util::future::join_all(reads).await {
             let (places, read) = done?;
             quorum &= read.quorum;
+            guarded &= read.guarded;
             for (at, record) in places.into_iter().zip(read.records) {
                 records[at] = record;
             }
         }
-        Ok(Read { records, quorum })
+        Ok(Read { records, quorum, guarded })
     }
 
     async fn read_group(
@@ -94,10 +97,38 @@ impl Records {
             needs_quorum,
             all_in_reach: set.iter().all(|node| self.replica.is_reachable(node)),
             is_moving: keys.iter().any(moves),
+            guards: state.guards(std::slice::from_ref(&set)),
             set,
         };
+        let asked = spec.set.clone();
         let perform = |task| Some(self.begin_read(task, keys, needs_quorum, state));
-        Ok(self.rpc.drive(ReadOp::new(spec), perform).await??)
+        let read = self.rpc.drive(ReadOp::new(spec), perform).await??;
+        if needs_quorum {
+            self.hold_against_seen(keys, &read, &asked, state)?;
+        }
+        Ok(read)
+    }
+
+    /// Refuses an answer without enough gateways in it that is older than what was seen here.
+    fn hold_against_seen(
+        &self,
+        keys: &[RecordKey],
+        read: &ReadResult,
+        asked: &[NodeId],
+        state: &EpochState,
+    ) -> Result<(), Error> {
+        let now = self.replica.env.wall_ms();
+        let is_older = |(key, record): (&RecordKey, &Record)| self.seen.is_older(key, record, now);
+        if !read.guarded && keys.iter().zip(&read.records).any(is_older) {
+            let why = |node: &NodeId| match state.is_gateway(node) {
+                true => (*node, "this gateway does not answer".to_owned()),
+                false => (*node, "it shows an older version than was seen before".to_owned()),
+            };
+            let not_here = asked.iter().filter(|node| **node != self.replica.id);
+            return Err(Error::Unavailable(not_here.map(why).collect()));
+        }
+        keys.iter().zip(&read.records).for_each(|(key, record)| self.seen.note(key, record));
+        Ok(())
     }
 
     fn begin_read(

@@ -2,8 +2,9 @@
 
 use dfs_core::codec::Canonical;
 use dfs_core::id::{CertId, DirId, RecordKey, VaultId, dir_partition};
-use dfs_core::paxos::Ballot;
-use dfs_core::record::version::{Record, Version};
+use dfs_core::record::ballot::{Candidate, SignedBallot, Value};
+use dfs_core::record::version::Record;
+use dfs_core::record::writer::ForgedError;
 use dfs_p2p::Caller;
 use dfs_p2p::message::{Code, Origin, Refusal, Response};
 use dfs_store::disk::store::{Page, PageLimit};
@@ -96,8 +97,9 @@ impl Records {
         &self,
         fence: Fence<'_>,
         key: RecordKey,
-        ballot: Ballot,
+        ballot: SignedBallot,
     ) -> Told {
+        need_signed(&ballot, ballot.verify(&key))?;
         let promise = move |record: &Record| {
             let mut record = record.clone();
             record.prepare(ballot);
@@ -112,11 +114,13 @@ impl Records {
         fence: Fence<'_>,
         from: Caller,
         key: RecordKey,
-        ballot: Ballot,
-        version: Option<Version>,
+        ballot: SignedBallot,
+        candidate: Candidate,
     ) -> Told {
-        if let Some(version) = &version {
-            self.need_genuine(from, &key, &Record::of(version.clone())).await?;
+        need_signed(&ballot, candidate.verify(&key, &ballot))?;
+        if let Value::Open(version) = &candidate.value {
+            let record = Record::of(version.as_ref().clone());
+            self.need_genuine(from, &key, &record).await?;
             // Whoever completes another's write may come late.
             if !version.is_not_ahead(self.replica.env.wall_ms()) {
                 return Err(refusal(Code::ClockSkew, "the stamp is ahead of the clock here"));
@@ -124,7 +128,7 @@ impl Records {
         }
         let accept = move |record: &Record| {
             let mut record = record.clone();
-            record.accept(ballot, version);
+            record.accept(ballot, candidate);
             record
         };
         self.change(fence, key, accept).await
@@ -167,6 +171,15 @@ impl Records {
             None => Err(refusal(Code::NotFound, "no such certificate")),
         }
     }
+}
+
+/// Refuses a ballot that no holder of the vault's key opened.
+fn need_signed(ballot: &SignedBallot, verified: Result<(), ForgedError>) -> Result<(), Refusal> {
+    let verified = match ballot {
+        SignedBallot::Unsigned(_) => Err(ForgedError::Unsigned),
+        SignedBallot::Signed(..) => verified,
+    };
+    verified.map_err(|error| refusal(Code::BadSignature, error.to_string()))
 }
 
 /// As many records, in order, as fit one answer; at least one.

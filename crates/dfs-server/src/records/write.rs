@@ -1,13 +1,12 @@
 //! Writing records: to a majority of every write set, or to whoever is in reach.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dfs_core::id::{NodeId, RecordKey};
 use dfs_core::layout::epoch::EpochState;
 use dfs_core::quorum::Tally;
 use dfs_core::record::version::Record;
-use dfs_core::replica::op::write::{Write, WriteEvent, WriteSpec, WriteTask, batches};
+use dfs_core::replica::op::write::{Put, Write, WriteEvent, WriteSpec, WriteTask, batches};
 use dfs_env::{Bug, bug};
 use dfs_p2p::message::{Origin, Priority, Request};
 
@@ -24,6 +23,8 @@ pub(crate) struct Written {
     pub(crate) copies: usize,
     /// Copies there should be.
     pub(crate) wanted: usize,
+    /// Whether enough of the gateways among the replicas are among them.
+    pub(crate) guarded: bool,
 }
 
 /// How many copies of a record there should be.
@@ -58,10 +59,11 @@ impl Records {
         origin: Origin,
         needs_quorum: bool,
         state: &Arc<EpochState>,
-    ) -> Result<BTreeSet<NodeId>, StepError> {
+    ) -> Result<Put<NodeId>, StepError> {
         let sets = state.write_sets(key.partition(state.bits));
         let counting = counting_writes(needs_quorum && !bug(Bug::WriteNeedsOne));
-        let spec = WriteSpec { sets, counting, needs_quorum, me: self.replica.id };
+        let guards = state.guards(&sets);
+        let spec = WriteSpec { sets, guards, counting, needs_quorum, me: self.replica.id };
         let request = Request::RecordPut { records: records.clone(), origin };
         let perform = |task| -> Option<Running<WriteEvent<NodeId, AskError>>> {
             Some(match task {
@@ -96,17 +98,23 @@ impl Records {
             let records = vec![(key, record.clone())];
             async move {
                 let quorum = self.replica.is_quorum(mode, &state);
-                let nodes = self.put_records(&key, records, Origin::Client, quorum, &state).await?;
+                let put = self.put_records(&key, records, Origin::Client, quorum, &state).await?;
+                let Put { nodes, guarded } = put;
                 let by_majority = |set: &Vec<_>| {
                     let have = set.iter().filter(|node| nodes.contains(node)).count();
                     have >= Tally::<NodeId>::write_majority(set.len())
                 };
                 let sets = state.write_sets(key.partition(state.bits));
-                let written = Written { copies: nodes.len(), wanted: copies_wanted(&state, &key) };
+                let (copies, wanted) = (nodes.len(), copies_wanted(&state, &key));
+                let written = Written { copies, wanted, guarded };
                 Ok((written, sets.iter().all(by_majority)))
             }
         };
-        self.rpc.with_layout(put).await
+        let put = self.rpc.with_layout(put).await?;
+        if put.1 {
+            self.seen.note(&key, &record);
+        }
+        Ok(put)
     }
 
     /// Makes a chosen version a head on a majority of every write set.
@@ -117,9 +125,9 @@ impl Records {
         state: &Arc<EpochState>,
     ) -> Result<Written, StepError> {
         let put = vec![(*key, record)];
-        let nodes = self.put_records(key, put, Origin::Repair, true, state).await?;
-        let sets = state.write_sets(key.partition(state.bits));
-        Ok(Written { copies: nodes.len(), wanted: sets.iter().map(Vec::len).max().unwrap_or(0) })
+        let Put { nodes, guarded } =
+            self.put_records(key, put, Origin::Repair, true, state).await?;
+        Ok(Written { copies: nodes.len(), wanted: copies_wanted(state, key), guarded })
     }
 }
 

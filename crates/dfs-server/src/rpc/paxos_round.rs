@@ -21,13 +21,13 @@ impl Rpc {
     }
 
     /// Asks all acceptors of `proposer` the same, until it is clear how to go on.
-    pub(crate) async fn phase<V: Clone + Eq>(
+    pub(crate) async fn phase<V: Clone + Eq, B: Copy + Ord>(
         self: &Arc<Self>,
-        proposer: &mut Proposer<V>,
+        proposer: &mut Proposer<V, B>,
         epoch: u64,
         ask: &Ask,
-        mut hear: impl FnMut(NodeId, Response) -> Heard<V>,
-    ) -> Result<Next<V>, StepError> {
+        mut hear: impl FnMut(NodeId, Response) -> Heard<V, B>,
+    ) -> Result<Next<V, B>, StepError> {
         let mut running = FuturesUnordered::new();
         for node in proposer.acceptors() {
             let (this, ask) = (self.clone(), ask.clone());

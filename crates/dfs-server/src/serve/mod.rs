@@ -3,11 +3,11 @@
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
-use dfs_core::id::{AdminId, ClusterId, NodeId};
-use dfs_core::layout::epoch::Grant;
+use dfs_core::id::{AdminId, BlobId, ClusterId, NodeId};
+use dfs_core::layout::epoch::{EpochState, Grant};
 use dfs_core::node::member::NodeInfo;
 use dfs_env::BoxFuture;
-use dfs_p2p::message::{Answer, Call, Code, Priority, Request, Response};
+use dfs_p2p::message::{Answer, Call, Code, Origin, Priority, Refusal, Request, Response};
 use dfs_p2p::{Caller, Handler};
 use zeroize::Zeroizing;
 
@@ -17,7 +17,7 @@ use crate::gc::Gc;
 use crate::layout::{Invites, Steward, Voting};
 use crate::records::Records;
 use crate::replica::Replica;
-use crate::rpc::answer::{Told, done, refusal};
+use crate::rpc::answer::{Told, done, read_refused, refusal};
 use crate::rpc::fence::Fence;
 use crate::sync::RowSync;
 
@@ -117,6 +117,7 @@ fn needs_gateway(request: &Request) -> bool {
             | Request::EpochAccept { .. }
             | Request::CasPrepare { .. }
             | Request::CasAccept { .. }
+            | Request::RecordPut { origin: Origin::Client, .. }
     )
 }
 
@@ -154,11 +155,7 @@ impl Service {
         if from.node != replica.id && !state.is_member(&from.node) {
             return Err(refusal(Code::NotMember, "members only"));
         }
-        if needs_gateway(&call.request)
-            && from.node != replica.id
-            && !state.is_gateway(&from.node)
-            && !state.admins.is_empty()
-        {
+        if needs_gateway(&call.request) && from.node != replica.id && !state.may_write(&from.node) {
             return Err(refusal(Code::NotMember, "gateways only"));
         }
         self.answer_member(from, call, Fence::new(&state, replica.id)).await
@@ -169,7 +166,7 @@ impl Service {
         &self,
         from: Caller,
         request: &Request,
-    ) -> Option<Result<Response, dfs_p2p::message::Refusal>> {
+    ) -> Option<Result<Response, Refusal>> {
         let internal = |error: crate::Error| refusal(Code::Internal, error.to_string());
         Some(match request {
             Request::Gossip(gossip) => Ok(self.replica.net().on_gossip(from, gossip.clone())),
@@ -189,6 +186,22 @@ impl Service {
         })
     }
 
+    /// Refuses a blob that a storage member brings and that nothing here uses: it would only fill
+    /// the disk until it is collected.
+    async fn need_used(
+        &self,
+        from: &NodeId,
+        id: &BlobId,
+        state: &EpochState,
+    ) -> Result<(), Refusal> {
+        let store = &self.replica.store;
+        let is_free = *from == self.replica.id || state.may_write(from);
+        if is_free || store.are_used(vec![*id]).await.map_err(read_refused)? == [true] {
+            return Ok(());
+        }
+        Err(refusal(Code::NotMember, "no version uses this blob here"))
+    }
+
     async fn answer_member(&self, from: Caller, call: Call, fence: Fence<'_>) -> Told {
         let fence = fence.at(call.epoch);
         let (records, blobs, gc) = (&self.records, &self.blobs, &self.gc);
@@ -204,12 +217,18 @@ impl Service {
             }
             Request::CertGet(id) => records.on_cert_get(id).await,
             Request::CasPrepare { key, ballot } => records.on_cas_prepare(fence, key, ballot).await,
-            Request::CasAccept { key, ballot, version } => {
-                let version = version.map(|version| *version);
-                records.on_cas_accept(fence, from, key, ballot, version).await
+            Request::CasAccept { key, ballot, candidate } => {
+                records.on_cas_accept(fence, from, key, ballot, *candidate).await
             }
-            Request::RefAdd(rows) => blobs.on_ref_add(fence, rows).await,
-            Request::ChunkPut(id) => blobs.on_put(fence, id, call.body).await,
+            Request::RefAdd(rows) => {
+                fence.blobs(rows.iter().map(|row| &row.blob))?;
+                let counting = self.sync.counting(&from.node, &rows).await?;
+                blobs.on_ref_add(fence, rows, &counting).await
+            }
+            Request::ChunkPut(id) => {
+                self.need_used(&from.node, &id, fence.state).await?;
+                blobs.on_put(fence, id, call.body).await
+            }
             Request::ChunkGet(id) => blobs.on_get(id).await,
             Request::ChunkHas(ids) => blobs.on_has(ids).await,
             Request::ReportCorrupt(id) => blobs.on_report(id).await,

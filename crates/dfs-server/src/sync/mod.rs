@@ -15,9 +15,11 @@ pub(crate) mod handoff;
 mod publish;
 mod pull;
 mod serve;
+mod vouch;
 
 pub(crate) use self::handoff::Handoff;
 pub(crate) use self::publish::Publisher;
+use self::vouch::Vouching;
 
 /// Compares the rows here with those of other replicas.
 pub(crate) struct RowSync {
@@ -25,11 +27,13 @@ pub(crate) struct RowSync {
     chain: Arc<Chain>,
     rpc: Arc<Rpc>,
     records: Arc<Records>,
+    vouching: Vouching,
 }
 
 impl RowSync {
     pub(crate) fn new(chain: Arc<Chain>, rpc: Arc<Rpc>, records: Arc<Records>) -> Self {
-        Self { replica: rpc.replica.clone(), chain, rpc, records }
+        let vouching = Vouching::new(records.clone());
+        Self { replica: rpc.replica.clone(), chain, rpc, records, vouching }
     }
 }
 

@@ -101,6 +101,8 @@ impl RowSync {
             if page.refs.iter().any(|row| row.blob.partition(state.bits) != partition) {
                 return Err(unexpected(node));
             }
+            let mut counting = self.vouching.counting(node, &page.refs).await?.into_iter();
+            page.refs.retain(|_| counting.next() == Some(true));
             // Before the rows are the same as the peer's: else all would seem well for a moment.
             self.want_missing(&page.refs).await?;
             match self.replica.store.merge_refs(page.refs.clone()).await {

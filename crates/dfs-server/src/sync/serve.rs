@@ -1,17 +1,28 @@
 //! Answering peers that compare their rows with those here.
 
 use bytes::Bytes;
-use dfs_core::id::Partition;
+use dfs_core::id::{NodeId, Partition};
 use dfs_core::layout::epoch::EpochState;
+use dfs_core::record::refs::RefRow;
 use dfs_core::replica::sync::{Root, Table, differing};
 use dfs_p2p::Caller;
-use dfs_p2p::message::{Code, Response};
+use dfs_p2p::message::{Code, Refusal, Response};
 use dfs_store::disk::store::{Page, PageLimit, record_row, ref_row};
 
 use super::RowSync;
 use crate::rpc::answer::{Told, done, read_refused, refusal};
 
 impl RowSync {
+    /// Which rows that a peer brings count: the others need nobody.
+    pub(crate) async fn counting(
+        &self,
+        from: &NodeId,
+        rows: &[RefRow],
+    ) -> Result<Vec<bool>, Refusal> {
+        let counting = self.vouching.counting(from, rows).await;
+        counting.map_err(|error| refusal(Code::Internal, error.to_string()))
+    }
+
     /// Answers which partitions differ from a peer's.
     pub(crate) async fn on_roots(
         &self,

@@ -98,7 +98,7 @@ impl Cluster {
     async fn start_wrapped(
         &mut self,
         at: usize,
-        wrap: impl FnOnce(Arc<dyn Handler>) -> Arc<dyn Handler>,
+        wrap: impl FnOnce(Arc<dyn Handler>) -> Arc<dyn Handler> + Send + 'static,
     ) {
         self.start_as(at, true, wrap).await;
     }
@@ -107,7 +107,7 @@ impl Cluster {
         &mut self,
         at: usize,
         vault: bool,
-        wrap: impl FnOnce(Arc<dyn Handler>) -> Arc<dyn Handler>,
+        wrap: impl FnOnce(Arc<dyn Handler>) -> Arc<dyn Handler> + Send + 'static,
     ) {
         let disk = self.disks[at].clone();
         self.starts += 1;

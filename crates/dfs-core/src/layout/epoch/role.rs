@@ -72,9 +72,36 @@ impl EpochState {
             .is_some_and(|member| member.state != MemberState::Left && member.role == Role::Gateway)
     }
 
+    /// Whether the node may bring new versions and ask for votes: a gateway may, and every member
+    /// of before there were admins.
+    pub fn may_write(&self, node: &NodeId) -> bool {
+        if self.admins.is_empty() { self.is_member(node) } else { self.is_gateway(node) }
+    }
+
     /// Whether an admin vouched for the member; before there were admins, all counted.
     pub fn is_vouched(&self, member: &Member) -> bool {
         self.admins.is_empty() || member.role != Role::Unvouched
+    }
+
+    /// Who must be among the answers of a quorum over `sets` for it to be *guarded*: of each of
+    /// these sets as many as of a set. They are the gateways of each set; where a set has none,
+    /// each of its members. Then no storage member can hide from one guarded quorum what another
+    /// one knows. Empty where every member of every set is a gateway, or before there were admins.
+    pub fn guards(&self, sets: &[Vec<NodeId>]) -> Vec<Vec<NodeId>> {
+        if self.admins.is_empty() {
+            return Vec::new();
+        }
+        let mut guards = Vec::new();
+        for set in sets {
+            let gateways: Vec<NodeId> =
+                set.iter().copied().filter(|node| self.is_gateway(node)).collect();
+            match gateways.len() {
+                0 => guards.extend(set.iter().map(|node| vec![*node])),
+                all if all == set.len() => {}
+                _ => guards.push(gateways),
+            }
+        }
+        guards
     }
 
     /// Members that did not leave and that someone vouched for: whose word counts.
@@ -84,11 +111,7 @@ impl EpochState {
 
     /// Active gateways: those that may become voters.
     pub fn electable(&self) -> impl Iterator<Item = &Member> {
-        self.active().filter(|member| self.may_vote(&member.node_id))
-    }
-
-    pub(super) fn may_vote(&self, node: &NodeId) -> bool {
-        if self.admins.is_empty() { self.is_member(node) } else { self.is_gateway(node) }
+        self.active().filter(|member| self.may_write(&member.node_id))
     }
 
     pub(super) fn set_admins(&mut self, admins: &[AdminId]) -> Result<(), EpochError> {

@@ -42,13 +42,39 @@ pub struct FanOutSpec<N> {
     pub done: BTreeSet<N>,
     /// Asked only when all others have answered and are not enough.
     pub held_back: BTreeSet<N>,
+    /// Who is waited for, a while, when there is enough without them.
+    pub guard: Guard<N>,
 }
 
-impl<N: Ord> FanOutSpec<N> {
+/// Sets of which a quorum should have enough as well: [`EpochState::guards`].
+///
+/// [`EpochState::guards`]: crate::layout::epoch::EpochState::guards
+#[derive(Debug, Clone)]
+pub struct Guard<N> {
+    /// The sets.
+    pub sets: Vec<Vec<N>>,
+    /// Maps the size of a set to the answers it needs.
+    pub needed: fn(usize) -> usize,
+}
+
+impl<N: Ord + Clone> Guard<N> {
+    /// For a write: a majority of each set.
+    pub fn of_write(sets: Vec<Vec<N>>) -> Self {
+        Self { sets, needed: Tally::<N>::write_majority }
+    }
+
+    /// For a read: enough of each set to meet a majority of it.
+    pub fn of_read(sets: Vec<Vec<N>>) -> Self {
+        Self { sets, needed: Tally::<N>::read_majority }
+    }
+}
+
+impl<N: Ord + Clone> FanOutSpec<N> {
     /// Asks everyone in `sets`.
     pub fn new(sets: Vec<Vec<N>>, counting: Counting<N>, patience: Patience) -> Self {
         let (without, done, held_back) = Default::default();
-        Self { sets, counting, patience, without, done, held_back }
+        let guard = Guard::of_write(Vec::new());
+        Self { sets, counting, patience, without, done, held_back, guard }
     }
 }
 
@@ -57,11 +83,13 @@ impl<N: Ord> FanOutSpec<N> {
 pub struct Reached<N, R> {
     /// Who did it in time and what they said, in the order in which they did.
     pub answers: Vec<(N, R)>,
+    /// Whether they were enough of the guards as well.
+    pub guarded: bool,
 }
 
 impl<N, R> Default for Reached<N, R> {
     fn default() -> Self {
-        Self { answers: Vec::new() }
+        Self { answers: Vec::new(), guarded: false }
     }
 }
 
@@ -80,11 +108,14 @@ impl<N: Ord + Copy, R> Reached<N, R> {
 #[derive(Debug)]
 pub struct FanOut<N, R, E> {
     tally: Tally<N>,
+    guards: Tally<N>,
     spec: FanOutSpec<N>,
     /// Whether it would wait for more than enough.
     is_patient: bool,
     /// Until when, if not for all.
     patient_until: Option<Duration>,
+    /// Until when it waits for guards.
+    guards_until: Option<Duration>,
     running: BTreeSet<N>,
     answers: Vec<(N, R)>,
     failures: Vec<(N, E)>,
@@ -96,9 +127,11 @@ impl<N: Ord + Copy, R, E: Fails> FanOut<N, R, E> {
     pub fn new(spec: FanOutSpec<N>) -> Self {
         Self {
             tally: Tally::new(spec.sets.clone(), spec.counting.needed),
+            guards: Tally::new(spec.guard.sets.clone(), spec.guard.needed),
             is_patient: spec.patience != Patience::None,
             spec,
             patient_until: None,
+            guards_until: None,
             running: BTreeSet::new(),
             answers: Vec::new(),
             failures: Vec::new(),
@@ -119,7 +152,7 @@ impl<N: Ord + Copy, R, E: Fails> FanOut<N, R, E> {
     fn conclude(&mut self, out: &mut Actions<Self>) {
         let all_answered = self.running.is_empty();
         match self.tally.verdict() {
-            Verdict::Reached if all_answered || !self.is_patient => self.succeed(out),
+            Verdict::Reached if all_answered || !self.waits() => self.succeed(out),
             Verdict::Pending if all_answered && !self.spec.held_back.is_empty() => {
                 // A slow replica is better than none.
                 let held_back = std::mem::take(&mut self.spec.held_back);
@@ -131,13 +164,20 @@ impl<N: Ord + Copy, R, E: Fails> FanOut<N, R, E> {
         }
     }
 
+    /// Whether it would wait for more than enough: out of patience, or for guards that may come.
+    fn waits(&self) -> bool {
+        self.is_patient
+            || (self.guards_until.is_some() && self.guards.verdict() == Verdict::Pending)
+    }
+
     fn succeed(&mut self, out: &mut Actions<Self>) {
         out.extend(self.failures.iter().map(|(node, _)| Action::Owe(*node)));
         if !self.running.is_empty() {
             out.push(Action::Detach);
         }
         let answers = std::mem::take(&mut self.answers);
-        self.finish(Ok(Reached { answers }), out);
+        let guarded = self.guards.verdict() == Verdict::Reached;
+        self.finish(Ok(Reached { answers, guarded }), out);
     }
 
     fn fail(&mut self, out: &mut Actions<Self>) {
@@ -161,11 +201,14 @@ impl<N: Ord + Copy, R, E: Fails> Op for FanOut<N, R, E> {
         if let Patience::For(patience) = self.spec.patience {
             self.patient_until = Some(now.saturating_add(patience));
         }
+        self.guards_until = Some(now.saturating_add(GUARD_PATIENCE));
         for node in &self.spec.without {
             self.tally.fail(node);
+            self.guards.fail(node);
         }
         for node in &self.spec.done {
             self.tally.ack(node);
+            self.guards.ack(node);
         }
         // What cannot succeed is not begun.
         if self.tally.verdict() != Verdict::Impossible {
@@ -187,6 +230,7 @@ impl<N: Ord + Copy, R, E: Fails> Op for FanOut<N, R, E> {
             Ok(answer) => {
                 self.answers.push((node, answer));
                 self.tally.ack(&node);
+                self.guards.ack(&node);
             }
             Err(error) if error.fault() == Fault::Stale => {
                 return self.finish(Err(Failure::Stale), out);
@@ -194,20 +238,32 @@ impl<N: Ord + Copy, R, E: Fails> Op for FanOut<N, R, E> {
             Err(error) => {
                 self.failures.push((node, error));
                 (self.spec.counting.failure)(&mut self.tally, &node);
+                self.guards.fail(&node);
             }
         }
         self.conclude(out);
     }
 
     fn deadline(&self) -> Option<Duration> {
-        self.patient_until.filter(|_| !self.is_over)
+        if self.is_over {
+            return None;
+        }
+        let awaits_guards = self.guards.verdict() == Verdict::Pending;
+        let guards_until = self.guards_until.filter(|_| awaits_guards);
+        self.patient_until.into_iter().chain(guards_until).min()
     }
 
     fn on_deadline(&mut self, now: Duration, out: &mut Actions<Self>) {
-        if self.deadline().is_some_and(|until| until <= now) {
-            (self.is_patient, self.patient_until) = (false, None);
-            self.conclude(out);
+        if self.deadline().is_none_or(|until| until > now) {
+            return;
         }
+        if self.patient_until.is_some_and(|until| until <= now) {
+            (self.is_patient, self.patient_until) = (false, None);
+        }
+        if self.guards_until.is_some_and(|until| until <= now) {
+            self.guards_until = None;
+        }
+        self.conclude(out);
     }
 
     fn owed((node, result): &Self::Event) -> Option<N> {
@@ -217,3 +273,6 @@ impl<N: Ord + Copy, R, E: Fails> Op for FanOut<N, R, E> {
 
 /// How long an answer that could be given waits for the remaining replicas, to tell of more copies.
 pub const PATIENCE: Duration = Duration::from_secs(2);
+/// How long an answer that could be given waits for guards, which as a rule are as near as the
+/// others: far above a round trip, far below what a user takes for an outage.
+pub const GUARD_PATIENCE: Duration = Duration::from_secs(1);

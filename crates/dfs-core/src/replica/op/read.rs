@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::fan_out::{FanOut, FanOutSpec, Patience, Reached};
+use super::fan_out::{FanOut, FanOutSpec, Guard, Patience, Reached};
 use super::gather::{Gather, GatherActions, Gathered};
 use super::write::Keyed;
 use super::{Action, Actions, Counting, Fails, Failure, Op, pass_on};
@@ -18,6 +18,8 @@ pub struct ReadSpec<N> {
     pub keys: Vec<RecordKey>,
     /// Their read set.
     pub set: Vec<N>,
+    /// Who of it should be among those that answer.
+    pub guards: Vec<Vec<N>>,
     /// This node, in the set or not.
     pub me: N,
     /// How many of the set must answer.
@@ -87,11 +89,13 @@ pub struct ReadResult {
     pub records: Vec<Record>,
     /// Whether so many answered that every acknowledged write is seen.
     pub quorum: bool,
+    /// Whether so many of the guards did that no other replica can have hidden one.
+    pub guarded: bool,
 }
 
 #[derive(Debug)]
 enum Phase<N, E> {
-    Asking(FanOut<N, ReadAnswer, E>),
+    Asking(Box<FanOut<N, ReadAnswer, E>>),
     Gathering(Gather<N>),
     LookingHere(Gathered),
     WritingBack(Vec<Record>),
@@ -110,13 +114,14 @@ pub struct Read<N, E> {
     without: BTreeSet<N>,
     /// Answers of this round.
     answered: usize,
+    guarded: bool,
     phase: Phase<N, E>,
 }
 
 impl<N: Ord + Copy, E: Fails> Read<N, E> {
     /// A read that has yet to begin.
     pub fn new(spec: ReadSpec<N>) -> Self {
-        Self { spec, without: BTreeSet::new(), answered: 0, phase: Phase::Over }
+        Self { spec, without: BTreeSet::new(), answered: 0, guarded: false, phase: Phase::Over }
     }
 
     fn ask(&mut self, now: Duration, out: &mut Actions<Self>) {
@@ -127,9 +132,10 @@ impl<N: Ord + Copy, E: Fails> Read<N, E> {
         let patience = Patience::for_quorum(spec.needs_quorum && !both);
         let mut asked = FanOutSpec::new(vec![spec.set.clone()], spec.counting, patience);
         asked.without.clone_from(&self.without);
+        asked.guard = Guard::of_read(spec.guards.clone());
         let (mut fan_out, mut inner) = (FanOut::new(asked), Vec::new());
         fan_out.start(now, &mut inner);
-        self.phase = Phase::Asking(fan_out);
+        self.phase = Phase::Asking(Box::new(fan_out));
         self.after_asking(now, inner, out);
     }
 
@@ -158,7 +164,7 @@ impl<N: Ord + Copy, E: Fails> Read<N, E> {
     }
 
     fn gather(&mut self, now: Duration, reached: Reached<N, ReadAnswer>, out: &mut Actions<Self>) {
-        self.answered = reached.answers.len();
+        (self.answered, self.guarded) = (reached.answers.len(), reached.guarded);
         let mut gather = Gather::new(self.spec.me, self.spec.keys.clone(), reached.answers);
         let mut inner = Vec::new();
         gather.go_on(&mut inner);
@@ -202,7 +208,8 @@ impl<N: Ord + Copy, E: Fails> Read<N, E> {
 
     fn succeed(&mut self, records: Vec<Record>, out: &mut Actions<Self>) {
         let quorum = self.answered >= Tally::<N>::read_majority(self.spec.set.len());
-        self.finish(Ok(ReadResult { records, quorum }), out);
+        let guarded = quorum && self.guarded;
+        self.finish(Ok(ReadResult { records, quorum, guarded }), out);
     }
 
     fn finish(&mut self, outcome: Result<ReadResult, Failure<N, E>>, out: &mut Actions<Self>) {

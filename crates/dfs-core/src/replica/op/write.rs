@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::fan_out::{FanOut, FanOutSpec, Patience};
+use super::fan_out::{FanOut, FanOutSpec, Guard, Patience, Reached};
 use super::{Action, Actions, Counting, Fails, Failure, Op, pass_on};
 use crate::codec::Canonical;
 use crate::id::{Partition, PartitionBits, RecordKey};
@@ -14,6 +14,8 @@ use crate::record::version::Record;
 pub struct WriteSpec<N> {
     /// The write sets of the records' partition.
     pub sets: Vec<Vec<N>>,
+    /// Who should be among them.
+    pub guards: Vec<Vec<N>>,
     /// How many of each set.
     pub counting: Counting<N>,
     /// Whether it is only good with a quorum. If not, a copy here is better than none.
@@ -40,6 +42,21 @@ pub enum WriteEvent<N, E> {
     Kept,
 }
 
+/// What a write came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Put<N> {
+    /// Who has the records durably.
+    pub nodes: BTreeSet<N>,
+    /// Whether the guards are among them.
+    pub guarded: bool,
+}
+
+impl<N: Ord + Copy> Put<N> {
+    fn of(reached: &Reached<N, ()>) -> Self {
+        Self { nodes: reached.nodes(), guarded: reached.guarded }
+    }
+}
+
 /// One write of records of one partition. Ends with who has them durably.
 ///
 /// A replica that fails, or is slower than the quorum and fails later, is owed a comparison.
@@ -54,16 +71,17 @@ pub struct Write<N, E> {
 impl<N: Ord + Copy, E: Fails> Write<N, E> {
     /// A write that has yet to begin.
     pub fn new(spec: WriteSpec<N>) -> Self {
-        let WriteSpec { sets, counting, needs_quorum, me } = spec;
-        let patience = Patience::for_quorum(needs_quorum);
-        let puts = FanOut::new(FanOutSpec::new(sets, counting, patience));
+        let WriteSpec { sets, guards, counting, needs_quorum, me } = spec;
+        let mut puts = FanOutSpec::new(sets, counting, Patience::for_quorum(needs_quorum));
+        puts.guard = Guard::of_write(guards);
+        let puts = FanOut::new(puts);
         Self { puts, needs_quorum, me, is_over: false }
     }
 
     fn after(&mut self, inner: Actions<FanOut<N, (), E>>, out: &mut Actions<Self>) {
         match pass_on(inner, out, WriteTask::Put) {
             None => {}
-            Some(Ok(reached)) => self.finish(Ok(reached.nodes()), out),
+            Some(Ok(reached)) => self.finish(Ok(Put::of(&reached)), out),
             Some(Err(Failure::TooFew(_))) if !self.needs_quorum => {
                 out.push(Action::Do(WriteTask::KeepHere));
             }
@@ -71,7 +89,7 @@ impl<N: Ord + Copy, E: Fails> Write<N, E> {
         }
     }
 
-    fn finish(&mut self, outcome: Result<BTreeSet<N>, Failure<N, E>>, out: &mut Actions<Self>) {
+    fn finish(&mut self, outcome: Result<Put<N>, Failure<N, E>>, out: &mut Actions<Self>) {
         if !std::mem::replace(&mut self.is_over, true) {
             out.push(Action::Finish(outcome));
         }
@@ -82,7 +100,7 @@ impl<N: Ord + Copy, E: Fails> Op for Write<N, E> {
     type Node = N;
     type Task = WriteTask<N>;
     type Event = WriteEvent<N, E>;
-    type Outcome = Result<BTreeSet<N>, Failure<N, E>>;
+    type Outcome = Result<Put<N>, Failure<N, E>>;
 
     fn start(&mut self, now: Duration, out: &mut Actions<Self>) {
         let mut inner = Vec::new();
@@ -97,7 +115,10 @@ impl<N: Ord + Copy, E: Fails> Op for Write<N, E> {
                 self.puts.on(now, (node, result), &mut inner);
                 self.after(inner, out);
             }
-            WriteEvent::Kept => self.finish(Ok(BTreeSet::from([self.me])), out),
+            WriteEvent::Kept => {
+                let nodes = BTreeSet::from([self.me]);
+                self.finish(Ok(Put { nodes, guarded: false }), out);
+            }
         }
     }
 

@@ -25,7 +25,8 @@ fn record(vid: u8) -> Record {
 
 pub(super) fn spec(set: &[u8], me: u8, needs_quorum: bool) -> ReadSpec<u8> {
     let (keys, set, counting) = (vec![key(0)], set.to_vec(), Counting::read(needs_quorum));
-    ReadSpec { keys, set, me, counting, needs_quorum, all_in_reach: true, is_moving: false }
+    let (guards, all_in_reach, is_moving) = (Vec::new(), true, false);
+    ReadSpec { keys, set, guards, me, counting, needs_quorum, all_in_reach, is_moving }
 }
 
 /// A node tells of its record, or of its hash.
@@ -58,7 +59,7 @@ fn ends(mut read: Bench<Reading>, record: &Record, is_written_back: bool) {
     }
     assert_eq!(read.begun(), []);
     let records = vec![record.clone()];
-    assert_eq!(read.outcome, Some(Ok(ReadResult { records, quorum: true })));
+    assert_eq!(read.outcome, Some(Ok(ReadResult { records, quorum: true, guarded: true })));
 }
 
 #[test]
@@ -176,7 +177,7 @@ fn records_that_fill_more_than_an_answer_are_asked_for_again() {
     read.feed(page(&[2, 3]));
     read.feed(ReadEvent::Verified(1, true));
     let records = [0, 1, 2].map(record).to_vec();
-    assert_eq!(read.outcome, Some(Ok(ReadResult { records, quorum: true })));
+    assert_eq!(read.outcome, Some(Ok(ReadResult { records, quorum: true, guarded: true })));
 }
 
 #[test]
@@ -215,5 +216,5 @@ fn what_is_kept_here_is_shown_where_no_quorum_is_needed() {
     assert_eq!(read.begun(), [ReadTask::LookHere]);
     read.feed(ReadEvent::Here(vec![record(1)]));
     let records = vec![record(1)];
-    assert_eq!(read.outcome, Some(Ok(ReadResult { records, quorum: false })));
+    assert_eq!(read.outcome, Some(Ok(ReadResult { records, quorum: false, guarded: false })));
 }

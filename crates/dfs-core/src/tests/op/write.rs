@@ -9,7 +9,7 @@ use crate::hlc::Hlc;
 use crate::id::{DirId, PartitionBits, RecordKey, Tag, VaultId};
 use crate::quorum::Tally;
 use crate::record::version::{Kind, Place, Record};
-use crate::replica::op::write::{Write, WriteEvent, WriteSpec, WriteTask, batches};
+use crate::replica::op::write::{Put, Write, WriteEvent, WriteSpec, WriteTask, batches};
 use crate::replica::op::{Counting, Failure, Fault};
 use crate::tests::random::Random;
 use crate::tests::versions::version;
@@ -20,7 +20,11 @@ const ME: u8 = 9;
 
 fn spec(needs_quorum: bool) -> WriteSpec<u8> {
     let (sets, counting) = (vec![vec![0, 1, 2]], Counting::write(needs_quorum));
-    WriteSpec { sets, counting, needs_quorum, me: ME }
+    WriteSpec { sets, guards: Vec::new(), counting, needs_quorum, me: ME }
+}
+
+fn put(nodes: &[u8], guarded: bool) -> Put<u8> {
+    Put { nodes: nodes.iter().copied().collect(), guarded }
 }
 
 #[test]
@@ -30,7 +34,7 @@ fn two_acks_of_three_commit_and_the_third_is_owed() {
     write.feed(WriteEvent::Put(2, Err(Fault::Silent)));
     write.feed(WriteEvent::Put(0, Ok(())));
     write.feed(WriteEvent::Put(1, Ok(())));
-    assert_eq!(write.outcome, Some(Ok(BTreeSet::from([0, 1]))));
+    assert_eq!(write.outcome, Some(Ok(put(&[0, 1], true))));
     assert_eq!(write.owed, [2]);
 }
 
@@ -49,7 +53,7 @@ fn a_copy_here_is_kept_only_where_no_quorum_is_needed() {
         assert_eq!(write.begun().last(), Some(&WriteTask::KeepHere));
         assert_eq!(write.outcome, None);
         write.feed(WriteEvent::Kept);
-        assert_eq!(write.outcome, Some(Ok(BTreeSet::from([ME]))));
+        assert_eq!(write.outcome, Some(Ok(put(&[ME], false))));
     }
 }
 
@@ -153,11 +157,12 @@ fn is_true(seed: u64, counting: fn(bool) -> Counting<u8>) -> bool {
         (up_to(random, 4000), fault)
     };
     let plans = sets[0].iter().map(|node| (*node, plan(&mut random))).collect();
-    let spec = WriteSpec { sets, counting: counting(needs_quorum), needs_quorum, me: ME };
+    let (guards, counting) = (Vec::new(), counting(needs_quorum));
+    let spec = WriteSpec { sets, guards, counting, needs_quorum, me: ME };
     let mut world = Replicas { random, plans, have: BTreeSet::new(), is_over: false };
     let ended = run(&mut world, Writing::new(spec));
     match ended.outcome {
-        Ok(nodes) => {
+        Ok(Put { nodes, .. }) => {
             let enough = if needs_quorum { Tally::<u8>::write_majority(size) } else { 1 };
             nodes.is_subset(&world.have) && nodes.len() >= enough
         }

@@ -56,6 +56,11 @@ impl MetaReader {
         Ok(held.is_some_and(|row| row.dropped))
     }
 
+    /// Whether a row of the use is here, ended or not.
+    pub(crate) fn is_known(&self, of: &Use) -> MetaResult<bool> {
+        Ok(self.get(REFS, &ref_row(of))?.is_some())
+    }
+
     /// Looks at the next `limit` blobs after one, in order. Returns those without a use that
     /// counts, and the last one looked at.
     pub(crate) fn unused_after(

@@ -41,6 +41,14 @@ impl Store {
         self.0.index.read(move |meta| uses.iter().map(|of| meta.is_dropped(of)).collect()).await
     }
 
+    /// Returns for each use whether a row of it is here, ended or not.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn are_known(&self, uses: Vec<Use>) -> Result<Vec<bool>, ReadError> {
+        self.0.index.read(move |meta| uses.iter().map(|of| meta.is_known(of)).collect()).await
+    }
+
     /// Forgets uses that have ended here. Durable on return. Returns for each whether it is
     /// gone.
     ///
