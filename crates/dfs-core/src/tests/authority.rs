@@ -4,8 +4,8 @@ use super::epoch::{add, admin, by_admin, genesis, key, member, node, role};
 use crate::codec::Canonical;
 use crate::id::{AdminId, InviteId};
 use crate::layout::epoch::{
-    BURNT_MAX, Burnt, Deciders, EpochCert, EpochError, EpochOp, EpochState, MemberState, NO_CAP,
-    Role, deciders_after,
+    BURNT_MAX, Burnt, Deciders, EpochCert, EpochError, EpochOp, EpochState, Member, MemberState,
+    NO_CAP, Role, deciders_after,
 };
 
 fn id(of: u8) -> AdminId {
@@ -185,4 +185,43 @@ fn a_cap_holds_whatever_a_member_offers() {
     assert_eq!(state.members[1].capacity, 3);
     let (state, _) = state.propose([0; 32], vec![capped(NO_CAP), offers(9)], node(1)).unwrap();
     assert_eq!(state.members[1].capacity, 9);
+}
+
+/// Members 1 to 4 hold partition 0, those named are gateways.
+fn held_by_four(gateways: &[u8]) -> EpochState {
+    let (mut state, _) = genesis();
+    let roles = (1..=4u8).map(|of| {
+        let role = if gateways.contains(&of) { Role::Gateway } else { Role::Storage };
+        Member { role, ..member(of, u16::from(of) - 1) }
+    });
+    state.members = roles.collect();
+    state.rows[0].current = vec![0, 1, 2, 3];
+    state
+}
+
+#[test]
+fn a_guarded_quorum_has_the_gateways_or_else_everyone() {
+    let nodes = |of: &[u8]| of.iter().map(|of| node(*of)).collect::<Vec<_>>();
+    for (gateways, set, expected) in [
+        (&[1][..], &[1, 2, 3][..], vec![nodes(&[1])]),
+        (&[1, 2], &[1, 2, 3], vec![nodes(&[1, 2])]),
+        (&[1, 2, 3], &[1, 2, 3], vec![]),
+        (&[4], &[1, 2, 3], vec![nodes(&[1]), nodes(&[2]), nodes(&[3])]),
+    ] {
+        let state = held_by_four(gateways);
+        assert_eq!(state.guards(&[nodes(set)]), expected, "{gateways:?} of {set:?}");
+    }
+    let mut ungoverned = held_by_four(&[1]);
+    ungoverned.admins.clear();
+    assert!(ungoverned.guards(&[nodes(&[1, 2, 3])]).is_empty());
+}
+
+#[test]
+fn a_gateway_has_others_forget_where_there_is_one() {
+    let state = held_by_four(&[3]);
+    assert_eq!(state.collector(0), Some(node(3)));
+    assert!(state.may_collect(0, &node(3)) && !state.may_collect(0, &node(1)));
+    let state = held_by_four(&[]);
+    assert_eq!(state.collector(0), Some(node(1)));
+    assert!(state.may_collect(0, &node(2)), "nobody else would");
 }

@@ -126,7 +126,7 @@ impl Evidence {
 
     /// Whether this node is the one of a partition's replicas that asks the others to forget.
     pub(crate) fn asks_for(&self, partition: Partition, state: &EpochState) -> bool {
-        state.read_set(partition).first() == Some(&self.replica.id)
+        state.collector(partition) == Some(self.replica.id)
     }
 }
 

@@ -1,14 +1,14 @@
 //! Answering replicas that want to forget something, or ask who still needs it.
 
-use dfs_core::id::{BlobId, RecordKey};
+use dfs_core::id::{BlobId, NodeId, Partition, RecordKey};
 use dfs_core::record::refs::Use;
 use dfs_core::record::version::Record;
 use dfs_core::replica::purge::may_purge;
-use dfs_p2p::message::Response;
+use dfs_p2p::message::{Code, Refusal, Response};
 
 use super::Gc;
 use super::evidence::{Evident, KeyedHash};
-use crate::rpc::answer::{Told, done, read_refused, write_refused};
+use crate::rpc::answer::{Told, done, read_refused, refusal, write_refused};
 use crate::rpc::fence::Fence;
 
 impl Gc {
@@ -20,8 +20,14 @@ impl Gc {
     }
 
     /// Forgets uses that all replicas found to have ended; answers which are gone.
-    pub(crate) async fn on_refs_forget(&self, fence: Fence<'_>, uses: Vec<Use>) -> Told {
+    pub(crate) async fn on_refs_forget(
+        &self,
+        fence: Fence<'_>,
+        from: &NodeId,
+        uses: Vec<Use>,
+    ) -> Told {
         fence.blobs(uses.iter().map(|of| &of.blob))?;
+        need_collector(fence, from, uses.iter().map(|of| of.blob.partition(fence.state.bits)))?;
         let gone = self.replica.store.forget_dropped(uses).await.map_err(write_refused)?;
         done(Response::Held(gone))
     }
@@ -37,9 +43,15 @@ impl Gc {
 
     /// Forgets tombstones for another replica, which says that all confirm them; answers which are
     /// gone. What can be checked here is: nobody has this node forget what is not an old tombstone.
-    pub(crate) async fn on_records_forget(&self, fence: Fence<'_>, asked: Vec<KeyedHash>) -> Told {
+    pub(crate) async fn on_records_forget(
+        &self,
+        fence: Fence<'_>,
+        from: &NodeId,
+        asked: Vec<KeyedHash>,
+    ) -> Told {
         let keys: Vec<_> = asked.iter().map(|(key, _)| *key).collect();
         fence.keys(keys.iter())?;
+        need_collector(fence, from, keys.iter().map(|key| key.partition(fence.state.bits)))?;
         let (state, replica) = (fence.state, &self.replica);
         let published = self.evidence.published(state);
         let known = Evident { published: &published, confirmed: None, at_rest: true };
@@ -59,6 +71,19 @@ impl Gc {
         }
         done(Response::Held(gone))
     }
+}
+
+/// Refuses a storage member that wants rows forgotten of which a gateway holds a copy: it need not
+/// have asked anyone.
+fn need_collector(
+    fence: Fence<'_>,
+    from: &NodeId,
+    mut partitions: impl Iterator<Item = Partition>,
+) -> Result<(), Refusal> {
+    if partitions.all(|partition| fence.state.may_collect(partition, from)) {
+        return Ok(());
+    }
+    Err(refusal(Code::NotMember, "gateways only"))
 }
 
 /// Records in memory at once while some are forgotten: of the largest 6 MiB.

@@ -233,9 +233,9 @@ impl Service {
             Request::ChunkHas(ids) => blobs.on_has(ids).await,
             Request::ReportCorrupt(id) => blobs.on_report(id).await,
             Request::RefsEnded(uses) => gc.on_refs_ended(fence, uses).await,
-            Request::RefsForget(uses) => gc.on_refs_forget(fence, uses).await,
+            Request::RefsForget(uses) => gc.on_refs_forget(fence, &from.node, uses).await,
             Request::ChunksNeeded(ids) => gc.on_blobs_needed(fence, ids).await,
-            Request::RecordsForget(asked) => gc.on_records_forget(fence, asked).await,
+            Request::RecordsForget(asked) => gc.on_records_forget(fence, &from.node, asked).await,
             Request::SyncRoots { table, roots } => {
                 self.sync.on_roots(fence.state, from, table, roots).await
             }

@@ -3,7 +3,7 @@
 use super::{
     ADMINS_MAX, BURNT_MAX, EpochError, EpochOp, EpochState, Member, MemberIdx, MemberState, require,
 };
-use crate::id::{AdminId, InviteId, NodeId};
+use crate::id::{AdminId, InviteId, NodeId, Partition};
 
 /// What a member may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,20 @@ impl EpochState {
     /// of before there were admins.
     pub fn may_write(&self, node: &NodeId) -> bool {
         if self.admins.is_empty() { self.is_member(node) } else { self.is_gateway(node) }
+    }
+
+    /// Of the replicas of a partition the one that asks the others to forget what nobody needs: the
+    /// first gateway, or the first where none is.
+    pub fn collector(&self, partition: Partition) -> Option<NodeId> {
+        let set = self.read_set(partition);
+        set.iter().find(|node| self.may_write(node)).or_else(|| set.first()).copied()
+    }
+
+    /// Whether the node may ask others to forget rows of a partition: a gateway, and anyone where
+    /// no replica is one.
+    pub fn may_collect(&self, partition: Partition, node: &NodeId) -> bool {
+        let is_led = self.collector(partition).is_some_and(|node| self.may_write(&node));
+        !is_led || self.may_write(node)
     }
 
     /// Whether an admin vouched for the member; before there were admins, all counted.
