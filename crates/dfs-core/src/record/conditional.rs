@@ -8,8 +8,8 @@
 
 use crate::id::{RecordKey, Vid};
 use crate::paxos::Register;
-use crate::record::ballot::{Candidate, Dot, SignedBallot, Value};
-use crate::record::version::{Kind, Record, Version};
+use crate::record::ballot::{Candidate, SignedBallot, Value};
+use crate::record::version::{CONTEXT_MAX, Kind, Record, Version};
 use crate::record::writer::ForgedError;
 
 /// What must hold for a write to take place.
@@ -46,13 +46,18 @@ impl Record {
         }
     }
 
-    /// Checks that the name's vault opened every ballot of the register, and put forward what was
-    /// accepted. At most three signature checks; that of the accepted version is not among them.
+    /// Checks that the name's vault opened every ballot of the register and put forward what was
+    /// accepted, and that what is called settled is there: whoever has the open version could call
+    /// it settled, and have others forget it. At most three signature checks; that of the accepted
+    /// version is not among them.
     ///
     /// # Errors
-    /// [`ForgedError`] names what it did not sign.
+    /// [`ForgedError`] says what is not so.
     pub fn verify_register(&self, key: &RecordKey) -> Result<(), ForgedError> {
         let accepted = self.register.accepted();
+        if self.hides() {
+            return Err(ForgedError::Hidden);
+        }
         if let Some((ballot, candidate)) = accepted {
             candidate.verify(key, ballot)?;
         }
@@ -64,14 +69,18 @@ impl Record {
         }
     }
 
-    /// A version that this record says is settled, and does not reflect: it hides what it has.
-    pub fn hides(&self) -> Option<Dot> {
-        match self.register.accepted() {
-            Some((_, Candidate { value: Value::Settled(Some(dot)), .. })) => {
-                (!self.reflects_dot(*dot)).then_some(*dot)
-            }
-            _ => None,
-        }
+    /// Whether it says of a version that it is settled, and does not reflect it. A context that is
+    /// full may have dropped it, if it was older than all that are left.
+    fn hides(&self) -> bool {
+        let Some((_, Candidate { value: Value::Settled(Some(dot)), .. })) =
+            self.register.accepted()
+        else {
+            return false;
+        };
+        let may_have_dropped = |head: &Version| {
+            head.context.len() >= CONTEXT_MAX && head.context.values().all(|hlc| *hlc > dot.hlc)
+        };
+        !self.reflects_dot(*dot) && !self.heads().any(may_have_dropped)
     }
 
     /// Phase one at a replica: promises, unless a higher ballot was promised.

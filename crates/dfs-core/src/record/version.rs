@@ -201,6 +201,16 @@ impl Record {
         self.refers_to(vid) || self.candidate().is_some_and(names)
     }
 
+    /// How many blobs the version with this id uses; `None` when no head has it or keeps it, and
+    /// replicas have accepted none that does.
+    pub fn blobs_of(&self, vid: &Vid) -> Option<u32> {
+        self.heads.values().chain(self.candidate()).find_map(|version| {
+            let retained = version.retained.iter().find(|old| old.vid == *vid);
+            let own = (version.vid == *vid).then_some(version.chunks);
+            own.or_else(|| retained.map(|old| old.chunks))
+        })
+    }
+
     /// Whether replicas remember anything of conditional writes.
     pub fn is_conditional(&self) -> bool {
         self.register != Register::default()

@@ -39,6 +39,9 @@ pub enum ForgedError {
     /// A ballot is signed, and what was accepted under it is not, or the reverse.
     #[error("what was accepted under a ballot is not signed")]
     Unsigned,
+    /// What was accepted is called settled, and the record does not have it.
+    #[error("a version that is called settled is not there")]
+    Hidden,
     /// A live version carries no content, or a tombstone content without history or the reverse.
     #[error("the version's kind and content disagree")]
     Shape,

@@ -5,7 +5,7 @@ use crate::codec::Canonical;
 use crate::id::{AdminId, InviteId};
 use crate::layout::epoch::{
     BURNT_MAX, Burnt, Deciders, EpochCert, EpochError, EpochOp, EpochState, Member, MemberState,
-    NO_CAP, Role, deciders_after,
+    NO_CAP, Role, Row, deciders_after,
 };
 
 fn id(of: u8) -> AdminId {
@@ -224,4 +224,21 @@ fn a_gateway_has_others_forget_where_there_is_one() {
     let state = held_by_four(&[]);
     assert_eq!(state.collector(0), Some(node(1)));
     assert!(state.may_collect(0, &node(2)), "nobody else would");
+    assert!(!state.may_collect(0, &node(9)));
+}
+
+#[test]
+fn what_moves_is_pulled_from_gateways_that_hold_it() {
+    let has = |state: &EpochState, pulled: &[u16]| {
+        let row = Row { current: vec![0, 1, 2], next: vec![3], ..state.rows[0].clone() };
+        state.has_sources(&row, |idx| pulled.contains(&idx))
+    };
+    let state = held_by_four(&[1, 4]);
+    assert!(has(&state, &[0, 1]));
+    assert!(!has(&state, &[1, 2]), "a liar and one that lags");
+    assert!(!has(&state, &[0]), "too few");
+    let mut gone = state.clone();
+    gone.members[0].state = MemberState::Out;
+    assert!(has(&gone, &[1, 2]));
+    assert!(has(&held_by_four(&[4]), &[1, 2]), "no gateway holds it");
 }

@@ -15,7 +15,7 @@ use crate::rpc::fence::Fence;
 
 impl Blobs {
     /// Notes uses of blobs, those that count; answers which of the blobs are held. Of a use that
-    /// does not count nothing is missing.
+    /// has ended nothing is missing.
     pub(crate) async fn on_ref_add(
         &self,
         fence: Fence<'_>,

@@ -8,7 +8,7 @@ use dfs_core::layout::epoch::EpochState;
 use dfs_core::record::refs::RefRow;
 pub(crate) use dfs_core::replica::op::store::Copies;
 use dfs_core::replica::op::store::{Store, StoreEvent, StoreSpec, StoreTask};
-use dfs_p2p::message::{Priority, Request, Response};
+use dfs_p2p::message::{Code, Priority, Refusal, Request, Response};
 use dfs_store::blob::Blob;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -121,6 +121,10 @@ impl Blobs {
             deadline: BLOB_DEADLINE,
             ..Ask::new(Priority::Chunks, Request::ChunkPut(blob.id))
         };
+        if self.replica.joined().is_ok_and(|state| self.replica.is_at_cap(&node, &state)) {
+            let full = Refusal::new(Code::NoSpace, "it would hold more than it was admitted for");
+            return (node, Err(full.into()));
+        }
         let result = self.rpc.ask_again(&node, epoch, ask).await;
         if let Err(error) = &result {
             debug!(peer = ?node, %error, "a replica did not take a blob");

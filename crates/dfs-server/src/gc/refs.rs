@@ -84,7 +84,10 @@ impl RefAudit {
                 let (over, live): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.dropped);
                 ended += round.look_at(live).await?;
                 let audit = &*round.audit;
-                if !over.is_empty() && audit.evidence.asks_for(partition, &state) {
+                // A gateway may not have taken over what a storage member has.
+                let asks = audit.evidence.asks_for(partition, &state)
+                    || !state.may_write(&audit.replica.id);
+                if !over.is_empty() && asks {
                     forgotten += audit.forget_ended(partition, over, &state).await?;
                 }
             }

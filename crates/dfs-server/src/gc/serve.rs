@@ -20,14 +20,8 @@ impl Gc {
     }
 
     /// Forgets uses that all replicas found to have ended; answers which are gone.
-    pub(crate) async fn on_refs_forget(
-        &self,
-        fence: Fence<'_>,
-        from: &NodeId,
-        uses: Vec<Use>,
-    ) -> Told {
+    pub(crate) async fn on_refs_forget(&self, fence: Fence<'_>, uses: Vec<Use>) -> Told {
         fence.blobs(uses.iter().map(|of| &of.blob))?;
-        need_collector(fence, from, uses.iter().map(|of| of.blob.partition(fence.state.bits)))?;
         let gone = self.replica.store.forget_dropped(uses).await.map_err(write_refused)?;
         done(Response::Held(gone))
     }

@@ -100,7 +100,7 @@ impl Names {
             .records
             .rpc()
             .phase(&mut proposer, state.epoch, &ask(prepare), |node, response| {
-                let record = self.told_by(&node, response, &key, state);
+                let record = self.told_by(&node, response, &key);
                 let Some(record) = record.filter(|_| !liars.contains(&node)) else {
                     return Heard::Failed;
                 };
@@ -177,7 +177,7 @@ impl Names {
             .records
             .rpc()
             .phase(proposer, state.epoch, &ask(accept), |node, response| {
-                match self.told_by(&node, response, key, state) {
+                match self.told_by(&node, response, key) {
                     Some(record) => acceptance_of(record.register(), signed),
                     None => Heard::Failed,
                 }
@@ -198,19 +198,11 @@ impl Names {
         Ok(if is_own { Attempt::Written(written) } else { Attempt::Again(Some(ballot)) })
     }
 
-    /// The record that an acceptor answered with, if the vault signed every ballot in it, and if
-    /// it hides no version of which a storage member says that it became a head.
-    fn told_by(
-        &self,
-        node: &NodeId,
-        response: Response,
-        key: &RecordKey,
-        state: &EpochState,
-    ) -> Option<Record> {
+    /// The record that an acceptor answered with, if its register is genuine.
+    fn told_by(&self, node: &NodeId, response: Response, key: &RecordKey) -> Option<Record> {
         let record = record_of(response, key)?;
-        let is_trusted = *node == self.replica.id || state.is_gateway(node);
         let is_genuine = *node == self.replica.id || record.verify_register(key).is_ok();
-        (is_genuine && (is_trusted || record.hides().is_none())).then_some(record)
+        is_genuine.then_some(record)
     }
 
     /// The first replica that told of a version which no writer of the vault signed, or whose

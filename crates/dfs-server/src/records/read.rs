@@ -13,6 +13,7 @@ use dfs_core::replica::op::read::{
 use dfs_p2p::message::{Priority, Request, Response};
 
 use super::Records;
+use super::seen::Mark;
 use crate::config::Mode;
 use crate::error::Error;
 use crate::rpc::drive::{Running, counting_reads};
@@ -100,26 +101,30 @@ impl Records {
             guards: state.guards(std::slice::from_ref(&set)),
             set,
         };
-        let asked = spec.set.clone();
+        let (asked, seen) = (spec.set.clone(), self.seen.of(keys));
         let perform = |task| Some(self.begin_read(task, keys, needs_quorum, state));
         let read = self.rpc.drive(ReadOp::new(spec), perform).await??;
         if needs_quorum {
-            self.hold_against_seen(keys, &read, &asked, state)?;
+            self.hold_against(&seen, keys, &read, &asked)?;
         }
         Ok(read)
     }
 
-    /// Refuses an answer without enough gateways in it that is older than what was seen here.
-    fn hold_against_seen(
+    /// Refuses an answer without enough gateways in it that is older than what was seen here before
+    /// anyone was asked.
+    fn hold_against(
         &self,
+        seen: &[Option<Mark>],
         keys: &[RecordKey],
         read: &ReadResult,
         asked: &[NodeId],
-        state: &EpochState,
     ) -> Result<(), Error> {
-        let now = self.replica.env.wall_ms();
-        let is_older = |(key, record): (&RecordKey, &Record)| self.seen.is_older(key, record, now);
-        if !read.guarded && keys.iter().zip(&read.records).any(is_older) {
+        let (now, age) = (self.replica.env.wall_ms(), self.replica.grace.purge_age());
+        let is_hidden = |(mark, record): (&Option<Mark>, &Record)| {
+            mark.as_ref().is_some_and(|mark| mark.is_hidden_in(record, now, age))
+        };
+        if !read.guarded && seen.iter().zip(&read.records).any(is_hidden) {
+            let state = self.replica.joined()?;
             let why = |node: &NodeId| match state.is_gateway(node) {
                 true => (*node, "this gateway does not answer".to_owned()),
                 false => (*node, "it shows an older version than was seen before".to_owned()),
@@ -127,7 +132,9 @@ impl Records {
             let not_here = asked.iter().filter(|node| **node != self.replica.id);
             return Err(Error::Unavailable(not_here.map(why).collect()));
         }
-        keys.iter().zip(&read.records).for_each(|(key, record)| self.seen.note(key, record));
+        for ((key, record), before) in keys.iter().zip(&read.records).zip(seen) {
+            self.seen.note(key, record, before.as_ref());
+        }
         Ok(())
     }
 

@@ -24,7 +24,7 @@ use dfs_store::disk::store::PageLimit;
 pub(crate) enum ScanReach {
     /// As many as the mode needs.
     Enough,
-    /// Everyone who can be reached: before a directory is removed.
+    /// Everyone who can be reached, gateways among them: before a directory is removed.
     Everyone,
 }
 
@@ -51,6 +51,7 @@ impl Records {
         let needs_quorum = self.replica.is_quorum(mode, &state);
         let partition = dir_partition(&vault, &dir, state.bits);
         let set = state.read_set(partition);
+        let guard = guard_of(&set, &state);
         let enough = if needs_quorum { Tally::<NodeId>::read_majority(set.len()) } else { 1 };
         let reachable = set.iter().filter(|node| self.replica.is_reachable(node)).count();
         let enough = match whom {
@@ -59,19 +60,25 @@ impl Records {
         };
         // The nearest first: this node, then whoever is connected. One that fails is replaced.
         let mut order = set;
-        order.sort_by_key(|node| (*node != self.replica.id, !self.replica.is_reachable(node)));
+        let comes_first = |node: &NodeId| guard.contains(node) && self.replica.is_reachable(node);
+        order.sort_by_key(|node| {
+            (!comes_first(node), *node != self.replica.id, !self.replica.is_reachable(node))
+        });
+        let guards = order.iter().filter(|node| comes_first(node)).count();
+        let at_first = enough.max(guards.min(Tally::<NodeId>::read_majority(guard.len().max(1))));
         let mut order = order.into_iter();
         let epoch = state.epoch;
         let scan = |node| async move { (node, self.scan_one(&node, vault, dir, epoch).await) };
-        let mut scanning: FuturesUnordered<_> = order.by_ref().take(enough).map(scan).collect();
+        let mut scanning: FuturesUnordered<_> = order.by_ref().take(at_first).map(scan).collect();
         let mut all: BTreeMap<RecordKey, Record> = BTreeMap::new();
         let mut copies: BTreeMap<RecordKey, usize> = BTreeMap::new();
         let mut differ = Vec::new();
-        let (mut answered, mut failures) = (0, Vec::new());
+        let (mut answered, mut guarded, mut failures) = (0, 0, Vec::new());
         while let Some((node, scanned)) = scanning.next().await {
             match scanned {
                 Ok(records) => {
                     answered += 1;
+                    guarded += usize::from(guard.contains(&node));
                     for (key, record) in records {
                         *copies.entry(key).or_default() += 1;
                         let ours = all.entry(key).or_insert_with(|| record.clone());
@@ -97,7 +104,9 @@ impl Records {
                 *ours = merge(ours, &record);
             }
         }
-        if answered < enough {
+        let needs_guard = needs_quorum && whom == ScanReach::Everyone && !guard.is_empty();
+        let is_hidden = needs_guard && guarded < Tally::<NodeId>::read_majority(guard.len());
+        if answered < enough || is_hidden {
             return Err(Error::Unavailable(failures).into());
         }
         differ.extend(copies.iter().filter(|(_, n)| **n < answered).map(|(key, _)| *key));
@@ -168,6 +177,13 @@ impl Records {
             }
         }
     }
+}
+
+/// The gateways among the replicas, where not all are: they are asked first, for others could hide
+/// what a directory has.
+fn guard_of(set: &[NodeId], state: &EpochState) -> Vec<NodeId> {
+    let guards = state.guards(std::slice::from_ref(&set.to_vec()));
+    if guards.len() == 1 { guards.concat() } else { Vec::new() }
 }
 
 /// Rows of this node's own index read at once.

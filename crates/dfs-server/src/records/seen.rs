@@ -1,9 +1,10 @@
 //! The newest versions of names that this node has seen, so that nobody shows it older ones.
 
+use std::time::Duration;
+
 use dfs_core::id::RecordKey;
 use dfs_core::record::ballot::Dot;
 use dfs_core::record::version::{Kind, Record};
-use dfs_core::replica::purge::AGE_MIN;
 use quick_cache::sync::Cache;
 
 use crate::replica::millis;
@@ -15,11 +16,24 @@ use crate::replica::millis;
 /// against it. Kept in memory: after a restart it begins anew.
 pub(super) struct Seen(Cache<RecordKey, Mark>);
 
-#[derive(Debug, Clone)]
-struct Mark {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mark {
     heads: Vec<Dot>,
     /// Of a deleted name, the time of its deletion: its tombstone may be forgotten everywhere.
     dead_ms: Option<u64>,
+}
+
+impl Mark {
+    fn is_newer_than(&self, record: &Record) -> bool {
+        !self.heads.iter().all(|head| record.reflects_dot(*head))
+    }
+
+    /// Whether a record shows less than was seen, and what was seen must still be there: tombstones
+    /// are forgotten when they are of this age. `O(heads)`.
+    pub(super) fn is_hidden_in(&self, record: &Record, now_ms: u64, purge_age: Duration) -> bool {
+        let lapsed = |at_ms: u64| at_ms.saturating_add(millis(purge_age)) <= now_ms;
+        !self.dead_ms.is_some_and(lapsed) && self.is_newer_than(record)
+    }
 }
 
 impl Seen {
@@ -27,16 +41,18 @@ impl Seen {
         Self(Cache::new(NAMES_MAX))
     }
 
-    /// Whether a record is older than what was seen of its name. `O(heads)`.
-    pub(super) fn is_older(&self, key: &RecordKey, record: &Record, now_ms: u64) -> bool {
-        let Some(mark) = self.0.get(key) else { return false };
-        let lapsed = |at_ms: u64| at_ms.saturating_add(millis(AGE_MIN)) <= now_ms;
-        !mark.dead_ms.is_some_and(lapsed)
-            && !mark.heads.iter().all(|head| record.reflects_dot(*head))
+    /// What was seen of these names so far.
+    pub(super) fn of(&self, keys: &[RecordKey]) -> Vec<Option<Mark>> {
+        keys.iter().map(|key| self.0.get(key)).collect()
     }
 
-    /// Notes what a name is now, in place of what it was.
-    pub(super) fn note(&self, key: &RecordKey, record: &Record) {
+    /// Notes what a name is now. What was seen stays if this is older, for a read may have begun
+    /// before a write; unless enough gateways answered, and nothing else was seen meanwhile.
+    pub(super) fn note(&self, key: &RecordKey, record: &Record, before: Option<&Mark>) {
+        let known = self.0.get(key);
+        if known.as_ref() != before && known.is_some_and(|mark| mark.is_newer_than(record)) {
+            return;
+        }
         if record.heads().next().is_none() {
             self.0.remove(key);
             return;
@@ -88,31 +104,52 @@ mod tests {
         })
     }
 
+    fn is_hidden(seen: &Seen, told: &Record, at_ms: u64) -> bool {
+        let mark = seen.of(&[key()]).pop().flatten();
+        mark.is_some_and(|mark| mark.is_hidden_in(told, BEGIN + at_ms, AGE))
+    }
+
+    fn note(seen: &Seen, record: &Record) {
+        let before = seen.of(&[key()]).pop().flatten();
+        seen.note(&key(), record, before.as_ref());
+    }
+
     #[test]
     fn what_does_not_reflect_the_newest_seen_is_older() {
         let (seen, live) = (Seen::new(), Kind::Live);
-        assert!(!seen.is_older(&key(), &Record::default(), 0), "nothing was seen yet");
-        seen.note(&key(), &record(20, &[10], live));
-        for (told, is_older) in [
+        assert!(!is_hidden(&seen, &Record::default(), 0), "nothing was seen yet");
+        note(&seen, &record(20, &[10], live));
+        for (told, expected) in [
             (Record::default(), true),
             (record(10, &[], live), true),
             (record(20, &[10], live), false),
             (record(30, &[20], live), false),
             (record(30, &[10], live), true),
         ] {
-            assert_eq!(seen.is_older(&key(), &told, BEGIN + 50), is_older, "{told:?}");
+            assert_eq!(is_hidden(&seen, &told, 50), expected, "{told:?}");
         }
         // What a guarded quorum says counts, whatever was seen before.
-        seen.note(&key(), &Record::default());
-        assert!(!seen.is_older(&key(), &record(10, &[], live), BEGIN + 50));
+        note(&seen, &Record::default());
+        assert!(!is_hidden(&seen, &record(10, &[], live), 50));
+    }
+
+    #[test]
+    fn a_read_that_ends_after_a_later_write_takes_nothing_back() {
+        let (seen, live) = (Seen::new(), Kind::Live);
+        let before = seen.of(&[key()]).pop().flatten();
+        note(&seen, &record(20, &[10], live));
+        seen.note(&key(), &record(10, &[], live), before.as_ref());
+        assert!(is_hidden(&seen, &record(10, &[], live), 50));
     }
 
     #[test]
     fn a_deletion_is_remembered_as_long_as_its_tombstone_stays() {
         let seen = Seen::new();
-        seen.note(&key(), &record(20, &[10], Kind::Dead));
+        note(&seen, &record(20, &[10], Kind::Dead));
         let old = record(10, &[], Kind::Live);
-        assert!(seen.is_older(&key(), &old, BEGIN + 20 + millis(AGE_MIN) - 1));
-        assert!(!seen.is_older(&key(), &old, BEGIN + 20 + millis(AGE_MIN)));
+        assert!(is_hidden(&seen, &old, 19 + millis(AGE)));
+        assert!(!is_hidden(&seen, &old, 20 + millis(AGE)));
     }
+
+    const AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 }

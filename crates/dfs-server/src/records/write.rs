@@ -112,7 +112,7 @@ impl Records {
         };
         let put = self.rpc.with_layout(put).await?;
         if put.1 {
-            self.seen.note(&key, &record);
+            self.seen.note(&key, &record, None);
         }
         Ok(put)
     }
@@ -124,9 +124,10 @@ impl Records {
         record: Record,
         state: &Arc<EpochState>,
     ) -> Result<Written, StepError> {
-        let put = vec![(*key, record)];
+        let put = vec![(*key, record.clone())];
         let Put { nodes, guarded } =
             self.put_records(key, put, Origin::Repair, true, state).await?;
+        self.seen.note(key, &record, None);
         Ok(Written { copies: nodes.len(), wanted: copies_wanted(state, key), guarded })
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dfs_core::hlc::{Clock, Hlc};
 use dfs_core::id::{NodeId, Partition};
-use dfs_core::layout::epoch::{EpochState, MemberState};
+use dfs_core::layout::epoch::{EpochState, MemberState, NO_CAP};
 use dfs_env::Env;
 use dfs_p2p::Network;
 use dfs_store::Store;
@@ -107,6 +107,23 @@ impl Replica {
     pub(crate) fn keep_to_cap(&self, state: &EpochState) {
         let cap = state.member(&self.id).map(|member| member.cap);
         self.store.limit(cap.unwrap_or(u64::MAX));
+    }
+
+    /// Whether a member holds what whoever vouched for it allowed, as far as can be told from what
+    /// is here: it may say of itself what it likes. Blobs are spread evenly, so a node with so many
+    /// partitions holds about so much. While this node gives partitions away it cannot tell.
+    pub(crate) fn is_at_cap(&self, node: &NodeId, state: &EpochState) -> bool {
+        let Some(member) = state.member(node).filter(|member| member.cap != NO_CAP) else {
+            return false;
+        };
+        let own = state.member(&self.id).filter(|own| own.state == MemberState::Active);
+        if own.is_none_or(|own| state.rows.iter().any(|row| row.former.contains(&own.idx))) {
+            return false;
+        }
+        let partitions = |of: &NodeId| state.partitions_of(of).len() as u64;
+        let own = partitions(&self.id);
+        let share = u128::from(self.store.used()) * u128::from(partitions(node));
+        own > 0 && share > u128::from(member.cap) * u128::from(own)
     }
 
     /// Whether a node has proved, on the connection there is, to have the key of one of the admins.

@@ -220,9 +220,9 @@ impl Service {
             Request::CasAccept { key, ballot, candidate } => {
                 records.on_cas_accept(fence, from, key, ballot, *candidate).await
             }
-            Request::RefAdd(rows) => {
+            Request::RefAdd(mut rows) => {
                 fence.blobs(rows.iter().map(|row| &row.blob))?;
-                let counting = self.sync.counting(&from.node, &rows).await?;
+                let counting = self.sync.counting(&from.node, &mut rows).await?;
                 blobs.on_ref_add(fence, rows, &counting).await
             }
             Request::ChunkPut(id) => {
@@ -233,7 +233,7 @@ impl Service {
             Request::ChunkHas(ids) => blobs.on_has(ids).await,
             Request::ReportCorrupt(id) => blobs.on_report(id).await,
             Request::RefsEnded(uses) => gc.on_refs_ended(fence, uses).await,
-            Request::RefsForget(uses) => gc.on_refs_forget(fence, &from.node, uses).await,
+            Request::RefsForget(uses) => gc.on_refs_forget(fence, uses).await,
             Request::ChunksNeeded(ids) => gc.on_blobs_needed(fence, ids).await,
             Request::RecordsForget(asked) => gc.on_records_forget(fence, &from.node, asked).await,
             Request::SyncRoots { table, roots } => {

@@ -159,8 +159,12 @@ impl Handoff {
     async fn hand_over(&self) -> Result<usize, Error> {
         let state = self.replica.joined()?;
         let mut handed = 0;
-        // References first, so that no record names blobs that nobody protects.
-        for table in [Table::Refs, Table::Records] {
+        // References first, so that no record names blobs that nobody protects. Those of a storage
+        // member count only once a record has them.
+        let by_gateway = [Table::Refs, Table::Records];
+        let by_storage = [Table::Records, Table::Refs];
+        let order = if state.may_write(&self.replica.id) { by_gateway } else { by_storage };
+        for table in order {
             for (partition, root) in (0..=Partition::MAX).zip(self.roots(table, &state).await?) {
                 let is_ours = state.is_replica(partition, &self.replica.id);
                 if root.count == 0 || is_ours || state.row(partition).stage != Stage::Stable {

@@ -89,7 +89,7 @@ impl Publisher {
             let pulled: BTreeSet<_> = owed.pulled(&(partition, row.prepare_epoch));
             let is_source =
                 |idx| state.node(idx).is_some_and(|node| node == id || pulled.contains(&node));
-            if bug(Bug::SyncedTooEarly) || row.has_sources(is_source) {
+            if bug(Bug::SyncedTooEarly) || state.has_sources(row, is_source) {
                 synced.push((partition, row.prepare_epoch));
             }
         }

@@ -10,6 +10,7 @@ use dfs_store::WriteError;
 use tracing::warn;
 
 use super::RowSync;
+use super::vouch::Verdict;
 use crate::blobs::bound_holds;
 use crate::error::Error;
 use crate::rpc::Ask;
@@ -101,8 +102,10 @@ impl RowSync {
             if page.refs.iter().any(|row| row.blob.partition(state.bits) != partition) {
                 return Err(unexpected(node));
             }
-            let mut counting = self.vouching.counting(node, &page.refs).await?.into_iter();
-            page.refs.retain(|_| counting.next() == Some(true));
+            let verdicts = self.vouching.judge(node, &mut page.refs).await?;
+            complete &= !verdicts.contains(&Verdict::Refused);
+            let mut verdicts = verdicts.into_iter();
+            page.refs.retain(|_| verdicts.next() == Some(Verdict::Counts));
             // Before the rows are the same as the peer's: else all would seem well for a moment.
             self.want_missing(&page.refs).await?;
             match self.replica.store.merge_refs(page.refs.clone()).await {

@@ -10,17 +10,23 @@ use dfs_p2p::message::{Code, Refusal, Response};
 use dfs_store::disk::store::{Page, PageLimit, record_row, ref_row};
 
 use super::RowSync;
+use super::vouch::Verdict;
 use crate::rpc::answer::{Told, done, read_refused, refusal};
 
 impl RowSync {
-    /// Which rows that a peer brings count: the others need nobody.
+    /// Which rows that a peer brings count; the use of the others has ended here. Where one is
+    /// refused, all are: the peer keeps them, and tries again.
     pub(crate) async fn counting(
         &self,
         from: &NodeId,
-        rows: &[RefRow],
+        rows: &mut [RefRow],
     ) -> Result<Vec<bool>, Refusal> {
-        let counting = self.vouching.counting(from, rows).await;
-        counting.map_err(|error| refusal(Code::Internal, error.to_string()))
+        let verdicts = self.vouching.judge(from, rows).await;
+        let verdicts = verdicts.map_err(|error| refusal(Code::Internal, error.to_string()))?;
+        if verdicts.contains(&Verdict::Refused) {
+            return Err(refusal(Code::NotFound, "no record has this use of a blob"));
+        }
+        Ok(verdicts.into_iter().map(|verdict| verdict == Verdict::Counts).collect())
     }
 
     /// Answers which partitions differ from a peer's.

@@ -2,15 +2,16 @@
 //!
 //! Reference rows are not signed, so who holds some could make up any number, and fill the index
 //! of every other replica with them. A record is signed: a row that is new here counts when a
-//! quorum's record has a version that uses the blob. Those of an upload come before its record:
-//! of a gateway they count as they are, of a storage member up to so many a day.
+//! quorum's record has a version with that many blobs. Those of an upload come before its record,
+//! and those of one that was given up have none: of a gateway they count as they are, of a storage
+//! member up to so many a day. They end as every use ends.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{NodeId, RecordKey};
+use dfs_core::id::{NodeId, RecordKey, Vid};
 use dfs_core::record::refs::{RefRow, Use};
 use dfs_core::record::version::Record;
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ use quick_cache::sync::Cache;
 use tokio::time::Instant;
 use tracing::debug;
 
+use crate::blobs::hold_until;
 use crate::config::Mode;
 use crate::error::Error;
 use crate::records::Records;
@@ -27,11 +29,13 @@ pub(super) struct Vouching {
     records: Arc<Records>,
     /// Uses that no record had when it was looked for, and when that was.
     refused: Cache<Use, Instant>,
-    /// Rows taken in before their record, by who told of them.
+    /// How many rows of a version were taken in.
+    taken: Cache<(RecordKey, Vid), u32>,
+    /// Rows taken in that no record names, by who told of them.
     early: Mutex<BTreeMap<NodeId, Early>>,
 }
 
-/// Rows of one member that came before their record.
+/// Rows of one member that no record names.
 #[derive(Debug, Clone, Copy)]
 struct Early {
     since: Instant,
@@ -40,37 +44,59 @@ struct Early {
 
 impl Vouching {
     pub(super) fn new(records: Arc<Records>) -> Self {
-        Self { records, refused: Cache::new(REFUSED_MAX), early: Mutex::default() }
+        let (refused, taken) = (Cache::new(REFUSED_MAX), Cache::new(TAKEN_MAX));
+        Self { records, refused, taken, early: Mutex::default() }
     }
 
-    /// Which of the rows count: all of a gateway's, and of a storage member's those that are here
-    /// already, that a record needs, or that wait for one. Reads each record of a new row by
-    /// quorum, but not that of a row refused a moment ago.
-    pub(super) async fn counting(
+    /// What is to be done with each row. All of a gateway's count; of a storage member's those that
+    /// count here already, those that a record needs, and some more. What they say of holds is cut
+    /// to what is usual.
+    ///
+    /// Reads each record of a new row by quorum, but not that of a row refused a moment ago.
+    pub(super) async fn judge(
         &self,
         from: &NodeId,
-        rows: &[RefRow],
-    ) -> Result<Vec<bool>, Error> {
+        rows: &mut [RefRow],
+    ) -> Result<Vec<Verdict>, Error> {
         let replica = &self.records.rpc().replica;
         if *from == replica.id || replica.joined()?.may_write(from) {
-            return Ok(vec![true; rows.len()]);
+            return Ok(vec![Verdict::Counts; rows.len()]);
         }
-        let mut counting = replica.store.are_known(rows.iter().map(RefRow::of).collect()).await?;
+        let uses: Vec<Use> = rows.iter().map(RefRow::of).collect();
+        let known = replica.store.are_known(uses.clone()).await?;
+        let ended = replica.store.are_dropped(uses).await?;
         let now = replica.env.mono();
-        let is_new = |(row, known): &(&RefRow, &bool)| !**known && !self.was_refused(row, now);
-        let new = rows.iter().zip(&counting).filter(is_new).map(|(row, _)| row.key);
-        let records = self.read(new.collect()).await?;
-        let wall = Hlc::from_unix_ms(replica.env.wall_ms());
-        for (row, counts) in rows.iter().zip(&mut counting).filter(|(_, counts)| !**counts) {
+        let is_new = |(row, ended): &(&RefRow, &bool)| **ended && !self.was_refused(row, now);
+        let new = rows.iter().zip(&ended).filter(is_new).map(|(row, _)| row.key).collect();
+        let records = self.read(new).await;
+        let mut verdicts = Vec::with_capacity(rows.len());
+        for ((row, known), ended) in rows.iter_mut().zip(known).zip(ended) {
             let record = records.get(&row.key);
-            *counts = record.is_some_and(|record| record.needs(&row.vid))
-                || (row.hold_until > wall && self.is_early(from, now));
-            if !*counts {
-                debug!(peer = ?from, "a use of a blob that no record has is not taken over");
-                self.refused.insert(row.of(), now);
-            }
+            // A hold is for whoever writes to ask for.
+            row.hold_until = if ended { row.hold_until.min(hold_until(replica)) } else { NO_HOLD };
+            verdicts.push(match record {
+                _ if !ended => Verdict::Counts,
+                Some(record) if self.is_used(row, record) => Verdict::Counts,
+                _ if known => Verdict::Ended,
+                Some(_) if self.is_early(from, now) => Verdict::Counts,
+                Some(_) => {
+                    debug!(peer = ?from, "a use of a blob that no record has is not taken over");
+                    self.refused.insert(row.of(), now);
+                    Verdict::Refused
+                }
+                None => Verdict::Refused,
+            });
         }
-        Ok(counting)
+        Ok(verdicts)
+    }
+
+    /// Whether a version of the record uses so many blobs that this may be one of them.
+    fn is_used(&self, row: &RefRow, record: &Record) -> bool {
+        let Some(blobs) = record.blobs_of(&row.vid) else { return false };
+        let of = (row.key, row.vid);
+        let taken = self.taken.get(&of).unwrap_or_default().saturating_add(1);
+        self.taken.insert(of, taken);
+        taken <= blobs.saturating_mul(TAKEN_PART).saturating_add(TAKEN_MIN)
     }
 
     fn was_refused(&self, row: &RefRow, now: Instant) -> bool {
@@ -78,7 +104,7 @@ impl Vouching {
         at.is_some_and(|at| now.saturating_duration_since(at) < REFUSED_FOR)
     }
 
-    /// Whether one more row of this member may come before its record.
+    /// Whether one more row of this member may come that no record names.
     fn is_early(&self, from: &NodeId, now: Instant) -> bool {
         let mut early = self.early.lock();
         early.retain(|_, early| now.saturating_duration_since(early.since) < EARLY_FOR);
@@ -87,26 +113,47 @@ impl Vouching {
         early.rows <= EARLY_MAX
     }
 
-    async fn read(&self, mut keys: Vec<RecordKey>) -> Result<BTreeMap<RecordKey, Record>, Error> {
+    /// Those of the records that can be read now.
+    async fn read(&self, mut keys: Vec<RecordKey>) -> BTreeMap<RecordKey, Record> {
         keys.sort_unstable();
         keys.dedup();
         let mut records = BTreeMap::new();
         for keys in keys.chunks(KEYS_AT_ONCE) {
-            let read = self.records.read_records(keys, Mode::Quorum).await?;
-            records.extend(keys.iter().copied().zip(read.records));
+            match self.records.read_records(keys, Mode::Quorum).await {
+                Ok(read) => records.extend(keys.iter().copied().zip(read.records)),
+                Err(error) => debug!(%error, "records of uses could not be read"),
+            }
         }
-        Ok(records)
+        records
     }
 }
 
+/// What is to be done with a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is taken over.
+    Counts,
+    /// Its use has ended here, and nothing says that it goes on.
+    Ended,
+    /// Not now: it has no record, or that cannot be read.
+    Refused,
+}
+
+const NO_HOLD: Hlc = Hlc(0);
+/// Of the blobs that a version uses, rows of storage members that count: twice as many, for rows
+/// that have ended come again, and a little more for its pages.
+const TAKEN_PART: u32 = 2;
+const TAKEN_MIN: u32 = 16;
+/// Versions whose rows are counted: about 8 MiB.
+const TAKEN_MAX: usize = 65_536;
 /// Records read at once.
 const KEYS_AT_ONCE: usize = 256;
 /// Uses remembered as refused: about 10 MiB.
 const REFUSED_MAX: usize = 65_536;
 /// How long a refused use is not looked for again: its record may be about to be written.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
-/// Rows of one member that may come before their record in [`EARLY_FOR`]: those of some uploads of
-/// a gibibyte that were under way while their partitions moved.
+/// Rows of one member that no record need name in [`EARLY_FOR`]: those of some uploads of a
+/// gibibyte that were under way, or were given up, while it alone of two had them.
 const EARLY_MAX: usize = 4096;
 /// How long they count against it.
 const EARLY_FOR: Duration = Duration::from_secs(24 * 60 * 60);

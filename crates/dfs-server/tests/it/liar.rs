@@ -1,6 +1,7 @@
 //! A member that answers as it likes, and two honest ones that must not mind.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dfs_core::id::{ClusterId, NodeId};
 use dfs_core::node::member::NodeInfo;
@@ -138,3 +139,64 @@ async fn one_replicas_word_ends_no_operation() {
         with.all_goes_on(name).await;
     }
 }
+
+/// A handler that claims to keep every blob, and only counts their bytes.
+struct Boaster {
+    honest: Arc<dyn Handler>,
+    taken: Arc<AtomicU64>,
+}
+
+impl Handler for Boaster {
+    fn handle(&self, from: Caller, call: Call) -> BoxFuture<'_, Answer> {
+        Box::pin(async move {
+            if matches!(call.request, Request::ChunkPut(_)) {
+                self.taken.fetch_add(call.body.len() as u64, Ordering::Relaxed);
+                return Answer::new(Ok(Response::Done), call.epoch);
+            }
+            self.honest.handle(from, call).await
+        })
+    }
+
+    fn is_member(&self, node: &NodeId) -> bool {
+        self.honest.is_member(node)
+    }
+
+    fn cluster_id(&self) -> Option<ClusterId> {
+        self.honest.cluster_id()
+    }
+
+    fn peer_changed(&self, node: NodeId, connected: bool) {
+        self.honest.peer_changed(node, connected);
+    }
+
+    fn retired(&self, why: &str) {
+        self.honest.retired(why);
+    }
+
+    fn info_changed(&self, info: &NodeInfo) {
+        self.honest.info_changed(info);
+    }
+}
+
+/// It has a third of everything, and room for a part of that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_is_given_no_more_than_its_cap_whatever_it_claims() {
+    let mut cluster = Cluster::of(2).await;
+    cluster.disks.push(MemoryFs::default());
+    cluster.servers.push(None);
+    let taken = Arc::new(AtomicU64::new(0));
+    let counted = taken.clone();
+    let wrap = |honest| -> Arc<dyn Handler> { Arc::new(Boaster { honest, taken: counted }) };
+    cluster.start_as(2, false, wrap).await;
+    cluster.admit_with(0, 2, CAP_OF_BOASTER).await;
+    cluster.settled(0, 3).await;
+    for number in 1..13usize {
+        let content: Vec<u8> = content(number).into_iter().cycle().take(1 << 20).collect();
+        cluster.put(0, &format!("big-{number}"), &content).await.unwrap();
+        assert_eq!(cluster.get(1, &format!("big-{number}")).await.unwrap(), content);
+    }
+    let taken = taken.load(Ordering::Relaxed);
+    assert!(taken > CAP_OF_BOASTER / 4 && taken <= CAP_OF_BOASTER + (2 << 20), "{taken} bytes");
+}
+
+const CAP_OF_BOASTER: u64 = 4 << 20;

@@ -157,6 +157,11 @@ impl Cluster {
 
     /// Has a node vouch for another that has joined.
     async fn admit(&self, at: usize, whom: usize) {
+        self.admit_with(at, whom, CAP).await;
+    }
+
+    /// The same, for so many bytes.
+    async fn admit_with(&self, at: usize, whom: usize, cap: u64) {
         let (client, id) = (self.node(at), self.servers[whom].as_ref().unwrap().node_id());
         let waits =
             |peer: &PeerView| peer.id == id.to_string() && peer.role == Some(PeerRole::Unvouched);
@@ -166,7 +171,7 @@ impl Cluster {
             }
         };
         tokio::time::timeout(LIMIT, joined).await.expect("has not joined in time");
-        assert_eq!(client.admit(&id.to_string(), CAP).await.unwrap().cap, CAP);
+        assert_eq!(client.admit(&id.to_string(), cap).await.unwrap().cap, cap);
     }
 
     fn node(&self, at: usize) -> dfs_server::Client {

@@ -1,9 +1,11 @@
 //! What a member may do, and whose word admits it.
 
 use super::{
-    ADMINS_MAX, BURNT_MAX, EpochError, EpochOp, EpochState, Member, MemberIdx, MemberState, require,
+    ADMINS_MAX, BURNT_MAX, EpochError, EpochOp, EpochState, Member, MemberIdx, MemberState, Row,
+    require,
 };
 use crate::id::{AdminId, InviteId, NodeId, Partition};
+use crate::quorum::Tally;
 
 /// What a member may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +80,25 @@ impl EpochState {
         if self.admins.is_empty() { self.is_member(node) } else { self.is_gateway(node) }
     }
 
+    /// Whether a member that a partition moves to has all its rows, having pulled them from these
+    /// members: see [`Row::has_sources`]. Of the gateways that hold it, as many as a guarded read
+    /// needs are among them, but for those that are gone: what only these and a liar had would be
+    /// hidden from every later quorum.
+    pub fn has_sources(&self, row: &Row, pulled: impl Fn(MemberIdx) -> bool) -> bool {
+        let stays = |idx: &&MemberIdx| {
+            let member = self.members.get(usize::from(**idx));
+            member.is_some_and(|member| {
+                member.role == Role::Gateway
+                    && matches!(member.state, MemberState::Active | MemberState::Draining)
+            })
+        };
+        let gateways: Vec<MemberIdx> = row.current.iter().filter(stays).copied().collect();
+        let told = gateways.iter().filter(|idx| pulled(**idx)).count();
+        let is_guarded =
+            gateways.is_empty() || told >= Tally::<NodeId>::read_majority(gateways.len());
+        is_guarded && row.has_sources(pulled)
+    }
+
     /// Of the replicas of a partition the one that asks the others to forget what nobody needs: the
     /// first gateway, or the first where none is.
     pub fn collector(&self, partition: Partition) -> Option<NodeId> {
@@ -85,11 +106,11 @@ impl EpochState {
         set.iter().find(|node| self.may_write(node)).or_else(|| set.first()).copied()
     }
 
-    /// Whether the node may ask others to forget rows of a partition: a gateway, and anyone where
-    /// no replica is one.
+    /// Whether the node may ask others to forget records of a partition: a gateway, and any replica
+    /// where none is one.
     pub fn may_collect(&self, partition: Partition, node: &NodeId) -> bool {
         let is_led = self.collector(partition).is_some_and(|node| self.may_write(&node));
-        !is_led || self.may_write(node)
+        self.may_write(node) || (!is_led && self.is_replica(partition, node))
     }
 
     /// Whether an admin vouched for the member; before there were admins, all counted.
@@ -110,7 +131,8 @@ impl EpochState {
             let gateways: Vec<NodeId> =
                 set.iter().copied().filter(|node| self.is_gateway(node)).collect();
             match gateways.len() {
-                0 => guards.extend(set.iter().map(|node| vec![*node])),
+                0 => guards
+                    .extend(set.iter().filter(|node| self.is_member(node)).map(|node| vec![*node])),
                 all if all == set.len() => {}
                 _ => guards.push(gateways),
             }
