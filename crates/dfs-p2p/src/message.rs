@@ -13,6 +13,7 @@ use dfs_core::record::ballot::{Candidate, SignedBallot};
 use dfs_core::record::refs::{RefRow, Use};
 use dfs_core::record::version::Record;
 use dfs_core::record::writer::WriterCert;
+use dfs_core::replica::possession::Proof;
 use dfs_core::replica::sync::{Root, Table};
 
 /// Which call goes first when the line is full.
@@ -147,8 +148,15 @@ pub enum Request {
     ChunkGet(BlobId),
     /// Asks which blobs are held.
     ChunkHas(Vec<BlobId>),
-    /// Says that the receiver sent bytes that are not this blob.
+    /// Says that the receiver sent bytes that are not this blob, or did not show that it has it.
     ReportCorrupt(BlobId),
+    /// Challenges the receiver to show that it has blobs, few at once; answered by what it shows.
+    ChunkProve {
+        /// What the digests are keyed with: random bytes.
+        nonce: [u8; 32],
+        /// Which.
+        ids: Vec<BlobId>,
+    },
     /// Asks which of these uses have no row at the receiver, or one that it found to have ended.
     RefsEnded(Vec<Use>),
     /// Asks to forget the rows of those of these uses that the receiver itself found to have ended;
@@ -244,6 +252,8 @@ pub enum Response {
     Cert(Box<WriterCert>),
     /// For each thing asked about, whether it is so: as a rule, whether a blob is held.
     Held(Vec<bool>),
+    /// For each blob of a challenge, what is shown of it.
+    Proofs(Vec<Proof>),
     /// Partitions whose fingerprints differ.
     Differing(Vec<Partition>),
     /// A page of rows.

@@ -15,6 +15,7 @@ use dfs_core::paxos::{Ballot, Register};
 use dfs_core::record::ballot::{Candidate, SignedBallot};
 use dfs_core::record::version::Record;
 use dfs_core::record::writer::WriterCert;
+use dfs_core::replica::possession::{BLOBS_AT_ONCE, Proof};
 use dfs_core::replica::sync::{Root, Table};
 
 use crate::message::{Answer, Call, Code, Gossip, Origin, Priority, Refusal, Request, Response};
@@ -197,6 +198,10 @@ fn ask(request: &Request) -> Ask {
         Request::ReportCorrupt(id) => {
             Ask::ReportCorrupt(proto::ReportCorrupt { id: canonical(id) })
         }
+        Request::ChunkProve { nonce, ids } => Ask::ChunkProve(proto::ChunkProve {
+            nonce: Bytes::copy_from_slice(nonce),
+            ids: all_canonical(ids),
+        }),
         Request::RefsEnded(uses) => Ask::RefsEnded(proto::RefsEnded { uses: all_canonical(uses) }),
         Request::RefsForget(uses) => {
             Ask::RefsForget(proto::RefsForget { uses: all_canonical(uses) })
@@ -277,6 +282,10 @@ fn parse_ask(ask: Ask) -> Wire<Request> {
         Ask::ChunkGet(get) => Request::ChunkGet(BlobId::from_slice(&get.id)?),
         Ask::ChunkHas(has) => Request::ChunkHas(parse_all("ids", KEYS_MAX, has.ids)?),
         Ask::ReportCorrupt(report) => Request::ReportCorrupt(BlobId::from_slice(&report.id)?),
+        Ask::ChunkProve(asked) => Request::ChunkProve {
+            nonce: hash(&asked.nonce)?,
+            ids: parse_all("ids", BLOBS_AT_ONCE, asked.ids)?,
+        },
         Ask::RefsEnded(asked) => Request::RefsEnded(parse_all("uses", KEYS_MAX, asked.uses)?),
         Ask::RefsForget(asked) => Request::RefsForget(parse_all("uses", KEYS_MAX, asked.uses)?),
         Ask::ChunksNeeded(asked) => Request::ChunksNeeded(parse_all("ids", KEYS_MAX, asked.ids)?),
@@ -360,6 +369,9 @@ fn told(response: &Response) -> Option<Told> {
         }),
         Response::Cert(cert) => Told::Cert(proto::CertFound { cert: canonical(cert.as_ref()) }),
         Response::Held(held) => Told::Held(bitmap(held)),
+        Response::Proofs(proofs) => {
+            Told::Proofs(proto::Proofs { proofs: proofs.iter().map(proof_out).collect() })
+        }
         Response::Differing(partitions) => Told::Differing(proto::Partitions {
             partition: partitions.iter().map(|partition| u32::from(*partition)).collect(),
         }),
@@ -403,6 +415,10 @@ fn parse_told(told: Told) -> Wire<Response> {
         }
         Told::Cert(found) => Response::Cert(Box::new(WriterCert::from_canonical(found.cert)?)),
         Told::Held(bits) => Response::Held(parse_bitmap(&bits)?),
+        Told::Proofs(shown) => {
+            at_most("proofs", BLOBS_AT_ONCE, &shown.proofs)?;
+            Response::Proofs(shown.proofs.into_iter().map(parse_proof).collect::<Wire<_>>()?)
+        }
         Told::Differing(found) => {
             at_most("partition", PARTITIONS_MAX, &found.partition)?;
             let partitions = found.partition.into_iter().map(parse_partition);
@@ -520,6 +536,24 @@ fn parse_bitmap(bitmap: &proto::Bitmap) -> Wire<Vec<bool>> {
         return Err(WireError::TooMany("bits"));
     }
     Ok((0..count).map(|at| bitmap.bits[at / 8] >> (at % 8) & 1 == 1).collect())
+}
+
+fn proof_out(proof: &Proof) -> proto::Proof {
+    match proof {
+        Proof::Digest(digest) => {
+            proto::Proof { digest: Bytes::copy_from_slice(digest), unread: false }
+        }
+        Proof::HaveNot => proto::Proof::default(),
+        Proof::Unread => proto::Proof { digest: Bytes::new(), unread: true },
+    }
+}
+
+fn parse_proof(proof: proto::Proof) -> Wire<Proof> {
+    match (proof.digest.is_empty(), proof.unread) {
+        (true, false) => Ok(Proof::HaveNot),
+        (true, true) => Ok(Proof::Unread),
+        (false, _) => Ok(Proof::Digest(hash(&proof.digest)?)),
+    }
 }
 
 /// Ids, keys or rows in one message: 32-byte ids fill half a control frame.

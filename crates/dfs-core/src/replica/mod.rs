@@ -1,11 +1,14 @@
 //! What replicas care for: what is read from and written to several of them, rows that differ,
-//! blobs that are missing, what may be forgotten.
+//! blobs that are missing, what may be forgotten, and whether members have what they should.
 
+pub mod conduct;
 pub mod marks;
 pub mod missing;
 pub mod op;
 pub mod outlook;
+pub mod possession;
 pub mod purge;
 pub mod scrub;
 pub mod sync;
 pub mod urgency;
+pub mod withheld;

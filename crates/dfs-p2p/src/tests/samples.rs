@@ -13,6 +13,7 @@ use dfs_core::node::member::{Clean, NodeInfo};
 use dfs_core::record::refs::RefRow;
 use dfs_core::record::version::{Kind as VersionKind, Record, Version};
 use dfs_core::record::writer::WriterCert;
+use dfs_core::replica::possession::Proof;
 use dfs_core::replica::sync::{Root, Table};
 use ed25519_dalek::SigningKey;
 use prost::Message;
@@ -113,6 +114,7 @@ pub(super) fn opens() -> Vec<(&'static str, Vec<u8>)> {
         ("chunk_get", Request::ChunkGet(id)),
         ("chunk_has", Request::ChunkHas(vec![id, id])),
         ("report_corrupt", Request::ReportCorrupt(id)),
+        ("chunk_prove", Request::ChunkProve { nonce: [6; 32], ids: vec![id, id] }),
         ("refs_ended", Request::RefsEnded(vec![ref_row().of()])),
         ("refs_forget", Request::RefsForget(vec![ref_row().of()])),
         ("chunks_needed", Request::ChunksNeeded(vec![id])),
@@ -156,6 +158,7 @@ pub(super) fn replies() -> Vec<(&'static str, Vec<u8>)> {
         ("state_hashes", Ok(Response::StateHashes(vec![[1; 32]; 2]))),
         ("cert_found", Ok(Response::Cert(Box::new(cert())))),
         ("held", Ok(Response::Held(vec![true, false, true]))),
+        ("proofs", Ok(Response::Proofs(vec![Proof::Digest([1; 32]), Proof::Unread]))),
         ("differing", Ok(Response::Differing(vec![1, 1023]))),
         (
             "rows",

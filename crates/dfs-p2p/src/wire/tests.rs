@@ -46,6 +46,7 @@ fn requests() -> Vec<Request> {
         Request::ChunkGet(id(2)),
         Request::ChunkHas(vec![id(3), id(4)]),
         Request::ReportCorrupt(id(5)),
+        Request::ChunkProve { nonce: [6; 32], ids: vec![id(6); BLOBS_AT_ONCE] },
         Request::RefsEnded(vec![row.of(), Use { blob: id(7), ..row.of() }]),
         Request::RefsForget(vec![row.of()]),
         Request::ChunksNeeded(vec![id(8), id(9)]),
@@ -76,6 +77,7 @@ fn every_answer_comes_back() {
     let answers = [
         Ok(Response::Done),
         Ok(Response::Held(held)),
+        Ok(Response::Proofs(vec![Proof::Digest([1; 32]), Proof::HaveNot, Proof::Unread])),
         Ok(Response::StateHashes(vec![[1; 32], [2; 32]])),
         Ok(Response::Records { records: vec![(key(), Record::default())], more: true }),
         Ok(Response::Differing(vec![1, 1023])),
@@ -101,6 +103,9 @@ fn wrong_lengths_unknown_values_and_long_lists_are_named() {
     assert!(matches!(asked(Ask::ChunkGet(short)), WireError::Value(_)));
     let many = proto::ChunkHas { ids: vec![vec![1; 32].into(); KEYS_MAX + 1] };
     assert_eq!(asked(Ask::ChunkHas(many)), WireError::TooMany("ids"));
+    let ids = vec![vec![1; 32].into(); BLOBS_AT_ONCE + 1];
+    let prove = proto::ChunkProve { nonce: vec![1; 32].into(), ids };
+    assert_eq!(asked(Ask::ChunkProve(prove)), WireError::TooMany("ids"));
     let scan = proto::SyncScan { table: 9, ..proto::SyncScan::default() };
     assert_eq!(asked(Ask::SyncScan(scan)), WireError::Unknown("table"));
     let scan = proto::SyncScan { table: 1, partition: 70_000, ..proto::SyncScan::default() };
