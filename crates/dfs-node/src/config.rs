@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use clap::builder::BoolishValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use dfs_core::address::Address;
-use dfs_server::{Grace, OUT_AFTER};
+use dfs_server::{Cadence, Grace, OUT_AFTER};
 use etcetera::{BaseStrategy, choose_base_strategy};
 use serde::Deserialize;
 
@@ -77,6 +77,11 @@ pub struct Args {
     /// all nodes. Uploads must take less than three quarters of it
     #[arg(long, env = "DFS_GRACE", value_name = "TIME", value_parser = parse_time, hide = true)]
     pub grace: Option<Duration>,
+    /// For tests: challenge members that only store about every so long, as `2s`; the same on all
+    /// nodes
+    #[arg(long, env = "DFS_PROVE_EVERY", value_name = "TIME", value_parser = parse_time)]
+    #[arg(hide = true)]
+    pub prove_every: Option<Duration>,
 }
 
 /// How log lines look.
@@ -138,6 +143,8 @@ pub struct NodeConfig {
     pub log_format: LogFormat,
     /// How long to keep what is not needed any more.
     pub grace: Grace,
+    /// How often to challenge members that only store.
+    pub cadence: Cadence,
 }
 
 impl Args {
@@ -198,6 +205,7 @@ impl Args {
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
             grace: self.grace.map_or_else(Grace::default, Grace::short),
+            cadence: self.prove_every.map_or_else(Cadence::default, Cadence::short),
         })
     }
 }

@@ -147,6 +147,7 @@ fn server_config(config: &NodeConfig, keys: keyring::Keys, invite: Option<Invite
         out_after: config.out_after,
         build: env!("CARGO_PKG_VERSION").to_owned(),
         grace: config.grace,
+        cadence: config.cadence,
     }
 }
 

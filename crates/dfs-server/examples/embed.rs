@@ -4,7 +4,7 @@
 
 use dfs_core::name::FilePath;
 use dfs_env::Env;
-use dfs_server::{Config, Grace, Mode, Server, VaultConfig};
+use dfs_server::{Cadence, Config, Grace, Mode, Server, VaultConfig};
 use dfs_store::vault::keys::{ClusterKey, VaultKey};
 use futures_util::TryStreamExt;
 
@@ -26,6 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         out_after: dfs_server::OUT_AFTER,
         build: "example".to_owned(),
         grace: Grace::default(),
+        cadence: Cadence::default(),
     };
     let server = Server::start(env, config).await?;
     let client = server.client();

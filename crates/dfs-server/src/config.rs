@@ -7,6 +7,7 @@ use std::time::Duration;
 use dfs_core::address::Address;
 use dfs_core::node::invite::Invite;
 use dfs_core::record::retention::KEPT_FOR_MS;
+use dfs_core::replica::possession::Cadence;
 use dfs_store::vault::keys::{ClusterKey, VaultKey};
 
 /// A node's configuration.
@@ -40,6 +41,8 @@ pub struct Config {
     pub build: String,
     /// How long what nobody seems to need is kept.
     pub grace: Grace,
+    /// How often a gateway challenges members that only store. The same on all nodes.
+    pub cadence: Cadence,
 }
 
 /// How long a member is away before its share is given to others, unless told otherwise: most come

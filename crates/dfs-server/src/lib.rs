@@ -13,6 +13,7 @@
 //! | `records`, `blobs` | records and sealed blobs on their replicas |
 //! | `sync`, `repair`, `gc`, `disk` | background: differing rows, missing blobs, garbage, disk |
 //! | `layout` | deciding layouts: steward, votes, members taken out |
+//! | `proof` | having members that only store show what they hold |
 //! | `serve` | answering peers: each request goes to the room it is about |
 //! | `content`, `names` | with the vault's key: contents of files, paths, history, writing |
 //! | `status` | what `status` and `peers` say |
@@ -43,6 +44,7 @@ mod gc;
 mod json;
 mod layout;
 mod names;
+mod proof;
 mod records;
 mod repair;
 mod replica;
@@ -61,6 +63,7 @@ pub use client::{Client, FileRef};
 pub use config::{Config, Grace, Mode, OUT_AFTER, VaultConfig};
 pub use content::download::Download;
 pub use dfs_core::record::conditional::Condition;
+pub use dfs_core::replica::possession::Cadence;
 pub use disk::{ScrubState, ScrubView};
 pub use error::{DiskError, Error, InviteError, MemberError, StartServerError};
 pub use gc::Collected;
@@ -69,10 +72,13 @@ pub use layout::admit::{Admission, CAP, PeerRole};
 pub use layout::drain::{Departure, Running};
 pub use layout::invite::{InviteState, InviteView, InviteWish, NewInvite};
 pub use layout::recover::RecoveryOutcome;
+pub use proof::{ProofState, ProofView};
 pub use repair::{RepairState, RepairView};
 pub use server::{Server, Starting};
 pub use status::{PeerState, PeerView};
 /// How a node and its cluster are.
 pub mod health {
-    pub use crate::status::{Copying, CostName, Health, Level, NextFailure, NotReady, Remedy};
+    pub use crate::status::{
+        Copying, CostName, Doubt, Health, Level, NextFailure, NotReady, Remedy,
+    };
 }

@@ -27,6 +27,7 @@ use crate::gc::Gc;
 use crate::layout::{InviteKeys, Invites, Members, Proposals, Reachability, Steward, Voting};
 use crate::names::Names;
 use crate::names::writer::Writer;
+use crate::proof::Prover;
 use crate::records::Records;
 use crate::repair::Repair;
 use crate::replica::finisher::{self, Finisher};
@@ -157,7 +158,8 @@ impl Server {
         let id = NodeId::new(data_dir.node_key().verifying_key().to_bytes());
         let (finisher, to_finish) = Finisher::new();
         let layout = Layout::new(epoch, env.mono());
-        let replica = Replica::new(env.clone(), id, store, layout, config.grace, finisher);
+        let (grace, cadence) = (config.grace, config.cadence);
+        let replica = Replica::new(env.clone(), id, store, layout, grace, cadence, finisher);
         let replica = Arc::new(replica);
         replica.layout.current().iter().for_each(|state| replica.keep_to_cap(state));
         let writer = match &config.vault {
@@ -173,6 +175,7 @@ impl Server {
         let node = Node::assemble(Arc::new(chain), proposals, writer, config.out_after);
         node.parts.scrub.load().await?;
         node.parts.repair.load().await?;
+        node.parts.proof.load().await?;
         let handler = wrap(node.answering.clone());
         let set = |network: &Network| replica.set_network(network.clone());
         let network = Network::start(env, listener, network_config, facts, handler, set).await?;
@@ -258,6 +261,7 @@ impl Node {
         let publisher = Arc::new(Publisher::new(replica.clone(), handoff.clone()));
         let repair = Repair::new(records.clone(), blobs.clone(), replica.clone());
         let gc = Arc::new(Gc::new(rpc.clone(), records.clone(), blobs.clone()));
+        let proof = Arc::new(Prover::new(records.clone(), blobs.clone()));
         let reach = Arc::new(Reachability::new(replica.clone()));
         let proposals = Arc::new(Proposals::new(chain.clone(), rpc.clone(), governing.admin));
         let invites = Arc::new(Invites::new(proposals.clone(), governing.invites));
@@ -283,14 +287,25 @@ impl Node {
         let status = Status { replica, chain, sync, handoff, scrub: scrub.clone(), reach, counter };
         let replica = status.replica.clone();
         let repair = Arc::new(repair);
-        let parts =
-            Parts { replica, records, blobs, repair, gc, scrub, members, invites, status, names };
+        let parts = Parts {
+            replica,
+            records,
+            blobs,
+            repair,
+            gc,
+            scrub,
+            proof,
+            members,
+            invites,
+            status,
+            names,
+        };
         Self { parts, service, answering, publisher }
     }
 
     /// Starts the long-running tasks; each runs until shutdown.
     fn spawn(&self) -> Vec<Task<()>> {
-        let Parts { replica, repair, gc, scrub, status, .. } = &self.parts;
+        let Parts { replica, repair, gc, scrub, proof, status, .. } = &self.parts;
         let Status { chain, sync, handoff, reach, counter, .. } = status;
         let steward = &self.service.steward;
         vec![
@@ -303,6 +318,7 @@ impl Node {
             spawn(replica, "publish", &self.publisher, Publisher::run),
             spawn(replica, "repair", repair, Repair::run),
             spawn(replica, "scrub", scrub, Scrubber::run),
+            spawn(replica, "proof", proof, Prover::run),
             spawn(replica, "collect", gc, Gc::run),
             spawn(replica, "adopt", replica, adopt::run),
             spawn(replica, "count", counter, Counter::run),

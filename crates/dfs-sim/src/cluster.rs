@@ -7,7 +7,7 @@ use std::time::Duration;
 use dfs_env::Env;
 use dfs_server::health::{Health, Level};
 use dfs_server::{
-    CAP, Client, Config, Grace, PeerRole, PeerState, PeerView, Server, StartServerError,
+    CAP, Cadence, Client, Config, Grace, PeerRole, PeerState, PeerView, Server, StartServerError,
     VaultConfig,
 };
 use dfs_store::vault::keys::{ClusterKey, VaultKey};
@@ -262,6 +262,7 @@ impl Cluster {
             out_after: self.out_after,
             build: "sim".to_owned(),
             grace: self.grace,
+            cadence: Cadence::default(),
         };
         match Server::start(env, config).await {
             Ok(server) => {

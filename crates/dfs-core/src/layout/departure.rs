@@ -4,18 +4,21 @@
 //! A member that is away keeps its place for long, because most come back, and copying everything
 //! twice costs more than an hour with one copy less. Even then it is only taken out when that looks
 //! like the loss of one machine and not like a cut, and when the others have room for its share.
+//! A member that does not hold what it claims gives its share away by the same measure.
 //! Source: the delay and the rails of Ceph's monitors.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::id::Partition;
-use crate::layout::epoch::{EpochOp, EpochState, Member, MemberState, Stage};
+use crate::layout::epoch::{EpochOp, EpochState, Member, MemberState, Role, Stage};
 use crate::layout::facts::Facts;
 
 /// Changes of standing that are due. `O(members * partitions)`.
 pub fn departures(state: &EpochState, facts: &impl Facts) -> Vec<EpochOp> {
     let due = |member: &Member| match member.state {
+        // What it was convicted of may be a mistake: only an operator ends its membership for good.
+        MemberState::Draining if facts.is_convicted(&member.node_id) => None,
         MemberState::Draining => has_emptied(state, member, facts).then_some(MemberState::Left),
         MemberState::Out => match facts.down_for(&member.node_id) {
             None => Some(MemberState::Active),
@@ -31,7 +34,32 @@ pub fn departures(state: &EpochState, facts: &impl Facts) -> Vec<EpochOp> {
     let mut ops: Vec<EpochOp> = state.members.iter().filter_map(op).collect();
     let lost = state.active().find(|member| is_lost(state, member, facts));
     ops.extend(lost.map(|member| EpochOp::SetState(member.node_id, MemberState::Out)));
+    let convicted = state.active().filter(|member| facts.is_convicted(&member.node_id));
+    let drained = convicted.into_iter().find(|member| may_drain(state, member, facts));
+    ops.extend(drained.map(|member| EpochOp::SetState(member.node_id, MemberState::Draining)));
     ops
+}
+
+/// Whether a member that is proved not to hold what it claims is drained without being asked:
+/// others that are trusted and well can hold all copies, have room for its share, and no other
+/// share is on its way.
+fn may_drain(state: &EpochState, member: &Member, facts: &impl Facts) -> bool {
+    let is_well = |other: &Member| {
+        facts.down_for(&other.node_id).is_none() && !facts.is_convicted(&other.node_id)
+    };
+    let others = || state.active().filter(|other| other.idx != member.idx && other.capacity > 0);
+    let heirs = || others().filter(|other| is_well(other));
+    let free = |other: &Member| other.capacity.saturating_sub(facts.used(&other.node_id));
+    let share = facts.used(&member.node_id).min(member.capacity);
+    let leaves = |other: &Member| {
+        let is_leaving = matches!(other.state, MemberState::Draining | MemberState::Out);
+        is_leaving && state.holds(other.idx)
+    };
+    member.role == Role::Storage
+        && facts.down_for(&member.node_id).is_none()
+        && heirs().count() >= usize::from(state.target_copies)
+        && heirs().map(free).fold(0, u64::saturating_add) >= share
+        && !state.members.iter().any(leaves)
 }
 
 /// Whether nothing is lost with a member: nobody reads from it, and it keeps no write for others.

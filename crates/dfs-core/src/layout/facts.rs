@@ -24,6 +24,8 @@ pub trait Facts {
     fn keeps_nothing(&self, node: &NodeId) -> bool;
     /// Whether the node has no rows of a partition that it held until this epoch.
     fn clean(&self, node: &NodeId, partition: Partition, changed: u64) -> bool;
+    /// Whether it is proved to whoever plans that the node does not hold what it claims to hold.
+    fn is_convicted(&self, node: &NodeId) -> bool;
     /// Whether the node has every chunk that those rows reference.
     fn bodies(&self, node: &NodeId, partition: Partition, prepare_epoch: u64) -> bool;
 }

@@ -176,8 +176,9 @@ impl Account {
         let first = cadence.answer_within * LACKING_FIRST;
         if let Some(lacking) = known.and_then(|at| self.lacking.get_mut(at)) {
             lacking.askings = lacking.askings.saturating_add(1);
-            let waits = first.saturating_mul(AGAIN_SLOWER.saturating_pow(lacking.askings.into()));
-            lacking.again_ms = now_ms.saturating_add(millis(waits.min(DAY)));
+            let slower = 2_u32.saturating_pow(lacking.askings.saturating_sub(AGAIN_STEADY).into());
+            let waits = first.saturating_mul(slower).min(DAY);
+            lacking.again_ms = now_ms.saturating_add(millis(waits));
         } else if self.lacking.len() < LACKING_MAX {
             let again_ms = now_ms.saturating_add(millis(first));
             self.lacking.push(Lacking { of, since_ms: now_ms, again_ms, askings: 0 });
@@ -363,8 +364,8 @@ pub const BREACHES_MAX: usize = 3;
 /// What a member lacks is asked for again after so many times the time for an answer: it was told,
 /// and fetches it.
 const LACKING_FIRST: u32 = 6;
-/// Each further asking comes so many times later, a day at most.
-const AGAIN_SLOWER: u32 = 8;
+/// After so many askings each further one comes twice as late, a day at most.
+const AGAIN_STEADY: u8 = 8;
 /// A look at every blob that is late takes this part of its time all the same.
 const LATE_PART: u32 = 1000;
 /// Two challenges of that look are so far apart at least.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::epoch::{gateway, genesis, node};
 use crate::id::{NodeId, Partition};
 use crate::layout::departure::{LEFT_AFTER, cleaned, departures};
-use crate::layout::epoch::{EpochError, EpochOp, EpochState, Member, MemberIdx, MemberState};
+use crate::layout::epoch::{EpochError, EpochOp, EpochState, Member, MemberIdx, MemberState, Role};
 use crate::layout::{facts::Facts, steward::plan};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -16,6 +16,8 @@ struct World {
     down: BTreeMap<NodeId, Duration>,
     clean: BTreeSet<(NodeId, Partition, u64)>,
     keep: BTreeSet<NodeId>,
+    convicted: BTreeSet<NodeId>,
+    used: u64,
 }
 
 impl World {
@@ -43,7 +45,7 @@ impl Facts for World {
     }
 
     fn used(&self, _: &NodeId) -> u64 {
-        0
+        self.used
     }
 
     fn synced(&self, _: &NodeId, _: Partition, _: u64) -> bool {
@@ -60,6 +62,10 @@ impl Facts for World {
 
     fn clean(&self, node: &NodeId, partition: Partition, changed: u64) -> bool {
         self.clean.contains(&(*node, partition, changed))
+    }
+
+    fn is_convicted(&self, node: &NodeId) -> bool {
+        self.convicted.contains(node)
     }
 
     fn bodies(&self, _: &NodeId, _: Partition, _: u64) -> bool {
@@ -181,6 +187,43 @@ fn a_drained_member_leaves_once_nothing_names_it() {
     assert_eq!(departures(&state, &keeps), [], "a write for others would go with it");
     let left = EpochOp::SetState(node(4), MemberState::Left);
     assert_eq!(departures(&state, &World::default()), [left]);
+}
+
+#[test]
+fn who_is_proved_not_to_hold_what_it_claims_is_drained_where_others_can_hold_it() {
+    let world = |convicted: &[u8], used| World {
+        convicted: convicted.iter().map(|of| node(*of)).collect(),
+        used,
+        ..World::default()
+    };
+    let drained = |of| vec![EpochOp::SetState(node(of), MemberState::Draining)];
+    let with_storage = |count: usize| {
+        let mut state = cluster(&vec!["z"; count]);
+        state.members.iter_mut().for_each(|member| member.capacity = 100);
+        state.members.iter_mut().skip(1).for_each(|member| member.role = Role::Storage);
+        state
+    };
+    let mut state = with_storage(4);
+    assert_eq!(departures(&state, &world(&[], 0)), []);
+    assert_eq!(departures(&state, &world(&[4], 0)), drained(4));
+    assert_eq!(departures(&state, &world(&[4], 75)), drained(4));
+    assert_eq!(departures(&state, &world(&[4], 76)), [], "the others have no room for its share");
+    assert_eq!(departures(&state, &world(&[1], 0)), [], "a gateway has the key anyway");
+    let two = world(&[3, 4], 0);
+    assert_eq!(departures(&state, &two), [], "two others would be left that are trusted");
+    assert_eq!(departures(&with_storage(3), &world(&[3], 0)), [], "two would be left");
+    assert_eq!(departures(&with_storage(5), &two), drained(3), "one after the other");
+    let away = World { down: [(node(2), HOUR / 2)].into(), ..world(&[4], 0) };
+    assert_eq!(departures(&state, &away), [], "another one is away");
+    set(&mut state, 2, MemberState::Draining);
+    assert_eq!(departures(&state, &world(&[4], 0)), [], "another one is on its way out");
+    // It does not leave for good by itself: an operator may let it in again.
+    let mut state = with_storage(5);
+    set(&mut state, 4, MemberState::Draining);
+    state.rows.iter_mut().for_each(|row| row.current = vec![0, 1, 2]);
+    assert_eq!(departures(&state, &world(&[4], 0)), []);
+    let left = vec![EpochOp::SetState(node(4), MemberState::Left)];
+    assert_eq!(departures(&state, &world(&[], 0)), left);
 }
 
 #[test]

@@ -59,6 +59,10 @@ impl Facts for World {
         self.clean.contains(&(*node, changed))
     }
 
+    fn is_convicted(&self, _: &NodeId) -> bool {
+        false
+    }
+
     fn bodies(&self, node: &NodeId, _partition: Partition, prepare_epoch: u64) -> bool {
         self.bodies.borrow().contains(&(*node, prepare_epoch))
     }

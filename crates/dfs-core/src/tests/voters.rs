@@ -51,6 +51,10 @@ impl Facts for Down {
         false
     }
 
+    fn is_convicted(&self, _: &NodeId) -> bool {
+        false
+    }
+
     fn bodies(&self, _: &NodeId, _: Partition, _: u64) -> bool {
         false
     }

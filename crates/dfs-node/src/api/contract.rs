@@ -5,8 +5,8 @@ use std::time::Duration;
 use dfs_core::name::FilePath;
 use dfs_server::{
     Conflict, ConflictPage, Departure, Fate, Listed, ListedKind, Logged, PeerRole, PeerState,
-    PeerView, RecoveryOutcome, RepairState, RepairView, ScrubState, ScrubView, Stat, Stored,
-    Unreadable, UnreadablePage, VersionState,
+    PeerView, ProofState, ProofView, RecoveryOutcome, RepairState, RepairView, ScrubState,
+    ScrubView, Stat, Stored, Unreadable, UnreadablePage, VersionState,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -125,6 +125,7 @@ fn peers() {
             bytes: 3,
             capacity: 5_000_000_000,
             cap: Some(7),
+            distrusted: None,
         };
         let expected = concat!(
             r#"{"id":"dn18","addr":"127.0.0.1:26000","zone":"default","state":"WORD""#,
@@ -132,6 +133,50 @@ fn peers() {
         )
         .replace("WORD", word);
         check(&peer, &expected);
+    }
+}
+
+#[test]
+fn a_peer_that_is_distrusted() {
+    let json = concat!(
+        r#"{"id":"dn18","addr":"a:1","zone":"z","state":"alive","self":false,"bytes":0"#,
+        r#","capacity":0,"distrusted":"it lies"}"#,
+    );
+    check(&serde_json::from_str::<PeerView>(json).unwrap(), json);
+}
+
+#[test]
+fn proofs() {
+    let unasked = ProofView {
+        id: "dn18".to_owned(),
+        state: ProofState::Unasked,
+        asked: 0,
+        proved: 0,
+        last_ms: None,
+        lacks: Vec::new(),
+        since_ms: None,
+    };
+    check(&unasked, r#"{"id":"dn18","state":"unasked","asked":0,"proved":0}"#);
+    for (state, word) in [
+        (ProofState::Proved, "proved"),
+        (ProofState::Behind, "behind"),
+        (ProofState::Suspect, "suspect"),
+        (ProofState::Distrusted, "distrusted"),
+    ] {
+        let proof = ProofView {
+            state,
+            asked: 200,
+            proved: 199,
+            last_ms: Some(MODIFIED_MS),
+            lacks: vec!["08d3".to_owned()],
+            since_ms: Some(MODIFIED_MS),
+            ..unasked.clone()
+        };
+        let expected = concat!(
+            r#"{"id":"dn18","state":"WORD","asked":200,"proved":199"#,
+            r#","last":"2026-11-25T16:47:09Z","lacks":["08d3"],"since":"2026-11-25T16:47:09Z"}"#,
+        );
+        check(&proof, &expected.replace("WORD", word));
     }
 }
 

@@ -37,6 +37,9 @@ fn status_gauges(health: &Health) {
     gauge("dfs_chunks_unrecoverable", health.unrecoverable);
     gauge("dfs_repair_queue_chunks", health.repair_queue);
     gauge("dfs_conflicts", health.conflicts);
+    let distrusted = health.doubts.iter().filter(|doubt| doubt.distrusted).count();
+    gauge("dfs_members_distrusted", distrusted as u64);
+    gauge("dfs_members_behind", (health.doubts.len() - distrusted) as u64);
     gauge("dfs_next_failure_cost", health.next_failure.cost as u64);
     gauge("dfs_unreadable_pieces", health.unreadable);
     gauge("dfs_repair_paused", u64::from(health.repair_paused));

@@ -97,6 +97,7 @@ impl Api {
             .route("/v1/conflicts", get(history::conflicts))
             .route("/v1/status", get(status::status))
             .route("/v1/peers", get(status::peers))
+            .route("/v1/proofs", get(status::proofs))
             .route("/v1/invites", get(invites::list).post(invites::make))
             .route("/v1/invites/{id}/revoke", post(invites::revoke))
             .route("/v1/members/{node}/admit", post(members::admit))

@@ -32,6 +32,10 @@ fn sentence(remedy: &Remedy) -> String {
             let each = nodes.collect::<Vec<_>>().join(", ");
             format!("{each} lets it in")
         }
+        Remedy::TakeOut(node) => format!(
+            "'dfs drain {node}' takes it out, 'dfs remove --force {node}' at once; 'dfs admit \
+             {node}' trusts it anew"
+        ),
         Remedy::AskOthers => "ask whoever runs them before you do anything to it".to_owned(),
         Remedy::JoinApart(reason) => join(*reason).to_owned(),
     }

@@ -1,4 +1,4 @@
-//! `/v1/status`, `/v1/peers`, `/readyz` and the note of a key backup.
+//! `/v1/status`, `/v1/peers`, `/v1/proofs`, `/readyz` and the note of a key backup.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use dfs_server::PeerView;
 use dfs_server::health::Health;
+use dfs_server::{PeerView, ProofView};
 use serde::Deserialize;
 
 use super::errors::Problem;
@@ -21,6 +21,10 @@ pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<Hea
 
 pub(super) async fn peers(State(shared): State<Arc<Shared>>) -> Json<Vec<PeerView>> {
     Json(shared.client.peers())
+}
+
+pub(super) async fn proofs(State(shared): State<Arc<Shared>>) -> Json<Vec<ProofView>> {
+    Json(shared.client.proofs())
 }
 
 pub(super) async fn key_backup(State(shared): State<Arc<Shared>>) -> Result<StatusCode, Problem> {

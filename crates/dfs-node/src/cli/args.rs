@@ -77,7 +77,11 @@ pub enum Verb {
     /// Show how the cluster is
     Status(Status),
     /// List the nodes and their states
-    Peers,
+    Peers {
+        /// What the members that only store have shown to the node of what they should hold
+        #[arg(long)]
+        proof: bool,
+    },
     /// Make a line that brings one machine into the cluster
     Invite(Invite),
     /// Let a node in that only stores for others, or change how much it may hold

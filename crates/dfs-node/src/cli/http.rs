@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use dfs_core::name::FilePath;
 use dfs_server::{
-    ConflictPage, InviteView, Logged, NewInvite, PeerView, RecoveryOutcome, RepairView, ScrubView,
-    Stat, Stored, UnreadablePage,
+    ConflictPage, InviteView, Logged, NewInvite, PeerView, ProofView, RecoveryOutcome, RepairView,
+    ScrubView, Stat, Stored, UnreadablePage,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
@@ -173,6 +173,10 @@ impl Api {
 
     pub(super) fn peers(&self) -> Result<Vec<PeerView>, Failure> {
         self.get(&self.url("peers", None, &[]))
+    }
+
+    pub(super) fn proofs(&self) -> Result<Vec<ProofView>, Failure> {
+        self.get(&self.url("proofs", None, &[]))
     }
 
     pub(super) fn stat(

@@ -1,8 +1,8 @@
-//! `dfs peers`, `dfs admit`, `dfs drain` and `dfs remove`.
+//! `dfs peers`, its `--proof`, `dfs admit`, `dfs drain` and `dfs remove`.
 
 use std::io::{self, Write};
 
-use dfs_server::PeerView;
+use dfs_server::{PeerView, ProofState, ProofView, rfc3339};
 
 use crate::api::MemberView;
 use crate::cli::http::Api;
@@ -39,7 +39,37 @@ fn show_peer(peer: &PeerView, shown: &mut dyn Write) -> io::Result<()> {
         size(peer.bytes),
         size(peer.cap.map_or(peer.capacity, |cap| cap.min(peer.capacity))),
         peer.id
-    )
+    )?;
+    match &peer.distrusted {
+        Some(why) => writeln!(shown, "  distrusted: {why}"),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn proofs(api: &Api, out: &Output) -> Result<(), Failure> {
+    let proofs = api.proofs()?;
+    if out.json {
+        return proofs.iter().try_for_each(|proof| out.object(proof));
+    }
+    if proofs.is_empty() {
+        tell("this node challenges nobody: only gateways do, and only members that only store");
+    }
+    print(|shown| proofs.iter().try_for_each(|proof| show_proof(proof, shown)))
+}
+
+fn show_proof(proof: &ProofView, shown: &mut dyn Write) -> io::Result<()> {
+    let ProofView { id, state, asked, proved, .. } = proof;
+    let last = proof.last_ms.map_or_else(|| "never".to_owned(), rfc3339);
+    writeln!(shown, "{:<10} last {last:<20}  {proved} of {asked} pieces shown  {id}", word(state))?;
+    let since = proof.since_ms.map_or_else(String::new, |ms| format!("since {}", rfc3339(ms)));
+    match state {
+        ProofState::Unasked | ProofState::Proved => Ok(()),
+        ProofState::Suspect => writeln!(shown, "  does not answer {since}"),
+        ProofState::Behind | ProofState::Distrusted => {
+            let lacks = proof.lacks.join(" ");
+            writeln!(shown, "  {since}, pieces that it does not show: {lacks}")
+        }
+    }
 }
 
 pub(super) fn admit(api: &Api, node: &str, cap: Option<u64>, out: &Output) -> Result<(), Failure> {

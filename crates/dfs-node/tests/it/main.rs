@@ -6,6 +6,7 @@ mod client;
 mod history;
 mod invites;
 mod lifecycle;
+mod proof;
 mod restore;
 mod scrub;
 

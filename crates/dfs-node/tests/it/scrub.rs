@@ -11,7 +11,7 @@ fn status(home: &Home, node: &Running, verb: &str) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn blob_files(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn blob_files(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

@@ -6,12 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use dfs_core::id::{BlobId, NodeId};
 use dfs_core::layout::epoch::EpochState;
+use dfs_core::replica::conduct::Fault;
 use dfs_core::replica::op::fetch::{Fetch, FetchSpec, Fetched};
 use dfs_env::{Bug, bug};
 use dfs_p2p::message::{Code, Priority, Refusal, Request};
 use dfs_store::ReadError;
 use dfs_store::blob::{BLOB_BYTES_MAX, Blob};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{BLOB_DEADLINE, Blobs};
 use crate::error::Error;
@@ -107,7 +108,9 @@ impl Blobs {
                 match self.replica.env.offload(move || Blob::checked(id, bytes)).await {
                     Some(blob) => Ok(blob),
                     None => {
-                        warn!(peer = ?node, blob = ?id, "a peer sent other bytes than asked for");
+                        let now = self.replica.env.mono();
+                        let fault = Fault::WrongBytes;
+                        self.replica.conduct.fault(now, &node, fault, *id.as_bytes());
                         let report = Ask::new(Priority::Background, Request::ReportCorrupt(id));
                         let _ = self.rpc.ask(&node, 0, report).await;
                         let why = "it sent other bytes";

@@ -5,11 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dfs_core::replica::withheld::Withheld;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
 use crate::replica::Replica;
 use crate::rpc::Rpc;
 
 mod copies;
 mod fetch;
+mod prove;
 mod serve;
 mod store;
 mod uses;
@@ -21,11 +26,16 @@ pub(crate) use self::uses::{bound_holds, hold_until, note_uses, reuse};
 pub(crate) struct Blobs {
     replica: Arc<Replica>,
     rpc: Arc<Rpc>,
+    /// What members are challenged for.
+    withheld: Mutex<Withheld>,
+    /// What its times count from.
+    origin: Instant,
 }
 
 impl Blobs {
     pub(crate) fn new(rpc: Arc<Rpc>) -> Self {
-        Self { replica: rpc.replica.clone(), rpc }
+        let (replica, withheld) = (rpc.replica.clone(), Mutex::default());
+        Self { origin: replica.env.mono(), replica, rpc, withheld }
     }
 }
 

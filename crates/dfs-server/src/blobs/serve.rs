@@ -6,6 +6,7 @@ use bytes::Bytes;
 use dfs_core::id::BlobId;
 use dfs_core::record::refs::RefRow;
 use dfs_env::{Bug, bug};
+use dfs_p2p::Caller;
 use dfs_p2p::message::{Refusal, Response};
 use dfs_store::{ReadError, WriteError};
 
@@ -71,7 +72,8 @@ impl Blobs {
     }
 
     /// Answers with a blob, verified as it is read.
-    pub(crate) async fn on_get(&self, id: BlobId) -> Told {
+    pub(crate) async fn on_get(&self, from: Caller, id: BlobId) -> Told {
+        self.refuse_withheld(from, &id)?;
         let found = self.replica.store.get_blob(id).await;
         if let Err(ReadError::Corrupt(_)) = &found {
             self.replica.missing.want_now(id);
@@ -84,14 +86,29 @@ impl Blobs {
         done(Response::Held(self.replica.store.has_blobs(ids).await.map_err(read_refused)?))
     }
 
-    /// Looks at a blob that a peer calls corrupt.
+    /// Looks at a blob that a peer calls corrupt or missing.
     pub(crate) async fn on_report(&self, id: BlobId) -> Told {
-        if let Err(ReadError::Corrupt(_)) = self.replica.store.get_blob(id).await {
-            self.replica.missing.want_now(id);
+        match self.replica.store.get_blob(id).await {
+            Err(ReadError::Corrupt(_)) => self.replica.missing.want_now(id),
+            Err(ReadError::NotHeld(_)) if self.should_hold(id).await => {
+                self.replica.missing.want_now(id);
+            }
+            _ => {}
         }
         done(Response::Done)
     }
+
+    /// Whether rows here, and not a peer's word, say that a blob belongs on this disk.
+    async fn should_hold(&self, id: BlobId) -> bool {
+        let state = self.replica.layout.current();
+        let is_ours =
+            state.is_some_and(|state| state.is_replica(id.partition(state.bits), &self.replica.id));
+        let rows = self.replica.store.refs_of(id, None, ROWS_LOOKED_AT);
+        is_ours && rows.await.is_ok_and(|rows| rows.iter().any(|row| !row.dropped))
+    }
 }
 
+/// Rows of one blob that are looked at for a use: a blob is rarely of more versions.
+const ROWS_LOOKED_AT: usize = 16;
 /// How long a noted blob may take to arrive before this node fetches it itself.
 const BODY_GRACE: Duration = Duration::from_secs(10);

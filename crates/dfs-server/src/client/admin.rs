@@ -8,6 +8,7 @@ use crate::layout::admit::Admission;
 use crate::layout::drain::{Departure, Running};
 use crate::layout::invite::{InviteView, InviteWish, NewInvite};
 use crate::layout::recover::RecoveryOutcome;
+use crate::proof::ProofView;
 use crate::repair::RepairView;
 use crate::status::{Health, NotReady, PeerView};
 
@@ -26,7 +27,8 @@ impl Client {
     }
 
     /// Vouches for a member that only stores for others: it may hold data that counts, at most
-    /// `cap` bytes of it. For a gateway nothing changes.
+    /// `cap` bytes of it. One that is drained stays, and one that is distrusted begins anew. For a
+    /// gateway nothing changes.
     ///
     /// # Errors
     /// As [`Client::drain`].
@@ -166,6 +168,12 @@ impl Client {
     /// What this node has given up since it started, because no version needs it.
     pub fn collected(&self) -> Collected {
         self.0.gc.collected()
+    }
+
+    /// What members that only store have shown to this node of what they should hold; nothing on a
+    /// node that is no gateway.
+    pub fn proofs(&self) -> Vec<ProofView> {
+        self.0.proof.view()
     }
 
     /// This node and everyone it knows.

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::gc::Gc;
 use crate::layout::{Invites, Members};
 use crate::names::Names;
+use crate::proof::Prover;
 use crate::records::Records;
 use crate::repair::Repair;
 use crate::replica::Replica;
@@ -35,6 +36,7 @@ pub(crate) struct Parts {
     pub(crate) repair: Arc<Repair>,
     pub(crate) gc: Arc<Gc>,
     pub(crate) scrub: Arc<Scrubber>,
+    pub(crate) proof: Arc<Prover>,
     pub(crate) members: Members,
     pub(crate) invites: Arc<Invites>,
     pub(crate) status: Status,

@@ -1,7 +1,9 @@
 //! Vouching for a machine that only stores for others.
 
 use dfs_core::id::NodeId;
-use dfs_core::layout::epoch::{EpochError, EpochOp, EpochState, MemberIdx, NO_CAP, Role};
+use dfs_core::layout::epoch::{
+    EpochError, EpochOp, EpochState, MemberIdx, MemberState, NO_CAP, Role,
+};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
@@ -42,8 +44,9 @@ pub struct Admission {
 }
 
 impl Members {
-    /// Lets a node hold data, at most `cap` bytes of it: one that waits to be let in, or a member
-    /// that had another cap.
+    /// Lets a node hold data, at most `cap` bytes of it: one that waits to be let in, a member that
+    /// had another cap, or one that is drained. What this node has seen of how it behaves is
+    /// forgotten.
     pub(crate) async fn admit(&self, name: &str, cap: u64) -> Result<Admission, MemberError> {
         let state = self.replica.joined()?;
         let node = match self.find(&state, name) {
@@ -54,6 +57,7 @@ impl Members {
             return Ok(Admission { id: node.to_string(), cap: NO_CAP });
         }
         self.proposals.decide_all(|state| self.admission(state, node, cap)).await?;
+        self.replica.conduct.forgive(&node);
         info!(member = ?node, cap, "a node is vouched for");
         Ok(Admission { id: node.to_string(), cap })
     }
@@ -67,9 +71,15 @@ impl Members {
     ) -> Result<Vec<EpochOp>, MemberError> {
         let role = Role::Storage;
         if let Some(member) = state.member(&node) {
-            let done = (member.role, member.cap) == (role, cap) || state.is_gateway(&node);
-            let op = EpochOp::SetRole { node, role, cap };
-            return Ok(if done { Vec::new() } else { vec![op] });
+            if state.is_gateway(&node) {
+                return Ok(Vec::new());
+            }
+            let grants = (member.role, member.cap) != (role, cap);
+            let grants = grants.then_some(EpochOp::SetRole { node, role, cap });
+            // One that was on its way out stays.
+            let stays = member.state == MemberState::Draining;
+            let stays = stays.then_some(EpochOp::SetState(node, MemberState::Active));
+            return Ok(grants.into_iter().chain(stays).collect());
         }
         let info = self.replica.net().info(&node);
         let info = info.filter(|info| info.zone.len() <= ZONE_BYTES_MAX);

@@ -60,6 +60,10 @@ impl Facts for NodeFacts<'_> {
         self.told_of(node, |info| &info.emptied, partition, changed)
     }
 
+    fn is_convicted(&self, node: &NodeId) -> bool {
+        self.replica.conduct.convicted(node).is_some()
+    }
+
     fn bodies(&self, node: &NodeId, partition: Partition, prepare_epoch: u64) -> bool {
         self.told_of(node, |info| &info.bodies, partition, prepare_epoch)
     }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use dfs_core::codec::Canonical;
 use dfs_core::id::{CertId, NodeId, RecordKey};
 use dfs_core::record::version::Record;
 use dfs_core::record::writer::{ForgedError, WriterCert};
+use dfs_core::replica::conduct::Fault;
 use dfs_p2p::message::{Priority, Request, Response};
 use quick_cache::sync::Cache;
 use tracing::debug;
@@ -39,6 +41,9 @@ impl Certs {
             let cert = cert.map_err(|error| VerifyError::NoCert(Box::new(error)))?;
             if let Err(error) = cert.verify_version(key, version) {
                 debug!(peer = ?node, %error, "a forged version is refused");
+                let replica = &self.rpc.replica;
+                let about = *blake3::hash(&key.to_canonical()).as_bytes();
+                replica.conduct.fault(replica.env.mono(), node, Fault::ForgedRecord, about);
                 return Err(VerifyError::Forged(error));
             }
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use dfs_core::hlc::{Clock, Hlc};
 use dfs_core::id::{NodeId, Partition};
 use dfs_core::layout::epoch::{EpochState, MemberState, NO_CAP};
+use dfs_core::replica::possession::Cadence;
 use dfs_env::Env;
 use dfs_p2p::Network;
 use dfs_store::Store;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Grace, Mode};
 use crate::error::Error;
 
+pub(crate) mod conduct;
 pub(crate) mod finisher;
 pub(crate) mod layout;
 pub(crate) mod load;
@@ -28,6 +30,7 @@ pub(crate) mod rows;
 pub(crate) mod unwanted;
 pub(crate) mod wakes;
 
+use self::conduct::Conduct;
 use self::finisher::Finisher;
 use self::layout::Layout;
 use self::load::Load;
@@ -44,6 +47,8 @@ pub(crate) struct Replica {
     pub(crate) store: Store,
     pub(crate) layout: Layout,
     pub(crate) grace: Grace,
+    /// How members behave.
+    pub(crate) conduct: Conduct,
     /// Blobs that should be on this disk and are not.
     pub(crate) missing: Missing,
     /// Blobs on this disk that no row here needs.
@@ -66,6 +71,7 @@ impl Replica {
         store: Store,
         layout: Layout,
         grace: Grace,
+        cadence: Cadence,
         finisher: Finisher,
     ) -> Self {
         let now = env.mono();
@@ -75,6 +81,7 @@ impl Replica {
             store,
             layout,
             grace,
+            conduct: Conduct::new(id, cadence),
             missing: Missing::new(now),
             unwanted: Unwanted::default(),
             owed: Owed::default(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dfs_core::id::NodeId;
+use dfs_core::replica::conduct::Fault;
 use dfs_p2p::message::{Call, Code, Priority, Refusal, Request, Response};
 use dfs_p2p::{CallError, Caller, Handler};
 use tracing::debug;
@@ -116,6 +117,9 @@ impl Rpc {
                 if refusal.code == Code::StaleEpoch
                     && (epoch == 0 || self.replica.layout.epoch() <= epoch) =>
             {
+                let about = *blake3::hash(&epoch.to_be_bytes()).as_bytes();
+                let conduct = &self.replica.conduct;
+                conduct.fault(self.replica.env.mono(), node, Fault::StaleClaim, about);
                 Err(AskError::NotShownStale)
             }
             result => Ok((result?, answer.body)),

@@ -109,7 +109,7 @@ impl Handler for Answering {
 }
 
 /// What a machine that only stores for others has no business to ask: votes, on layouts and on
-/// conditional writes, are asked for by those who may propose.
+/// conditional writes, are asked for by those who may propose, and proofs by those who distrust.
 fn needs_gateway(request: &Request) -> bool {
     matches!(
         request,
@@ -118,6 +118,7 @@ fn needs_gateway(request: &Request) -> bool {
             | Request::CasPrepare { .. }
             | Request::CasAccept { .. }
             | Request::RecordPut { origin: Origin::Client, .. }
+            | Request::ChunkProve { .. }
     )
 }
 
@@ -229,8 +230,9 @@ impl Service {
                 self.need_used(&from.node, &id, fence.state).await?;
                 blobs.on_put(fence, id, call.body).await
             }
-            Request::ChunkGet(id) => blobs.on_get(id).await,
+            Request::ChunkGet(id) => blobs.on_get(from, id).await,
             Request::ChunkHas(ids) => blobs.on_has(ids).await,
+            Request::ChunkProve { nonce, ids } => blobs.on_prove(from, nonce, ids).await,
             Request::ReportCorrupt(id) => blobs.on_report(id).await,
             Request::RefsEnded(uses) => gc.on_refs_ended(fence, uses).await,
             Request::RefsForget(uses) => gc.on_refs_forget(fence, uses).await,

@@ -4,7 +4,8 @@ use dfs_core::id::NodeId;
 use dfs_core::layout::epoch::{EpochState, Loss};
 
 use super::outlook::CostName;
-use super::types::{Health, Level, Remedy};
+use super::types::{Doubt, Health, Level, Remedy};
+use crate::json::rfc3339;
 
 /// The word and the sentence.
 pub(super) fn judge(
@@ -53,6 +54,10 @@ pub(super) fn judge(
         );
         return (Level::Degraded, message, None);
     }
+    if let Some(doubt) = health.doubts.iter().find(|doubt| doubt.distrusted) {
+        let remedy = Remedy::TakeOut(doubt.node.clone());
+        return (Level::Degraded, doubted(doubt), Some(remedy));
+    }
     if health.moving > 0 {
         return (Level::Degraded, format!("{} partitions are moving", health.moving), None);
     }
@@ -67,6 +72,9 @@ pub(super) fn judge(
         );
         return (Level::Degraded, message, Some(Remedy::LookAtScrub));
     }
+    if let Some(doubt) = health.doubts.first() {
+        return (Level::Degraded, doubted(doubt), None);
+    }
     let message = match copies {
         1 => "one node holds everything; add nodes for more copies".to_owned(),
         copies => format!("every file has {copies} copies"),
@@ -79,6 +87,14 @@ pub(super) fn judge(
             (Level::Ok, message, Some(Remedy::Admit(waiting.to_vec())))
         }
     }
+}
+
+/// Which member did what, and since when.
+fn doubted(doubt: &Doubt) -> String {
+    let Doubt { node, distrusted, why, since_ms } = doubt;
+    let since = since_ms.map(|since_ms| format!(", since {}", rfc3339(since_ms)));
+    let distrusted = if *distrusted { " is distrusted:" } else { "" };
+    format!("node {node}{distrusted} {why}{}", since.unwrap_or_default())
 }
 
 /// Others went on by hand without members that this node counts on.

@@ -13,7 +13,7 @@ use dfs_store::WriteError;
 use self::count::Counter;
 use self::judge::{judge, went_on_without};
 pub use self::outlook::{Copying, CostName, NextFailure};
-pub use self::types::{Health, Level, NotReady, PeerState, PeerView, Remedy};
+pub use self::types::{Doubt, Health, Level, NotReady, PeerState, PeerView, Remedy};
 use crate::chain::Chain;
 use crate::config::Mode;
 use crate::disk::Scrubber;
@@ -23,6 +23,7 @@ use crate::replica::Replica;
 use crate::sync::{Handoff, RowSync};
 
 pub(crate) mod count;
+mod doubts;
 mod judge;
 mod outlook;
 mod peers;
@@ -72,6 +73,7 @@ impl Status {
                 voters: Vec::new(),
                 limiting_zone: None,
                 unvouched: Vec::new(),
+                doubts: Vec::new(),
                 conflicts: 0,
                 key_backup,
             });
@@ -124,6 +126,7 @@ impl Status {
             voters: state.voters.iter().map(NodeId::short).collect(),
             limiting_zone: limiting_zone(&state).map(|(zone, _)| zone),
             unvouched: self.unvouched(&state),
+            doubts: self.doubts(&state),
             conflicts: counted.conflicts,
             key_backup,
         };

@@ -34,6 +34,9 @@ impl Status {
                 bytes: info.used,
                 capacity: info.capacity,
                 cap: member.map(|member| member.cap).filter(|cap| *cap != NO_CAP),
+                distrusted: member.and_then(|_| {
+                    self.replica.conduct.distrusted(&info.node_id).map(str::to_owned)
+                }),
             }
         };
         let mut own = view(&own, PeerState::Alive, true);

@@ -31,6 +31,8 @@ pub enum Remedy {
     AskOthers,
     /// Vouch for nodes that only store for others.
     Admit(Vec<String>),
+    /// Take a member out that is distrusted, or vouch for it anew.
+    TakeOut(String),
     /// Bring this node and one that it dials in vain together.
     JoinApart(ApartReason),
 }
@@ -104,10 +106,29 @@ pub struct Health {
     /// Nodes in reach that nobody vouched for yet: they hold nothing. The first few.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unvouched: Vec<String>,
+    /// Members that did not show what they should hold, or are distrusted, seen from here. The
+    /// first few.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<Doubt>,
     /// Names with versions that wait for a decision.
     pub conflicts: u64,
     /// Whether the vault's key was written down and read back.
     pub key_backup: bool,
+}
+
+/// A member that this node has reason to doubt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Doubt {
+    /// The beginning of its id.
+    pub node: String,
+    /// Whether it did what no honest member does.
+    pub distrusted: bool,
+    /// What it did.
+    pub why: String,
+    /// Since when, in milliseconds since 1970.
+    #[serde(rename = "since", with = "crate::json::optional_moment")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
 }
 
 /// How a peer is doing, seen from here.
@@ -154,4 +175,7 @@ pub struct PeerView {
     /// Bytes that count of these, where that is limited.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cap: Option<u64>,
+    /// Why it is distrusted, if it is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub distrusted: Option<String>,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dfs_env::{BoxFuture, Env, Listener, MemoryFs, MemoryNet, Net, Stream};
 use dfs_server::health::Health;
-use dfs_server::{Client, Config, Grace, PeerState, PeerView, Server, VaultConfig};
+use dfs_server::{Cadence, Client, Config, Grace, PeerState, PeerView, Server, VaultConfig};
 use dfs_store::vault::keys::{ClusterKey, VaultKey};
 
 pub(crate) struct Machines {
@@ -139,6 +139,7 @@ impl Machines {
             out_after: dfs_server::OUT_AFTER,
             build: "test".to_owned(),
             grace: Grace::default(),
+            cadence: Cadence::default(),
         }
     }
 

@@ -9,6 +9,7 @@ mod history;
 mod liar;
 mod machines;
 mod membership;
+mod proof;
 mod reach;
 mod repair;
 mod scrub;
@@ -25,7 +26,7 @@ use dfs_env::{Env, MemoryFs, MemoryNet};
 use dfs_p2p::Handler;
 use dfs_server::health::{CostName, Level};
 use dfs_server::{
-    CAP, Config, Error, Grace, ListedKind, Mode, PeerRole, PeerState, PeerView, Server,
+    CAP, Cadence, Config, Error, Grace, ListedKind, Mode, PeerRole, PeerState, PeerView, Server,
     StartServerError, VaultConfig,
 };
 use dfs_store::OpenStoreError;
@@ -45,6 +46,7 @@ struct Cluster {
     /// How often a node was started: one that starts again draws other ids than before.
     starts: u64,
     grace: Grace,
+    cadence: Cadence,
 }
 
 impl Cluster {
@@ -72,7 +74,8 @@ impl Cluster {
         grace: Grace,
     ) -> Self {
         let (disks, servers, net) = (Vec::new(), Vec::new(), MemoryNet::default());
-        let mut cluster = Self { net, disks, servers, clock, out_after, starts: 0, grace };
+        let cadence = Cadence::default();
+        let mut cluster = Self { net, disks, servers, clock, out_after, starts: 0, grace, cadence };
         for at in 0..count {
             cluster.disks.push(MemoryFs::default());
             cluster.servers.push(None);
@@ -141,6 +144,7 @@ impl Cluster {
             out_after: self.out_after,
             build: "test".to_owned(),
             grace: self.grace,
+            cadence: self.cadence,
         }
     }
 

@@ -71,7 +71,17 @@ impl Canonical for Account {
         }
         let distrusted_ms = optional_moment(input)?;
         let (due_ms, drained) = (input.u64()?, flag(input)?);
-        Ok(Self { asked, proved, last_ms, lacking, silent, breaches, distrusted_ms, due_ms, drained })
+        Ok(Self {
+            asked,
+            proved,
+            last_ms,
+            lacking,
+            silent,
+            breaches,
+            distrusted_ms,
+            due_ms,
+            drained,
+        })
     }
 }
 

@@ -14,8 +14,11 @@ fn node(of: u8) -> NodeId {
 }
 
 fn used(blob: u8) -> Use {
-    let key =
-        RecordKey { vault: VaultId::new([1; 16]), dir: DirId::new([2; 16]), tag: Tag::new([3; 16]) };
+    let key = RecordKey {
+        vault: VaultId::new([1; 16]),
+        dir: DirId::new([2; 16]),
+        tag: Tag::new([3; 16]),
+    };
     Use { blob: BlobId::new([blob; 32]), vid: Vid::new([4; 16]), key }
 }
 
@@ -89,7 +92,7 @@ fn what_a_member_lacks_is_asked_for_again_ever_more_seldom_until_it_is_shown() {
     let mut possession = met(&[1]);
     tell(&mut possession, NOW, &[(1, Finding::Proved), (2, LACKS)]);
     let mut now = NOW;
-    for minutes in [1, 8, 64, 512, 1440, 1440] {
+    for minutes in [1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1440] {
         let waits_until = now + minutes * MINUTE;
         assert!(!matches!(possession.next(waits_until - 1, &cadence()), Next::Again(..)));
         assert_eq!(possession.next(waits_until, &cadence()), Next::Again(node(1), used(2)));
@@ -98,7 +101,7 @@ fn what_a_member_lacks_is_asked_for_again_ever_more_seldom_until_it_is_shown() {
     }
     let account = possession.account(&node(1)).unwrap();
     assert_eq!((account.lacking.len(), account.lacking[0].since_ms), (1, NOW));
-    assert_eq!((account.asked, account.proved, account.distrusted_ms), (8, 1, None));
+    assert_eq!((account.asked, account.proved, account.distrusted_ms), (22, 1, None));
     tell(&mut possession, now, &[(2, Finding::Proved)]);
     assert!(possession.account(&node(1)).unwrap().lacking.is_empty());
 }
