@@ -262,7 +262,7 @@ impl Cluster {
             out_after: self.out_after,
             build: "sim".to_owned(),
             grace: self.grace,
-            cadence: Cadence::default(),
+            cadence: CADENCE,
         };
         match Server::start(env, config).await {
             Ok(server) => {
@@ -375,6 +375,13 @@ const KEPT_SHORT: Grace = Grace {
     history: Duration::from_secs(60),
     audit_every: Duration::from_secs(250),
     claim_every: Duration::from_secs(500),
+};
+/// How often members that only store are challenged: often enough that every fault meets it.
+const CADENCE: Cadence = Cadence {
+    random_every: Duration::from_secs(20),
+    cover_within: Duration::from_secs(400),
+    answer_within: Duration::from_secs(10),
+    silent_again: Duration::from_secs(20),
 };
 /// How long an answer about health may take before it is asked again.
 const ASK_MAX: Duration = Duration::from_secs(10);

@@ -281,6 +281,13 @@ async fn settle(cluster: &Cluster, history: &History, when: &str) {
     if let Err(why) = cluster.settled(&all, all.len(), SETTLE_MAX).await {
         history.violation(format!("{when} the cluster does not settle: {why}"));
     }
+    // No machine here lies, whatever else befalls it.
+    for handle in all.iter().filter_map(|host| cluster.handle(*host)) {
+        for peer in handle.client.peers().into_iter().filter(|peer| peer.distrusted.is_some()) {
+            let why = peer.distrusted.unwrap_or_default();
+            history.violation(format!("{when} an honest member is distrusted: {} {why}", peer.id));
+        }
+    }
 }
 
 /// Reads every name from every node that can: all must see the same.

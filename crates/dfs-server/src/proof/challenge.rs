@@ -11,7 +11,7 @@ use dfs_core::replica::possession::{Finding, Proof, agreed, digest};
 use dfs_p2p::CallError;
 use dfs_p2p::message::{Code, Priority, Request, Response};
 use futures_util::future::join_all;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::Prover;
 use crate::config::Mode;
@@ -106,11 +106,11 @@ impl Prover {
                 self.replica.conduct.fault(now, node, Fault::Nonsense, about);
                 Asked::Silent
             }
-            Err(AskError::Call(CallError::Deadline)) => Asked::Silent,
             Err(AskError::Refused(refusal)) if refusal.code == Code::Retired => Asked::Hindered,
-            // Also that it has too much to do: said again and again, it is an excuse.
-            Err(AskError::Refused(_)) => Asked::Silent,
-            Err(AskError::Call(_) | AskError::NotShownStale) => Asked::Hindered,
+            Err(AskError::Call(CallError::NotConnected | CallError::Busy)) => Asked::Hindered,
+            // Also that it has too much to do, or an old layout: said again and again, that is an
+            // excuse.
+            Err(_) => Asked::Silent,
         }
     }
 
@@ -181,8 +181,13 @@ impl Prover {
     ) -> Result<(), Error> {
         let (now_ms, conduct) = (self.replica.env.wall_ms(), &self.replica.conduct);
         for (node, findings) in found {
-            let mut possession = conduct.possession();
-            possession.answered(now_ms, node, findings, challenge.random, &conduct.cadence);
+            let was_trusted = conduct.convicted(node).is_none();
+            let random = challenge.random;
+            conduct.possession().answered(now_ms, node, findings, random, &conduct.cadence);
+            if was_trusted && conduct.convicted(node).is_some() {
+                error!(peer = ?node, "a member claims to hold pieces that it cannot show");
+                self.replica.wakes.steward.notify_one();
+            }
         }
         for node in silent {
             conduct.possession().silent(now_ms, node, &conduct.cadence);

@@ -122,7 +122,10 @@ impl Prover {
             true => self.pick_random(state, &node).await?,
             false => None,
         };
-        let Some(picked) = picked else { return Ok(self.unasked(&node)) };
+        let Some(picked) = picked else {
+            self.unasked(&node);
+            return Ok(());
+        };
         let challenge = Challenge::of(state, picked.partition, &picked.uses);
         let judged = self.make(Challenge { random: true, ..challenge }).await?;
         if !judged.contains(&node) {
@@ -146,11 +149,13 @@ impl Prover {
             return Ok(());
         }
         if needed.is_none() || !challenge::judged(state, partition).contains(&node) {
-            return Ok(self.unasked(&node));
+            self.unasked(&node);
+            return Ok(());
         }
         let ask = Ask::new(Priority::Background, Request::ChunkHas(vec![of.blob]));
         let Ok((Response::Held(held), _)) = self.rpc.ask(&node, 0, ask).await else {
-            return Ok(self.unasked(&node));
+            self.unasked(&node);
+            return Ok(());
         };
         let claims = (held == [true]).then_some(node);
         let uses = [of];

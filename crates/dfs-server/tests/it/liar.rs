@@ -138,6 +138,19 @@ async fn one_replicas_word_ends_no_operation() {
         with.begin(lie);
         with.all_goes_on(name).await;
     }
+    // What it forged is held against it, and against nobody else.
+    let (cluster, liar) = (&with.cluster, with.cluster.servers[2].as_ref().unwrap().node_id());
+    let forged = async {
+        let mut round = 0;
+        while cluster.node(0).peers().iter().all(|peer| peer.distrusted.is_none()) {
+            round += 1;
+            with.all_goes_on(&format!("again-{round}")).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, forged).await.expect("nobody is distrusted");
+    let peers = cluster.node(0).peers();
+    let distrusted: Vec<_> = peers.iter().filter(|peer| peer.distrusted.is_some()).collect();
+    assert!(matches!(distrusted[..], [peer] if peer.id == liar.to_string()), "{distrusted:?}");
 }
 
 /// A handler that claims to keep every blob, and only counts their bytes.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use dfs_core::id::NodeId;
+use dfs_core::replica::possession::Cadence;
 use dfs_env::{Env, MemoryNet};
 use dfs_store::disk::data_dir::DataDir;
 
@@ -21,7 +22,8 @@ async fn a_retirement_is_noted_however_much_else_waits_to_be_finished() {
     let (finisher, _never_run) = Finisher::new();
     let layout = Layout::new(None, env.mono());
     let id = NodeId::new([1; 32]);
-    let replica = Replica::new(env, id, store, layout, Grace::default(), finisher);
+    let (grace, cadence) = (Grace::default(), Cadence::default());
+    let replica = Replica::new(env, id, store, layout, grace, cadence, finisher);
     for _ in 0..1000 {
         replica.finisher.finish_later(std::future::pending());
     }

@@ -14,7 +14,7 @@ use futures_util::TryStreamExt;
 
 use crate::client::Parts;
 use crate::health::Level;
-use crate::{Config, Grace, Mode, Server, VaultConfig};
+use crate::{Cadence, Config, Grace, Mode, Server, VaultConfig};
 
 /// Nodes on disks and a network in memory.
 struct Nodes {
@@ -54,6 +54,7 @@ impl Nodes {
             out_after: crate::OUT_AFTER,
             build: "test".to_owned(),
             grace: Grace::default(),
+            cadence: Cadence::default(),
         };
         // A node that crashed a moment ago gives its port back when its tasks are gone.
         while env.net().listen(config.listen).await.is_err() {
