@@ -33,7 +33,7 @@ pub(super) const ORDER: &[(&str, &[&[&str]])] = &[
             &["chain", "disk"],
             &["rpc"],
             &["records", "blobs", "layout"],
-            &["sync", "repair", "gc", "content"],
+            &["sync", "repair", "proof", "gc", "content"],
             &["serve", "names"],
             &["status"],
             &["client"],

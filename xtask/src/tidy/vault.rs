@@ -8,7 +8,7 @@ const BLIND: [(&str, &[&str], &str); 3] = [
     (
         "dfs-server",
         &[
-            "rpc", "records", "blobs", "sync", "repair", "gc", "disk", "chain", "layout",
+            "rpc", "records", "blobs", "sync", "repair", "proof", "gc", "disk", "chain", "layout",
             "replica", "serve",
         ],
         "vault",

@@ -1,11 +1,11 @@
 //! Whether members still have what they should hold: whom a gateway challenges next, and what the
 //! answers mean.
 //!
-//! A challenge is a few blobs and a nonce. Who has the bytes of a blob answers with their hash under
-//! the nonce, which nobody could have kept instead of the bytes. Whoever says that it lacks a blob,
-//! or cannot read it now, is *behind*: it is told, asked again, and shown. Only what no honest member
-//! says counts against one: a digest that is not that of the bytes, or lacking again what it claims
-//! to hold.
+//! A challenge is a few blobs and a nonce. Who has the bytes of a blob answers with their hash
+//! under the nonce, which nobody could have kept instead of the bytes. Whoever says that it lacks a
+//! blob, or cannot read it now, is *behind*: it is told, asked again, and shown. Only what no
+//! honest member says counts against one: a digest that is not that of the bytes, or lacking again
+//! what it claims to hold.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,7 +48,8 @@ pub struct Cadence {
     pub random_every: Duration,
     /// How long it takes to come by every blob.
     pub cover_within: Duration,
-    /// How long an answer may take. As long a challenged blob is given to no member that only stores.
+    /// How long an answer may take. As long a challenged blob is given to no member that only
+    /// stores.
     pub answer_within: Duration,
     /// When a silent member is asked again.
     pub silent_again: Duration,
@@ -352,7 +353,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Blobs in one challenge: 8 MiB to read within the time for an answer, also on a disk that is busy.
+/// Blobs in one challenge: 8 MiB to read within the time for an answer, also on a busy disk.
 pub const BLOBS_AT_ONCE: usize = 8;
 /// Blobs that a member lacks and that are kept and asked for again: who lacks more lacks these too.
 pub const LACKING_MAX: usize = 16;

@@ -17,8 +17,8 @@ struct Challenged {
 }
 
 impl Withheld {
-    /// Takes a challenge: its blobs are withheld for `time`. `now` counts from any moment that stays
-    /// the same.
+    /// Takes a challenge: its blobs are withheld for `time`. `now` counts from any moment that
+    /// stays the same.
     ///
     /// # Errors
     /// The challenger asks too much at once, or all do; when to come back.

@@ -5,10 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfs_core::replica::withheld::Withheld;
-use parking_lot::Mutex;
-use tokio::time::Instant;
-
 use crate::replica::Replica;
 use crate::rpc::Rpc;
 
@@ -19,6 +15,7 @@ mod serve;
 mod store;
 mod uses;
 
+use self::prove::Challenged;
 pub(crate) use self::store::{Copies, Lag};
 pub(crate) use self::uses::{bound_holds, hold_until, note_uses, reuse};
 
@@ -26,16 +23,14 @@ pub(crate) use self::uses::{bound_holds, hold_until, note_uses, reuse};
 pub(crate) struct Blobs {
     replica: Arc<Replica>,
     rpc: Arc<Rpc>,
-    /// What members are challenged for.
-    withheld: Mutex<Withheld>,
-    /// What its times count from.
-    origin: Instant,
+    /// What this node is challenged to show.
+    pub(crate) challenged: Challenged,
 }
 
 impl Blobs {
     pub(crate) fn new(rpc: Arc<Rpc>) -> Self {
-        let (replica, withheld) = (rpc.replica.clone(), Mutex::default());
-        Self { origin: replica.env.mono(), replica, rpc, withheld }
+        let replica = rpc.replica.clone();
+        Self { challenged: Challenged::new(replica.clone()), replica, rpc }
     }
 }
 

@@ -1,17 +1,33 @@
 //! Answering a gateway that wants to be shown that blobs are still here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_core::id::BlobId;
 use dfs_core::replica::possession::{Proof, digest};
+use dfs_core::replica::withheld::Withheld;
 use dfs_p2p::Caller;
 use dfs_p2p::message::{Code, Refusal, Response};
 use dfs_store::ReadError;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
-use super::Blobs;
+use crate::replica::Replica;
 use crate::rpc::answer::{Told, done, refusal};
 
-impl Blobs {
+/// Answers challenges, and withholds the blobs they are about meanwhile.
+pub(crate) struct Challenged {
+    replica: Arc<Replica>,
+    withheld: Mutex<Withheld>,
+    /// What its times count from.
+    origin: Instant,
+}
+
+impl Challenged {
+    pub(super) fn new(replica: Arc<Replica>) -> Self {
+        Self { origin: replica.env.mono(), replica, withheld: Mutex::default() }
+    }
+
     /// Answers a challenge: every blob is read, and checked, from the disk. Bounded by what one
     /// challenger, and all together, may have under challenge at once.
     pub(crate) async fn on_prove(&self, from: Caller, nonce: [u8; 32], ids: Vec<BlobId>) -> Told {
@@ -43,7 +59,7 @@ impl Blobs {
 
     /// Refuses a blob that is under a challenge to whoever only stores, and may have thrown its own
     /// copy away.
-    pub(super) fn refuse_withheld(&self, from: Caller, id: &BlobId) -> Result<(), Refusal> {
+    pub(super) fn refuse(&self, from: Caller, id: &BlobId) -> Result<(), Refusal> {
         let Some(left) = self.withheld.lock().left(id, self.since_start()) else { return Ok(()) };
         let state = self.replica.layout.current();
         let is_trusted = state.is_none_or(|state| {

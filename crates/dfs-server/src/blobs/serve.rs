@@ -73,7 +73,7 @@ impl Blobs {
 
     /// Answers with a blob, verified as it is read.
     pub(crate) async fn on_get(&self, from: Caller, id: BlobId) -> Told {
-        self.refuse_withheld(from, &id)?;
+        self.challenged.refuse(from, &id)?;
         let found = self.replica.store.get_blob(id).await;
         if let Err(ReadError::Corrupt(_)) = &found {
             self.replica.missing.want_now(id);

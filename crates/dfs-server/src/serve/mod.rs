@@ -232,7 +232,7 @@ impl Service {
             }
             Request::ChunkGet(id) => blobs.on_get(from, id).await,
             Request::ChunkHas(ids) => blobs.on_has(ids).await,
-            Request::ChunkProve { nonce, ids } => blobs.on_prove(from, nonce, ids).await,
+            Request::ChunkProve { nonce, ids } => blobs.challenged.on_prove(from, nonce, ids).await,
             Request::ReportCorrupt(id) => blobs.on_report(id).await,
             Request::RefsEnded(uses) => gc.on_refs_ended(fence, uses).await,
             Request::RefsForget(uses) => gc.on_refs_forget(fence, uses).await,
