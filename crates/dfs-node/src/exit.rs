@@ -36,7 +36,7 @@ macro_rules! exit_codes {
 
 exit_codes! {
     Failed = 1, "Failed for another reason", [400, 408, 409, 410, 500, 501, 507];
-    Usage = 2, "Wrong usage", [400, 404, 416];
+    Usage = 2, "Wrong usage", [400, 404, 411, 416];
     Partly = 3, "Some of several things were done", [];
     NotFound = 4, "No such path or version", [404];
     Retryable = 5, "May succeed later", [503];

@@ -25,7 +25,7 @@ pub enum Error {
     #[error("directory {0:?} is not empty")]
     NotEmpty(String),
     /// Not a name.
-    #[error("not a valid name: {0}")]
+    #[error("not a valid name")]
     Name(#[from] NameError),
     /// Too few replicas answered. A retry may succeed; a write may or may not have taken effect.
     #[error("too few replicas answered ({})", describe(.0))]

@@ -69,9 +69,8 @@ impl Score {
 
     /// What it is distrusted for. The same thing again counts once: it may be one bad sector.
     pub fn distrusted(&self) -> Option<Fault> {
-        let is_enough = |fault: &Fault| {
-            fault.is_a_lie() && self.0[*fault as usize].about.len() >= LIES_MAX
-        };
+        let is_enough =
+            |fault: &Fault| fault.is_a_lie() && self.0[*fault as usize].about.len() >= LIES_MAX;
         Fault::ALL.into_iter().find(is_enough)
     }
 }

@@ -1,5 +1,7 @@
 //! Errors as HTTP answers: a status, and a JSON body that the CLI turns into its exit code.
 
+use std::io;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -137,6 +139,9 @@ fn kind(error: &Error) -> (StatusCode, Code) {
         Error::NoVaultKey | Error::NotAdmin => (StatusCode::FORBIDDEN, Code::Key),
         Error::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, Code::Failed),
         Error::ClockSkew(_) | Error::Store(_) => (StatusCode::INTERNAL_SERVER_ERROR, Code::Failed),
+        Error::Source(error) if error.kind() == io::ErrorKind::TimedOut => {
+            (StatusCode::REQUEST_TIMEOUT, Code::Failed)
+        }
         Error::Source(_) => (StatusCode::BAD_REQUEST, Code::Failed),
     }
 }

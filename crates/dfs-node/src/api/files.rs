@@ -1,6 +1,7 @@
 //! `/v1/files/{path}`: content in and out, as streams.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::Json;
 use axum::body::Body;
@@ -14,6 +15,7 @@ use tracing::warn;
 
 use super::conditions::{condition, refuse_conditions};
 use super::errors::Problem;
+use super::preconditions::{Current, Verdict};
 use super::query::{ModeName, parse};
 use super::range::{Wanted, parse_range};
 use super::shared::Shared;
@@ -91,12 +93,16 @@ pub(super) async fn head(
     State(shared): State<Arc<Shared>>,
     Path(path): Path<String>,
     Query(query): Query<FileQuery>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let path = parse(&path)?;
     let file = shared.client.find(&path, query.version.as_deref(), query.mode()).await?;
     refuse_directory(file.kind(), &path)?;
-    let mut response = Body::empty().into_response();
-    describe(response.headers_mut(), &file, file.bytes());
+    let mut response = match judged(&file, &headers)? {
+        Some(not_modified) => not_modified,
+        None => Body::empty().into_response(),
+    };
+    describe(response.headers_mut(), &file, Some(file.bytes()));
     Ok(response)
 }
 
@@ -120,8 +126,14 @@ async fn open(
     let path = parse(path)?;
     let file = shared.client.find(&path, query.version.as_deref(), query.mode()).await?;
     refuse_directory(file.kind(), &path)?;
+    if let Some(mut not_modified) = judged(&file, headers)? {
+        describe(not_modified.headers_mut(), &file, None);
+        return Ok(not_modified);
+    }
     let bytes = file.bytes();
-    let wanted = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
+    let version = file.version();
+    let fits = current(&version, &file).fits_range(headers, SystemTime::now());
+    let wanted = headers.get(header::RANGE).filter(|_| fits).and_then(|range| range.to_str().ok());
     let (status, range) = match wanted.map(|range| parse_range(range, bytes)) {
         None | Some(Wanted::Whole) => (StatusCode::OK, 0..bytes),
         Some(Wanted::Part(range)) => (StatusCode::PARTIAL_CONTENT, range),
@@ -137,7 +149,7 @@ async fn open(
     let mut response = Body::from_stream(download.content).into_response();
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    describe(headers, &file, range.end - range.start);
+    describe(headers, &file, Some(range.end - range.start));
     if status == StatusCode::PARTIAL_CONTENT {
         let shown = format!("bytes {}-{}/{bytes}", range.start, range.end - 1);
         set(headers, header::CONTENT_RANGE, &shown);
@@ -152,9 +164,27 @@ fn refuse_directory(kind: ListedKind, path: &FilePath) -> Result<(), Problem> {
     }
 }
 
-fn describe(headers: &mut HeaderMap, file: &FileRef, len: u64) {
-    set(headers, header::ETAG, &format!("\"{}\"", file.version()));
-    set(headers, header::CONTENT_LENGTH, &len.to_string());
+fn current<'a>(version: &'a str, file: &FileRef) -> Current<'a> {
+    Current { version, modified_ms: file.modified_ms() }
+}
+
+/// The answer to a request whose conditions end it; `None` where it goes on.
+fn judged(file: &FileRef, headers: &HeaderMap) -> Result<Option<Response>, Problem> {
+    match current(&file.version(), file).judge(headers) {
+        Verdict::GoesOn => Ok(None),
+        Verdict::NotModified => Ok(Some(StatusCode::NOT_MODIFIED.into_response())),
+        Verdict::Failed => Err(dfs_server::Error::Condition.into()),
+    }
+}
+
+/// Says of which version an answer is, and how long it is, if it is that at all.
+fn describe(headers: &mut HeaderMap, file: &FileRef, len: Option<u64>) {
+    let version = file.version();
+    set(headers, header::ETAG, &format!("\"{version}\""));
+    set(headers, header::LAST_MODIFIED, &current(&version, file).last_modified());
+    if let Some(len) = len {
+        set(headers, header::CONTENT_LENGTH, &len.to_string());
+    }
     set(headers, header::CONTENT_TYPE, "application/octet-stream");
     set(headers, header::ACCEPT_RANGES, "bytes");
     headers.insert("dfs-modified-ms", HeaderValue::from(file.modified_ms()));

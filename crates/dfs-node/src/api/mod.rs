@@ -14,6 +14,7 @@ mod layout;
 mod list;
 mod members;
 mod metrics;
+mod preconditions;
 mod query;
 mod range;
 mod remedies;
@@ -24,6 +25,7 @@ mod shared;
 mod status;
 mod upload;
 mod views;
+mod well_formed;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -36,7 +38,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use dfs_core::id::hex;
 use dfs_env::{BoxFuture, Env, write_replacing};
 use dfs_server::Client;
@@ -90,6 +92,7 @@ impl Api {
         let files = get(files::get).head(files::head).put(files::put).delete(files::delete);
         let guarded = Router::new()
             .route("/v1/files/{*path}", files)
+            .route("/v1/files/", any(async || Problem::usage("the name is empty")))
             .route("/v1/list", get(list::list))
             .route("/v1/stat/{*path}", get(list::stat))
             .route("/v1/log/{*path}", get(history::log))
@@ -118,6 +121,7 @@ impl Api {
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(status::readyz))
             .fallback(async || Problem::no_endpoint())
+            .layer(middleware::from_fn(well_formed::refuse_malformed))
             .layer(middleware::from_fn_with_state(self.shared.clone(), refuse_browsers))
             .with_state(self.shared);
         serve::serve(listener, app, serve::CONNECTIONS_MAX, stop).await;

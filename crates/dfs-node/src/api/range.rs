@@ -19,17 +19,12 @@ pub(super) enum Wanted {
 
 /// Reads a single byte range; anything else is ignored, as the standard allows.
 pub(super) fn parse_range(text: &str, bytes: u64) -> Wanted {
-    let Some((first, last)) = text.strip_prefix("bytes=").and_then(|spec| spec.split_once('-'))
-    else {
+    let Some((unit, spec)) = text.split_once('=') else { return Wanted::Whole };
+    let Some((first, last)) = spec.split_once('-') else { return Wanted::Whole };
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
         return Wanted::Whole;
-    };
-    let number = |text: &str| match text.trim() {
-        "" => Some(None),
-        // Rust would read a sign as well.
-        digits if digits.starts_with('+') => None,
-        digits => digits.parse::<u64>().ok().map(Some),
-    };
-    let range = match (number(first), number(last)) {
+    }
+    let range = match (position(first), position(last)) {
         (Some(Some(first)), Some(Some(last))) if first <= last => {
             first..last.saturating_add(1).min(bytes)
         }
@@ -38,6 +33,19 @@ pub(super) fn parse_range(text: &str, bytes: u64) -> Wanted {
         _ => return Wanted::Whole,
     };
     if range.start >= range.end { Wanted::Outside } else { Wanted::Part(range) }
+}
+
+/// A position, if one is given; `None` where there is something else. One that is higher than any
+/// file is long is the highest.
+fn position(text: &str) -> Option<Option<u64>> {
+    match text.trim() {
+        "" => Some(None),
+        // Rust would read a sign as well.
+        digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some(Some(digits.parse().unwrap_or(u64::MAX)))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -65,6 +73,14 @@ mod tests {
             ("bytes=0-0", part(0..1)),
             ("bytes=99-99", part(99..100)),
             ("bytes=0-18446744073709551615", part(0..100)),
+            ("bytes=90-999999999999999999999", part(90..100)),
+            ("bytes=999999999999999999999-", Wanted::Outside),
+            ("bytes=-999999999999999999999", part(0..100)),
+            ("Bytes=0-9", part(0..10)),
+            ("BYTES=-10", part(90..100)),
+            ("bytes=-+1", Wanted::Whole),
+            ("bytes=+0-5", Wanted::Whole),
+            ("bytes=0--1", Wanted::Whole),
         ] {
             assert_eq!(parse_range(text, 100), expected, "{text}");
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
-use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
+use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::Instant;
 use tokio_util::io::StreamReader;
@@ -23,6 +23,12 @@ pub(super) struct Upload {
 impl Upload {
     pub(super) fn new(headers: &HeaderMap, body: Body) -> Self {
         let content = body.into_data_stream().map_err(io::Error::other).boxed();
+        let content = stream::unfold(content, async |mut content| {
+            let next = tokio::time::timeout(SILENCE_MAX, content.next()).await;
+            let next = next.unwrap_or_else(|_| Some(Err(fell_silent())));
+            next.map(|piece| (piece, content))
+        });
+        let content = content.boxed();
         let waits_since = headers.contains_key(header::EXPECT).then(Instant::now);
         Self { content: StreamReader::new(content), waits_since }
     }
@@ -47,6 +53,10 @@ impl Upload {
     }
 }
 
+fn fell_silent() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "its client sent nothing for a minute")
+}
+
 impl AsyncRead for Upload {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -59,6 +69,9 @@ impl AsyncRead for Upload {
     }
 }
 
+/// How long a client may send nothing in the midst of its content: a line that is up brings
+/// something far sooner.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Bytes dropped at most: more than a local client has under way, and too few to keep a node busy
 /// with a request that it refused.
 const DRAIN_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -74,7 +87,6 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use axum::http::HeaderValue;
-    use futures_util::stream;
 
     use super::*;
 
@@ -103,6 +115,17 @@ mod tests {
         let (body, taken) = content(1000);
         assert!(!Upload::new(&HeaderMap::new(), body).drain().await);
         assert_eq!(taken.load(Ordering::Relaxed), DRAIN_BYTES_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_falls_silent_is_let_go() {
+        let pieces = stream::iter([io::Result::Ok(Bytes::from_static(b"half"))]);
+        let body = Body::from_stream(pieces.chain(stream::pending()));
+        let since = Instant::now();
+        let mut content = Vec::new();
+        let ended = Upload::new(&HeaderMap::new(), body).read_to_end(&mut content).await;
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!((&content[..], since.elapsed()), (&b"half"[..], SILENCE_MAX));
     }
 
     #[tokio::test]

@@ -169,7 +169,7 @@ impl Records {
             }
             ReadTask::WriteBack(records) => Box::pin(async move {
                 match this.write_back(records, needs_quorum, &state).await {
-                    Ok(()) => Ok(ReadEvent::WrittenBack(Ok(()))),
+                    Ok(guarded) => Ok(ReadEvent::WrittenBack(Ok(guarded))),
                     Err(StepError::Stale) => Ok(ReadEvent::WrittenBack(Err(Failure::Stale))),
                     Err(StepError::Failed(error)) => Err(error),
                 }

@@ -34,21 +34,24 @@ pub(crate) fn copies_wanted(state: &EpochState, key: &RecordKey) -> usize {
 }
 
 impl Records {
-    /// Gives merged records back to their replicas, as many in a call as fit.
+    /// Gives merged records back to their replicas, as many in a call as fit. Returns whether the
+    /// gateways among these have them as well.
     pub(crate) async fn write_back(
         self: &Arc<Self>,
         records: Vec<(RecordKey, Record)>,
         needs_quorum: bool,
         state: &Arc<EpochState>,
-    ) -> Result<(), StepError> {
+    ) -> Result<bool, StepError> {
         if bug(Bug::NoWriteBack) {
-            return Ok(());
+            return Ok(true);
         }
+        let mut guarded = true;
         for (_, batch) in batches(records, state.bits, dfs_p2p::KEYS_MAX, WRITE_BACK_BYTES) {
             let key = batch[0].0;
-            self.put_records(&key, batch, Origin::Repair, needs_quorum, state).await?;
+            let put = self.put_records(&key, batch, Origin::Repair, needs_quorum, state).await?;
+            guarded &= put.guarded;
         }
-        Ok(())
+        Ok(guarded)
     }
 
     /// Gives records of one partition to its replicas. Returns who has them durably.

@@ -42,39 +42,15 @@ pub struct FanOutSpec<N> {
     pub done: BTreeSet<N>,
     /// Asked only when all others have answered and are not enough.
     pub held_back: BTreeSet<N>,
-    /// Who is waited for, a while, when there is enough without them.
-    pub guard: Guard<N>,
-}
-
-/// Sets of which a quorum should have enough as well: [`EpochState::guards`].
-///
-/// [`EpochState::guards`]: crate::layout::epoch::EpochState::guards
-#[derive(Debug, Clone)]
-pub struct Guard<N> {
-    /// The sets.
-    pub sets: Vec<Vec<N>>,
-    /// Maps the size of a set to the answers it needs.
-    pub needed: fn(usize) -> usize,
-}
-
-impl<N: Ord + Clone> Guard<N> {
-    /// For a write: a majority of each set.
-    pub fn of_write(sets: Vec<Vec<N>>) -> Self {
-        Self { sets, needed: Tally::<N>::write_majority }
-    }
-
-    /// For a read: enough of each set to meet a majority of it.
-    pub fn of_read(sets: Vec<Vec<N>>) -> Self {
-        Self { sets, needed: Tally::<N>::read_majority }
-    }
+    /// Sets of which a majority is waited for, a while, when there is enough without it.
+    pub guards: Vec<Vec<N>>,
 }
 
 impl<N: Ord + Clone> FanOutSpec<N> {
     /// Asks everyone in `sets`.
     pub fn new(sets: Vec<Vec<N>>, counting: Counting<N>, patience: Patience) -> Self {
         let (without, done, held_back) = Default::default();
-        let guard = Guard::of_write(Vec::new());
-        Self { sets, counting, patience, without, done, held_back, guard }
+        Self { sets, counting, patience, without, done, held_back, guards: Vec::new() }
     }
 }
 
@@ -127,7 +103,7 @@ impl<N: Ord + Copy, R, E: Fails> FanOut<N, R, E> {
     pub fn new(spec: FanOutSpec<N>) -> Self {
         Self {
             tally: Tally::new(spec.sets.clone(), spec.counting.needed),
-            guards: Tally::new(spec.guard.sets.clone(), spec.guard.needed),
+            guards: Tally::new(spec.guards.clone(), Tally::<N>::write_majority),
             is_patient: spec.patience != Patience::None,
             spec,
             patient_until: None,

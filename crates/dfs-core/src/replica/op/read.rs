@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::fan_out::{FanOut, FanOutSpec, Guard, Patience, Reached};
+use super::fan_out::{FanOut, FanOutSpec, Patience, Reached};
 use super::gather::{Gather, GatherActions, Gathered};
 use super::write::Keyed;
 use super::{Action, Actions, Counting, Fails, Failure, Op, pass_on};
@@ -78,8 +78,8 @@ pub enum ReadEvent<N, E> {
     Verified(N, bool),
     /// What is kept here, in the order of the keys.
     Here(Vec<Record>),
-    /// Of writing back.
-    WrittenBack(Result<(), Failure<N, E>>),
+    /// Of writing back: whether to the guards as well.
+    WrittenBack(Result<bool, Failure<N, E>>),
 }
 
 /// What was read.
@@ -132,7 +132,7 @@ impl<N: Ord + Copy, E: Fails> Read<N, E> {
         let patience = Patience::for_quorum(spec.needs_quorum && !both);
         let mut asked = FanOutSpec::new(vec![spec.set.clone()], spec.counting, patience);
         asked.without.clone_from(&self.without);
-        asked.guard = Guard::of_read(spec.guards.clone());
+        asked.guards.clone_from(&spec.guards);
         let (mut fan_out, mut inner) = (FanOut::new(asked), Vec::new());
         fan_out.start(now, &mut inner);
         self.phase = Phase::Asking(Box::new(fan_out));
@@ -259,7 +259,10 @@ impl<N: Ord + Copy, E: Fails> Op for Read<N, E> {
             (ReadEvent::WrittenBack(result), Phase::WritingBack(records)) => {
                 let records = std::mem::take(records);
                 match result {
-                    Ok(()) => self.succeed(records, out),
+                    Ok(guarded) => {
+                        self.guarded &= guarded;
+                        self.succeed(records, out);
+                    }
                     Err(failure) => self.finish(Err(failure), out),
                 }
             }

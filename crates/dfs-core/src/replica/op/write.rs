@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::fan_out::{FanOut, FanOutSpec, Guard, Patience, Reached};
+use super::fan_out::{FanOut, FanOutSpec, Patience, Reached};
 use super::{Action, Actions, Counting, Fails, Failure, Op, pass_on};
 use crate::codec::Canonical;
 use crate::id::{Partition, PartitionBits, RecordKey};
@@ -73,7 +73,7 @@ impl<N: Ord + Copy, E: Fails> Write<N, E> {
     pub fn new(spec: WriteSpec<N>) -> Self {
         let WriteSpec { sets, guards, counting, needs_quorum, me } = spec;
         let mut puts = FanOutSpec::new(sets, counting, Patience::for_quorum(needs_quorum));
-        puts.guard = Guard::of_write(guards);
+        puts.guards = guards;
         let puts = FanOut::new(puts);
         Self { puts, needs_quorum, me, is_over: false }
     }

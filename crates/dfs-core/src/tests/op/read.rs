@@ -55,7 +55,7 @@ fn ends(mut read: Bench<Reading>, record: &Record, is_written_back: bool) {
     if is_written_back {
         assert_eq!(read.begun().last(), Some(&ReadTask::WriteBack(vec![(key(0), record.clone())])));
         assert_eq!(read.outcome, None);
-        read.feed(ReadEvent::WrittenBack(Ok(())));
+        read.feed(ReadEvent::WrittenBack(Ok(true)));
     }
     assert_eq!(read.begun(), []);
     let records = vec![record.clone()];
@@ -217,4 +217,19 @@ fn what_is_kept_here_is_shown_where_no_quorum_is_needed() {
     read.feed(ReadEvent::Here(vec![record(1)]));
     let records = vec![record(1)];
     assert_eq!(read.outcome, Some(Ok(ReadResult { records, quorum: false, guarded: false })));
+}
+
+#[test]
+fn what_was_not_given_back_to_the_guards_is_not_guarded() {
+    for (given, expected) in [(true, true), (false, false)] {
+        let spec = ReadSpec { guards: vec![vec![0]], ..spec(&[0, 1, 2], 0, true) };
+        let mut read = Bench::start(Reading::new(spec));
+        read.feed(tells(0, &Record::default()));
+        read.feed(hashes(1, &record(1)));
+        read.feed(tells(1, &record(1)));
+        read.feed(ReadEvent::Verified(1, true));
+        read.feed(ReadEvent::WrittenBack(Ok(given)));
+        let guarded = read.outcome.map(|outcome| outcome.unwrap().guarded);
+        assert_eq!(guarded, Some(expected));
+    }
 }

@@ -314,7 +314,9 @@ impl World for Cluster {
                 ReadEvent::Verified(node, is_believed)
             }
             ReadTask::LookHere => ReadEvent::Here(self.kept.clone()),
-            ReadTask::WriteBack(records) => ReadEvent::WrittenBack(self.give_back(records)),
+            ReadTask::WriteBack(records) => {
+                ReadEvent::WrittenBack(self.give_back(records).map(|()| true))
+            }
         }
     }
 
