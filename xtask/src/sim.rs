@@ -16,6 +16,12 @@ pub(crate) struct Args {
     /// Of all seeds only those with machines that come, leave and are lost
     #[arg(long)]
     churns: bool,
+    /// Each seed with a member that only stores for the others, and does to them what it can
+    #[arg(long)]
+    hostile: bool,
+    /// Of its attacks only the one with this name
+    #[arg(long, value_name = "NAME", requires = "hostile")]
+    attack: Option<String>,
     /// The first of them
     #[arg(long, default_value_t = 1)]
     first: u64,
@@ -44,6 +50,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     if let Some(bug) = &args.bug {
         sim.args(["--bug", bug]);
+    }
+    sim.args(args.hostile.then_some("--hostile"));
+    if let Some(attack) = &args.attack {
+        sim.args(["--attack", attack]);
     }
     match (args.crash_states, args.seed) {
         (Some(stride), _) => sim.args(["--crash-states", &stride.to_string()]),

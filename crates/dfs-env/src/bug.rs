@@ -1,7 +1,8 @@
 //! Seeded bugs, to see that the simulator finds them.
 //!
 //! A build without the feature `bug-bank` has none: [`bug`] is a constant then. With it, the
-//! simulator switches one on for its own thread.
+//! simulator switches one on for its own thread, and the variable `DFS_BUG` one for a whole
+//! process: a test that notices this bug must fail then.
 
 /// One bug that someone could have made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,11 +35,33 @@ pub enum Bug {
     UseEndsTooEarly,
     NothingCollected,
     HandoffForgetsAtOnce,
+    UnsignedEpochTaken,
+    RetiredByHearsay,
+    OneEndedUseEndsAll,
+    MergedAcceptanceCounts,
+    AnyoneAsksForVotes,
+    AnyoneTakesBallots,
+    StaleWordEndsAll,
+    ForgedAnswerEndsRead,
+    ReadsUnbounded,
+    HandoverForgetsUncompared,
+    StrangerAdmitted,
+    AnyoneTellsOfStrangers,
+    StrangersDialledAtOnce,
+    HearsayKeepsAlive,
+    RunningIsNotEvicted,
+    SignaturesUnbounded,
+    WrongBytesSpareBlob,
+    AnyClusterJoined,
+    MovedAwayStillAnswers,
+    SourceIsWholeAddress,
+    SilenceKeepsItsPlace,
+    PagesWithoutEnd,
 }
 
 impl Bug {
     /// Every bug in the bank.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 49] = [
         Self::SkipFileSync,
         Self::SkipDirSync,
         Self::IndexBeforeFile,
@@ -66,22 +89,55 @@ impl Bug {
         Self::UseEndsTooEarly,
         Self::NothingCollected,
         Self::HandoffForgetsAtOnce,
+        Self::UnsignedEpochTaken,
+        Self::RetiredByHearsay,
+        Self::OneEndedUseEndsAll,
+        Self::MergedAcceptanceCounts,
+        Self::AnyoneAsksForVotes,
+        Self::AnyoneTakesBallots,
+        Self::StaleWordEndsAll,
+        Self::ForgedAnswerEndsRead,
+        Self::ReadsUnbounded,
+        Self::HandoverForgetsUncompared,
+        Self::StrangerAdmitted,
+        Self::AnyoneTellsOfStrangers,
+        Self::StrangersDialledAtOnce,
+        Self::HearsayKeepsAlive,
+        Self::RunningIsNotEvicted,
+        Self::SignaturesUnbounded,
+        Self::WrongBytesSpareBlob,
+        Self::AnyClusterJoined,
+        Self::MovedAwayStillAnswers,
+        Self::SourceIsWholeAddress,
+        Self::SilenceKeepsItsPlace,
+        Self::PagesWithoutEnd,
     ];
 }
 
 #[cfg(feature = "bug-bank")]
 mod bank {
     use std::cell::Cell;
+    use std::sync::LazyLock;
 
     use super::Bug;
+
+    /// The bug that the process was started with.
+    static OF_PROCESS: LazyLock<Option<Bug>> = LazyLock::new(|| {
+        let name = std::env::var("DFS_BUG").ok()?;
+        let bug = Bug::ALL.into_iter().find(|bug| format!("{bug:?}") == name);
+        Some(bug.expect("DFS_BUG names a bug of the bank"))
+    });
 
     thread_local! {
         static CURRENT: Cell<Option<Bug>> = const { Cell::new(None) };
     }
 
-    /// Whether this bug is switched on for this thread.
+    /// Whether this bug is switched on for this thread or the process.
+    ///
+    /// # Panics
+    /// When the process was started with a bug that there is not.
     pub fn bug(bug: Bug) -> bool {
-        CURRENT.get() == Some(bug)
+        CURRENT.get() == Some(bug) || *OF_PROCESS == Some(bug)
     }
 
     /// Switches a bug on for this thread, or all of them off.

@@ -1,4 +1,5 @@
-//! What it does, all at once, against every node in reach.
+//! What it does to others of its own accord: all at once against every node in reach, or one thing
+//! after the other.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dfs_core::hlc::Hlc;
-use dfs_core::id::{BlobId, DirId, NodeId, RecordKey, Tag, VaultId};
+use dfs_core::id::{BlobId, NodeId, RecordKey};
 use dfs_core::node::member::NodeInfo;
 use dfs_core::record::refs::RefRow;
 use dfs_core::replica::sync::Table;
@@ -17,12 +17,16 @@ use ed25519_dalek::SigningKey;
 use futures_util::future::{BoxFuture, join_all};
 use tokio::time::Instant;
 
+use crate::adversary::Shared;
+use crate::attack::Attack;
+use crate::lies::made_up_use;
 use crate::member::Member;
+use crate::replays::replay_records;
 use crate::takeover::{make_up_layouts, use_up_ballots};
 
 /// How its calls ended.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Tally {
+pub struct Tally {
     answered: u64,
     refused: u64,
     failed: u64,
@@ -51,22 +55,52 @@ impl Tally {
 }
 
 /// One turn of an attack against one node.
-type Attack = for<'a> fn(&'a Member, NodeId) -> BoxFuture<'a, Tally>;
+type Turn = for<'a> fn(&'a Member, NodeId) -> BoxFuture<'a, Tally>;
 
-const ATTACKS: [(&str, Attack); 9] = [
-    ("layouts of its own", |member, node| Box::pin(make_up_layouts(member, node))),
-    ("the last of all ballots", |member, node| Box::pin(use_up_ballots(member, node))),
-    ("large reads of one record", |member, node| Box::pin(read_one_record(member, node))),
-    ("scans of every partition", |member, node| Box::pin(scan_all(member, node))),
-    ("made-up uses of every blob", |member, node| Box::pin(make_up_uses(member, node))),
-    ("blobs that are none", |member, node| Box::pin(put_wrong_blobs(member, node))),
-    ("news of nodes that do not exist", |member, node| Box::pin(invent_nodes(member, node))),
-    ("claims of later epochs", |member, node| Box::pin(claim_epochs(member, node))),
-    ("orders to forget everything", |member, node| Box::pin(order_to_forget(member, node))),
+const TURNS: [(Attack, Turn); 10] = [
+    (Attack::OwnLayouts, |member, node| Box::pin(make_up_layouts(member, node))),
+    (Attack::LastBallots, |member, node| Box::pin(use_up_ballots(member, node))),
+    (Attack::LargeReads, |member, node| Box::pin(read_one_record(member, node))),
+    (Attack::Scans, |member, node| Box::pin(scan_all(member, node))),
+    (Attack::MadeUpUses, |member, node| Box::pin(make_up_uses(member, node))),
+    (Attack::WrongBlobs, |member, node| Box::pin(put_wrong_blobs(member, node))),
+    (Attack::InventedNodes, |member, node| Box::pin(invent_nodes(member, node))),
+    (Attack::LaterEpochs, |member, node| Box::pin(claim_epochs(member, node))),
+    (Attack::OrdersToForget, |member, node| Box::pin(order_to_forget(member, node))),
+    (Attack::ReplayedRecords, |member, node| Box::pin(replay_records(member, node))),
 ];
 
+/// Does one thing after the other to one node after the other, as chance has it, for ever. Ends at
+/// once where none of its attacks is one of its own accord.
+pub async fn harm(member: &Member, shared: &Shared) {
+    let may = |(attack, _): &&(Attack, Turn)| shared.attacks().contains(attack);
+    let turns: Vec<&(Attack, Turn)> = TURNS.iter().filter(may).collect();
+    let below = |count: usize| {
+        let luck = member.env.random_u64().checked_rem(count as u64)?;
+        usize::try_from(luck).ok()
+    };
+    while !turns.is_empty() {
+        let rest = Duration::from_millis(REST_MIN_MS + member.env.random_u64() % REST_MORE_MS);
+        member.env.sleep(rest).await;
+        let victims = member.victims();
+        let (Some(turn), Some(victim)) = (below(turns.len()), below(victims.len())) else {
+            continue;
+        };
+        if shared.acts() {
+            let (attack, act) = turns[turn];
+            shared.note(*attack);
+            if *attack == Attack::OrdersToForget
+                && let Some(state) = member.layout().await
+            {
+                member.claim(state.epoch);
+            }
+            act(member, victims[victim]).await;
+        }
+    }
+}
+
 /// Runs every attack until the end; gives how the calls of each ended.
-pub(crate) async fn run_all(member: &Arc<Member>, until: Instant) -> BTreeMap<&'static str, Tally> {
+pub async fn run_all(member: &Arc<Member>, until: Instant) -> BTreeMap<&'static str, Tally> {
     let silent = member.env.spawn("silent", open_and_say_nothing(member.clone(), until));
     let claiming = async {
         while member.env.mono() < until {
@@ -76,16 +110,16 @@ pub(crate) async fn run_all(member: &Arc<Member>, until: Instant) -> BTreeMap<&'
             member.env.sleep(CLAIM_EVERY).await;
         }
     };
-    let attacks = ATTACKS.map(|(name, attack)| async move {
+    let attacks = TURNS.map(|(attack, turn)| async move {
         let mut tally = Tally::default();
         while member.env.mono() < until {
-            let turns = member.victims().into_iter().map(|node| attack(member, node));
+            let turns = member.victims().into_iter().map(|node| turn(member, node));
             for turn in join_all(turns).await {
                 tally.add(turn);
             }
             member.env.sleep(TURN_APART).await;
         }
-        (name, tally)
+        (attack.label(), tally)
     });
     let (tallies, ()) = tokio::join!(join_all(attacks), claiming);
     let _ = silent.await;
@@ -106,7 +140,7 @@ async fn read_one_record(member: &Member, node: NodeId) -> Tally {
 }
 
 async fn some_key(member: &Member, node: &NodeId) -> Option<RecordKey> {
-    for partition in 0..PARTITIONS {
+    for partition in member.partitions(Table::Records, 1) {
         if let Some(key) = member.record_keys(node, partition).await.first() {
             return Some(*key);
         }
@@ -116,9 +150,8 @@ async fn some_key(member: &Member, node: &NodeId) -> Option<RecordKey> {
 
 async fn scan_all(member: &Member, node: NodeId) -> Tally {
     let mut tally = Tally::default();
-    for first in (0..PARTITIONS).step_by(CALLS_AT_ONCE) {
-        let some = (first..PARTITIONS).take(CALLS_AT_ONCE);
-        let scans = some.map(|partition| member.rows(&node, Table::Records, partition));
+    for some in member.partitions(Table::Records, 1).chunks(CALLS_AT_ONCE) {
+        let scans = some.iter().map(|partition| member.rows(&node, Table::Records, *partition));
         join_all(scans).await.iter().for_each(|answer| tally.note(answer));
     }
     tally
@@ -128,12 +161,7 @@ async fn scan_all(member: &Member, node: NodeId) -> Tally {
 /// one throws the blob away.
 async fn make_up_uses(member: &Member, node: NodeId) -> Tally {
     let mut tally = Tally::default();
-    let key = RecordKey {
-        vault: VaultId::new([0; 16]),
-        dir: DirId::new([0; 16]),
-        tag: Tag::new([0; 16]),
-    };
-    for partition in 0..PARTITIONS {
+    for partition in member.partitions(Table::Refs, 1) {
         let answer = member.rows(&node, Table::Refs, partition).await;
         let Ok(Ok(Response::Rows { refs, .. })) = answer.map(|answer| answer.result) else {
             continue;
@@ -141,8 +169,7 @@ async fn make_up_uses(member: &Member, node: NodeId) -> Tally {
         if refs.is_empty() {
             continue;
         }
-        let rows = refs.into_iter().map(|row| RefRow { key, hold_until: Hlc::default(), ..row });
-        let add = Request::RefAdd(rows.collect());
+        let add = Request::RefAdd(refs.iter().map(made_up_use).collect());
         tally.note(&member.ask(&node, Priority::Records, 0, add).await);
     }
     tally
@@ -151,7 +178,7 @@ async fn make_up_uses(member: &Member, node: NodeId) -> Tally {
 /// Bytes under the ids of blobs that the node has, which are not theirs.
 async fn put_wrong_blobs(member: &Member, node: NodeId) -> Tally {
     let mut tally = Tally::default();
-    for partition in (0..PARTITIONS).step_by(16) {
+    for partition in member.partitions(Table::Refs, 16) {
         let answer = member.rows(&node, Table::Refs, partition).await;
         let Ok(Ok(Response::Rows { refs, .. })) = answer.map(|answer| answer.result) else {
             continue;
@@ -195,12 +222,14 @@ async fn claim_epochs(member: &Member, node: NodeId) -> Tally {
 
 async fn order_to_forget(member: &Member, node: NodeId) -> Tally {
     let mut tally = Tally::default();
-    for partition in (0..PARTITIONS).step_by(4) {
+    for partition in member.partitions(Table::Records, 4) {
         let records = member.rows(&node, Table::Records, partition).await;
         if let Ok(Ok(Response::Rows { hashes, .. })) = records.map(|answer| answer.result) {
             let forget = Request::RecordsForget(hashes);
             tally.note(&member.ask(&node, Priority::Background, 0, forget).await);
         }
+    }
+    for partition in member.partitions(Table::Refs, 4) {
         let refs = member.rows(&node, Table::Refs, partition).await;
         if let Ok(Ok(Response::Rows { refs, .. })) = refs.map(|answer| answer.result) {
             let forget = Request::RefsForget(refs.iter().map(RefRow::of).collect());
@@ -226,8 +255,6 @@ async fn open_and_say_nothing(member: Arc<Member>, until: Instant) {
     }
 }
 
-/// The partitions of a new cluster.
-pub(crate) const PARTITIONS: u16 = 1024;
 /// Calls under way at once to each node, of each attack.
 const CALLS_AT_ONCE: usize = 24;
 /// As many keys as a call may have.
@@ -242,3 +269,6 @@ const TURN_APART: Duration = Duration::from_millis(50);
 /// Connections that say nothing, kept open at once.
 const SILENT_MAX: usize = 400;
 const SILENT_APART: Duration = Duration::from_millis(20);
+/// Between two turns of one that does one thing after the other.
+const REST_MIN_MS: u64 = 100;
+const REST_MORE_MS: u64 = 3000;

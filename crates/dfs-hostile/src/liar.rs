@@ -1,4 +1,5 @@
-//! What the hostile member answers: gossip, because it wants to be known, and lies.
+//! What a hostile member answers that holds nothing: gossip, because it wants to be known, and
+//! lies.
 
 use std::sync::OnceLock;
 
@@ -11,11 +12,11 @@ use dfs_p2p::{Caller, Handler, Network};
 /// Answers calls. Everything it says carries the highest epoch there can be, and whoever asks for
 /// that waits in vain.
 #[derive(Debug, Default)]
-pub(crate) struct Liar(OnceLock<Network>);
+pub struct Liar(OnceLock<Network>);
 
 impl Liar {
     /// Gives it the network, before the first call.
-    pub(crate) fn use_network(&self, network: &Network) {
+    pub fn use_network(&self, network: &Network) {
         let _ = self.0.set(network.clone());
     }
 }

@@ -5,11 +5,6 @@
 //! asks, tells and claims.
 #![allow(clippy::print_stdout, reason = "it tells what it did")]
 
-mod attacks;
-mod liar;
-mod member;
-mod takeover;
-
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,10 +13,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use dfs_env::Env;
+use dfs_hostile::attacks;
+use dfs_hostile::liar::Liar;
+use dfs_hostile::member::Member;
 use dfs_store::keyfile::{self, KeyKind};
-
-use crate::liar::Liar;
-use crate::member::Member;
 
 /// Joins a cluster and harms it as well as it can
 #[derive(Debug, Parser)]

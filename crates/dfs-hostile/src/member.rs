@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use dfs_core::address::Address;
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{NodeId, Partition, RecordKey};
+use dfs_core::id::{NodeId, Partition, PartitionBits, RecordKey};
 use dfs_core::layout::epoch::EpochState;
 use dfs_core::node::member::Clean;
 use dfs_core::replica::sync::Table;
@@ -19,17 +19,25 @@ use ed25519_dalek::SigningKey;
 use zeroize::Zeroizing;
 
 use crate::liar::Liar;
+use crate::seen::Seen;
 
 /// The hostile member.
-pub(crate) struct Member {
+#[derive(Debug)]
+pub struct Member {
     pub(crate) env: Env,
     pub(crate) network: Network,
     pub(crate) peers: Vec<SocketAddr>,
     key: SigningKey,
+    /// What it has seen, where it takes its aim by that.
+    pub(crate) seen: Option<Arc<Seen>>,
 }
 
 impl Member {
-    pub(crate) async fn start(
+    /// Starts one that holds nothing, with a key of its own.
+    ///
+    /// # Errors
+    /// It cannot listen, or an address is none.
+    pub async fn start(
         env: Env,
         peers: &[SocketAddr],
         cluster_key: Zeroizing<[u8; 32]>,
@@ -52,11 +60,20 @@ impl Member {
         let (facts, handler) = (OwnFacts::default(), liar.clone());
         let bound = |network: &Network| liar.use_network(network);
         let network = Network::start(env.clone(), listener, config, facts, handler, bound).await?;
-        Ok(Self { env, network, peers: peers.to_vec(), key })
+        Ok(Self { env, network, peers: peers.to_vec(), key, seen: None })
+    }
+
+    /// One that a node already is. Takes its aim by what that has seen, and does little at once.
+    pub fn of(env: Env, network: Network, key: &[u8; 32], seen: Arc<Seen>) -> Self {
+        let key = SigningKey::from_bytes(key);
+        Self { env, network, peers: Vec::new(), key, seen: Some(seen) }
     }
 
     /// Asks to become a member until it is one; gives the epoch that made it so.
-    pub(crate) async fn join(&self) -> Result<u64> {
+    ///
+    /// # Errors
+    /// Nobody let it in.
+    pub async fn join(&self) -> Result<u64> {
         let began = self.env.mono();
         while began.elapsed() < JOIN_MAX {
             for node in self.victims() {
@@ -91,6 +108,22 @@ impl Member {
             }
         }
         None
+    }
+
+    /// Partitions to look at: one in `step` of all, or a few that have something.
+    pub(crate) fn partitions(&self, table: Table, step: usize) -> Vec<Partition> {
+        let Some(seen) = &self.seen else { return (0..PARTITIONS).step_by(step).collect() };
+        let (from, bits) = (self.env.random_u64(), PartitionBits::GENESIS);
+        match table {
+            Table::Records => {
+                let keys = seen.keys(from, AIMS_MAX);
+                keys.iter().map(|key| key.partition(bits)).collect()
+            }
+            Table::Refs => {
+                let blobs = seen.blobs(from, AIMS_MAX);
+                blobs.iter().map(|blob| blob.partition(bits)).collect()
+            }
+        }
     }
 
     /// The rows of a partition that one node shows.
@@ -140,11 +173,16 @@ impl Member {
         });
     }
 
-    pub(crate) async fn leave(&self) {
+    /// Ends it.
+    pub async fn leave(&self) {
         self.network.shutdown().await;
     }
 }
 
+/// The partitions of a new cluster.
+const PARTITIONS: Partition = 1024;
+/// Partitions that one turn looks at, where it knows which have something.
+const AIMS_MAX: usize = 4;
 /// How long it waits to be let in.
 const JOIN_MAX: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(200);

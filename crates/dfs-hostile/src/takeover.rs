@@ -1,13 +1,14 @@
 //! Governing the cluster: layouts that it makes up, and ballots that leave no room for others.
 
 use dfs_core::id::{AdminId, NodeId, RecordKey};
-use dfs_core::layout::epoch::{EpochCert, EpochOp, EpochProposal, EpochState, MemberState};
+use dfs_core::layout::epoch::{EpochCert, EpochOp, EpochProposal, EpochState, MemberState, Vote};
 use dfs_core::paxos::Ballot;
 use dfs_core::record::ballot::SignedBallot;
+use dfs_core::replica::sync::Table;
 use dfs_p2p::message::{Priority, Request, Response};
 use ed25519_dalek::SigningKey;
 
-use crate::attacks::{PARTITIONS, Tally};
+use crate::attacks::Tally;
 use crate::member::Member;
 
 /// Takes every other member out and votes alone: proposed, accepted and told as decided, signed
@@ -20,7 +21,6 @@ pub(crate) async fn make_up_layouts(member: &Member, node: NodeId) -> Tally {
     let others = state.present().map(|member| member.node_id).filter(|other| *other != me);
     let left = |node| EpochOp::SetState(node, MemberState::Left);
     let own = EpochOp::SetAdmins(vec![AdminId::of(&admin)]);
-    let ballot = Ballot { round: u32::MAX, node: me };
     for ops in [others.take(1).map(left).collect(), vec![own], Vec::new()] {
         let previous = cert.proposal.hash();
         let Ok((_, unsigned)) = state.propose(previous, ops, me) else { continue };
@@ -29,17 +29,43 @@ pub(crate) async fn make_up_layouts(member: &Member, node: NodeId) -> Tally {
         let stolen = EpochProposal { authority, ..unsigned.clone() };
         for proposal in [unsigned, signed, stolen] {
             let decided = proposal.clone().sign_alone(state.cluster_id, member.key());
-            for request in [
-                Request::EpochPrepare { epoch: proposal.epoch, ballot },
-                Request::EpochAccept { ballot, proposal: Box::new(proposal) },
-                Request::EpochDecided(Box::new(decided)),
-            ] {
-                let asked = member.ask(&node, Priority::Layout, state.epoch, request).await;
-                tally.note(&asked);
+            let elected = elect(member, &state, &proposal, &mut tally).await;
+            for cert in [decided, elected] {
+                for node in member.victims() {
+                    let decided = Request::EpochDecided(Box::new(cert.clone()));
+                    tally.note(&member.ask(&node, Priority::Layout, state.epoch, decided).await);
+                }
             }
+            let last = Ballot { round: u32::MAX, node: me };
+            let prepare = Request::EpochPrepare { epoch: proposal.epoch, ballot: last };
+            tally.note(&member.ask(&node, Priority::Layout, state.epoch, prepare).await);
         }
     }
     tally
+}
+
+/// Has all who vote accept a proposal, as an honest proposer would; gives what they signed.
+async fn elect(
+    member: &Member,
+    state: &EpochState,
+    proposal: &EpochProposal,
+    tally: &mut Tally,
+) -> EpochCert {
+    let ballot = Ballot { round: 1 << 16, node: NodeId::new(member.env.random()) };
+    let mut votes = Vec::new();
+    for voter in member.victims() {
+        let prepare = Request::EpochPrepare { epoch: proposal.epoch, ballot };
+        tally.note(&member.ask(&voter, Priority::Layout, state.epoch, prepare).await);
+        let accept = Request::EpochAccept { ballot, proposal: Box::new(proposal.clone()) };
+        let answer = member.ask(&voter, Priority::Layout, state.epoch, accept).await;
+        tally.note(&answer);
+        if let Ok(Ok(Response::EpochRegister { signature: Some(signature), .. })) =
+            answer.map(|answer| answer.result)
+        {
+            votes.push(Vote { voter, signature });
+        }
+    }
+    EpochCert { proposal: proposal.clone(), ballot, votes }
 }
 
 /// Promises of the highest ballot, for names that exist: nobody could decide about them any more.
@@ -67,7 +93,7 @@ async fn newest(member: &Member, node: &NodeId) -> Option<(EpochState, EpochCert
 
 async fn some_keys(member: &Member, node: &NodeId) -> Vec<RecordKey> {
     let mut keys = Vec::new();
-    for partition in (0..PARTITIONS).step_by(32) {
+    for partition in member.partitions(Table::Records, 32) {
         keys.extend(member.record_keys(node, partition).await);
     }
     keys

@@ -10,6 +10,7 @@ use dfs_core::address::Address;
 use dfs_core::id::NodeId;
 use dfs_core::node::conn::Backoff;
 use dfs_core::node::directory::NODES_MAX;
+use dfs_env::{Bug, bug};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -89,7 +90,7 @@ impl Dials {
             }
             if dial.next > now {
                 next = Some(next.map_or(dial.next, |at: Instant| at.min(dial.next)));
-            } else if target.node().is_some_and(&is_stranger) {
+            } else if target.node().is_some_and(&is_stranger) && !bug(Bug::StrangersDialledAtOnce) {
                 strangers.push((dial.next, target));
             } else {
                 dial.running = true;

@@ -12,6 +12,7 @@ use dfs_core::hlc::Hlc;
 use dfs_core::id::NodeId;
 use dfs_core::node::later_life::{LaterLife, StillRuns};
 use dfs_core::node::member::{Genuine, IncarnationOrder, NodeInfo, compare_incarnations};
+use dfs_env::{Bug, bug};
 use tracing::{debug, warn};
 
 use crate::error::ConnError;
@@ -61,7 +62,8 @@ impl Shared {
     pub(crate) fn heed(&self, end: &ConnError, challenge: &[u8; 32]) {
         let ConnError::Refused { goodbye, .. } = end else { return };
         let ends = |later: &LaterLife| later.ends(self.own().info(), challenge);
-        if goodbye.later_life.as_deref().is_some_and(ends) {
+        let is_told = bug(Bug::RetiredByHearsay) && goodbye.code == Code::Retired;
+        if is_told || goodbye.later_life.as_deref().is_some_and(ends) {
             self.retire("a later state of this node is known");
         } else if goodbye.code == Code::Retired {
             debug!("a peer calls this node retired and does not prove it");

@@ -8,6 +8,7 @@ use dfs_core::address::Address;
 use dfs_core::id::NodeId;
 use dfs_core::node::directory::{Directory, Learned, NODES_MAX, STRANGER_KEPT, View};
 use dfs_core::node::member::{Genuine, NodeInfo};
+use dfs_env::{Bug, bug};
 use tokio::time::Instant;
 
 use crate::checks::Checks;
@@ -108,7 +109,10 @@ impl Registry {
     /// it: what strangers tell of others is nobody's to answer for.
     fn vouches(&self, from: &NodeId, info: &NodeInfo, moment: &Moment<'_>) -> bool {
         let is_named = || self.bootstrap_ids.values().any(|node| node == from);
-        *from == info.node_id || (moment.is_member)(from) || is_named()
+        bug(Bug::AnyoneTellsOfStrangers)
+            || *from == info.node_id
+            || (moment.is_member)(from)
+            || is_named()
     }
 
     pub(crate) fn is_connected(&self, node: &NodeId) -> bool {

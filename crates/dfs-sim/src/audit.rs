@@ -30,6 +30,8 @@ struct Shelf {
     layout: Option<EpochState>,
     /// The hash of what was decided, for each epoch whose certificate is kept.
     chain: BTreeMap<u64, [u8; 32]>,
+    /// Epochs without the signature of the cluster's only admin.
+    not_governed: Vec<u64>,
     records: BTreeMap<RecordKey, Record>,
     /// Rows, without those whose use has ended.
     refs: BTreeSet<(BlobId, Vid, RecordKey)>,
@@ -82,12 +84,29 @@ pub async fn audit(
             history.violation(format!("epoch {epoch} was decided twice"));
         }
     }
+    govern(history, options, layout, &shelves);
     let left = if options.collects && mended { audit.left() } else { Faults::new() };
     for (what, at) in audit.rows().into_iter().chain(audit.blobs(mended)).chain(left) {
         history.violation(format!("at rest, {} {what}", at.len()));
         at.into_iter().take(SHOWN_MAX).for_each(|one| cluster.trace.say(|| one));
     }
     records
+}
+
+/// Whether only gateways decided about the layout, and took out no honest node.
+fn govern(history: &History, options: &Options, layout: &EpochState, shelves: &[Shelf]) {
+    for (shelf, epoch) in shelves.iter().flat_map(|s| s.not_governed.iter().map(move |e| (s, e))) {
+        let host = shelf.host;
+        history.violation(format!("node {host} follows epoch {epoch}, which no admin signed"));
+    }
+    if !layout.voters.iter().all(|voter| layout.is_gateway(voter)) {
+        history.violation("a node votes that is no gateway".to_owned());
+    }
+    for shelf in shelves.iter().filter(|_| options.hostile_machine().is_some()) {
+        if !layout.active().any(|member| member.node_id == shelf.node) {
+            history.violation(format!("honest node {} is no member any more", shelf.host));
+        }
+    }
 }
 
 /// Each kind of fault, with where it was found.
@@ -233,18 +252,25 @@ impl Shelf {
         let live = rows.iter().filter(|row| !row.dropped);
         let refs = live.map(|row| (row.blob, row.vid, row.key)).collect();
         let layout = store.epoch().await?.map(|(state, _)| state);
-        let chain = chain(store, layout.as_ref().map_or(0, |layout| layout.epoch)).await?;
-        Ok(Self { host, node, layout, chain, records, refs, blobs, unwanted })
+        let certs = chain(store, layout.as_ref().map_or(0, |layout| layout.epoch)).await?;
+        let governed = |cert: &&EpochCert| {
+            let (admin, layout) = (Cluster::admin(), layout.as_ref());
+            let cluster = layout.map(|layout| layout.cluster_id);
+            cluster
+                .is_some_and(|id| cert.proposal == cert.proposal.clone().authorized(&admin, |_| id))
+        };
+        let not_governed = certs.iter().filter(|cert| !governed(cert));
+        let not_governed = not_governed.map(|cert| cert.proposal.epoch).collect();
+        let chain = certs.iter().map(|cert| (cert.proposal.epoch, cert.proposal.hash())).collect();
+        Ok(Self { host, node, layout, chain, not_governed, records, refs, blobs, unwanted })
     }
 }
 
-async fn chain(store: &Store, newest: u64) -> Result<BTreeMap<u64, [u8; 32]>, ReadError> {
-    let mut chain = BTreeMap::new();
+async fn chain(store: &Store, newest: u64) -> Result<Vec<EpochCert>, ReadError> {
+    let mut chain = Vec::new();
     for epoch in 1..=newest {
         let cert = store.epoch_cert(epoch).await?.map(EpochCert::from_canonical);
-        if let Some(Ok(cert)) = cert {
-            chain.insert(epoch, cert.proposal.hash());
-        }
+        chain.extend(cert.and_then(Result::ok));
     }
     Ok(chain)
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dfs_env::{Bug, set_bug};
+use dfs_hostile::attack::Attack;
 
 use crate::options::Options;
 use crate::run::run;
@@ -51,26 +52,72 @@ pub fn explore(
 }
 
 fn one(bug: Bug, limit: u64, more: u64) -> Finding {
-    let mut seeds = (1..=limit).filter(|seed| may_show(bug, &Options::of(*seed)));
-    let caught = seeds.find_map(|seed| Some((seed, red(seed)?)));
+    let mut seeds = (1..=limit).filter(|seed| may_show(bug, &options(bug, *seed)));
+    let caught = seeds.find_map(|seed| Some((seed, red(bug, seed)?)));
     let after = caught.as_ref().map_or(0..0, |(first, _)| first + 1..first + 1 + more);
-    let count = after.filter(|seed| red(*seed).is_some()).count();
+    let count = after.filter(|seed| red(bug, *seed).is_some()).count();
     Finding { bug, caught, red: (count as u64, more) }
+}
+
+/// What a seed stands for where this bug is looked for: some show only beside a hostile member,
+/// and to one that knows of them.
+pub fn options(bug: Bug, seed: u64) -> Options {
+    match attack_on(bug) {
+        Some(attack) => Options::hostile(seed, Some(attack)),
+        None => Options::of(seed),
+    }
+}
+
+/// What a hostile member does that has an effect with this bug alone.
+fn attack_on(bug: Bug) -> Option<Attack> {
+    Some(match bug {
+        Bug::UnsignedEpochTaken | Bug::AnyoneAsksForVotes => Attack::OwnLayouts,
+        Bug::AnyoneTakesBallots => Attack::LastBallots,
+        Bug::OneEndedUseEndsAll => Attack::MadeUpUses,
+        Bug::StaleWordEndsAll => Attack::StaleEpochs,
+        Bug::ForgedAnswerEndsRead => Attack::ForgedRecords,
+        Bug::PagesWithoutEnd => Attack::FalseRows,
+        Bug::RunningIsNotEvicted => Attack::WrongBytes,
+        _ => return None,
+    })
+}
+
+/// Whether this bug is looked for in seeds; for the others there is a test each, which has to fail
+/// with it.
+pub fn is_for_seeds(bug: Bug) -> bool {
+    !matches!(
+        bug,
+        Bug::RetiredByHearsay
+            | Bug::ReadsUnbounded
+            | Bug::HandoverForgetsUncompared
+            | Bug::StrangerAdmitted
+            | Bug::AnyoneTellsOfStrangers
+            | Bug::StrangersDialledAtOnce
+            | Bug::HearsayKeepsAlive
+            | Bug::SignaturesUnbounded
+            | Bug::WrongBytesSpareBlob
+            | Bug::AnyClusterJoined
+            | Bug::SourceIsWholeAddress
+            | Bug::SilenceKeepsItsPlace
+    )
 }
 
 /// Whether a bug can show in such a run at all: the others are not worth their time.
 fn may_show(bug: Bug, options: &Options) -> bool {
     match bug {
         Bug::ActorNeverRenewed => options.available,
-        Bug::StaleLayoutAccepted | Bug::SyncedTooEarly => options.grows || options.churns,
-        Bug::UseEndsTooEarly | Bug::NothingCollected => options.collects,
+        Bug::StaleLayoutAccepted | Bug::SyncedTooEarly | Bug::MovedAwayStillAnswers => {
+            options.grows || options.churns
+        }
+        Bug::UseEndsTooEarly | Bug::NothingCollected | Bug::OneEndedUseEndsAll => options.collects,
+        Bug::MergedAcceptanceCounts => options.races,
         _ => true,
     }
 }
 
 /// What a seed says, when it is red.
-fn red(seed: u64) -> Option<String> {
-    let outcome = std::panic::catch_unwind(|| run(Options::of(seed), false));
+fn red(bug: Bug, seed: u64) -> Option<String> {
+    let outcome = std::panic::catch_unwind(|| run(options(bug, seed), false));
     match outcome {
         Ok(outcome) => outcome.violations.into_iter().next(),
         Err(_) => Some("it panicked".to_owned()),

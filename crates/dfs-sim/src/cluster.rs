@@ -1,16 +1,21 @@
 //! A cluster of real nodes on simulated machines.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfs_env::Env;
+use dfs_env::{Env, Task};
+use dfs_hostile::adversary::{Adversary, Shared};
+use dfs_hostile::attacks::harm;
+use dfs_hostile::member::Member;
 use dfs_server::health::{Health, Level};
 use dfs_server::{
     CAP, Cadence, Client, Config, Grace, PeerRole, PeerState, PeerView, Server, StartServerError,
     VaultConfig,
 };
+use dfs_store::keyfile::{self, KeyKind};
 use dfs_store::vault::keys::{ClusterKey, VaultKey};
+use ed25519_dalek::SigningKey;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +45,8 @@ pub struct Cluster {
     out_after: Duration,
     /// How long what nobody needs is kept.
     grace: Grace,
+    /// What the hostile machine does, if there is one: the last.
+    hostile: Option<Arc<Shared>>,
 }
 
 struct Machine {
@@ -70,6 +77,8 @@ enum Service {
 struct Running {
     server: Server,
     process: Arc<Process>,
+    /// What a hostile one does of its own accord.
+    _harm: Option<Task<()>>,
     /// Cancelled when the node is gone: whoever waits for an answer of it need not.
     gone: CancellationToken,
 }
@@ -100,6 +109,7 @@ impl Cluster {
         };
         let machines = (0..machines).map(machine).collect();
         let grace = if options.collects { KEPT_SHORT } else { Grace::default() };
+        let hostile = options.hostile_machine().map(|_| Shared::new(options.attacks.clone()));
         let out_after = if options.churns { OUT_SOON } else { dfs_server::OUT_AFTER };
         Self {
             net,
@@ -111,7 +121,23 @@ impl Cluster {
             zones,
             out_after,
             grace,
+            hostile: hostile.map(Arc::new),
         }
+    }
+
+    /// The only admin of every cluster.
+    pub fn admin() -> SigningKey {
+        VaultKey::from_bytes(VAULT_KEY).admin()
+    }
+
+    /// How many machines are honest: the first.
+    pub fn honest(&self) -> usize {
+        self.len() - usize::from(self.hostile.is_some())
+    }
+
+    /// What the hostile machine does, if there is one.
+    pub fn hostile(&self) -> Option<&Arc<Shared>> {
+        self.hostile.as_ref()
     }
 
     /// How many machines there are.
@@ -228,6 +254,7 @@ impl Cluster {
     /// # Panics
     /// Never: the addresses of machines parse.
     pub async fn start(&mut self, host: Host) -> Result<(), StartServerError> {
+        let is_last = host + 1 == self.machines.len();
         let machine = &mut self.machines[host];
         if machine.service == Service::Gone {
             return Ok(());
@@ -256,7 +283,7 @@ impl Cluster {
             cluster_key: ClusterKey::from_bytes([1; 32]),
             invite: None,
             founds: true,
-            vault: machine.vault.then(|| VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
+            vault: machine.vault.then(|| VaultConfig { key: VaultKey::from_bytes(VAULT_KEY) }),
             zone: format!("zone-{}", host % self.zones),
             capacity: None,
             out_after: self.out_after,
@@ -264,10 +291,17 @@ impl Cluster {
             grace: self.grace,
             cadence: CADENCE,
         };
-        match Server::start(env, config).await {
+        let hostile = self.hostile.as_ref().filter(|_| is_last);
+        let at = env.clone();
+        let started = Server::start_wrapped(env, config, |honest| match hostile {
+            None => honest,
+            Some(shared) => Arc::new(Adversary::new(at.clone(), honest, shared.clone())),
+        });
+        match started.await {
             Ok(server) => {
                 let gone = CancellationToken::new();
-                machine.running = Some(Running { server, process, gone });
+                let harm = hostile.map(|shared| does_harm(at, &server, shared.clone()));
+                machine.running = Some(Running { server, process, _harm: harm, gone });
                 Ok(())
             }
             Err(error) => {
@@ -364,6 +398,15 @@ impl Cluster {
     }
 }
 
+/// Has a node ask of others what a hostile one asks.
+fn does_harm(env: Env, server: &Server, shared: Arc<Shared>) -> Task<()> {
+    let key = keyfile::read(env.fs(), Path::new("/data/node.key"), KeyKind::Node);
+    let key = key.expect("a node that started has a key");
+    let member = Member::of(env.clone(), server.network(), &key, shared.seen.clone());
+    env.spawn("hostile", async move { harm(&member, &shared).await })
+}
+
+const VAULT_KEY: [u8; 32] = [2; 32];
 /// How long a member is away before its share is given to others, where machines come and go.
 const OUT_SOON: Duration = Duration::from_secs(15);
 /// How long what nobody needs is kept, where that is looked at. Two looks are further apart than

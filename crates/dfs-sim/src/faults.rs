@@ -103,6 +103,11 @@ impl Fault {
         matches!(self, Self::ClockForward | Self::ClockBack | Self::ClockDrift | Self::ClockFrozen)
     }
 
+    /// Whether it is about one machine alone, which keeps what it has.
+    pub fn is_of_one_machine(self) -> bool {
+        !self.damages_blobs() && !matches!(self, Self::Partition | Self::NonTransitive)
+    }
+
     /// Whether it may make a copy of a blob bad.
     pub fn damages_blobs(self) -> bool {
         matches!(
@@ -135,6 +140,8 @@ pub struct Injector {
     kinds: Vec<Fault>,
     between: Duration,
     fragile: Host,
+    /// Whether one fault ends before the next one begins.
+    one_at_a_time: bool,
     ends: Vec<(Instant, End)>,
     next: Instant,
 }
@@ -147,6 +154,7 @@ impl Injector {
             kinds: options.faults.clone(),
             between: options.between_faults,
             fragile: options.fragile,
+            one_at_a_time: options.hostile_machine().is_some(),
             ends: Vec::new(),
             next: Instant::now() + Duration::from_secs(1),
         }
@@ -155,7 +163,8 @@ impl Injector {
     /// When to call [`Injector::act`] next.
     pub fn due(&self) -> Instant {
         let ends = self.ends.iter().map(|(at, _)| *at);
-        let next = (!self.kinds.is_empty()).then_some(self.next);
+        let waits = self.one_at_a_time && !self.ends.is_empty();
+        let next = (!self.kinds.is_empty() && !waits).then_some(self.next);
         let look = Instant::now() + SUPERVISE_EVERY;
         ends.chain(next).min().map_or(look, |due| due.min(look))
     }
@@ -176,7 +185,8 @@ impl Injector {
                 self.until(100, 3000, End::Start(host));
             }
         }
-        if now >= self.next && !self.kinds.is_empty() {
+        let must_wait = self.one_at_a_time && !self.ends.is_empty();
+        if now >= self.next && !self.kinds.is_empty() && !must_wait {
             let kind = *self.rng.pick(&self.kinds);
             self.begin(cluster, kind).await;
             let mean = u64::try_from(self.between.as_millis()).unwrap_or(u64::MAX);
@@ -222,7 +232,7 @@ impl Injector {
     }
 
     async fn begin(&mut self, cluster: &mut Cluster, kind: Fault) {
-        let hosts = cluster.len();
+        let hosts = cluster.honest();
         let host = self.rng.below(hosts);
         let other = (host + 1 + self.rng.below(hosts - 1)) % hosts;
         cluster.trace.say(|| format!("fault {kind:?} on {host} ({other})"));
@@ -384,7 +394,8 @@ impl Injector {
 
     fn network(&mut self, cluster: &mut Cluster, kind: Fault, host: Host, other: Host) {
         let net = cluster.net.clone();
-        let hosts = cluster.len();
+        // Whom a machine is cut off from, a hostile one still reaches.
+        let hosts = cluster.honest();
         let delay = self.millis(30, 600);
         let rate = self.rng.between(20_000, 800_000);
         let chance = self.rng.between(1, 10);

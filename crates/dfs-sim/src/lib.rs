@@ -9,6 +9,7 @@
 //! | [`net`], [`fs`], [`disk`] | links and disks, with everything that goes wrong with them |
 //! | [`faults`] | what goes wrong, when, and when it is over |
 //! | [`growth`] | nodes that come up under load |
+//! | [`hostile`] | what is asked of a cluster with a hostile member |
 //! | [`workload`], [`racing`] | clients, some of which race under conditions |
 //! | [`checker`] | whether what clients saw is allowed |
 //! | [`audit`] | what the disks of all replicas hold at rest |
@@ -30,6 +31,7 @@ pub mod disk;
 pub mod faults;
 pub mod fs;
 pub mod growth;
+pub mod hostile;
 pub mod lineage;
 pub mod log;
 pub mod machine;

@@ -8,7 +8,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Parser;
+use dfs_hostile::attack::Attack;
+#[cfg(feature = "bug-bank")]
+use dfs_sim::bug_bank::is_for_seeds;
 use dfs_sim::crash_states::explore;
+use dfs_sim::hostile::Noticed;
 use dfs_sim::options::Options;
 use dfs_sim::run::{Outcome, run};
 
@@ -21,6 +25,12 @@ struct Args {
     /// Of all seeds only those with machines that come, leave and are lost
     #[arg(long)]
     churns: bool,
+    /// Each seed with a member that only stores for the others, and does to them what it can
+    #[arg(long)]
+    hostile: bool,
+    /// Of its attacks only the one with this name
+    #[arg(long, value_name = "NAME", requires = "hostile", value_parser = attack)]
+    attack: Option<Attack>,
     /// The first of them
     #[arg(long, default_value_t = 1)]
     first: u64,
@@ -56,8 +66,20 @@ fn main() -> ExitCode {
     dfs_env::set_bug(args.bug.as_deref().and_then(|name| named(name).next()));
     match (args.crash_states, args.seed) {
         (Some(stride), _) => crash_states(stride.max(1), threads(&args)),
-        (None, Some(seed)) => replay(seed),
+        (None, Some(seed)) => replay(args.of(seed)),
         (None, None) => many(&args),
+    }
+}
+
+fn attack(name: &str) -> Result<Attack, String> {
+    let names = || Attack::ALL.map(|attack| format!("{attack:?}")).join(", ");
+    Attack::named(name).ok_or_else(|| format!("there are {}", names()))
+}
+
+impl Args {
+    /// What a seed stands for.
+    fn of(&self, seed: u64) -> Options {
+        if self.hostile { Options::hostile(seed, self.attack) } else { Options::of(seed) }
     }
 }
 
@@ -92,7 +114,7 @@ fn bug_bank(limit: u64, name: Option<&str>, threads: usize) -> ExitCode {
     println!("| --- | --- | --- | --- |");
     let bugs: Vec<_> = match name {
         Some(name) => named(name).collect(),
-        None => dfs_env::Bug::ALL.into(),
+        None => dfs_env::Bug::ALL.into_iter().filter(|bug| is_for_seeds(*bug)).collect(),
     };
     let findings = dfs_sim::bug_bank::explore(&bugs, limit, MORE, threads, |finding| {
         let (seed, said) = match &finding.caught {
@@ -111,8 +133,7 @@ fn named(name: &str) -> impl Iterator<Item = dfs_env::Bug> {
     dfs_env::Bug::ALL.into_iter().filter(move |bug| format!("{bug:?}") == name)
 }
 
-fn replay(seed: u64) -> ExitCode {
-    let options = Options::of(seed);
+fn replay(options: Options) -> ExitCode {
     println!("{options:#?}");
     let outcome = run(options, true);
     outcome.lines.iter().for_each(|line| println!("{line}"));
@@ -140,11 +161,33 @@ struct Total {
     acknowledged: u64,
     checked: u64,
     searched: u64,
+    /// Seeds whose hostile member lied about what it holds.
+    liars: u64,
+    /// Those of them in which nodes could tell, and in which one named it.
+    told: u64,
+    caught: u64,
 }
 
 impl Total {
+    /// How often the hostile member was named, as far as nodes can.
+    fn named(&self) -> String {
+        match self.told {
+            0 => String::new(),
+            told => format!(", and is named in {:.1} %", 100.0 * self.caught as f64 / told as f64),
+        }
+    }
+
+    fn note(&mut self, noticed: Noticed) {
+        if noticed.lied {
+            self.liars += 1;
+            self.told += u64::from(noticed.named.is_some());
+            self.caught += u64::from(noticed.named == Some(true));
+        }
+    }
+
     fn add(&mut self, outcome: Outcome) {
         self.seeds += 1;
+        outcome.noticed.into_iter().for_each(|noticed| self.note(noticed));
         for (kind, count) in outcome.coverage {
             *self.coverage.entry(kind).or_default() += count;
         }
@@ -165,7 +208,7 @@ impl Total {
 
 fn many(args: &Args) -> ExitCode {
     let started = tokio::time::Instant::now();
-    let wanted = |seed: &u64| !args.churns || Options::of(*seed).churns;
+    let wanted = |seed: &u64| !args.churns || args.of(*seed).churns;
     let count = usize::try_from(args.seeds).unwrap_or(usize::MAX);
     let seeds: Vec<u64> = (args.first..).filter(wanted).take(count).collect();
     let next = AtomicUsize::new(0);
@@ -176,13 +219,13 @@ fn many(args: &Args) -> ExitCode {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(seed) = seeds.get(at) else { return };
-                    one(*seed, (at as u64) < args.twice, &total);
+                    one(&args.of(*seed), (at as u64) < args.twice, &total);
                 }
             });
         }
     });
     let total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
-    report(&total, started.elapsed(), args.twice)
+    report(&total, started.elapsed(), args)
 }
 
 /// Ends the program when a seed takes far too long by a real clock: it spins without its own time
@@ -199,9 +242,10 @@ fn guard(seed: u64) -> std::sync::mpsc::Sender<()> {
     sender
 }
 
-fn one(seed: u64, twice: bool, total: &Mutex<Total>) {
+fn one(options: &Options, twice: bool, total: &Mutex<Total>) {
+    let seed = options.seed;
     let _guard = guard(seed);
-    let outcome = std::panic::catch_unwind(|| run(Options::of(seed), false));
+    let outcome = std::panic::catch_unwind(|| run(options.clone(), false));
     let lock = || total.lock().unwrap_or_else(PoisonError::into_inner);
     let Ok(outcome) = outcome else {
         println!("seed {seed} is red: it panicked");
@@ -209,7 +253,7 @@ fn one(seed: u64, twice: bool, total: &Mutex<Total>) {
         return;
     };
     if twice {
-        let again = std::panic::catch_unwind(|| run(Options::of(seed), false));
+        let again = std::panic::catch_unwind(|| run(options.clone(), false));
         if again.is_ok_and(|again| again.hash != outcome.hash) {
             println!("seed {seed} is red: its second run was different");
             lock().different.push(seed);
@@ -222,7 +266,7 @@ fn one(seed: u64, twice: bool, total: &Mutex<Total>) {
 /// as long.
 const SEED_MAX: Duration = Duration::from_secs(1800);
 
-fn report(total: &Total, took: Duration, twice: u64) -> ExitCode {
+fn report(total: &Total, took: Duration, args: &Args) -> ExitCode {
     let hours = |time: Duration| time.as_secs_f64() / 3600.0;
     println!("faults fired:");
     for (kind, count) in &total.coverage {
@@ -249,11 +293,16 @@ fn report(total: &Total, took: Duration, twice: u64) -> ExitCode {
         total.checked,
         total.searched >> 20,
     );
-    if twice > 0 {
-        println!("{twice} seeds ran twice; {} differed", total.different.len());
+    if args.twice > 0 {
+        println!("{} seeds ran twice; {} differed", args.twice, total.different.len());
     }
+    if total.liars > 0 {
+        println!("the hostile member lied about data in {} seeds{}", total.liars, total.named());
+    }
+    let hostile = if args.hostile { " --hostile" } else { "" };
+    let attack = args.attack.map_or_else(String::new, |attack| format!(" --attack {attack:?}"));
     for seed in total.red.keys().chain(&total.different) {
-        println!("replay: cargo xtask sim --seed {seed}");
+        println!("replay: cargo xtask sim{hostile}{attack} --seed {seed}");
     }
     if total.red.is_empty() && total.different.is_empty() {
         ExitCode::SUCCESS

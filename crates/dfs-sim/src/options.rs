@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use dfs_hostile::attack::Attack;
+
 use crate::faults::Fault;
 use crate::rng::Rng;
 
@@ -45,6 +47,9 @@ pub struct Options {
     pub fragile: usize,
     /// Whether logs are kept and searched as well: slower.
     pub search_logs: bool,
+    /// What the last machine does to the others, which only stores for them; nothing where it is
+    /// honest.
+    pub attacks: Vec<Attack>,
 }
 
 impl Options {
@@ -74,6 +79,7 @@ impl Options {
             between_faults: Duration::from_millis(rng.between(1500, 10_000)),
             fragile: rng.below(3),
             search_logs: rng.per_mille(100),
+            attacks: Vec::new(),
         };
         options = match rng.below(10) {
             0..3 => options.growing(&mut rng),
@@ -92,6 +98,36 @@ impl Options {
         }
         options.zones = if rng.flip() { 3 } else { 1 };
         options
+    }
+
+    /// Draws the choices of a seed with a hostile member: the last machine, admitted to store for
+    /// others. Of each row of three it holds one copy at most. Beside it one honest machine at most
+    /// is down, paused or cut off at any time, and no disk loses what it was given: no three copies
+    /// bear more. It attacks in about half of the ways there are, or in one.
+    pub fn hostile(seed: u64, only: Option<Attack>) -> Self {
+        let mut rng = Rng::new(seed).fork(11);
+        let machines = 3 + rng.below(3);
+        let mut options = Self {
+            machines,
+            keyless: if machines == 5 && rng.flip() { 2 } else { 1 },
+            available: false,
+            races: true,
+            grows: false,
+            churns: false,
+            loses: false,
+            ..Self::of(seed)
+        };
+        options.faults.retain(|fault| fault.is_of_one_machine());
+        options.attacks = match only {
+            Some(attack) => vec![attack],
+            None => Attack::WITHSTOOD.iter().copied().filter(|_| rng.flip()).collect(),
+        };
+        options
+    }
+
+    /// The machine that is hostile, if one is.
+    pub fn hostile_machine(&self) -> Option<usize> {
+        (!self.attacks.is_empty()).then(|| self.machines - 1)
     }
 
     /// How many machines are there at first.

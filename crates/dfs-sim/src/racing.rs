@@ -82,7 +82,7 @@ async fn replace(handle: &Handle, history: &History, claims: &Claims, name: &str
             Some(history.now())
         }
         // Someone else was faster: nothing was written.
-        Some(Err(Error::Condition)) => return,
+        Some(Err(Error::Condition)) => return history.refuse(id),
         Some(Err(error)) => {
             history.note_error(&error);
             None

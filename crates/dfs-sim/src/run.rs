@@ -10,12 +10,13 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::audit::audit;
-use crate::checker::{is_linearizable, values_agree, zones_agree};
+use crate::checker::{Action, Operation, is_linearizable, values_agree, zones_agree};
 use crate::churn::{Churn, long_absence};
 use crate::cluster::{Cluster, Handle};
 use crate::faults::Injector;
 use crate::fs::{DiskFaults, contains};
 use crate::growth::Growth;
+use crate::hostile::{Noticed, withstand};
 use crate::lineage::Lineage;
 use crate::log::{Log, follow};
 use crate::net::SimNet;
@@ -46,6 +47,8 @@ pub struct Outcome {
     pub checked: u64,
     /// Bytes of disks without keys, of the wire and of logs that were searched for plaintext.
     pub searched: u64,
+    /// What came of the hostile member, if there was one.
+    pub noticed: Option<Noticed>,
     /// What clients were told went wrong.
     pub errors: BTreeMap<String, u64>,
     /// What happened, line by line, when it was asked for.
@@ -84,6 +87,7 @@ pub fn run(options: Options, keep: bool) -> Outcome {
         acknowledged: 0,
         checked: 0,
         searched: 0,
+        noticed: None,
         errors: BTreeMap::new(),
         lines: trace.lines(),
         log: if keep { text_of(&log) } else { String::new() },
@@ -110,11 +114,13 @@ async fn simulate(
     let history = History::new(options.seed, needle.clone(), trace.clone());
 
     let formed = form(&cluster, &options).await;
+    let mut noticed = None;
     if let Err(why) = formed {
         history.violation(format!("the cluster does not form: {why}"));
     } else {
         work(&cluster, &options, &history).await;
         let mut cluster = cluster.lock().await;
+        noticed = withstand(&mut cluster, &options, &history).await;
         settle(&cluster, &history, "after the faults").await;
         compare(&cluster, &options, &history).await;
         // What that found bad is mended, and what uploads under way left behind comes to rest.
@@ -149,7 +155,9 @@ async fn simulate(
             history.violation(format!("acknowledged and seen by none, yet gone: {lost}"));
         }
     }
-    let checked = check_order(&history, options.available);
+    // Plain writes go on where one honest replica is away and one lies: they have no order then.
+    let only_raced = options.available || options.hostile_machine().is_some();
+    let checked = check_order(&history, only_raced);
     let mut cluster = cluster.lock().await;
     stop(&mut cluster, &history).await;
     let searched = search(&cluster, &options, &history, &needle, &log);
@@ -167,6 +175,7 @@ async fn simulate(
         acknowledged: history.acknowledged(),
         checked,
         searched,
+        noticed,
         errors: history.errors(),
         lines: trace.lines(),
         log: if keep { text_of(&log) } else { String::new() },
@@ -194,6 +203,10 @@ async fn work(
     history: &History,
 ) {
     let end = Instant::now() + options.work;
+    if let Some(hostile) = cluster.lock().await.hostile() {
+        hostile.set_acts(true);
+        history.reads_may_be_old(true);
+    }
     let clients = (0..options.clients).map(|number| {
         let (options, cluster, history) = (options.clone(), cluster.clone(), history.clone());
         tokio::spawn(client(number, options, cluster, history, end))
@@ -234,7 +247,7 @@ async fn work(
 
 /// What a node may use at any moment.
 fn watch(cluster: &Cluster, history: &History) {
-    for host in 0..cluster.len() {
+    for host in 0..cluster.honest() {
         let tasks = cluster.task_count(host);
         if tasks > TASKS_MAX {
             history.violation(format!("node {host} has {tasks} tasks"));
@@ -345,16 +358,23 @@ async fn read_back(cluster: &Cluster, history: &History) {
     }
 }
 
-/// Whether each name's history has an order; says how many operations were looked at. In
-/// available mode only names that are written under conditions have one.
+/// Whether each name's history has an order; says how many operations were looked at. Where it says
+/// so only names that are written under conditions have one: in available mode, above all.
 ///
 /// Causality across names follows: orders of single names that keep to real time fit into one for
 /// all (Herlihy and Wing 1990). Whoever sees a write of `y` and then reads `x` sees nothing older
 /// there than the writer of `y` had seen.
-fn check_order(history: &History, available: bool) -> u64 {
+fn check_order(history: &History, only_raced: bool) -> u64 {
     let mut checked = 0;
     for (name, operations) in history.operations() {
-        if available && !is_raced(&name) {
+        let is_refused = |operation: &Operation| match operation.action {
+            Action::Read(Some(id)) => history.is_refused(id),
+            _ => false,
+        };
+        if operations.iter().any(is_refused) {
+            history.violation(format!("a write of {name:.9} was seen that had been refused"));
+        }
+        if only_raced && !is_raced(&name) {
             continue;
         }
         let zones = zones_agree(&operations);

@@ -53,6 +53,12 @@ impl Trace {
         *self.inner().fired.entry(kind).or_default() += 1;
     }
 
+    /// Notes that a kind of fault fired so many times.
+    pub fn fired_often(&self, kind: &'static str, count: u64) {
+        self.event(kind, &[count]);
+        *self.inner().fired.entry(kind).or_default() += count;
+    }
+
     /// Notes a line for people, when lines are kept.
     pub fn say(&self, line: impl FnOnce() -> String) {
         let mut inner = self.inner();

@@ -1,6 +1,6 @@
 //! Clients at work: they store, read, list and delete, and note what they saw.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -27,6 +27,10 @@ struct Inner {
     /// The size of each write's content.
     written: Vec<usize>,
     operations: BTreeMap<String, Vec<Operation>>,
+    /// Writes whose condition is said not to have held.
+    refused: BTreeSet<u64>,
+    /// Whether what is read may be old: see [`History::reads_may_be_old`].
+    reads_may_be_old: bool,
     acknowledged: u64,
     errors: BTreeMap<String, u64>,
     /// What must never happen, in words.
@@ -43,6 +47,8 @@ impl History {
             seed,
             written: Vec::new(),
             operations: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            reads_may_be_old: false,
             acknowledged: 0,
             errors: BTreeMap::new(),
             violations: Vec::new(),
@@ -80,6 +86,23 @@ impl History {
     /// Counts a write that was acknowledged.
     pub fn acknowledge(&self) {
         self.inner().acknowledged += 1;
+    }
+
+    /// Whether reads from now on may see what was replaced, and so say nothing about the order of
+    /// writes. Beside one replica that lies, another that was away may be asked, and these two are
+    /// a majority of three.
+    pub fn reads_may_be_old(&self, may: bool) {
+        self.inner().reads_may_be_old = may;
+    }
+
+    /// Notes a write that was told its condition does not hold: nobody may ever see it.
+    pub fn refuse(&self, id: u64) {
+        self.inner().refused.insert(id);
+    }
+
+    /// Whether a write was told that its condition does not hold.
+    pub fn is_refused(&self, id: u64) -> bool {
+        self.inner().refused.contains(&id)
     }
 
     /// How often each kind of error was answered.
@@ -274,12 +297,16 @@ pub async fn get(handle: &Handle, history: &History, name: &str, mode: Mode) -> 
             return None;
         }
     };
-    let end = Some(history.now());
+    let end = (!history.inner().reads_may_be_old).then(|| history.now());
     history.note(name, Operation { start, end, action: Action::Read(value) });
     Some(value)
 }
 
-async fn read(client: &Client, name: &str, mode: Mode) -> Result<Vec<u8>, Error> {
+/// What a name holds, all of it.
+///
+/// # Errors
+/// What the node says.
+pub async fn read(client: &Client, name: &str, mode: Mode) -> Result<Vec<u8>, Error> {
     let file = client.find(&FilePath::parse(name)?, None, mode).await?;
     let download = client.read(&file, 0..u64::MAX).await?;
     let parts: Vec<Bytes> = download.content.try_collect().await?;

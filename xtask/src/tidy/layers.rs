@@ -13,7 +13,7 @@ pub(super) const LAYERS: [(&str, &[&str]); 10] = [
     ("dfs-store", &["dfs-core", "dfs-env"]),
     ("dfs-server", &["dfs-core", "dfs-env", "dfs-p2p", "dfs-store"]),
     ("dfs-node", &["dfs-core", "dfs-env", "dfs-p2p", "dfs-store", "dfs-server"]),
-    ("dfs-sim", &["dfs-core", "dfs-env", "dfs-p2p", "dfs-store", "dfs-server"]),
+    ("dfs-sim", &["dfs-core", "dfs-env", "dfs-p2p", "dfs-store", "dfs-server", "dfs-hostile"]),
     ("dfs-hostile", &["dfs-core", "dfs-env", "dfs-p2p", "dfs-store"]),
     ("dfs-testbed", &[]),
     ("xtask", &["dfs-testbed"]),

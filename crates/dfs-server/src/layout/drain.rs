@@ -6,6 +6,7 @@ use dfs_core::id::{NodeId, Partition, hex};
 use dfs_core::layout::epoch::{EpochOp, EpochState, Member, MemberState};
 use dfs_core::layout::voters::voters_without;
 use dfs_core::quorum::Tally;
+use dfs_env::{Bug, bug};
 use tracing::info;
 
 use super::Proposals;
@@ -68,7 +69,8 @@ impl Members {
     ) -> Result<Departure, MemberError> {
         let state = self.replica.joined()?;
         let member = self.find(&state, name)?;
-        if running == Running::Stays && self.replica.is_reachable(&member.node_id) {
+        let stays = running == Running::Stays || bug(Bug::RunningIsNotEvicted);
+        if stays && self.replica.is_reachable(&member.node_id) {
             return Err(MemberError::IsRunning(name.to_owned()));
         }
         let partitions = self.partitions_without(&state, member.idx);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::NodeId;
 use dfs_core::node::liveness::{Reach, SAY_EVERY, Sign, Watch};
+use dfs_env::{Bug, bug};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -56,7 +57,8 @@ impl Reachability {
         let said = |node: &NodeId| self.replica.net().with_info(node, |info| info.seq);
         let signs = others().map(|member| Sign {
             node: member.node_id,
-            direct: direct.contains(member.idx),
+            direct: direct.contains(member.idx)
+                || (bug(Bug::HearsayKeepsAlive) && reached.contains(member.idx)),
             hearsay: reached.contains(member.idx),
             said: said(&member.node_id).unwrap_or_default(),
         });

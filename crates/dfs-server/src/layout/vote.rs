@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dfs_core::layout::epoch::{EpochError, EpochProposal};
 use dfs_core::paxos::{Ballot, Register};
+use dfs_env::{Bug, bug};
 use dfs_p2p::message::{Code, Refusal, Response};
 use tracing::{error, warn};
 
@@ -53,6 +54,7 @@ impl Voting {
         match checked {
             Ok(_) => {}
             Err(EpochError::NotNext) => return Err(stale()),
+            Err(EpochError::NotAuthorized) if bug(Bug::UnsignedEpochTaken) => {}
             Err(error) => {
                 warn!(%error, "a proposed epoch is refused");
                 return Err(Refusal::new(Code::Malformed, error.to_string()));

@@ -16,6 +16,7 @@ use dfs_core::paxos::{Ballot, Heard, Next, Proposer, acceptance_of, promise_of};
 use dfs_core::record::ballot::{Candidate, SignedBallot, Value};
 use dfs_core::record::conditional::Condition;
 use dfs_core::record::version::{Record, Version, merge};
+use dfs_env::{Bug, bug};
 use dfs_p2p::message::{Priority, Request, Response};
 use tracing::debug;
 
@@ -177,10 +178,14 @@ impl Names {
             .records
             .rpc()
             .phase(proposer, state.epoch, &ask(accept), |node, response| {
-                match self.told_by(&node, response, key) {
-                    Some(record) => acceptance_of(record.register(), signed),
-                    None => Heard::Failed,
+                let Some(record) = self.told_by(&node, response, key) else {
+                    return Heard::Failed;
+                };
+                let accepted = record.register().accepted().map(|(accepted, _)| *accepted);
+                if bug(Bug::MergedAcceptanceCounts) && accepted == Some(signed) {
+                    return Heard::Accepted;
                 }
+                acceptance_of(record.register(), signed)
             })
             .await?;
         match next {

@@ -10,6 +10,7 @@ use dfs_core::replica::op::Failure;
 use dfs_core::replica::op::read::{
     Read as ReadOp, ReadAnswer, ReadEvent, ReadResult, ReadSpec, ReadTask,
 };
+use dfs_env::{Bug, bug};
 use dfs_p2p::message::{Priority, Request, Response};
 
 use super::Records;
@@ -156,6 +157,9 @@ impl Records {
             ReadTask::Verify { node, records } => Box::pin(async move {
                 for (key, record) in &records {
                     if this.certs.verify_record(&node, key, record).await.is_err() {
+                        if bug(Bug::ForgedAnswerEndsRead) {
+                            return Err(Error::failed(&node, "it told of something forged"));
+                        }
                         return Ok(ReadEvent::Verified(node, false));
                     }
                 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use dfs_core::id::{AdminId, BlobId, ClusterId, NodeId};
 use dfs_core::layout::epoch::{EpochState, Grant};
 use dfs_core::node::member::NodeInfo;
-use dfs_env::BoxFuture;
+use dfs_env::{BoxFuture, Bug, bug};
 use dfs_p2p::message::{Answer, Call, Code, Origin, Priority, Refusal, Request, Response};
 use dfs_p2p::{Caller, Handler};
 use zeroize::Zeroizing;
@@ -111,15 +111,14 @@ impl Handler for Answering {
 /// What a machine that only stores for others has no business to ask: votes, on layouts and on
 /// conditional writes, are asked for by those who may propose, and proofs by those who distrust.
 fn needs_gateway(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::EpochPrepare { .. }
-            | Request::EpochAccept { .. }
-            | Request::CasPrepare { .. }
-            | Request::CasAccept { .. }
-            | Request::RecordPut { origin: Origin::Client, .. }
-            | Request::ChunkProve { .. }
-    )
+    match request {
+        Request::EpochPrepare { .. } | Request::EpochAccept { .. } => {
+            !bug(Bug::AnyoneAsksForVotes) && !bug(Bug::UnsignedEpochTaken)
+        }
+        Request::CasPrepare { .. } | Request::CasAccept { .. } => !bug(Bug::AnyoneTakesBallots),
+        Request::RecordPut { origin: Origin::Client, .. } | Request::ChunkProve { .. } => true,
+        _ => false,
+    }
 }
 
 impl Service {

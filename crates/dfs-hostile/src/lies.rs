@@ -1,0 +1,190 @@
+//! False answers, made of honest ones and of what was seen before. `luck` says which of several.
+
+use bytes::Bytes;
+use dfs_core::hlc::Hlc;
+use dfs_core::id::{BlobId, DirId, NodeId, RecordKey, Tag, VaultId, Vid};
+use dfs_core::paxos::Ballot;
+use dfs_core::record::refs::RefRow;
+use dfs_core::record::version::{Record, Version};
+use dfs_p2p::message::{Answer, Call, Code, Refusal, Request, Response};
+
+use crate::seen::Seen;
+
+/// A refusal for some reason.
+pub fn refusal(luck: u64) -> Refusal {
+    let codes = [
+        Code::NotFound,
+        Code::NotReplica,
+        Code::NotMember,
+        Code::Retired,
+        Code::PreconditionFailed,
+        Code::ClockSkew,
+        Code::NoSpace,
+        Code::Overloaded,
+        Code::Corrupt,
+        Code::BadSignature,
+        Code::QuorumUnavailable,
+        Code::Internal,
+        Code::Malformed,
+    ];
+    let at = usize::try_from(luck % codes.len() as u64).unwrap_or_default();
+    Refusal::new(codes[at], "for no reason")
+}
+
+/// That everything was done; nothing was.
+pub fn false_ack(call: &Call) -> Answer {
+    let response = match &call.request {
+        Request::RefAdd(rows) => Response::Held(vec![true; rows.len()]),
+        _ => Response::Done,
+    };
+    Answer::new(Ok(response), call.epoch)
+}
+
+/// That nothing is needed any more, and that everything is there.
+pub fn false_evidence(call: &Call) -> Answer {
+    let held = match &call.request {
+        Request::RefsEnded(uses) | Request::RefsForget(uses) => vec![true; uses.len()],
+        Request::RecordsForget(rows) => vec![true; rows.len()],
+        Request::ChunkHas(ids) => vec![true; ids.len()],
+        Request::ChunksNeeded(ids) => vec![false; ids.len()],
+        _ => Vec::new(),
+    };
+    Answer::new(Ok(Response::Held(held)), call.epoch)
+}
+
+/// A blob that has its length and not its bytes.
+pub fn wrong_bytes(answer: &mut Answer, luck: u64) {
+    let mut bytes = answer.body.to_vec();
+    if let Ok(len @ 1..) = u64::try_from(bytes.len()) {
+        let at = usize::try_from(luck % len).unwrap_or_default();
+        bytes[at] ^= 1;
+    }
+    answer.body = Bytes::from(bytes);
+}
+
+/// Another blob than the one that was asked for.
+pub fn other_blob(answer: &mut Answer, id: &BlobId, seen: &Seen, luck: u64) {
+    if let Some(other) = seen.other_blob(id, luck) {
+        answer.body = other;
+    }
+}
+
+/// Records as they were once, or hidden.
+pub fn old_records(answer: &mut Answer, request: &Request, seen: &Seen, luck: u64) {
+    match (&mut answer.result, request) {
+        (Ok(Response::Records { records, .. }), Request::DirScan { .. }) if luck.is_multiple_of(2) => {
+            records.clear();
+        }
+        (Ok(Response::Records { records, .. }), _) => {
+            records.iter_mut().for_each(|(key, record)| *record = seen.record(key, luck));
+        }
+        (Ok(Response::StateHashes(hashes)), Request::RecordGet { keys, .. }) => {
+            let old = |key: &RecordKey| seen.record(key, luck).state_hash();
+            hashes.iter_mut().zip(keys).for_each(|(hash, key)| *hash = old(key));
+        }
+        _ => {}
+    }
+}
+
+/// Records whose signatures are broken or are those of another name, and hashes of nothing.
+pub fn forged_records(answer: &mut Answer, seen: &Seen, luck: u64) {
+    match &mut answer.result {
+        Ok(Response::Records { records, .. }) => {
+            for (key, record) in records {
+                *record = forged(key, record, seen, luck);
+            }
+        }
+        Ok(Response::StateHashes(hashes)) => hashes.iter_mut().for_each(|hash| hash[0] ^= 1),
+        _ => {}
+    }
+}
+
+/// A record as nobody wrote it.
+pub fn forged(key: &RecordKey, record: &Record, seen: &Seen, luck: u64) -> Record {
+    if let Some(version) = seen.version_of_other(key, luck).filter(|_| luck.is_multiple_of(3)) {
+        return Record::of(version);
+    }
+    let changed = |version: &Version| {
+        let mut version = version.clone();
+        match luck % 2 {
+            0 => version.signature[7] ^= 1,
+            // Its own, under an id of its own, newer than any.
+            _ => {
+                version.vid = Vid::new([luck.to_be_bytes()[7]; 16]);
+                version.hlc = Hlc::from_unix_ms(u64::MAX >> 20);
+            }
+        }
+        version
+    };
+    Record::of_all(record.heads().map(changed))
+}
+
+/// A promise of the highest ballot there can be.
+pub fn high_ballot(answer: &mut Answer, node: NodeId) {
+    if let Ok(Response::Records { records, .. }) = &mut answer.result {
+        let ballot = Ballot { round: u32::MAX, node };
+        records.iter_mut().for_each(|(_, record)| record.prepare(ballot));
+    }
+}
+
+/// A promise or an acceptance that binds nobody, for nothing is kept of it.
+pub fn false_ballot(call: &Call, seen: &Seen, luck: u64) -> Answer {
+    let (key, record) = match &call.request {
+        Request::CasPrepare { key, ballot } => {
+            let mut record = Record::of_all(seen.record(key, luck >> 8).heads().cloned());
+            let below = Ballot { round: ballot.round.saturating_sub(1), node: ballot.node };
+            match luck % 3 {
+                0 => {}
+                // What was open long ago, and may seem to have been chosen.
+                1 => record.accept(below, seen.version(key, luck >> 16)),
+                _ => record.accept(below, None),
+            }
+            record.prepare(*ballot);
+            (*key, record)
+        }
+        Request::CasAccept { key, ballot, version } => {
+            let mut record = Record::default();
+            record.accept(*ballot, version.as_deref().cloned());
+            (*key, record)
+        }
+        _ => return Answer::new(Err(refusal(luck)), call.epoch),
+    };
+    Answer::new(Ok(Response::Records { records: vec![(key, record)], more: false }), call.epoch)
+}
+
+/// A comparison that says what it likes.
+pub fn false_rows(answer: &mut Answer, request: &Request, luck: u64) {
+    let Ok(response) = &mut answer.result else { return };
+    match (response, request) {
+        (Response::Differing(differing), Request::SyncRoots { roots, .. }) => match luck % 2 {
+            0 => differing.clear(),
+            _ => *differing = roots.iter().map(|(partition, _)| *partition).collect(),
+        },
+        (Response::Rows { hashes, refs, last, more }, _) => match luck % 4 {
+            0 => {
+                hashes.clear();
+                refs.clear();
+            }
+            1 => {
+                hashes.iter_mut().for_each(|(_, hash)| hash[0] ^= 1);
+                refs.iter_mut().for_each(|row| *row = made_up_use(row));
+            }
+            2 => *more = true,
+            _ => {
+                *more = true;
+                *last = Bytes::from(vec![0xff; 64]);
+            }
+        },
+        _ => {}
+    }
+}
+
+/// The same use by a record that does not exist, which is said to have ended.
+pub fn made_up_use(row: &RefRow) -> RefRow {
+    let key = RecordKey {
+        vault: VaultId::new([0; 16]),
+        dir: DirId::new([0; 16]),
+        tag: Tag::new([0; 16]),
+    };
+    RefRow { key, hold_until: Hlc::default(), dropped: true, ..*row }
+}
