@@ -3,6 +3,7 @@
 //! Of the crates of dfs it imports only `dfs-testbed`, which imports none: both run the binaries,
 //! as a user would.
 
+mod bug_bank;
 mod check;
 mod cluster;
 mod demo;
@@ -40,6 +41,8 @@ enum Task {
     Hostile(hostile::Args),
     /// Seeded simulation of whole clusters: many seeds, or one replayed
     Sim(sim::Args),
+    /// Seeded bugs that one test each must notice
+    BugBank(bug_bank::Args),
     /// Everything CI checks
     Check,
     /// Repository rules that no other tool holds
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Form(args) => form::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Hostile(args) => hostile::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Sim(args) => sim::run(&args),
+        Task::BugBank(args) => bug_bank::run(&args),
         Task::Check => check::run().map(|()| ExitCode::SUCCESS),
         Task::Tidy(args) => tidy::run(&args).map(|()| ExitCode::SUCCESS),
     };

@@ -113,7 +113,7 @@ impl Adversary {
                     (Attack::ForgedRecords, _) => lies::forged_records(&mut answer, seen, luck),
                     (Attack::FalseRows, _) => lies::false_rows(&mut answer, &request, luck),
                     (Attack::HighBallots, _) => {
-                        lies::high_ballot(&mut answer, NodeId::new(self.env.random()));
+                        lies::high_ballot(&mut answer);
                     }
                     _ => {}
                 }

@@ -79,8 +79,11 @@ impl Attack {
         Self::ReplayedRecords,
     ];
 
-    /// Those that an honest cluster withstands, whatever else happens to one of its machines.
-    pub const WITHSTOOD: &[Self] = &Self::ALL;
+    /// Whether a cluster withstands it, whatever else happens to one of its honest machines.
+    pub fn is_withstood(self) -> bool {
+        // An acceptor that lies, beside one that is away, lets two conditional writes win.
+        self != Self::FalseBallots
+    }
 
     /// The attack of this name.
     pub fn named(name: &str) -> Option<Self> {

@@ -198,7 +198,8 @@ async fn put_wrong_blobs(member: &Member, node: NodeId) -> Tally {
 async fn invent_nodes(member: &Member, node: NodeId) -> Tally {
     let mut tally = Tally::default();
     let own = member.network.own_info();
-    let infos = (0..NODES_IN_CALL).map(|at| {
+    let count = if member.seen.is_some() { NODES_AT_ONCE } else { NODES_IN_CALL };
+    let infos = (0..count).map(|at| {
         let key = SigningKey::from_bytes(&member.env.random());
         let node_id = NodeId::new(key.verifying_key().to_bytes());
         let addrs = vec![format!("127.0.0.2:{}", 1 + at)];
@@ -261,6 +262,8 @@ const CALLS_AT_ONCE: usize = 24;
 const KEYS_IN_CALL: usize = 4096;
 /// As many infos as fit a call.
 const NODES_IN_CALL: u16 = 200;
+/// As many as one makes up that does one thing after the other.
+const NODES_AT_ONCE: u16 = 30;
 const WRONG_BYTES: usize = 1 << 20;
 const CALL_MAX: Duration = Duration::from_secs(10);
 const CLAIM_EVERY: Duration = Duration::from_secs(1);

@@ -72,7 +72,9 @@ pub fn other_blob(answer: &mut Answer, id: &BlobId, seen: &Seen, luck: u64) {
 /// Records as they were once, or hidden.
 pub fn old_records(answer: &mut Answer, request: &Request, seen: &Seen, luck: u64) {
     match (&mut answer.result, request) {
-        (Ok(Response::Records { records, .. }), Request::DirScan { .. }) if luck.is_multiple_of(2) => {
+        (Ok(Response::Records { records, .. }), Request::DirScan { .. })
+            if luck.is_multiple_of(2) =>
+        {
             records.clear();
         }
         (Ok(Response::Records { records, .. }), _) => {
@@ -120,11 +122,15 @@ pub fn forged(key: &RecordKey, record: &Record, seen: &Seen, luck: u64) -> Recor
 }
 
 /// A promise of the highest ballot there can be.
-pub fn high_ballot(answer: &mut Answer, node: NodeId) {
+pub fn high_ballot(answer: &mut Answer) {
     if let Ok(Response::Records { records, .. }) = &mut answer.result {
-        let ballot = Ballot { round: u32::MAX, node };
-        records.iter_mut().for_each(|(_, record)| record.prepare(ballot));
+        records.iter_mut().for_each(|(_, record)| record.prepare(last_ballot()));
     }
+}
+
+/// The ballot above which there is none.
+pub fn last_ballot() -> Ballot {
+    Ballot { round: u32::MAX, node: NodeId::new([0xff; 32]) }
 }
 
 /// A promise or an acceptance that binds nobody, for nothing is kept of it.

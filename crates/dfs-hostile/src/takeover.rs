@@ -9,6 +9,7 @@ use dfs_p2p::message::{Priority, Request, Response};
 use ed25519_dalek::SigningKey;
 
 use crate::attacks::Tally;
+use crate::lies::last_ballot;
 use crate::member::Member;
 
 /// Takes every other member out and votes alone: proposed, accepted and told as decided, signed
@@ -36,8 +37,7 @@ pub(crate) async fn make_up_layouts(member: &Member, node: NodeId) -> Tally {
                     tally.note(&member.ask(&node, Priority::Layout, state.epoch, decided).await);
                 }
             }
-            let last = Ballot { round: u32::MAX, node: me };
-            let prepare = Request::EpochPrepare { epoch: proposal.epoch, ballot: last };
+            let prepare = Request::EpochPrepare { epoch: proposal.epoch, ballot: last_ballot() };
             tally.note(&member.ask(&node, Priority::Layout, state.epoch, prepare).await);
         }
     }
@@ -71,7 +71,7 @@ async fn elect(
 /// Promises of the highest ballot, for names that exist: nobody could decide about them any more.
 pub(crate) async fn use_up_ballots(member: &Member, node: NodeId) -> Tally {
     let mut tally = Tally::default();
-    let ballot = Ballot { round: u32::MAX - 1, node: member.network.node_id() };
+    let ballot = last_ballot();
     let vault = SigningKey::from_bytes(&member.env.random());
     for key in some_keys(member, &node).await {
         for ballot in [SignedBallot::Unsigned(ballot), SignedBallot::sign(&vault, &key, ballot)] {

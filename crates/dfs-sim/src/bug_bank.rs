@@ -87,15 +87,16 @@ fn attack_on(bug: Bug) -> Option<Attack> {
 pub fn is_for_seeds(bug: Bug) -> bool {
     !matches!(
         bug,
-        Bug::RetiredByHearsay
+        Bug::ActorNeverRenewed
+            | Bug::RetiredByHearsay
             | Bug::ReadsUnbounded
+            | Bug::MergedAcceptanceCounts
             | Bug::HandoverForgetsUncompared
             | Bug::StrangerAdmitted
             | Bug::AnyoneTellsOfStrangers
             | Bug::StrangersDialledAtOnce
             | Bug::HearsayKeepsAlive
             | Bug::SignaturesUnbounded
-            | Bug::WrongBytesSpareBlob
             | Bug::AnyClusterJoined
             | Bug::SourceIsWholeAddress
             | Bug::SilenceKeepsItsPlace
@@ -105,12 +106,10 @@ pub fn is_for_seeds(bug: Bug) -> bool {
 /// Whether a bug can show in such a run at all: the others are not worth their time.
 fn may_show(bug: Bug, options: &Options) -> bool {
     match bug {
-        Bug::ActorNeverRenewed => options.available,
         Bug::StaleLayoutAccepted | Bug::SyncedTooEarly | Bug::MovedAwayStillAnswers => {
             options.grows || options.churns
         }
         Bug::UseEndsTooEarly | Bug::NothingCollected | Bug::OneEndedUseEndsAll => options.collects,
-        Bug::MergedAcceptanceCounts => options.races,
         _ => true,
     }
 }

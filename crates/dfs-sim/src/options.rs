@@ -110,6 +110,9 @@ impl Options {
         let mut options = Self {
             machines,
             keyless: if machines == 5 && rng.flip() { 2 } else { 1 },
+            clients: 2 + rng.below(2),
+            work: Duration::from_secs(rng.between(30, 60)),
+            think: Duration::from_millis(rng.between(200, 1500)),
             available: false,
             races: true,
             grows: false,
@@ -120,7 +123,10 @@ impl Options {
         options.faults.retain(|fault| fault.is_of_one_machine());
         options.attacks = match only {
             Some(attack) => vec![attack],
-            None => Attack::WITHSTOOD.iter().copied().filter(|_| rng.flip()).collect(),
+            None => {
+                let drawn: Vec<_> = Attack::ALL.into_iter().filter(|_| rng.flip()).collect();
+                drawn.into_iter().filter(|attack| attack.is_withstood()).collect()
+            }
         };
         options
     }

@@ -70,13 +70,15 @@ pub(crate) struct How {
     pub(crate) list: Vec<String>,
     pub(crate) init: bool,
     pub(crate) key: u8,
+    /// Which vault's key it has, if any.
+    pub(crate) vault: Option<u8>,
     pub(crate) port: Option<u16>,
 }
 
 /// The numbers of the nodes it lists.
 pub(crate) fn listing(list: &[u16]) -> How {
     let list = list.iter().map(|number| format!(":{}", 4000 + number)).collect();
-    How { list, init: false, key: 1, port: None }
+    How { list, init: false, key: 1, vault: Some(2), port: None }
 }
 
 impl Machines {
@@ -133,7 +135,7 @@ impl Machines {
             cluster_key: ClusterKey::from_bytes([how.key; 32]),
             invite: None,
             founds: true,
-            vault: Some(VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
+            vault: how.vault.map(|key| VaultConfig { key: VaultKey::from_bytes([key; 32]) }),
             zone: "z".to_owned(),
             capacity: None,
             out_after: dfs_server::OUT_AFTER,

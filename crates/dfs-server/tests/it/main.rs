@@ -10,10 +10,12 @@ mod liar;
 mod machines;
 mod membership;
 mod proof;
+mod merged_registers;
 mod reach;
 mod repair;
 mod scrub;
 mod standing;
+mod trust;
 mod upload;
 
 use std::path::{Path, PathBuf};

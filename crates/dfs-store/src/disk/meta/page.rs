@@ -35,3 +35,15 @@ pub struct Page<T> {
 
 /// Bytes of rows that are read for one page: a thousand ordinary records, forty of the largest.
 pub const PAGE_BYTES_MAX: usize = 8 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_ends_at_its_rows_or_bytes_and_has_one_row_at_least() {
+        let limit = PageLimit { rows: 3, bytes: 100 };
+        assert!(!limit.is_reached(0, 0) && !limit.is_reached(2, 99) && !limit.is_reached(0, 500));
+        assert!(limit.is_reached(3, 0) && limit.is_reached(1, 100));
+    }
+}
