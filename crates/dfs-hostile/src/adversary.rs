@@ -10,6 +10,7 @@ use dfs_core::node::member::NodeInfo;
 use dfs_env::{BoxFuture, Env};
 use dfs_p2p::message::{Answer, Call, Code, Refusal, Request};
 use dfs_p2p::{Caller, Handler};
+use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
@@ -92,7 +93,9 @@ impl Adversary {
             Attack::Refusals => Answer::new(Err(lies::refusal(luck)), call.epoch),
             Attack::StaleEpochs => {
                 let stale = Refusal::new(Code::StaleEpoch, "the partition has moved");
-                let epoch = if luck.is_multiple_of(2) { u64::MAX } else { call.epoch + 1 };
+                // Whoever believes in a later one asks for it first, and hears this late.
+                let epoch = [call.epoch, call.epoch.saturating_add(1), u64::MAX];
+                let epoch = epoch[usize::try_from(luck % 3).unwrap_or_default()];
                 Answer::new(Err(stale), epoch)
             }
             Attack::FalseAcks => lies::false_ack(&call),
@@ -113,7 +116,8 @@ impl Adversary {
                     (Attack::ForgedRecords, _) => lies::forged_records(&mut answer, seen, luck),
                     (Attack::FalseRows, _) => lies::false_rows(&mut answer, &request, luck),
                     (Attack::HighBallots, _) => {
-                        lies::high_ballot(&mut answer);
+                        let made_up = SigningKey::from_bytes(&self.env.random());
+                        lies::high_ballot(&mut answer, &made_up);
                     }
                     _ => {}
                 }

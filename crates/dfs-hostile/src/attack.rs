@@ -79,12 +79,6 @@ impl Attack {
         Self::ReplayedRecords,
     ];
 
-    /// Whether a cluster withstands it, whatever else happens to one of its honest machines.
-    pub fn is_withstood(self) -> bool {
-        // An acceptor that lies, beside one that is away, lets two conditional writes win.
-        self != Self::FalseBallots
-    }
-
     /// The attack of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|attack| format!("{attack:?}") == name)

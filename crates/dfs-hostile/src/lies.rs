@@ -4,9 +4,11 @@ use bytes::Bytes;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, DirId, NodeId, RecordKey, Tag, VaultId, Vid};
 use dfs_core::paxos::Ballot;
+use dfs_core::record::ballot::SignedBallot;
 use dfs_core::record::refs::RefRow;
 use dfs_core::record::version::{Record, Version};
 use dfs_p2p::message::{Answer, Call, Code, Refusal, Request, Response};
+use ed25519_dalek::SigningKey;
 
 use crate::seen::Seen;
 
@@ -121,16 +123,22 @@ pub fn forged(key: &RecordKey, record: &Record, seen: &Seen, luck: u64) -> Recor
     Record::of_all(record.heads().map(changed))
 }
 
-/// A promise of the highest ballot there can be.
-pub fn high_ballot(answer: &mut Answer) {
-    if let Ok(Response::Records { records, .. }) = &mut answer.result {
-        records.iter_mut().for_each(|(_, record)| record.prepare(last_ballot()));
+/// A promise of the highest ballot there can be, signed by nobody or by the vault `made_up`.
+pub fn high_ballot(answer: &mut Answer, made_up: &SigningKey) {
+    let Ok(Response::Records { records, .. }) = &mut answer.result else { return };
+    for (key, record) in records {
+        record.prepare(SignedBallot::sign(made_up, key, last_ballot_of_record()));
     }
 }
 
-/// The ballot above which there is none.
+/// The ballot of a layout above which there is none.
 pub fn last_ballot() -> Ballot {
     Ballot { round: u32::MAX, node: NodeId::new([0xff; 32]) }
+}
+
+/// The same of a record, which has one round less.
+pub fn last_ballot_of_record() -> Ballot {
+    Ballot { round: u32::MAX - 1, ..last_ballot() }
 }
 
 /// A promise or an acceptance that binds nobody, for nothing is kept of it.
@@ -138,19 +146,18 @@ pub fn false_ballot(call: &Call, seen: &Seen, luck: u64) -> Answer {
     let (key, record) = match &call.request {
         Request::CasPrepare { key, ballot } => {
             let mut record = Record::of_all(seen.record(key, luck >> 8).heads().cloned());
-            let below = Ballot { round: ballot.round.saturating_sub(1), node: ballot.node };
-            match luck % 3 {
-                0 => {}
-                // What was open long ago, and may seem to have been chosen.
-                1 => record.accept(below, seen.version(key, luck >> 16)),
-                _ => record.accept(below, None),
+            // What was open long ago and may seem to have been chosen, or not to be open any more.
+            match seen.accepted(key).filter(|_| !luck.is_multiple_of(3)) {
+                Some((below, open)) if luck % 3 == 1 => record.accept(below, open),
+                Some((below, open)) => record.accept(below, open.settled()),
+                None => {}
             }
             record.prepare(*ballot);
             (*key, record)
         }
-        Request::CasAccept { key, ballot, version } => {
+        Request::CasAccept { key, ballot, candidate } => {
             let mut record = Record::default();
-            record.accept(*ballot, version.as_deref().cloned());
+            record.accept(*ballot, candidate.as_ref().clone());
             (*key, record)
         }
         _ => return Answer::new(Err(refusal(luck)), call.epoch),
@@ -175,7 +182,10 @@ pub fn false_rows(answer: &mut Answer, request: &Request, luck: u64) {
                 hashes.iter_mut().for_each(|(_, hash)| hash[0] ^= 1);
                 refs.iter_mut().for_each(|row| *row = made_up_use(row));
             }
-            2 => *more = true,
+            2 => {
+                *more = true;
+                *last = Bytes::new();
+            }
             _ => {
                 *more = true;
                 *last = Bytes::from(vec![0xff; 64]);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use dfs_core::id::{BlobId, RecordKey};
+use dfs_core::record::ballot::{Candidate, SignedBallot};
 use dfs_core::record::refs::RefRow;
 use dfs_core::record::version::{Record, Version};
 use dfs_p2p::message::{Answer, Call, Request, Response};
@@ -16,6 +17,8 @@ pub struct Seen(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     records: BTreeMap<RecordKey, Vec<Record>>,
+    /// The first that was put forward for a name, and under which ballot.
+    accepted: BTreeMap<RecordKey, (SignedBallot, Candidate)>,
     blobs: BTreeMap<BlobId, Bytes>,
     uses: BTreeMap<BlobId, RefRow>,
 }
@@ -26,8 +29,9 @@ impl Seen {
         let mut inner = self.0.lock();
         match &call.request {
             Request::RecordPut { records, .. } => inner.note_records(records),
-            Request::CasAccept { key, version: Some(version), .. } => {
-                inner.note_records(&[(*key, Record::of(version.as_ref().clone()))]);
+            Request::CasAccept { key, ballot, candidate } if inner.accepted.len() < KEYS_MAX => {
+                let put_forward = || (*ballot, candidate.as_ref().clone());
+                inner.accepted.entry(*key).or_insert_with(put_forward);
             }
             Request::RefAdd(rows) => inner.note_uses(rows),
             Request::ChunkPut(id) => inner.note_blob(*id, &call.body),
@@ -54,9 +58,9 @@ impl Seen {
         seen.get(at).cloned().unwrap_or_default()
     }
 
-    /// A version that was written under this name once.
-    pub fn version(&self, key: &RecordKey, which: u64) -> Option<Version> {
-        self.record(key, which).heads().next().cloned()
+    /// What was put forward for this name long ago, as its vault signed it.
+    pub fn accepted(&self, key: &RecordKey) -> Option<(SignedBallot, Candidate)> {
+        self.0.lock().accepted.get(key).cloned()
     }
 
     /// A version of another name.

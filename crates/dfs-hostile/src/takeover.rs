@@ -9,7 +9,7 @@ use dfs_p2p::message::{Priority, Request, Response};
 use ed25519_dalek::SigningKey;
 
 use crate::attacks::Tally;
-use crate::lies::last_ballot;
+use crate::lies::{last_ballot, last_ballot_of_record};
 use crate::member::Member;
 
 /// Takes every other member out and votes alone: proposed, accepted and told as decided, signed
@@ -71,7 +71,7 @@ async fn elect(
 /// Promises of the highest ballot, for names that exist: nobody could decide about them any more.
 pub(crate) async fn use_up_ballots(member: &Member, node: NodeId) -> Tally {
     let mut tally = Tally::default();
-    let ballot = last_ballot();
+    let ballot = last_ballot_of_record();
     let vault = SigningKey::from_bytes(&member.env.random());
     for key in some_keys(member, &node).await {
         for ballot in [SignedBallot::Unsigned(ballot), SignedBallot::sign(&vault, &key, ballot)] {

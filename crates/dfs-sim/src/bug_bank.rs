@@ -72,11 +72,8 @@ pub fn options(bug: Bug, seed: u64) -> Options {
 fn attack_on(bug: Bug) -> Option<Attack> {
     Some(match bug {
         Bug::UnsignedEpochTaken | Bug::AnyoneAsksForVotes => Attack::OwnLayouts,
-        Bug::AnyoneTakesBallots => Attack::LastBallots,
-        Bug::OneEndedUseEndsAll => Attack::MadeUpUses,
-        Bug::StaleWordEndsAll => Attack::StaleEpochs,
+        Bug::UnsignedBallotTaken => Attack::LastBallots,
         Bug::ForgedAnswerEndsRead => Attack::ForgedRecords,
-        Bug::PagesWithoutEnd => Attack::FalseRows,
         Bug::RunningIsNotEvicted => Attack::WrongBytes,
         _ => return None,
     })
@@ -91,8 +88,9 @@ pub fn is_for_seeds(bug: Bug) -> bool {
             | Bug::RetiredByHearsay
             | Bug::ReadsUnbounded
             | Bug::MergedAcceptanceCounts
+            | Bug::OneEndedUseEndsAll
+            | Bug::StaleWordEndsAll
             | Bug::HandoverForgetsUncompared
-            | Bug::StrangerAdmitted
             | Bug::AnyoneTellsOfStrangers
             | Bug::StrangersDialledAtOnce
             | Bug::HearsayKeepsAlive
@@ -106,10 +104,8 @@ pub fn is_for_seeds(bug: Bug) -> bool {
 /// Whether a bug can show in such a run at all: the others are not worth their time.
 fn may_show(bug: Bug, options: &Options) -> bool {
     match bug {
-        Bug::StaleLayoutAccepted | Bug::SyncedTooEarly | Bug::MovedAwayStillAnswers => {
-            options.grows || options.churns
-        }
-        Bug::UseEndsTooEarly | Bug::NothingCollected | Bug::OneEndedUseEndsAll => options.collects,
+        Bug::StaleLayoutAccepted | Bug::SyncedTooEarly => options.grows || options.churns,
+        Bug::UseEndsTooEarly | Bug::NothingCollected => options.collects,
         _ => true,
     }
 }

@@ -291,16 +291,17 @@ impl Cluster {
             grace: self.grace,
             cadence: CADENCE,
         };
-        let hostile = self.hostile.as_ref().filter(|_| is_last);
-        let at = env.clone();
-        let started = Server::start_wrapped(env, config, |honest| match hostile {
+        let hostile = self.hostile.clone().filter(|_| is_last);
+        let (at, shared) = (env.clone(), hostile.clone());
+        let wrap = move |honest| match shared {
             None => honest,
-            Some(shared) => Arc::new(Adversary::new(at.clone(), honest, shared.clone())),
-        });
+            Some(shared) => Arc::new(Adversary::new(at, honest, shared)),
+        };
+        let started = Server::start_wrapped(env.clone(), config, wrap);
         match started.await {
             Ok(server) => {
                 let gone = CancellationToken::new();
-                let harm = hostile.map(|shared| does_harm(at, &server, shared.clone()));
+                let harm = hostile.map(|shared| does_harm(env, &server, shared));
                 machine.running = Some(Running { server, process, _harm: harm, gone });
                 Ok(())
             }

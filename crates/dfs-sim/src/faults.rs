@@ -103,9 +103,11 @@ impl Fault {
         matches!(self, Self::ClockForward | Self::ClockBack | Self::ClockDrift | Self::ClockFrozen)
     }
 
-    /// Whether it is about one machine alone, which keeps what it has.
+    /// Whether it is over when the fault ends, but for what one machine could not do meanwhile.
     pub fn is_of_one_machine(self) -> bool {
-        !self.damages_blobs() && !matches!(self, Self::Partition | Self::NonTransitive)
+        // What was written with a clock that ran ahead binds the others until theirs are there.
+        let lasts = self.damages_blobs() || self.turns_clocks();
+        !lasts && !matches!(self, Self::Partition | Self::NonTransitive)
     }
 
     /// Whether it may make a copy of a blob bad.

@@ -14,6 +14,7 @@ use crate::cluster::{Cluster, Handle};
 use crate::disk::CrashPolicy;
 use crate::net::Host;
 use crate::options::Options;
+use crate::racing::{Claims, RACING_NAMES, racing_name, replace};
 use crate::rng::Rng;
 use crate::workload::{History, outcome, read};
 
@@ -36,6 +37,7 @@ pub async fn withstand(
     let host = options.hostile_machine()?;
     let shared = cluster.hostile()?.clone();
     calm(cluster, history).await;
+    decide(cluster, history).await;
     // An attack whose name is not here is one of those that the node never had the chance for.
     for (attack, count) in shared.done() {
         cluster.trace.fired_often(attack.label(), count);
@@ -46,7 +48,7 @@ pub async fn withstand(
     if let Err(why) = take_out(cluster, host, &mut Rng::new(options.seed).fork(12)).await {
         history.violation(format!("the hostile member cannot be taken out: {why}"));
     }
-    history.reads_may_be_old(false);
+    history.need_guards(false);
     Some(noticed)
 }
 
@@ -66,6 +68,22 @@ async fn calm(cluster: &Cluster, history: &History) {
             if let Err(why) = calm.goes_on(&format!("{}-{host}", history.name(number))).await {
                 history.violation(format!("node {host} does not {what}: {why}"));
             }
+        }
+    }
+}
+
+/// Names that were raced for can be written still: nobody has spoiled them for the others.
+async fn decide(cluster: &Cluster, history: &History) {
+    let handle = (0..cluster.honest()).filter(|host| cluster.has_vault(*host));
+    let Some(handle) = handle.filter_map(|host| cluster.handle(host)).next() else { return };
+    for name in (0..RACING_NAMES).map(|number| racing_name(history, number)) {
+        let (claims, end) = (Claims::default(), Instant::now() + CALM_MAX);
+        while !replace(&handle, history, &claims, &name).await {
+            if Instant::now() >= end {
+                history.violation(format!("{name:.9} cannot be written any more"));
+                break;
+            }
+            tokio::time::sleep(AGAIN_AFTER).await;
         }
     }
 }
@@ -108,7 +126,7 @@ impl Calm<'_> {
         }
         history.acknowledge();
         match outcome(handle, history, read(&handle.client, name, Mode::Quorum)).await? {
-            Ok(found) if found == content => {}
+            Ok((found, _)) if found == content => {}
             Ok(_) => history.violation("something else is read than was just written".to_owned()),
             Err(error) => return Some(Err(error)),
         }

@@ -55,15 +55,21 @@ pub async fn race(
     }
 }
 
-/// Looks at what is current, and replaces just that.
-async fn replace(handle: &Handle, history: &History, claims: &Claims, name: &str) {
+/// Looks at what is current, and replaces just that; says whether that was acknowledged.
+///
+/// # Panics
+/// When `name` is not one of ours.
+pub async fn replace(handle: &Handle, history: &History, claims: &Claims, name: &str) -> bool {
     let path = FilePath::parse(name).expect("a name of ours");
     let found = outcome(handle, history, handle.client.find(&path, None, Mode::Quorum)).await;
     let current = match found {
         Some(Ok(file)) => from_hex(&file.version()).map(Vid::new),
         Some(Err(Error::NotFound(_))) => None,
-        Some(Err(error)) => return history.note_error(&error),
-        None => return,
+        Some(Err(error)) => {
+            history.note_error(&error);
+            return false;
+        }
+        None => return false,
     };
     let condition = current.map_or(Condition::Absent, Condition::Version);
     let (id, content) = history.new_content(CONTENT_BYTES);
@@ -82,7 +88,10 @@ async fn replace(handle: &Handle, history: &History, claims: &Claims, name: &str
             Some(history.now())
         }
         // Someone else was faster: nothing was written.
-        Some(Err(Error::Condition)) => return history.refuse(id),
+        Some(Err(Error::Condition)) => {
+            history.refuse(id);
+            return false;
+        }
         Some(Err(error)) => {
             history.note_error(&error);
             None
@@ -90,6 +99,7 @@ async fn replace(handle: &Handle, history: &History, claims: &Claims, name: &str
         None => None,
     };
     history.note(name, Operation { start, end, action: Action::Write(Some(id)) });
+    end.is_some()
 }
 
 /// Names that clients race for.

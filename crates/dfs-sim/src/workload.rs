@@ -29,8 +29,8 @@ struct Inner {
     operations: BTreeMap<String, Vec<Operation>>,
     /// Writes whose condition is said not to have held.
     refused: BTreeSet<u64>,
-    /// Whether what is read may be old: see [`History::reads_may_be_old`].
-    reads_may_be_old: bool,
+    /// Whether only guarded answers count: see [`History::need_guards`].
+    needs_guards: bool,
     acknowledged: u64,
     errors: BTreeMap<String, u64>,
     /// What must never happen, in words.
@@ -48,7 +48,7 @@ impl History {
             written: Vec::new(),
             operations: BTreeMap::new(),
             refused: BTreeSet::new(),
-            reads_may_be_old: false,
+            needs_guards: false,
             acknowledged: 0,
             errors: BTreeMap::new(),
             violations: Vec::new(),
@@ -88,11 +88,17 @@ impl History {
         self.inner().acknowledged += 1;
     }
 
-    /// Whether reads from now on may see what was replaced, and so say nothing about the order of
-    /// writes. Beside one replica that lies, another that was away may be asked, and these two are
-    /// a majority of three.
-    pub fn reads_may_be_old(&self, may: bool) {
-        self.inner().reads_may_be_old = may;
+    /// Whether from now on only guarded answers say something about the order of operations. Beside
+    /// one replica that lies, another that was away may be asked, and these two are a majority of
+    /// three: a read may see then what was replaced, and a write may be seen late.
+    pub fn need_guards(&self, need: bool) {
+        self.inner().needs_guards = need;
+    }
+
+    /// Now, unless an answer that is guarded or not says nothing.
+    fn end(&self, guarded: bool) -> Option<u64> {
+        let counts = guarded || !self.inner().needs_guards;
+        counts.then(|| self.now())
     }
 
     /// Notes a write that was told its condition does not hold: nobody may ever see it.
@@ -240,9 +246,9 @@ async fn put(handle: &Handle, history: &History, name: &str, len: usize, mode: M
     let start = history.now();
     let done = outcome(handle, history, handle.client.store(&path, &content[..], mode)).await;
     let end = match done {
-        Some(Ok(_)) => {
+        Some(Ok(stored)) => {
             history.acknowledge();
-            Some(history.now())
+            history.end(stored.guarded)
         }
         Some(Err(error)) => {
             history.note_error(&error);
@@ -264,9 +270,10 @@ pub async fn remove(handle: &Handle, history: &History, name: &str, mode: Mode) 
     let (end, action) = match done {
         Some(Ok(())) => {
             history.acknowledge();
-            (Some(history.now()), Action::Write(None))
+            // It does not say whether it was guarded.
+            (history.end(false), Action::Write(None))
         }
-        Some(Err(Error::NotFound(_))) => (Some(history.now()), Action::Read(None)),
+        Some(Err(Error::NotFound(_))) => (history.end(false), Action::Read(None)),
         Some(Err(error)) => {
             history.note_error(&error);
             (None, Action::Write(None))
@@ -279,16 +286,16 @@ pub async fn remove(handle: &Handle, history: &History, name: &str, mode: Mode) 
 /// Reads a name and checks every byte; says what it saw.
 pub async fn get(handle: &Handle, history: &History, name: &str, mode: Mode) -> Option<Value> {
     let start = history.now();
-    let value = match outcome(handle, history, read(&handle.client, name, mode)).await? {
-        Ok(content) => {
+    let (value, guarded) = match outcome(handle, history, read(&handle.client, name, mode)).await? {
+        Ok((content, guarded)) => {
             let id = history.identify(&content);
             if id.is_none() {
                 history
                     .violation(format!("{} bytes were returned that nobody wrote", content.len()));
             }
-            id
+            (id, guarded)
         }
-        Err(Error::NotFound(_)) => None,
+        Err(Error::NotFound(_)) => (None, false),
         Err(error) => {
             if matches!(error, Error::Lost(_) | Error::Unverified(_)) {
                 history.violation(format!("a read says: {error}"));
@@ -297,20 +304,20 @@ pub async fn get(handle: &Handle, history: &History, name: &str, mode: Mode) -> 
             return None;
         }
     };
-    let end = (!history.inner().reads_may_be_old).then(|| history.now());
+    let end = history.end(guarded);
     history.note(name, Operation { start, end, action: Action::Read(value) });
     Some(value)
 }
 
-/// What a name holds, all of it.
+/// What a name holds, all of it, and whether that was guarded.
 ///
 /// # Errors
 /// What the node says.
-pub async fn read(client: &Client, name: &str, mode: Mode) -> Result<Vec<u8>, Error> {
+pub async fn read(client: &Client, name: &str, mode: Mode) -> Result<(Vec<u8>, bool), Error> {
     let file = client.find(&FilePath::parse(name)?, None, mode).await?;
     let download = client.read(&file, 0..u64::MAX).await?;
     let parts: Vec<Bytes> = download.content.try_collect().await?;
-    Ok(parts.concat())
+    Ok((parts.concat(), file.is_guarded()))
 }
 
 async fn list(handle: &Handle, history: &History, mode: Mode) {

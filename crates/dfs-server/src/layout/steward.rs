@@ -8,7 +8,6 @@ use dfs_core::layout::epoch::{EpochOp, EpochState, NO_CAP, Role};
 use dfs_core::layout::steward::{Joiner, plan};
 use dfs_core::layout::voters::turn;
 use dfs_core::node::member::NodeInfo;
-use dfs_env::{Bug, bug};
 use dfs_p2p::Caller;
 use dfs_p2p::message::{Code, Refusal, Response};
 use parking_lot::Mutex;
@@ -171,8 +170,7 @@ impl Steward {
             let why = "the invite is of a gateway, and this node does not show the vault's key";
             return Err(Refusal::new(Code::NotMember, why));
         }
-        let is_welcome = is_due || bug(Bug::StrangerAdmitted);
-        if !is_gateway && !is_welcome && state.member(&from.node).is_none() {
+        if !is_gateway && !is_due && state.member(&from.node).is_none() {
             // No place in the layout for whoever has the cluster's key: there are not that many.
             let why = "nobody has vouched for this node yet: 'dfs admit' on a gateway does, and an \
                        invite would have";

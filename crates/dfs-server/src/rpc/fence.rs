@@ -66,7 +66,6 @@ impl<'a> Fence<'a> {
         check: impl FnOnce(Fence<'_>) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         match replica.layout.current() {
-            Some(_) if bug(Bug::MovedAwayStillAnswers) => Ok(()),
             Some(state) if self.epoch != 0 && state.epoch > self.epoch => {
                 check(Fence { state: &state, ..*self })
             }

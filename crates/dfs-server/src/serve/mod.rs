@@ -115,7 +115,7 @@ fn needs_gateway(request: &Request) -> bool {
         Request::EpochPrepare { .. } | Request::EpochAccept { .. } => {
             !bug(Bug::AnyoneAsksForVotes) && !bug(Bug::UnsignedEpochTaken)
         }
-        Request::CasPrepare { .. } | Request::CasAccept { .. } => !bug(Bug::AnyoneTakesBallots),
+        Request::CasPrepare { .. } | Request::CasAccept { .. } => !bug(Bug::UnsignedBallotTaken),
         Request::RecordPut { origin: Origin::Client, .. } | Request::ChunkProve { .. } => true,
         _ => false,
     }

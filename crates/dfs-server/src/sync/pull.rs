@@ -5,7 +5,6 @@ use dfs_core::id::{NodeId, Partition, RecordKey};
 use dfs_core::layout::epoch::EpochState;
 use dfs_core::record::refs::RefRow;
 use dfs_core::replica::sync::Table;
-use dfs_env::{Bug, bug};
 use dfs_p2p::message::{Priority, Request, Response};
 use dfs_store::WriteError;
 use tracing::warn;
@@ -132,7 +131,7 @@ struct Page {
 /// Where the next page begins; a peer that does not move on would keep us busy for ever.
 fn next_after(from: &Bytes, next: Option<Bytes>, node: &NodeId) -> Result<Option<Bytes>, Error> {
     match next {
-        Some(next) if next <= *from && !bug(Bug::PagesWithoutEnd) => Err(unexpected(node)),
+        Some(next) if next <= *from => Err(unexpected(node)),
         other => Ok(other),
     }
 }
