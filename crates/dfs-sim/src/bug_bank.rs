@@ -88,7 +88,6 @@ pub fn is_for_seeds(bug: Bug) -> bool {
             | Bug::RetiredByHearsay
             | Bug::ReadsUnbounded
             | Bug::MergedAcceptanceCounts
-            | Bug::OneEndedUseEndsAll
             | Bug::StaleWordEndsAll
             | Bug::HandoverForgetsUncompared
             | Bug::AnyoneTellsOfStrangers

@@ -4,7 +4,6 @@ use dfs_core::codec::Canonical;
 use dfs_core::id::BlobId;
 use dfs_core::record::refs::{RefRow, Use};
 use dfs_core::replica::sync::Table;
-use dfs_env::{Bug, bug};
 use redb::ReadableTable;
 
 use super::damaged::DamagedRows;
@@ -95,15 +94,12 @@ fn is_used(
         true => table.range::<&[u8]>(&from[..]..)?,
         false => table.range::<&[u8]>(&from[..]..&end[..])?,
     };
-    let mut is_used = false;
     for row in rows {
         let (key, value) = row?;
         let (key, value) = (key.value(), value.value().to_vec());
         if damaged.decoded(REFS, key, decode_ref_row(key, value)).is_none_or(|row| !row.dropped) {
-            is_used = true;
-        } else if bug(Bug::OneEndedUseEndsAll) {
-            return Ok(false);
+            return Ok(true);
         }
     }
-    Ok(is_used)
+    Ok(false)
 }
