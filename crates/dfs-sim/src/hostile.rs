@@ -23,8 +23,8 @@ use crate::workload::{History, outcome, read};
 pub struct Noticed {
     /// Whether it lied about what it holds for others.
     pub lied: bool,
-    /// Whether an honest node names it; `None` where nodes cannot tell.
-    pub named: Option<bool>,
+    /// Whether an honest node names it.
+    pub named: bool,
 }
 
 /// Looks at a cluster while no fault is left but the hostile member, then takes that out. Whatever
@@ -43,7 +43,7 @@ pub async fn withstand(
         cluster.trace.fired_often(attack.label(), count);
     }
     let lied = shared.done().keys().any(|attack: &Attack| attack.lies_about_data());
-    let noticed = Noticed { lied, named: is_named(cluster, host) };
+    let noticed = Noticed { lied, named: lied && is_named(cluster, host).await };
     watch_books(cluster, history);
     if let Err(why) = take_out(cluster, host, &mut Rng::new(options.seed).fork(12)).await {
         history.violation(format!("the hostile member cannot be taken out: {why}"));
@@ -52,10 +52,24 @@ pub async fn withstand(
     Some(noticed)
 }
 
-/// Whether an honest node says that this one is not to be trusted; `None` while nodes do not say
-/// so of any.
-fn is_named(_: &Cluster, _: Host) -> Option<bool> {
-    None
+/// Whether the status of an honest node names this one among those it doubts, within the time in
+/// which each was challenged some times.
+async fn is_named(cluster: &Cluster, host: Host) -> bool {
+    let Some(id) = cluster.id(host) else { return false };
+    let end = Instant::now() + NAMED_MAX;
+    while Instant::now() < end {
+        for handle in (0..cluster.honest()).filter_map(|honest| cluster.handle(honest)) {
+            let doubts = match timeout(ASK_MAX, handle.client.health()).await {
+                Ok(Ok(health)) => health.doubts,
+                _ => Vec::new(),
+            };
+            if doubts.iter().any(|doubt| id.starts_with(&doubt.node)) {
+                return true;
+            }
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+    false
 }
 
 /// Every node that can stores, reads, and writes under a condition: within a bound at first, and
@@ -213,3 +227,5 @@ const OUT_MAX: Duration = Duration::from_secs(120);
 const ASK_MAX: Duration = Duration::from_secs(10);
 /// How long one that was evicted still does harm.
 const GOES_ON: Duration = Duration::from_secs(20);
+/// How long nodes have to name it: some rounds of challenges.
+const NAMED_MAX: Duration = Duration::from_secs(120);

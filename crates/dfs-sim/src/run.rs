@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfs_server::{Mode, ScrubState};
+use dfs_server::{Mode, PeerView, ScrubState};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
@@ -305,9 +305,12 @@ async fn settle(cluster: &Cluster, history: &History, when: &str) {
     if let Err(why) = cluster.settled(&all, all.len(), SETTLE_MAX).await {
         history.violation(format!("{when} the cluster does not settle: {why}"));
     }
-    // No machine here lies, whatever else befalls it.
+    // No other machine lies, whatever else befalls it.
+    let hostile: Vec<String> =
+        (cluster.honest()..cluster.len()).filter_map(|host| cluster.id(host)).collect();
     for handle in all.iter().filter_map(|host| cluster.handle(*host)) {
-        for peer in handle.client.peers().into_iter().filter(|peer| peer.distrusted.is_some()) {
+        let is_blamed = |peer: &PeerView| peer.distrusted.is_some() && !hostile.contains(&peer.id);
+        for peer in handle.client.peers().into_iter().filter(is_blamed) {
             let why = peer.distrusted.unwrap_or_default();
             history.violation(format!("{when} an honest member is distrusted: {} {why}", peer.id));
         }

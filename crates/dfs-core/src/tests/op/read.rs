@@ -226,6 +226,7 @@ fn what_was_not_given_back_to_the_guards_is_not_guarded() {
         let mut read = Bench::start(Reading::new(spec));
         read.feed(tells(0, &Record::default()));
         read.feed(hashes(1, &record(1)));
+        read.feed(ReadEvent::Verified(0, true));
         read.feed(tells(1, &record(1)));
         read.feed(ReadEvent::Verified(1, true));
         read.feed(ReadEvent::WrittenBack(Ok(given)));
