@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use dfs_core::id::NodeId;
 use dfs_core::name::FilePath;
 use dfs_core::record::conditional::Condition;
 use dfs_hostile::attack::Attack;
@@ -55,7 +56,8 @@ pub async fn withstand(
 /// Whether the status of an honest node names this one among those it doubts, within the time in
 /// which each was challenged some times.
 async fn is_named(cluster: &Cluster, host: Host) -> bool {
-    let Some(id) = cluster.id(host) else { return false };
+    let id = cluster.id(host).and_then(|id| id.parse::<NodeId>().ok());
+    let Some(id) = id.map(|id| id.short()) else { return false };
     let end = Instant::now() + NAMED_MAX;
     while Instant::now() < end {
         for handle in (0..cluster.honest()).filter_map(|honest| cluster.handle(honest)) {
@@ -63,7 +65,7 @@ async fn is_named(cluster: &Cluster, host: Host) -> bool {
                 Ok(Ok(health)) => health.doubts,
                 _ => Vec::new(),
             };
-            if doubts.iter().any(|doubt| id.starts_with(&doubt.node)) {
+            if doubts.iter().any(|doubt| doubt.node == id) {
                 return true;
             }
         }

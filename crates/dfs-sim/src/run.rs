@@ -305,11 +305,10 @@ async fn settle(cluster: &Cluster, history: &History, when: &str) {
     if let Err(why) = cluster.settled(&all, all.len(), SETTLE_MAX).await {
         history.violation(format!("{when} the cluster does not settle: {why}"));
     }
-    // No other machine lies, whatever else befalls it.
-    let hostile: Vec<String> =
-        (cluster.honest()..cluster.len()).filter_map(|host| cluster.id(host)).collect();
+    // No honest machine lies, whatever else befalls it.
+    let honest: Vec<String> = (0..cluster.honest()).filter_map(|host| cluster.id(host)).collect();
     for handle in all.iter().filter_map(|host| cluster.handle(*host)) {
-        let is_blamed = |peer: &PeerView| peer.distrusted.is_some() && !hostile.contains(&peer.id);
+        let is_blamed = |peer: &PeerView| peer.distrusted.is_some() && honest.contains(&peer.id);
         for peer in handle.client.peers().into_iter().filter(is_blamed) {
             let why = peer.distrusted.unwrap_or_default();
             history.violation(format!("{when} an honest member is distrusted: {} {why}", peer.id));
