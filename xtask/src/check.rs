@@ -24,8 +24,8 @@ pub(crate) fn run() -> Result<()> {
     let built = target_dir().join("release");
     let built = &[(PROGRAMS, built.to_str().context("a path in UTF-8")?)];
     // A bounded part of what `sim` can do: some minutes on two cores.
-    cargo("simulation", &["xtask", "sim", "--seeds", "60", "--twice", "6"], built)?;
-    let hostile = &["xtask", "sim", "--hostile", "--seeds", "5", "--twice", "1"];
+    cargo("simulation", &["xtask", "sim", "--seeds", "40", "--twice", "4"], built)?;
+    let hostile = &["xtask", "sim", "--hostile", "--seeds", "12", "--twice", "1"];
     cargo("simulation with a hostile member", hostile, built)?;
     cargo("crash states", &["xtask", "sim", "--crash-states", "5"], built)?;
     cargo("smoke test on real processes", &["xtask", "demo", "--mib", "64"], built)
