@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use crate::cli::args::{Cat, Get};
 use crate::cli::http::Api;
 use crate::cli::output::{Counted, Output, size, stdout_failed};
-use crate::cli::paths::{create_dirs, remote};
+use crate::cli::paths::{self, create_dirs, remote};
 use crate::cli::temp::Target;
 use crate::cli::tree;
 use crate::exit::{Code, Failure, tell};
@@ -143,10 +143,7 @@ fn get_tree(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {
         // Names were checked when they were stored, and are checked again: nothing leaves `dst`.
         let path = remote(&name)?;
         let below = path.as_str().strip_prefix(&prefix).unwrap_or(path.as_str());
-        let target = dst.join(below);
-        if let Some(parent) = target.parent() {
-            create_dirs(parent)?;
-        }
+        let target = paths::below(&dst, below)?;
         let bytes = get_file(api, &path, None, &target, &quiet)?;
         if out.json { say(out, &path, bytes, &target) } else { Ok(()) }
     })?;

@@ -1,6 +1,6 @@
 //! Remote paths as they are typed, and local directories to write to.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dfs_core::name::FilePath;
 
@@ -20,8 +20,67 @@ pub(super) fn remote_dir(dir: &str) -> Result<Option<FilePath>, Failure> {
     }
 }
 
+/// A file below a directory that content is fetched into, with the directories above it made.
+/// Refuses what would lead elsewhere: links in its way, and a pipe or device in its place.
+pub(super) fn below(dst: &Path, name: &str) -> Result<PathBuf, Failure> {
+    let failed = |path: &Path, why: &str| {
+        Failure::new(Code::Failed, format!("cannot write {}: {why}", path.display()))
+    };
+    let mut path = dst.to_owned();
+    let mut parts = name.split('/').peekable();
+    while let Some(part) = parts.next() {
+        path.push(part);
+        let found = std::fs::symlink_metadata(&path).ok();
+        let is_last = parts.peek().is_none();
+        match found.map(|found| found.file_type()) {
+            Some(found) if found.is_symlink() && !is_last => {
+                return Err(failed(&path, "it is a link, which may lead out of the target"));
+            }
+            Some(_) if is_last => match std::fs::metadata(&path) {
+                Ok(found) if found.is_dir() => return Err(failed(&path, "it is a directory")),
+                Ok(found) if !found.is_file() => return Err(failed(&path, "it is no file")),
+                _ => {}
+            },
+            Some(_) => {}
+            None if is_last => {}
+            None => create_dirs(&path)?,
+        }
+    }
+    Ok(path)
+}
+
 pub(super) fn create_dirs(dir: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(dir).map_err(|error| {
         Failure::new(Code::Failed, format!("cannot create {}: {error}", dir.display()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_is_fetched_stays_below_its_target() {
+        let dir = tempfile::tempdir().unwrap();
+        let (dst, elsewhere) = (dir.path().join("dst"), dir.path().join("elsewhere"));
+        std::fs::create_dir(&dst).unwrap();
+        std::fs::create_dir(&elsewhere).unwrap();
+        symlink(&elsewhere, dst.join("link")).unwrap();
+        symlink(elsewhere.join("file"), dst.join("file-link")).unwrap();
+        std::fs::create_dir(dst.join("sub")).unwrap();
+        for name in ["a", "new/a", "sub/a", "new/deeper/a"] {
+            assert_eq!(below(&dst, name).unwrap(), dst.join(name));
+            assert!(dst.join(name).parent().unwrap().is_dir());
+        }
+        // A link in its place is replaced, not followed.
+        assert!(below(&dst, "file-link").is_ok());
+        let _socket = std::os::unix::net::UnixListener::bind(elsewhere.join("socket")).unwrap();
+        symlink(elsewhere.join("socket"), dst.join("socket-link")).unwrap();
+        for name in ["link/a", "link/new/a", "link", "sub", "socket-link"] {
+            assert_eq!(below(&dst, name).unwrap_err().code, Code::Failed, "{name}");
+        }
+        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 1, "the socket");
+    }
 }

@@ -1,6 +1,8 @@
 //! Local content on its way to a node.
 
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 
 use crate::exit::{Code, Failure};
 
@@ -12,27 +14,88 @@ pub(super) struct Source<R> {
     name: String,
     /// Bytes still owed, when a length was announced.
     left: Option<u64>,
-    failed: Option<String>,
+    watch: Option<Watch>,
+    failed: Option<Unread>,
+}
+
+/// Why a source could not be read to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Unread {
+    Changed(&'static str),
+    Failed(String),
+}
+
+/// A file that should stay as it is while it is read.
+#[derive(Debug)]
+pub(super) struct Watch {
+    file: File,
+    before: Stamp,
+}
+
+/// What differs when a file was written to.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(found: &Metadata) -> Self {
+        Self {
+            bytes: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        }
+    }
+}
+
+impl Watch {
+    /// Watches a file from here on.
+    pub(super) fn of(file: &File, found: &Metadata) -> io::Result<Self> {
+        Ok(Self { file: file.try_clone()?, before: Stamp::of(found) })
+    }
+
+    fn is_unchanged(&self) -> bool {
+        self.file.metadata().is_ok_and(|found| Stamp::of(&found) == self.before)
+    }
 }
 
 impl<R: Read> Source<R> {
     pub(super) fn new(content: R, name: impl Into<String>, len: Option<u64>) -> Self {
-        Self { content, name: name.into(), left: len, failed: None }
+        Self { content, name: name.into(), left: len, watch: None, failed: None }
+    }
+
+    /// The same of a file that must not change meanwhile: it is looked at before the last of the
+    /// announced bytes is given, so that whoever takes them never has all of half an edit.
+    pub(super) fn watching(self, watch: Option<Watch>) -> Self {
+        Self { watch, ..self }
+    }
+
+    /// Whether the file changed while it was read: then it may be whole the next time.
+    pub(super) fn has_changed(&self) -> bool {
+        matches!(self.failed, Some(Unread::Changed(_)))
     }
 
     /// Fails if a read failed.
     pub(super) fn check(self) -> Result<(), Failure> {
-        match self.failed {
+        let failure = |why| Failure::new(Code::Failed, format!("cannot read {}: {why}", self.name));
+        match &self.failed {
             None => Ok(()),
-            Some(why) => {
-                Err(Failure::new(Code::Failed, format!("cannot read {}: {why}", self.name)))
+            Some(Unread::Failed(why)) => Err(failure(why.as_str())),
+            Some(Unread::Changed(how)) => {
+                Err(failure(*how).hint("store it when nobody writes to it, or store a copy"))
             }
         }
     }
 
-    fn fail(&mut self, why: String) -> io::Error {
-        self.failed = Some(why.clone());
-        io::Error::other(why)
+    fn fail(&mut self, why: Unread) -> io::Error {
+        let text = match &why {
+            Unread::Changed(how) => (*how).to_owned(),
+            Unread::Failed(why) => why.clone(),
+        };
+        self.failed = Some(why);
+        io::Error::other(text)
     }
 }
 
@@ -47,13 +110,17 @@ impl<R: Read> Read for Source<R> {
         let read = match self.content.read(&mut out[..room]) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
-            Err(error) => return Err(self.fail(error.to_string())),
+            Err(error) => return Err(self.fail(Unread::Failed(error.to_string()))),
         };
         if let Some(left) = &mut self.left {
             *left -= read as u64;
             // Else the client would wait for the rest for ever.
             if read == 0 {
-                return Err(self.fail("it became shorter while it was read".to_owned()));
+                return Err(self.fail(Unread::Changed("it became shorter while it was read")));
+            }
+            let is_last = *left == 0;
+            if is_last && self.watch.as_ref().is_some_and(|watch| !watch.is_unchanged()) {
+                return Err(self.fail(Unread::Changed("it changed while it was read")));
             }
         }
         Ok(read)
@@ -87,6 +154,29 @@ mod tests {
         check(b"123", Some(5), b"123", Some("it became shorter while it was read"));
         check(b"", Some(5), b"", Some("it became shorter while it was read"));
     }
+
+    #[test]
+    fn a_file_that_changes_gives_all_but_its_last_bytes() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "12345678").unwrap();
+        for change in [None, Some("12345678 and more"), Some("87654321")] {
+            let open = File::open(file.path()).unwrap();
+            let found = open.metadata().unwrap();
+            let watch = Watch::of(&open, &found).unwrap();
+            let mut source = Source::new(open, "log", Some(8)).watching(Some(watch));
+            source.read_exact(&mut [0; 4]).unwrap();
+            if let Some(change) = change {
+                // A file system has ticks: two writes within one have the same time.
+                std::thread::sleep(TICK);
+                std::fs::write(file.path(), change).unwrap();
+            }
+            let rest = source.read_to_end(&mut Vec::new());
+            assert_eq!((rest.is_err(), source.has_changed()), (change.is_some(), change.is_some()));
+        }
+    }
+
+    /// Longer than a tick of any common kernel.
+    const TICK: std::time::Duration = std::time::Duration::from_millis(20);
 
     #[test]
     fn a_source_that_cannot_be_read_is_named() {

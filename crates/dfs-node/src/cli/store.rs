@@ -1,7 +1,7 @@
 //! `dfs put`.
 
 use std::fs::{DirEntry, File, Metadata};
-use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use dfs_core::name::FilePath;
@@ -12,7 +12,7 @@ use crate::cli::args::Put;
 use crate::cli::http::Api;
 use crate::cli::output::{Counted, Output, size};
 use crate::cli::paths::remote;
-use crate::cli::source::Source;
+use crate::cli::source::{Source, Watch};
 use crate::cli::tree;
 use crate::exit::{Code, Failure, tell};
 
@@ -26,7 +26,7 @@ pub(super) fn put(api: &Api, put: &Put, out: &Output) -> Result<(), Failure> {
     if put.src == "-" {
         let usage = || Failure::new(Code::Usage, "stdin has no name: give the remote path as DST");
         let dst = remote(put.dst.as_deref().ok_or_else(usage)?)?;
-        let stored = send(api, std::io::stdin().lock(), "stdin", None, &dst, condition, out)?;
+        let stored = put_stdin(api, &dst, condition, out)?;
         return say(out, &stored);
     }
     let src = Path::new(&put.src);
@@ -72,9 +72,35 @@ fn put_file(
 ) -> Result<OfPath<Stored>, Failure> {
     let unreadable =
         |error| Failure::new(Code::Failed, format!("cannot read {}: {error}", src.display()));
-    let file = File::open(src).map_err(unreadable)?;
-    let found = file.metadata().map_err(unreadable)?;
-    send(api, file, &src.display().to_string(), announced(&found), dst, condition, out)
+    let name = src.display().to_string();
+    refuse_pipe(src).map_err(unreadable)?;
+    for is_last in [false, true] {
+        let file = File::open(src).map_err(unreadable)?;
+        let found = file.metadata().map_err(unreadable)?;
+        let len = announced(&found);
+        let watch = len.map(|_| Watch::of(&file, &found)).transpose().map_err(unreadable)?;
+        let bar = out.bar(len);
+        let counted = Counted { source: file, bar: &bar };
+        let mut source = Source::new(counted, &name, len).watching(watch);
+        let stored = api.put(dst, &mut source, len, condition);
+        bar.finish_and_clear();
+        if source.has_changed() && !is_last {
+            tell(format_args!("{name} changed while it was read: reading it again"));
+            continue;
+        }
+        source.check()?;
+        return stored;
+    }
+    unreachable!("the last time returns")
+}
+
+/// Refuses a pipe that has a name: opening it waits for somebody to write, maybe for ever. One that
+/// a shell opened, as for `<(...)`, has none.
+fn refuse_pipe(src: &Path) -> std::io::Result<()> {
+    if std::fs::metadata(src)?.file_type().is_fifo() && src.canonicalize().is_ok() {
+        return Err(std::io::Error::other("it is a pipe: give its content as '-' on stdin"));
+    }
+    Ok(())
 }
 
 /// The length to announce. Only a regular file has one, and files in /proc report 0 in any case.
@@ -82,18 +108,16 @@ fn announced(found: &Metadata) -> Option<u64> {
     Some(found.len()).filter(|len| found.is_file() && *len > 0)
 }
 
-fn send(
+fn put_stdin(
     api: &Api,
-    content: impl Read,
-    name: &str,
-    len: Option<u64>,
     dst: &FilePath,
     condition: Option<(&str, &str)>,
     out: &Output,
 ) -> Result<OfPath<Stored>, Failure> {
-    let bar = out.bar(len);
-    let mut source = Source::new(Counted { source: content, bar: &bar }, name, len);
-    let stored = api.put(dst, &mut source, len, condition);
+    let bar = out.bar(None);
+    let counted = Counted { source: std::io::stdin().lock(), bar: &bar };
+    let mut source = Source::new(counted, "stdin", None);
+    let stored = api.put(dst, &mut source, None, condition);
     bar.finish_and_clear();
     source.check()?;
     stored

@@ -1,8 +1,9 @@
 //! Incomplete files: beside their target, under another name, removed when interrupted.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -74,13 +75,20 @@ impl TempFile {
         let path = target.with_file_name(temp_name);
         // Under the lock, so that an interrupt finds the file or comes before it.
         let mut pending = PENDING.lock();
-        let file = File::create_new(&path)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&path)?;
         pending.insert(path.clone());
         Ok(Self { file, path, target: target.to_owned() })
     }
 
-    /// Puts the complete file in place.
+    /// Puts the complete file in place. Until then only its owner can read it; then whoever could
+    /// read the file that it replaces, or may read new files.
     fn keep(self) -> io::Result<()> {
+        let replaced = std::fs::symlink_metadata(&self.target).ok();
+        let mode = match replaced.filter(std::fs::Metadata::is_file) {
+            Some(replaced) => replaced.permissions().mode() & MODE_BITS,
+            None => NEW & !umask(),
+        };
+        self.file.set_permissions(Permissions::from_mode(mode))?;
         self.file.sync_all()?;
         std::fs::rename(&self.path, &self.target)
     }
@@ -92,6 +100,14 @@ impl Drop for TempFile {
         let _ = std::fs::remove_file(&self.path);
         PENDING.lock().remove(&self.path);
     }
+}
+
+/// What new files are not allowed to be. Asked of the kernel, for to read it otherwise is to change
+/// it, for all threads; where that is unknown nobody else may read them.
+fn umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o077)
 }
 
 fn blake3_name(name: &[u8]) -> String {
@@ -133,6 +149,12 @@ fn hangup_is_ignored() -> bool {
     mask.is_none_or(|mask| mask & (1 << (SIGHUP - 1)) != 0)
 }
 
+/// An incomplete file.
+const PRIVATE: u32 = 0o600;
+/// A new one, before the mask.
+const NEW: u32 = 0o666;
+/// All of a mode that `chmod` takes.
+const MODE_BITS: u32 = 0o7777;
 /// The longest file name of common file systems.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -154,6 +176,24 @@ mod tests {
         target.finish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_never_more_open_than_the_one_it_replaces() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & MODE_BITS;
+        for replaced in [None, Some(0o600), Some(0o640), Some(0o755)] {
+            let path = dir.path().join("file");
+            if let Some(replaced) = replaced {
+                std::fs::write(&path, "old").unwrap();
+                std::fs::set_permissions(&path, Permissions::from_mode(replaced)).unwrap();
+            }
+            let Ok(Target::Temp(temp)) = Target::open(&path) else { panic!("a file") };
+            assert_eq!(mode(&temp.path), PRIVATE);
+            Target::Temp(temp).finish().unwrap();
+            assert_eq!(mode(&path), replaced.unwrap_or_else(|| NEW & !umask()));
+            std::fs::remove_file(&path).unwrap();
+        }
     }
 
     #[test]
