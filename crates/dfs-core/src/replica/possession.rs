@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::hlc::millis;
 use crate::id::{BlobId, NodeId};
 use crate::layout::epoch::MemberState;
 use crate::record::refs::Use;
@@ -346,10 +347,6 @@ impl Default for Cadence {
             silent_again: Duration::from_secs(15 * 60),
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

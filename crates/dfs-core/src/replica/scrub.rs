@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use crate::codec::{Canonical, DecodeError, Reader, Writer};
+use crate::hlc::millis;
 use crate::id::{BlobId, NodeId};
 
 /// What a node keeps of its scrub across restarts.
@@ -237,10 +238,6 @@ fn flag(input: &mut Reader) -> Result<bool, DecodeError> {
         1 => Ok(true),
         _ => Err(DecodeError::Invalid("flag")),
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 const FORMAT: u8 = 1;

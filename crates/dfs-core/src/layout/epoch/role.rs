@@ -81,9 +81,9 @@ impl EpochState {
     }
 
     /// Whether a member that a partition moves to has all its rows, having pulled them from these
-    /// members: see [`Row::has_sources`]. Of the gateways that hold it, as many as a guarded read
-    /// needs are among them, but for those that are gone: what only these and a liar had would be
-    /// hidden from every later quorum.
+    /// members: see [`Row::has_sources`]. Of the gateways that hold it so many are among them that
+    /// one has every guarded write, but for those that are gone: what only these and a liar had
+    /// would be hidden from every later quorum.
     pub fn has_sources(&self, row: &Row, pulled: impl Fn(MemberIdx) -> bool) -> bool {
         let stays = |idx: &&MemberIdx| {
             let member = self.members.get(usize::from(**idx));
