@@ -3,8 +3,6 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dfs_core::id::{ClusterId, NodeId};
-use dfs_core::node::member::NodeInfo;
 use dfs_core::record::version::{Record, merge};
 use dfs_env::BoxFuture;
 use dfs_p2p::message::{Answer, Call, Code, Refusal, Request, Response};
@@ -38,25 +36,7 @@ impl Handler for Liar {
         })
     }
 
-    fn is_member(&self, node: &NodeId) -> bool {
-        self.honest.is_member(node)
-    }
-
-    fn cluster_id(&self) -> Option<ClusterId> {
-        self.honest.cluster_id()
-    }
-
-    fn peer_changed(&self, node: NodeId, connected: bool) {
-        self.honest.peer_changed(node, connected);
-    }
-
-    fn retired(&self, why: &str) {
-        self.honest.retired(why);
-    }
-
-    fn info_changed(&self, info: &NodeInfo) {
-        self.honest.info_changed(info);
-    }
+    honest_otherwise!();
 }
 
 /// How much later the honest peer answers: so the lie is heard first.
@@ -170,25 +150,7 @@ impl Handler for Boaster {
         })
     }
 
-    fn is_member(&self, node: &NodeId) -> bool {
-        self.honest.is_member(node)
-    }
-
-    fn cluster_id(&self) -> Option<ClusterId> {
-        self.honest.cluster_id()
-    }
-
-    fn peer_changed(&self, node: NodeId, connected: bool) {
-        self.honest.peer_changed(node, connected);
-    }
-
-    fn retired(&self, why: &str) {
-        self.honest.retired(why);
-    }
-
-    fn info_changed(&self, info: &NodeInfo) {
-        self.honest.info_changed(info);
-    }
+    honest_otherwise!();
 }
 
 /// It has a third of everything, and room for a part of that.

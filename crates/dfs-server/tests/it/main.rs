@@ -2,6 +2,31 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "a test waits by the clock of its own machine")]
 
+/// What a [`Handler`] leaves to the honest one that it stands before.
+macro_rules! honest_otherwise {
+    () => {
+        fn is_member(&self, node: &dfs_core::id::NodeId) -> bool {
+            self.honest.is_member(node)
+        }
+
+        fn cluster_id(&self) -> Option<dfs_core::id::ClusterId> {
+            self.honest.cluster_id()
+        }
+
+        fn peer_changed(&self, node: dfs_core::id::NodeId, connected: bool) {
+            self.honest.peer_changed(node, connected);
+        }
+
+        fn retired(&self, why: &str) {
+            self.honest.retired(why);
+        }
+
+        fn info_changed(&self, info: &dfs_core::node::member::NodeInfo) {
+            self.honest.info_changed(info);
+        }
+    };
+}
+
 mod clock;
 mod collect;
 mod disaster;

@@ -4,8 +4,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dfs_core::id::{ClusterId, NodeId};
-use dfs_core::node::member::NodeInfo;
+use dfs_core::id::NodeId;
 use dfs_env::BoxFuture;
 use dfs_p2p::message::{Answer, Call, Code, Refusal, Request};
 use dfs_p2p::{Caller, Handler};
@@ -68,29 +67,11 @@ impl Handler for Scheduled {
         })
     }
 
-    fn is_member(&self, node: &NodeId) -> bool {
-        self.honest.is_member(node)
-    }
-
-    fn cluster_id(&self) -> Option<ClusterId> {
-        self.honest.cluster_id()
-    }
-
     fn is_admin(&self, admin: &dfs_core::id::AdminId) -> bool {
         self.honest.is_admin(admin)
     }
 
-    fn peer_changed(&self, node: NodeId, connected: bool) {
-        self.honest.peer_changed(node, connected);
-    }
-
-    fn retired(&self, why: &str) {
-        self.honest.retired(why);
-    }
-
-    fn info_changed(&self, info: &NodeInfo) {
-        self.honest.info_changed(info);
-    }
+    honest_otherwise!();
 }
 
 /// The first node hears of no ballot of the second writer.

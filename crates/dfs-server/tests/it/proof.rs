@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use dfs_core::id::{BlobId, ClusterId, NodeId};
-use dfs_core::node::member::NodeInfo;
+use dfs_core::id::BlobId;
 use dfs_core::replica::possession::{Proof, digest};
 use dfs_env::{BoxFuture, Vfs};
 use dfs_p2p::message::{Answer, Call, Priority, Request, Response};
@@ -95,25 +94,7 @@ impl Handler for Storing {
         })
     }
 
-    fn is_member(&self, node: &NodeId) -> bool {
-        self.honest.is_member(node)
-    }
-
-    fn cluster_id(&self) -> Option<ClusterId> {
-        self.honest.cluster_id()
-    }
-
-    fn peer_changed(&self, node: NodeId, connected: bool) {
-        self.honest.peer_changed(node, connected);
-    }
-
-    fn retired(&self, why: &str) {
-        self.honest.retired(why);
-    }
-
-    fn info_changed(&self, info: &NodeInfo) {
-        self.honest.info_changed(info);
-    }
+    honest_otherwise!();
 }
 
 /// A gateway and two members that only store: the second is honest, the last has a manner.
