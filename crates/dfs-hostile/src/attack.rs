@@ -130,7 +130,13 @@ impl Attack {
         match self {
             Self::WrongBytes | Self::OtherBlob => matches!(request, Ask::ChunkGet(_)),
             Self::OldRecords | Self::ForgedRecords => {
-                matches!(request, Ask::RecordGet { .. } | Ask::DirScan { .. })
+                matches!(
+                    request,
+                    Ask::RecordGet { .. }
+                        | Ask::DirScan { .. }
+                        | Ask::DirChanges { .. }
+                        | Ask::DirDigests { .. }
+                )
             }
             Self::FalseAcks => {
                 matches!(request, Ask::RecordPut { .. } | Ask::RefAdd(_) | Ask::ChunkPut(_))

@@ -5,6 +5,7 @@ use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, DirId, NodeId, RecordKey, Tag, VaultId, Vid};
 use dfs_core::paxos::Ballot;
 use dfs_core::record::ballot::SignedBallot;
+use dfs_core::record::digest::HeadsDigest;
 use dfs_core::record::refs::RefRow;
 use dfs_core::record::version::{Record, Version};
 use dfs_p2p::message::{Answer, Call, Code, Refusal, Request, Response};
@@ -82,6 +83,11 @@ pub fn old_records(answer: &mut Answer, request: &Request, seen: &Seen, luck: u6
         (Ok(Response::Records { records, .. }), _) => {
             records.iter_mut().for_each(|(key, record)| *record = seen.record(key, luck));
         }
+        (Ok(Response::Listed { digests, next }), _) => {
+            digests.clear();
+            *next = None;
+        }
+        (Ok(Response::Changed { changed, .. }), _) => *changed = Some(Vec::new()),
         (Ok(Response::StateHashes(hashes)), Request::RecordGet { keys, .. }) => {
             let old = |key: &RecordKey| seen.record(key, luck).state_hash();
             hashes.iter_mut().zip(keys).for_each(|(hash, key)| *hash = old(key));
@@ -90,7 +96,8 @@ pub fn old_records(answer: &mut Answer, request: &Request, seen: &Seen, luck: u6
     }
 }
 
-/// Records whose signatures are broken or are those of another name, and hashes of nothing.
+/// Records whose signatures are broken or are those of another name, hashes of nothing, and names
+/// that there are not.
 pub fn forged_records(answer: &mut Answer, seen: &Seen, luck: u64) {
     match &mut answer.result {
         Ok(Response::Records { records, .. }) => {
@@ -99,8 +106,21 @@ pub fn forged_records(answer: &mut Answer, seen: &Seen, luck: u64) {
             }
         }
         Ok(Response::StateHashes(hashes)) => hashes.iter_mut().for_each(|hash| hash[0] ^= 1),
+        Ok(Response::Listed { digests, .. }) => digests.extend(made_up_names(luck)),
+        Ok(Response::Changed { changed, .. }) => {
+            let made_up = made_up_names(luck).map(|(tag, digest)| (tag, Some(digest)));
+            *changed = Some(made_up.collect());
+        }
         _ => {}
     }
+}
+
+/// Names that nobody wrote, more than are believed without a question.
+fn made_up_names(luck: u64) -> impl Iterator<Item = (Tag, HeadsDigest)> {
+    (0..1_000u64).map(move |at| {
+        let spread = u128::from(luck.rotate_left(7) ^ at).wrapping_mul(u128::MAX / 5);
+        (Tag::new(spread.to_be_bytes()), HeadsDigest::new(luck.to_be_bytes()))
+    })
 }
 
 /// A record as nobody wrote it.

@@ -58,6 +58,7 @@ mod registry;
 mod secure;
 mod shared;
 mod wire;
+mod wire_dirs;
 
 pub use config::{Config, OwnFacts};
 pub use error::{CallError, StartError};

@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{BlobId, CertId, DirId, NodeId, Partition, RecordKey, VaultId};
+use dfs_core::id::{BlobId, CertId, DirId, NodeId, Partition, RecordKey, Tag, VaultId};
 use dfs_core::layout::epoch::{EpochCert, EpochProposal, EpochState};
 use dfs_core::node::later_life::StillRuns;
 use dfs_core::node::member::NodeInfo;
 use dfs_core::paxos::{Ballot, Register};
 use dfs_core::record::ballot::{Candidate, SignedBallot};
+use dfs_core::record::digest::HeadsDigest;
 use dfs_core::record::refs::{RefRow, Use};
 use dfs_core::record::version::Record;
 use dfs_core::record::writer::WriterCert;
+use dfs_core::replica::dir_changes::{ChangeMark, DirKey};
+use dfs_core::replica::dir_view::Told;
 use dfs_core::replica::possession::Proof;
 use dfs_core::replica::sync::{Root, Table};
 
@@ -138,6 +141,21 @@ pub enum Request {
         /// The last tag of the page before.
         after: Option<[u8; 16]>,
     },
+    /// Asks what has changed in a directory since a point in the receiver's log of changes, or only
+    /// where that log stands.
+    DirChanges {
+        /// Which directory.
+        dir: DirKey,
+        /// The point.
+        since: Option<ChangeMark>,
+    },
+    /// Asks for a page of what is listed in a directory, in order of tags.
+    DirDigests {
+        /// Which directory.
+        dir: DirKey,
+        /// Where the page before ended.
+        after: Option<[u8; 16]>,
+    },
     /// Asks for a writer certificate.
     CertGet(CertId),
     /// Notes uses of blobs; answered by which of them are held.
@@ -248,6 +266,20 @@ pub enum Response {
     },
     /// State hashes in the order of the keys asked for.
     StateHashes(Vec<[u8; 32]>),
+    /// What has changed in a directory.
+    Changed {
+        /// Where the log of changes stands.
+        mark: ChangeMark,
+        /// The names that have changed; `None` when that is not known, or too much.
+        changed: Option<Vec<Told>>,
+    },
+    /// A page of what is listed in a directory.
+    Listed {
+        /// Tags of names, and which heads they have.
+        digests: Vec<(Tag, HeadsDigest)>,
+        /// What to go on after; `None` at the end.
+        next: Option<[u8; 16]>,
+    },
     /// A certificate.
     Cert(Box<WriterCert>),
     /// For each thing asked about, whether it is so: as a rule, whether a blob is held.

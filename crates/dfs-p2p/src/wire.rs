@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dfs_core::codec::{Canonical, DecodeError};
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{BlobId, CertId, DirId, NodeId, Partition, RecordKey, VaultId};
+use dfs_core::id::{BlobId, CertId, NodeId, Partition, RecordKey};
 use dfs_core::layout::epoch::{EpochCert, EpochProposal, EpochState};
 use dfs_core::layout::forming::FOUNDERS_MAX;
 use dfs_core::node::directory::NODES_MAX;
@@ -19,6 +19,7 @@ use dfs_core::replica::possession::{BLOBS_AT_ONCE, Proof};
 use dfs_core::replica::sync::{Root, Table};
 
 use crate::message::{Answer, Call, Code, Gossip, Origin, Priority, Refusal, Request, Response};
+use crate::wire_dirs;
 
 #[allow(
     missing_docs,
@@ -55,9 +56,9 @@ pub enum WireError {
     Value(#[from] DecodeError),
 }
 
-type Wire<T> = Result<T, WireError>;
+pub(crate) type Wire<T> = Result<T, WireError>;
 
-fn canonical<T: Canonical>(value: &T) -> Bytes {
+pub(crate) fn canonical<T: Canonical>(value: &T) -> Bytes {
     value.to_canonical().into()
 }
 
@@ -70,7 +71,7 @@ fn parse_all<T: Canonical>(name: &'static str, max: usize, values: Vec<Bytes>) -
     values.into_iter().map(|bytes| Ok(T::from_canonical(bytes)?)).collect()
 }
 
-fn at_most<T>(name: &'static str, max: usize, items: &[T]) -> Wire<()> {
+pub(crate) fn at_most<T>(name: &'static str, max: usize, items: &[T]) -> Wire<()> {
     if items.len() > max { Err(WireError::TooMany(name)) } else { Ok(()) }
 }
 
@@ -185,11 +186,11 @@ fn ask(request: &Request) -> Ask {
             ballot: canonical(ballot),
             candidate: canonical(candidate.as_ref()),
         }),
-        Request::DirScan { vault, dir, after } => Ask::DirScan(proto::DirScan {
-            vault: canonical(vault),
-            dir: canonical(dir),
-            after_tag: after.map_or_else(Bytes::new, |tag| Bytes::copy_from_slice(&tag)),
-        }),
+        Request::DirScan { vault, dir, after } => {
+            Ask::DirScan(wire_dirs::scan(*vault, *dir, *after))
+        }
+        Request::DirChanges { dir, since } => Ask::DirChanges(wire_dirs::changes(*dir, *since)),
+        Request::DirDigests { dir, after } => Ask::DirDigests(wire_dirs::digests(*dir, *after)),
         Request::CertGet(id) => Ask::CertGet(proto::CertGet { id: canonical(id) }),
         Request::RefAdd(rows) => Ask::RefAdd(proto::RefAdd { rows: all_canonical(rows) }),
         Request::ChunkPut(id) => Ask::ChunkPut(proto::ChunkPut { id: canonical(id) }),
@@ -265,17 +266,9 @@ fn parse_ask(ask: Ask) -> Wire<Request> {
             ballot: SignedBallot::from_canonical(ask.ballot)?,
             candidate: Box::new(Candidate::from_canonical(ask.candidate)?),
         },
-        Ask::DirScan(scan) => Request::DirScan {
-            vault: VaultId::from_slice(&scan.vault)?,
-            dir: DirId::from_slice(&scan.dir)?,
-            after: match scan.after_tag.len() {
-                0 => None,
-                _ => Some(
-                    <[u8; 16]>::try_from(scan.after_tag.as_ref())
-                        .map_err(|_| DecodeError::Invalid("after_tag"))?,
-                ),
-            },
-        },
+        Ask::DirScan(asked) => wire_dirs::parse_scan(&asked)?,
+        Ask::DirChanges(asked) => wire_dirs::parse_changes(&asked)?,
+        Ask::DirDigests(asked) => wire_dirs::parse_digests(&asked)?,
         Ask::CertGet(get) => Request::CertGet(CertId::from_slice(&get.id)?),
         Ask::RefAdd(add) => Request::RefAdd(parse_all("rows", KEYS_MAX, add.rows)?),
         Ask::ChunkPut(put) => Request::ChunkPut(BlobId::from_slice(&put.id)?),
@@ -367,6 +360,10 @@ fn told(response: &Response) -> Option<Told> {
             state_hashes: hashes.iter().map(|hash| Bytes::copy_from_slice(hash)).collect(),
             ..proto::RecordSet::default()
         }),
+        Response::Changed { mark, changed } => {
+            Told::Changed(wire_dirs::changed(*mark, changed.as_deref()))
+        }
+        Response::Listed { digests, next } => Told::Listed(wire_dirs::listed(digests, *next)),
         Response::Cert(cert) => Told::Cert(proto::CertFound { cert: canonical(cert.as_ref()) }),
         Response::Held(held) => Told::Held(bitmap(held)),
         Response::Proofs(proofs) => {
@@ -413,6 +410,8 @@ fn parse_told(told: Told) -> Wire<Response> {
             let hashes = set.state_hashes.iter().map(|bytes| hash(bytes));
             Response::StateHashes(hashes.collect::<Wire<_>>()?)
         }
+        Told::Changed(found) => wire_dirs::parse_changed(&found)?,
+        Told::Listed(found) => wire_dirs::parse_listed(&found)?,
         Told::Cert(found) => Response::Cert(Box::new(WriterCert::from_canonical(found.cert)?)),
         Told::Held(bits) => Response::Held(parse_bitmap(&bits)?),
         Told::Proofs(shown) => {

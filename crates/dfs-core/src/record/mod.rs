@@ -2,6 +2,7 @@
 
 pub mod ballot;
 pub mod conditional;
+pub mod digest;
 pub mod refs;
 pub mod retention;
 pub mod version;

@@ -2,6 +2,9 @@
 //! blobs that are missing, what may be forgotten, and whether members have what they should.
 
 pub mod conduct;
+pub mod dir_changes;
+pub mod dir_view;
+pub mod listing;
 pub mod marks;
 pub mod missing;
 pub mod op;

@@ -10,9 +10,11 @@ use dfs_core::id::{BlobId, CertId, DirId, NodeId, PartitionBits, RecordKey, Tag,
 use dfs_core::layout::epoch::{EpochCert, EpochState, Member, MemberState, NO_CAP, Role};
 use dfs_core::node::liveness::Reach;
 use dfs_core::node::member::{Clean, NodeInfo};
+use dfs_core::record::digest::HeadsDigest;
 use dfs_core::record::refs::RefRow;
 use dfs_core::record::version::{Kind as VersionKind, Record, Version};
 use dfs_core::record::writer::WriterCert;
+use dfs_core::replica::dir_changes::ChangeMark;
 use dfs_core::replica::possession::Proof;
 use dfs_core::replica::sync::{Root, Table};
 use ed25519_dalek::SigningKey;
@@ -108,6 +110,20 @@ pub(super) fn opens() -> Vec<(&'static str, Vec<u8>)> {
                 after: Some([7; 16]),
             },
         ),
+        (
+            "dir_changes",
+            Request::DirChanges {
+                dir: (record_key().vault, record_key().dir),
+                since: Some(ChangeMark { boot: 3, at: 4 }),
+            },
+        ),
+        (
+            "dir_digests",
+            Request::DirDigests {
+                dir: (record_key().vault, record_key().dir),
+                after: Some([7; 16]),
+            },
+        ),
         ("cert_get", Request::CertGet(CertId::new([5; 32]))),
         ("ref_add", Request::RefAdd(vec![ref_row()])),
         ("chunk_put", Request::ChunkPut(id)),
@@ -156,6 +172,17 @@ pub(super) fn replies() -> Vec<(&'static str, Vec<u8>)> {
         ("chain", Ok(Response::Chain { snapshot: Some(Box::new(state)), certs: vec![epoch] })),
         ("records", Ok(Response::Records { records, more: true })),
         ("state_hashes", Ok(Response::StateHashes(vec![[1; 32]; 2]))),
+        (
+            "changed",
+            Ok(Response::Changed {
+                mark: ChangeMark { boot: 3, at: 5 },
+                changed: Some(vec![(record_key().tag, None), (record_key().tag, Some(HEADS))]),
+            }),
+        ),
+        (
+            "listed",
+            Ok(Response::Listed { digests: vec![(record_key().tag, HEADS)], next: Some([8; 16]) }),
+        ),
         ("cert_found", Ok(Response::Cert(Box::new(cert())))),
         ("held", Ok(Response::Held(vec![true, false, true]))),
         ("proofs", Ok(Response::Proofs(vec![Proof::Digest([1; 32]), Proof::Unread]))),
@@ -176,6 +203,8 @@ pub(super) fn replies() -> Vec<(&'static str, Vec<u8>)> {
         .map(|(name, result)| (name, wire::reply(&Answer::new(result, 9)).encode_to_vec()))
         .collect()
 }
+
+const HEADS: HeadsDigest = HeadsDigest::new([5; 8]);
 
 fn credentials(admin: Option<SigningKey>) -> Credentials {
     Credentials { cluster_key: Zeroizing::new(CLUSTER_KEY), admin, invite: None }

@@ -1,9 +1,11 @@
 //! Messages there and back, and bytes that are no message.
 
 use bytes::Bytes;
-use dfs_core::id::{Tag, Vid};
+use dfs_core::id::{DirId, Tag, VaultId, Vid};
 use dfs_core::node::later_life::StillRuns;
+use dfs_core::record::digest::HeadsDigest;
 use dfs_core::record::refs::{RefRow, Use};
+use dfs_core::replica::dir_changes::ChangeMark;
 use ed25519_dalek::SigningKey;
 use prost::Message;
 
@@ -16,6 +18,10 @@ fn id(byte: u8) -> BlobId {
 fn key() -> RecordKey {
     RecordKey { vault: VaultId::new([1; 16]), dir: DirId::new([2; 16]), tag: Tag::new([3; 16]) }
 }
+
+const MARK: ChangeMark = ChangeMark { boot: u64::MAX - 3, at: 9 };
+const TAG: Tag = Tag::new([4; 16]);
+const HEADS: HeadsDigest = HeadsDigest::new([5; 8]);
 
 fn requests() -> Vec<Request> {
     let row = RefRow {
@@ -40,6 +46,9 @@ fn requests() -> Vec<Request> {
         Request::RecordPut { records: vec![(key(), Record::default())], origin: Origin::Repair },
         Request::DirScan { vault: key().vault, dir: key().dir, after: Some([7; 16]) },
         Request::DirScan { vault: key().vault, dir: key().dir, after: None },
+        Request::DirChanges { dir: (key().vault, key().dir), since: None },
+        Request::DirChanges { dir: (key().vault, key().dir), since: Some(MARK) },
+        Request::DirDigests { dir: (key().vault, key().dir), after: Some([7; 16]) },
         Request::CertGet(CertId::new([5; 32])),
         Request::RefAdd(vec![row]),
         Request::ChunkPut(id(1)),
@@ -81,6 +90,11 @@ fn every_answer_comes_back() {
         Ok(Response::StateHashes(vec![[1; 32], [2; 32]])),
         Ok(Response::Records { records: vec![(key(), Record::default())], more: true }),
         Ok(Response::Differing(vec![1, 1023])),
+        Ok(Response::Changed { mark: MARK, changed: None }),
+        Ok(Response::Changed { mark: MARK, changed: Some(Vec::new()) }),
+        Ok(Response::Changed { mark: MARK, changed: Some(vec![(TAG, Some(HEADS)), (TAG, None)]) }),
+        Ok(Response::Listed { digests: vec![(TAG, HEADS)], next: Some([8; 16]) }),
+        Ok(Response::Listed { digests: Vec::new(), next: None }),
         Ok(Response::StillRuns(StillRuns::sign(7, [8; 32], &SigningKey::from_bytes(&[9; 32])))),
         Err(Refusal::new(Code::StaleEpoch, "moved")),
         Err(Refusal {
@@ -106,6 +120,12 @@ fn wrong_lengths_unknown_values_and_long_lists_are_named() {
     let ids = vec![vec![1; 32].into(); BLOBS_AT_ONCE + 1];
     let prove = proto::ChunkProve { nonce: vec![1; 32].into(), ids };
     assert_eq!(asked(Ask::ChunkProve(prove)), WireError::TooMany("ids"));
+    let short = proto::DirDigests {
+        vault: vec![1; 16].into(),
+        dir: vec![2; 16].into(),
+        after_tag: vec![3; 15].into(),
+    };
+    assert!(matches!(asked(Ask::DirDigests(short)), WireError::Value(_)));
     let scan = proto::SyncScan { table: 9, ..proto::SyncScan::default() };
     assert_eq!(asked(Ask::SyncScan(scan)), WireError::Unknown("table"));
     let scan = proto::SyncScan { table: 1, partition: 70_000, ..proto::SyncScan::default() };

@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::names::conditional::WriteIf;
 use crate::names::history::NewVersion;
 use crate::names::open::{count_conflicts, open_entry, refuse_directory};
-use crate::records::{ScanReach, Written, copies_wanted};
+use crate::records::{Written, copies_wanted};
 
 /// A file or directory, as a quorum knows it.
 #[derive(Debug, Clone)]
@@ -302,12 +302,25 @@ impl Client {
     /// # Errors
     /// [`Error::NotFound`], or [`Error::NotEmpty`] for a directory with entries.
     pub async fn remove(&self, path: &FilePath, mode: Mode) -> Result<(), Error> {
-        let (parts, names) = (&self.0, self.0.names()?);
-        let missing = || Error::NotFound(path.to_string());
-        let keys = &names.keys;
+        let names = self.0.names()?;
         let found = names.walk(path, mode).await?;
-        let (Some(parent), Some(name)) = (found.dir, path.base()) else { return Err(missing()) };
-        let key = keys.record_key(&parent, name);
+        let (Some(parent), Some(name)) = (found.dir, path.base()) else {
+            return Err(Error::NotFound(path.to_string()));
+        };
+        self.remove_at(names.keys.record_key(&parent, name), path.clone(), mode).await
+    }
+
+    /// The same where it is known which record the path leads to.
+    pub(super) async fn remove_at(
+        &self,
+        key: RecordKey,
+        path: FilePath,
+        mode: Mode,
+    ) -> Result<(), Error> {
+        let (parts, names) = (&self.0, self.0.names()?);
+        let (keys, path) = (&names.keys, &path);
+        let missing = || Error::NotFound(path.to_string());
+        let name = path.base().ok_or_else(missing)?;
         let _one = names.lock(&key).await;
         let (record, quorum) = parts.records.read_record(key, mode).await?;
         let live = record.winner().filter(|version| version.kind == Kind::Live);
@@ -338,11 +351,8 @@ impl Client {
 
     /// Refuses a directory that has live entries, as everyone in reach knows them.
     async fn need_empty(&self, dir: DirId, path: &FilePath, mode: Mode) -> Result<(), Error> {
-        let keys = &self.0.names()?.keys;
-        let records = self.0.records.scan_dir(keys.vault, dir, mode, ScanReach::Everyone).await?;
-        let is_live =
-            |record: &Record| record.winner().is_some_and(|version| version.kind == Kind::Live);
-        match records.values().any(is_live) {
+        let dir = (self.0.names()?.keys.vault, dir);
+        match self.0.records.has_names(dir, mode).await? {
             false => Ok(()),
             true => Err(Error::NotEmpty(path.to_string())),
         }

@@ -2,17 +2,17 @@
 
 use dfs_core::name::FilePath;
 use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
+use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 
 use super::Client;
 use super::types::{Conflict, ConflictPage, Listed, ListedKind, Page, UnreadablePage};
 use super::unreadable::check_name;
 use super::versions::log_line;
-use super::walk::{Walk, WalkOptions};
+use super::walk::{Walk, WalkEntry, WalkOptions};
 use crate::config::Mode;
 use crate::error::Error;
-use crate::names::open::live_heads;
-use crate::records::ScanReach;
+use crate::names::Names;
+use crate::names::open::{KnownVersion, known_versions, live_heads};
 
 impl Client {
     /// Lists what begins with `prefix`, in byte order, after `after`, at most `limit` entries.
@@ -34,7 +34,9 @@ impl Client {
             None => (FilePath::root(), prefix),
         };
         let mut page = Page::default();
-        let options = WalkOptions { after, prefix, recursive, ..WalkOptions::all(mode) };
+        // One more than is shown says whether more follow.
+        let at_once = limit.saturating_add(1);
+        let options = WalkOptions { after, prefix, recursive, at_once, mode };
         let mut walk = match Walk::new(self.0.names()?.clone(), &dir, options).await {
             Ok(walk) => walk,
             // Nothing begins with a name that does not exist, or with a file and a slash.
@@ -42,7 +44,7 @@ impl Client {
             Err(error) => return Err(error),
         };
         while let Some(entry) = walk.next().await? {
-            let kind = ListedKind::of(&entry.entry.node);
+            let kind = ListedKind::of_name(&entry.listed);
             if recursive && kind == ListedKind::Dir {
                 continue;
             }
@@ -53,16 +55,17 @@ impl Client {
             page.entries.push(Listed {
                 path: entry.path.to_string(),
                 kind,
-                bytes: entry.entry.bytes(),
-                modified_ms: entry.entry.modified_ms,
-                version: entry.version,
+                bytes: entry.listed.bytes,
+                modified_ms: entry.listed.modified_ms,
+                version: entry.listed.vid.to_string(),
             });
         }
+        page.guarded = walk.is_guarded();
         Ok(page)
     }
 
     /// Deletes a file, or a directory with everything below it. Returns how many entries went.
-    /// Holds one directory in memory at each level.
+    /// Some pages of names are in memory at a time.
     ///
     /// # Errors
     /// [`Error`]; what was deleted before stays deleted.
@@ -71,33 +74,55 @@ impl Client {
             self.remove(path, mode).await?;
             return Ok(1);
         }
-        let options = WalkOptions { reach: ScanReach::Everyone, ..WalkOptions::all(mode) };
-        let mut walk = Walk::new(self.0.names()?.clone(), path, options).await?;
         let mut removed = 0;
+        for _ in 1..NOT_EMPTY_TRIES {
+            match self.remove_tree(path, mode, &mut removed).await {
+                // What a minority had is known to all by now, and is listed.
+                Err(Error::NotEmpty(_)) => {}
+                result => return result.map(|()| removed),
+            }
+        }
+        self.remove_tree(path, mode, &mut removed).await.map(|()| removed)
+    }
+
+    async fn remove_tree(
+        &self,
+        path: &FilePath,
+        mode: Mode,
+        removed: &mut u64,
+    ) -> Result<(), Error> {
+        let names = self.0.names()?;
+        let mut walk = Walk::new(names.clone(), path, WalkOptions::all(mode)).await?;
         // The directories that are being emptied, each in the one before.
         let mut open = vec![(path.clone(), format!("{path}/"))];
+        let mut removing = FuturesUnordered::new();
         while let Some(entry) = walk.next().await? {
             while let Some((dir, _)) = open.pop_if(|(_, below)| !entry.order.starts_with(&**below))
             {
-                self.remove(&dir, mode).await?;
-                removed += 1;
+                *removed += all_gone(&mut removing).await?;
+                *removed += gone(self.remove(&dir, mode).await)?;
             }
-            if entry.entry.dir().is_some() {
+            if entry.listed.dir.is_some() {
                 open.push((entry.path, entry.order));
                 continue;
             }
-            self.remove(&entry.path, mode).await?;
-            removed += 1;
+            let key = names.keys.record_key(&entry.parent, &entry.listed.name);
+            removing.push(self.remove_at(key, entry.path, mode));
+            if removing.len() >= REMOVED_AT_ONCE
+                && let Some(result) = removing.next().await
+            {
+                *removed += gone(result)?;
+            }
         }
+        *removed += all_gone(&mut removing).await?;
         while let Some((dir, _)) = open.pop() {
-            self.remove(&dir, mode).await?;
-            removed += 1;
+            *removed += gone(self.remove(&dir, mode).await)?;
         }
-        Ok(removed)
+        Ok(())
     }
 
     /// The names below a directory with several versions that nobody has chosen between, in byte
-    /// order, after `after`, at most `limit`. Walks the whole tree.
+    /// order, after `after`, at most `limit`. Goes through the listings of all directories.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is no such directory.
@@ -114,10 +139,10 @@ impl Client {
         let mut page = ConflictPage::default();
         let mut last = String::new();
         while let Some(entry) = walk.next().await? {
-            if entry.record.conflicts() == 0 {
+            if !entry.listed.in_conflict {
                 continue;
             }
-            let known = entry.known(&names.keys)?;
+            let known = known_of(names, &entry, mode).await?;
             let heads = live_heads(&known);
             if heads.len() > 1 {
                 if page.conflicts.len() == limit {
@@ -158,7 +183,7 @@ impl Client {
                 break;
             };
             page.next = Some(entry.order.clone());
-            checking.push_back(check_name(self.0.clone(), entry));
+            checking.push_back(check_name(self.0.clone(), entry, mode));
             if checking.len() >= CHECKED_AT_ONCE
                 && let Some(found) = checking.next().await
             {
@@ -172,6 +197,40 @@ impl Client {
     }
 }
 
+/// Every version of a name that can still be had.
+pub(super) async fn known_of(
+    names: &Names,
+    entry: &WalkEntry,
+    mode: Mode,
+) -> Result<Vec<KnownVersion>, Error> {
+    let key = names.keys.record_key(&entry.parent, &entry.listed.name);
+    let (record, _) = names.records.read_record(key, mode).await?;
+    known_versions(&names.keys, &key, &record)
+}
+
+/// Counts a deletion; what someone else deleted meanwhile is none.
+fn gone(result: Result<(), Error>) -> Result<u64, Error> {
+    match result {
+        Ok(()) => Ok(1),
+        Err(Error::NotFound(_)) => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+async fn all_gone(
+    removing: &mut FuturesUnordered<impl Future<Output = Result<(), Error>>>,
+) -> Result<u64, Error> {
+    let mut removed = 0;
+    while let Some(result) = removing.next().await {
+        removed += gone(result)?;
+    }
+    Ok(removed)
+}
+
+/// Names deleted together: enough to share commits, few enough to leave room for others.
+const REMOVED_AT_ONCE: usize = 32;
+/// How often a tree is gone through whose directories turn out to have names that were not listed.
+const NOT_EMPTY_TRIES: usize = 3;
 /// Names looked at in one page: some seconds.
 const NAMES_IN_PAGE: usize = 500;
 /// Names looked at together.

@@ -1,5 +1,6 @@
 //! What a node shows of files, versions and peers.
 
+use dfs_core::replica::listing::ListedName;
 use dfs_store::vault::entry::EntryNode;
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +62,10 @@ impl ListedKind {
     pub(crate) fn of(node: &EntryNode) -> Self {
         if node.dir().is_some() { Self::Dir } else { Self::File }
     }
+
+    pub(crate) fn of_name(name: &ListedName) -> Self {
+        if name.dir.is_some() { Self::Dir } else { Self::File }
+    }
 }
 
 /// One line of a listing.
@@ -97,6 +102,9 @@ pub struct Page {
     pub entries: Vec<Listed>,
     /// Whether more follow.
     pub more: bool,
+    /// Whether enough of the gateways that hold its directories answered: then no storage node can
+    /// have hidden anything.
+    pub guarded: bool,
 }
 
 /// Where a version stands in the history of its name.

@@ -6,9 +6,11 @@ use dfs_core::id::BlobId;
 use dfs_core::layout::epoch::EpochState;
 
 use super::Parts;
+use super::tree::known_of;
 use super::types::{Fate, Unreadable};
 use super::versions::log_line;
 use super::walk::WalkEntry;
+use crate::config::Mode;
 use crate::error::Error;
 use crate::names::open::{KnownVersion, live_heads};
 
@@ -16,8 +18,9 @@ use crate::names::open::{KnownVersion, live_heads};
 pub(super) async fn check_name(
     parts: Arc<Parts>,
     entry: WalkEntry,
+    mode: Mode,
 ) -> Result<Vec<Unreadable>, Error> {
-    let known = entry.known(&parts.names()?.keys)?;
+    let known = known_of(parts.names()?, &entry, mode).await?;
     let waiting: Vec<_> = live_heads(&known).iter().map(|head| head.vid).collect();
     let mut found = Vec::new();
     for known in &known {

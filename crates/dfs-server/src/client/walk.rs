@@ -1,37 +1,26 @@
 //! A walk through a tree, name by name in byte order.
 
+use std::collections::VecDeque;
+use std::ops::Bound;
 use std::sync::Arc;
 
-use dfs_core::id::{DirId, RecordKey};
+use dfs_core::id::DirId;
 use dfs_core::name::FilePath;
-use dfs_core::record::version::{Kind, Record};
-use dfs_store::vault::entry::Entry;
-use dfs_store::vault::keys::VaultKeys;
+use dfs_core::replica::listing::ListedName;
 
 use crate::config::Mode;
 use crate::error::Error;
 use crate::names::Names;
-use crate::names::open::{KnownVersion, known_versions, open_entry};
-use crate::records::ScanReach;
 
 /// A name that a walk came to.
 pub(super) struct WalkEntry {
     pub(super) path: FilePath,
     /// What the walk is ordered by; where to go on after.
     pub(super) order: String,
+    /// The directory that it is in.
+    pub(super) parent: DirId,
     /// What is shown under the name.
-    pub(super) entry: Entry,
-    /// The id of the version that is shown.
-    pub(super) version: String,
-    pub(super) record: Record,
-    key: RecordKey,
-}
-
-impl WalkEntry {
-    /// Every version that can still be had.
-    pub(super) fn known(&self, keys: &VaultKeys) -> Result<Vec<KnownVersion>, Error> {
-        known_versions(keys, &self.key, &self.record)
-    }
+    pub(super) listed: ListedName,
 }
 
 /// What a walk goes through.
@@ -43,27 +32,39 @@ pub(super) struct WalkOptions<'a> {
     pub(super) prefix: &'a str,
     /// Enters directories.
     pub(super) recursive: bool,
+    /// Names that are asked for at once in each directory.
+    pub(super) at_once: usize,
     pub(super) mode: Mode,
-    pub(super) reach: ScanReach,
 }
 
 impl WalkOptions<'_> {
     /// Everything, as many replicas asked as `mode` needs.
     pub(super) fn all(mode: Mode) -> Self {
-        let (after, prefix, recursive, reach) = ("", "", true, ScanReach::Enough);
-        Self { after, prefix, recursive, mode, reach }
+        Self { after: "", prefix: "", recursive: true, at_once: AT_ONCE, mode }
     }
 }
 
-/// Goes through what is below a directory, depth first, one directory in memory at each level.
+/// Goes through what is below a directory, depth first, one page in memory at each level.
 pub(super) struct Walk {
     names: Arc<Names>,
     mode: Mode,
-    reach: ScanReach,
     recursive: bool,
+    at_once: usize,
     after: String,
-    /// What is still to come, the next last.
-    pending: Vec<WalkEntry>,
+    /// The directories that the walk is in, each in the one before.
+    levels: Vec<Level>,
+    guarded: bool,
+}
+
+/// A directory that a walk is in.
+struct Level {
+    dir: DirId,
+    path: FilePath,
+    prefix: String,
+    /// What comes next.
+    page: VecDeque<ListedName>,
+    /// Where the page after it begins; `None` when there is none.
+    next: Option<Bound<String>>,
 }
 
 impl Walk {
@@ -74,62 +75,79 @@ impl Walk {
         dir: &FilePath,
         options: WalkOptions<'_>,
     ) -> Result<Self, Error> {
-        let WalkOptions { after, prefix, recursive, mode, reach } = options;
+        let WalkOptions { after, prefix, recursive, at_once, mode } = options;
         let top = names.find_dir(dir, mode).await?;
         let top = top.ok_or_else(|| Error::NotFound(dir.to_string()))?;
-        let (after, pending) = (after.to_owned(), Vec::new());
-        let mut walk = Self { names, mode, reach, recursive, after, pending };
-        walk.enter(top, dir).await?;
-        walk.pending.retain(|entry| entry.entry.name.starts_with(prefix));
+        let (after, levels) = (after.to_owned(), Vec::new());
+        let mut walk = Self { names, mode, recursive, at_once, after, levels, guarded: true };
+        walk.enter(top, dir.clone(), prefix.to_owned());
         Ok(walk)
+    }
+
+    /// Whether no listing so far could hide what others have.
+    pub(super) fn is_guarded(&self) -> bool {
+        self.guarded
     }
 
     /// The next name; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<WalkEntry>, Error> {
-        while let Some(next) = self.pending.pop() {
-            let is_ahead = next.order > self.after;
-            let enters = self.recursive && (is_ahead || self.after.starts_with(&next.order));
+        while let Some(level) = self.levels.last_mut() {
+            let Some(listed) = level.page.pop_front() else {
+                if !self.turn_page().await? {
+                    self.levels.pop();
+                }
+                continue;
+            };
+            let (parent, path) = (level.dir, level.path.join(&listed.name)?);
+            let order = if listed.dir.is_some() { format!("{path}/") } else { path.to_string() };
+            let is_ahead = order > self.after;
+            let enters = self.recursive && (is_ahead || self.after.starts_with(&order));
             // Depth first, as listings go, so that the order stays that of the bytes.
-            if let Some(dir) = next.entry.dir().filter(|_| enters) {
-                self.enter(dir, &next.path).await?;
+            if let Some(dir) = listed.dir.filter(|_| enters) {
+                self.enter(dir, path.clone(), String::new());
             }
             if is_ahead {
-                return Ok(Some(next));
+                return Ok(Some(WalkEntry { path, order, parent, listed }));
             }
         }
         Ok(None)
     }
 
-    async fn enter(&mut self, dir: DirId, path: &FilePath) -> Result<(), Error> {
-        let keys = self.names.keys.clone();
-        let records = &self.names.records;
-        let records = records.scan_dir(keys.vault, dir, self.mode, self.reach).await?;
-        let path = path.clone();
-        let open = move || {
-            let opened = records
-                .into_iter()
-                .filter_map(|(key, record)| open(&keys, key, record, &path).transpose());
-            let mut entries = opened.collect::<Result<Vec<_>, Error>>()?;
-            entries.sort_by(|a, b| b.order.cmp(&a.order));
-            Ok::<_, Error>(entries)
+    /// Goes on in a directory, at the name that leads on from where this walk begins.
+    fn enter(&mut self, dir: DirId, path: FilePath, prefix: String) {
+        let below = match path.is_root() {
+            true => Some(self.after.as_str()),
+            false => self.after.strip_prefix(path.as_str()).and_then(|at| at.strip_prefix('/')),
         };
-        let entries = self.names.replica.env.offload(open).await?;
-        self.pending.extend(entries);
-        Ok(())
+        let next = match below.filter(|below| !below.is_empty()) {
+            None => Bound::Unbounded,
+            // The directory that the walk was in is entered once more.
+            Some(below) => match below.split_once('/') {
+                Some((name, _)) => Bound::Included(format!("{name}/")),
+                None => Bound::Excluded(below.to_owned()),
+            },
+        };
+        let (page, next) = (VecDeque::new(), Some(next));
+        self.levels.push(Level { dir, path, prefix, page, next });
+    }
+
+    /// Reads the next page of the directory that the walk is in. Returns whether there is one.
+    async fn turn_page(&mut self) -> Result<bool, Error> {
+        let Some(level) = self.levels.last_mut() else { return Ok(false) };
+        let Some(from) = level.next.take() else { return Ok(false) };
+        let from = from.as_ref().map(String::as_str);
+        let shown = self
+            .names
+            .listings
+            .page(level.dir, from, &level.prefix, self.at_once, self.mode)
+            .await?;
+        let (page, more) = shown.what;
+        self.guarded &= shown.guarded;
+        level.next = page.last().filter(|_| more).map(|last| Bound::Excluded(last.order()));
+        level.page = page.into();
+        Ok(true)
     }
 }
 
-fn open(
-    keys: &VaultKeys,
-    key: RecordKey,
-    record: Record,
-    parent: &FilePath,
-) -> Result<Option<WalkEntry>, Error> {
-    let winner = record.winner().filter(|version| version.kind == Kind::Live);
-    let Some(winner) = winner else { return Ok(None) };
-    let (entry, version) = (open_entry(keys, &key, winner)?, winner.vid.to_string());
-    // A name was checked before it was stored; its place here cannot make it longer.
-    let path = parent.join(&entry.name)?;
-    let order = if entry.dir().is_some() { format!("{path}/") } else { path.to_string() };
-    Ok(Some(WalkEntry { path, order, entry, version, record, key }))
-}
+/// Names in one page, where a walk goes through all of them.
+const AT_ONCE: usize = 1_024;

@@ -13,10 +13,13 @@ use crate::replica::Replica;
 mod actors;
 pub(crate) mod conditional;
 pub(crate) mod history;
+pub(crate) mod listings;
 pub(crate) mod open;
 pub(crate) mod paths;
+mod refresh;
 pub(crate) mod writer;
 
+use self::listings::Listings;
 use self::paths::DirCache;
 use self::writer::Writer;
 
@@ -28,13 +31,16 @@ pub(crate) struct Names {
     pub(crate) keys: Arc<VaultKeys>,
     writer: Writer,
     dirs: DirCache,
+    pub(crate) listings: Listings,
 }
 
 impl Names {
     pub(crate) fn new(records: Arc<Records>, blobs: Arc<Blobs>, writer: Writer) -> Self {
         let (replica, keys) = (writer.replica.clone(), writer.keys.clone());
         let content = Arc::new(Content::new(replica.clone(), blobs, keys.clone()));
-        Self { replica, records, content, keys, writer, dirs: DirCache::default() }
+        let listings = Listings::new(records.clone(), keys.clone());
+        let dirs = DirCache::default();
+        Self { replica, records, content, keys, writer, dirs, listings }
     }
 
     /// A new version's id.

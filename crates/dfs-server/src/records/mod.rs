@@ -8,14 +8,14 @@ use crate::replica::Replica;
 use crate::rpc::Rpc;
 
 mod certs;
+mod dirs;
 mod read;
-mod scan;
 mod seen;
 mod serve;
 mod write;
 
 pub(crate) use self::certs::Certs;
-pub(crate) use self::scan::ScanReach;
+pub(crate) use self::dirs::{DirNews, READ_AT_ONCE};
 pub(crate) use self::write::{Written, copies_wanted};
 
 /// The records of the cluster.

@@ -5,6 +5,7 @@ use dfs_core::id::{CertId, DirId, RecordKey, VaultId, dir_partition};
 use dfs_core::record::ballot::{Candidate, SignedBallot, Value};
 use dfs_core::record::version::Record;
 use dfs_core::record::writer::ForgedError;
+use dfs_core::replica::dir_changes::{ChangeMark, DirKey};
 use dfs_env::{Bug, bug};
 use dfs_p2p::Caller;
 use dfs_p2p::message::{Code, Origin, Refusal, Response};
@@ -148,7 +149,7 @@ impl Records {
         done(Response::Records { records: vec![(key, record)], more: false })
     }
 
-    /// Answers a page of a directory's records.
+    /// Answers a page of a directory's records, for nodes of a version that asks for no digests.
     pub(crate) async fn on_dir_scan(
         &self,
         fence: Fence<'_>,
@@ -159,10 +160,41 @@ impl Records {
         let partition = dir_partition(&vault, &dir, fence.state.bits);
         fence.partition(partition)?;
         let limit = PageLimit { rows: PAGE_ROWS_MAX, bytes: PAGE_BYTES_MAX };
-        let scanned = self.replica.store.scan_dir(vault, dir, after, limit).await;
+        let scanned = self.replica.store.scan_dir((vault, dir), after, limit).await;
         let scanned = scanned.map_err(read_refused)?;
         fence.again(&self.replica, |fence| fence.partition(partition))?;
         done(page_of_records(scanned))
+    }
+
+    /// Answers what has changed in a directory.
+    pub(crate) async fn on_dir_changes(
+        &self,
+        fence: Fence<'_>,
+        dir: DirKey,
+        since: Option<ChangeMark>,
+    ) -> Told {
+        let partition = dir_partition(&dir.0, &dir.1, fence.state.bits);
+        fence.partition(partition)?;
+        let told = self.replica.store.dir_changes(dir, since).await.map_err(read_refused)?;
+        fence.again(&self.replica, |fence| fence.partition(partition))?;
+        done(Response::Changed { mark: told.0, changed: told.1 })
+    }
+
+    /// Answers a page of what is listed in a directory.
+    pub(crate) async fn on_dir_digests(
+        &self,
+        fence: Fence<'_>,
+        dir: DirKey,
+        after: Option<[u8; 16]>,
+    ) -> Told {
+        let partition = dir_partition(&dir.0, &dir.1, fence.state.bits);
+        fence.partition(partition)?;
+        let page = self.replica.store.scan_dir_digests(dir, after, DIGESTS_IN_PAGE).await;
+        let Page { rows, more } = page.map_err(read_refused)?;
+        fence.again(&self.replica, |fence| fence.partition(partition))?;
+        let next = rows.last().map(|(tag, _)| *tag.as_bytes()).filter(|_| more);
+        let listed = rows.into_iter().filter_map(|(tag, digest)| Some((tag, digest?)));
+        done(Response::Listed { digests: listed.collect(), next })
     }
 
     /// Answers with a certificate.
@@ -202,5 +234,8 @@ fn page_of_records(page: Page<(RecordKey, Record)>) -> Response {
 const PAGE_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of records that are read to answer with their hashes: those of the first records are told.
 const READ_BYTES_MAX: usize = dfs_store::disk::store::PAGE_BYTES_MAX;
+/// Rows looked at for one page of digests: 96 KiB of an answer.
+pub(super) const DIGESTS_IN_PAGE: PageLimit =
+    PageLimit { rows: dfs_p2p::KEYS_MAX, bytes: dfs_store::disk::store::PAGE_BYTES_MAX };
 /// Records looked at for one page of a directory.
 const PAGE_ROWS_MAX: usize = 256;

@@ -215,6 +215,8 @@ impl Service {
             Request::DirScan { vault, dir, after } => {
                 records.on_dir_scan(fence, vault, dir, after).await
             }
+            Request::DirChanges { dir, since } => records.on_dir_changes(fence, dir, since).await,
+            Request::DirDigests { dir, after } => records.on_dir_digests(fence, dir, after).await,
             Request::CertGet(id) => records.on_cert_get(id).await,
             Request::CasPrepare { key, ballot } => records.on_cas_prepare(fence, key, ballot).await,
             Request::CasAccept { key, ballot, candidate } => {

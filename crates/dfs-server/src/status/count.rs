@@ -1,11 +1,14 @@
 //! How many files there are: counted in the background, never by who asks.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dfs_core::id::DirId;
 use dfs_core::layout::epoch::EpochState;
-use dfs_core::record::version::Kind;
-use dfs_core::replica::sync::Table;
+use dfs_core::replica::dir_changes::ChangeMark;
+use dfs_core::replica::listing::Totals;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::debug;
@@ -13,27 +16,19 @@ use tracing::debug;
 use crate::config::Mode;
 use crate::error::Error;
 use crate::names::Names;
-use crate::names::open::{count_conflicts, open_entry};
-use crate::records::ScanReach;
 use crate::replica::Replica;
-
-/// What a count found.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Counted {
-    pub(super) files: u64,
-    pub(super) bytes: u64,
-    /// Names with versions that wait for a decision.
-    pub(super) conflicts: u64,
-}
 
 /// A count, and what it was a count of.
 #[derive(Debug, Clone, Copy)]
 struct KnownCount {
-    counted: Counted,
-    /// Of the records here when it began.
-    fingerprint: [u8; 32],
+    counted: Totals,
+    /// Where this node's log of changes stood when it began.
+    mark: ChangeMark,
     at: Instant,
 }
+
+/// What each directory of the tree adds up to, and the directories in it.
+type Tree = BTreeMap<DirId, (Totals, Vec<DirId>)>;
 
 /// Counts the files of the vault again when they may have changed.
 pub(crate) struct Counter {
@@ -49,10 +44,12 @@ impl Counter {
         Self { replica, names, known: watch::Sender::new(None), wake: Notify::new() }
     }
 
-    /// Counts when asked, until shutdown. A count walks the whole tree, so that the next one waits
-    /// [`RESTS`] times as long as the last one took.
+    /// Counts when asked, until shutdown: what has changed where this node holds every record, and
+    /// all directories elsewhere. The next count waits [`RESTS`] times as long as the last one
+    /// took, or [`REST_MAX`].
     pub(crate) async fn run(self: Arc<Self>) {
         let Some(names) = &self.names else { return self.replica.shutdown.cancelled().await };
+        let mut tree = Tree::new();
         loop {
             tokio::select! {
                 biased;
@@ -60,13 +57,13 @@ impl Counter {
                 () = self.wake.notified() => {}
             }
             let began = self.replica.env.mono();
-            match self.count(names).await {
+            match self.count(names, &mut tree).await {
                 Ok(known) => {
                     self.known.send_replace(Some(known));
                 }
                 Err(error) => debug!(%error, "files could not be counted"),
             }
-            let rest = (self.replica.env.mono() - began) * RESTS;
+            let rest = ((self.replica.env.mono() - began) * RESTS).min(REST_MAX);
             tokio::select! {
                 biased;
                 () = self.replica.shutdown.cancelled() => return,
@@ -75,11 +72,11 @@ impl Counter {
         }
     }
 
-    /// The last count. Waits [`WAIT_MAX`] at most for a new one where records have changed since.
-    pub(super) async fn counted(&self, state: &EpochState) -> Counted {
+    /// The last count. Waits [`WAIT_MAX`] at most for a new one where names have changed since.
+    pub(super) async fn counted(&self, state: &EpochState) -> Totals {
         let mut known = self.known.subscribe();
         let last = *known.borrow_and_update();
-        if self.names.is_none() || self.is_current(last, state).await {
+        if self.names.is_none() || self.is_current(last, state) {
             return last.map(|last| last.counted).unwrap_or_default();
         }
         self.wake.notify_one();
@@ -93,55 +90,64 @@ impl Counter {
         newest.map(|newest| newest.counted).unwrap_or_default()
     }
 
-    async fn is_current(&self, last: Option<KnownCount>, state: &EpochState) -> bool {
+    fn is_current(&self, last: Option<KnownCount>, state: &EpochState) -> bool {
         let Some(last) = last else { return false };
-        let Ok(fingerprint) = self.fingerprint(state).await else { return true };
-        // On a node that holds every record the fingerprint says it all.
-        let holds_all = self.replica.partitions(state).len() == state.bits.count();
+        let changed = self.replica.store.changed_dirs(last.mark);
         let age = self.replica.env.mono() - last.at;
-        fingerprint == last.fingerprint && (holds_all || age < RECOUNT_AFTER)
+        let is_unchanged = changed.is_some_and(|changed| changed.is_empty());
+        is_unchanged && (self.holds_all(state) || age < RECOUNT_AFTER)
     }
 
-    async fn fingerprint(&self, state: &EpochState) -> Result<[u8; 32], Error> {
-        let mut hasher = blake3::Hasher::new();
-        for root in self.replica.store.roots(Table::Records, state.bits).await? {
-            hasher.update(&root.sum);
-        }
-        Ok(*hasher.finalize().as_bytes())
+    fn holds_all(&self, state: &EpochState) -> bool {
+        self.replica.partitions(state).len() == state.bits.count()
     }
 
-    async fn count(&self, names: &Names) -> Result<KnownCount, Error> {
+    async fn count(&self, names: &Arc<Names>, tree: &mut Tree) -> Result<KnownCount, Error> {
         let state = self.replica.joined()?;
-        let at = self.replica.env.mono();
-        let fingerprint = self.fingerprint(&state).await?;
-        let mut counted = Counted::default();
-        let keys = &names.keys;
-        let mut dirs = vec![keys.root_dir()];
-        while let Some(dir) = dirs.pop() {
-            let (vault, reach) = (keys.vault, ScanReach::Enough);
-            let records = names.records.scan_dir(vault, dir, Mode::Available, reach).await?;
-            for (key, record) in records {
-                let live = record.winner().filter(|version| version.kind == Kind::Live);
-                let Some(version) = live else { continue };
-                let entry = open_entry(keys, &key, version)?;
-                counted.conflicts += u64::from(count_conflicts(keys, &key, &record)? > 0);
-                if let Some(dir) = entry.dir() {
-                    dirs.push(dir);
-                    continue;
-                }
-                counted.files += 1;
-                counted.bytes = counted.bytes.saturating_add(entry.bytes());
-            }
+        let (at, store) = (self.replica.env.mono(), &self.replica.store);
+        let mark = store.change_mark();
+        let last = *self.known.borrow();
+        let changed = last.and_then(|last| store.changed_dirs(last.mark));
+        match changed.filter(|_| self.holds_all(&state)) {
+            Some(changed) => changed.iter().for_each(|(_, dir)| {
+                tree.remove(dir);
+            }),
+            None => tree.clear(),
         }
-        Ok(KnownCount { counted, fingerprint, at })
+        let mut counted = Totals::default();
+        let (mut level, mut seen) = (vec![names.keys.root_dir()], BTreeSet::new());
+        while !level.is_empty() {
+            level.retain(|dir| seen.insert(*dir));
+            let is_unknown = |dir: &DirId| !tree.contains_key(dir);
+            let unknown: Vec<_> = level.iter().copied().filter(is_unknown).collect();
+            let look = |dir: DirId| async move {
+                Ok::<_, Error>((dir, names.listings.summary(dir, Mode::Available).await?))
+            };
+            let looks = stream::iter(unknown).map(look).buffer_unordered(LOOKS_AT_ONCE);
+            let looked: Vec<_> = looks.try_collect().await?;
+            tree.extend(looked);
+            let found = level.iter().filter_map(|dir| tree.get(dir));
+            level = found
+                .flat_map(|(totals, dirs)| {
+                    counted.join(*totals);
+                    dirs.iter().copied()
+                })
+                .collect();
+        }
+        tree.retain(|dir, _| seen.contains(dir));
+        Ok(KnownCount { counted, mark, at })
     }
 }
 
-/// A count takes a tenth of the time at most, however large the tree.
+/// A count takes a tenth of the time, unless directories are so large that they take seconds.
 const RESTS: u32 = 9;
-/// The least time between two counts: that of a small tree takes milliseconds.
-const REST_MIN: Duration = Duration::from_millis(50);
-/// How long who asks waits for a count: that of some thousand files is done then.
-const WAIT_MAX: Duration = Duration::from_millis(500);
+/// The least time between two counts: one of a few changed names takes milliseconds.
+const REST_MIN: Duration = Duration::from_millis(20);
+/// The longest rest: only the first count of a large tree is long, and those after it are not.
+const REST_MAX: Duration = Duration::from_secs(1);
+/// How long who asks waits for a count: that of some thousand changed names is done then.
+const WAIT_MAX: Duration = Duration::from_millis(100);
 /// How old a count may be on a node that does not hold every record.
 const RECOUNT_AFTER: Duration = Duration::from_secs(10);
+/// Directories looked at together.
+const LOOKS_AT_ONCE: usize = 8;

@@ -12,7 +12,7 @@ use dfs_server::Condition;
 use super::*;
 
 /// What a lie makes of the honest answer to a request.
-type Lie = fn(&Request, Answer) -> Answer;
+pub(crate) type Lie = fn(&Request, Answer) -> Answer;
 
 /// A handler that answers as it likes; without a lie it is honest, and slow.
 struct Liar {
@@ -33,6 +33,23 @@ impl Handler for Liar {
                 Some(lie) => lie(&request, answer),
                 None => answer,
             }
+        })
+    }
+
+    honest_otherwise!();
+}
+
+/// A handler that always tells one lie.
+pub(crate) struct Answers {
+    pub(crate) honest: Arc<dyn Handler>,
+    pub(crate) lie: Lie,
+}
+
+impl Handler for Answers {
+    fn handle(&self, from: Caller, call: Call) -> BoxFuture<'_, Answer> {
+        Box::pin(async move {
+            let request = call.request.clone();
+            (self.lie)(&request, self.honest.handle(from, call).await)
         })
     }
 

@@ -32,6 +32,7 @@ mod collect;
 mod disaster;
 mod history;
 mod liar;
+mod listed;
 mod machines;
 mod membership;
 mod merged_registers;

@@ -5,8 +5,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use dfs_core::replica::dir_changes::DirChanges;
 use dfs_env::{Env, Task};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
@@ -19,6 +20,8 @@ pub(crate) struct Index {
     env: Env,
     meta: Arc<Meta>,
     failed: Arc<AtomicBool>,
+    /// What is listed otherwise than before, noted before whoever changed it hears so.
+    changes: Arc<Mutex<DirChanges>>,
     /// Gone once the index is closed.
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     committer: tokio::sync::Mutex<Option<Task<()>>>,
@@ -28,10 +31,22 @@ impl Index {
     /// Starts the committer.
     pub(crate) fn start(env: Env, meta: Meta) -> Self {
         let (meta, failed) = (Arc::new(meta), Arc::new(AtomicBool::new(false)));
+        let changes = Arc::new(Mutex::new(DirChanges::new(env.random_u64())));
         let (jobs, waiting) = mpsc::channel(JOBS_WAITING_MAX);
-        let committer = commit_all(env.clone(), meta.clone(), failed.clone(), waiting);
-        let committer = tokio::sync::Mutex::new(Some(env.spawn("committer", committer)));
-        Self { env, meta, failed, jobs: Mutex::new(Some(jobs)), committer }
+        let commit = Committer {
+            env: env.clone(),
+            meta: meta.clone(),
+            failed: failed.clone(),
+            changes: changes.clone(),
+        };
+        let committer = env.spawn("committer", commit.run(waiting));
+        let committer = tokio::sync::Mutex::new(Some(committer));
+        Self { env, meta, failed, changes, jobs: Mutex::new(Some(jobs)), committer }
+    }
+
+    /// The newest changes of what is listed.
+    pub(crate) fn changes(&self) -> MutexGuard<'_, DirChanges> {
+        self.changes.lock()
     }
 
     /// Refuses further changes and waits for those under way.
@@ -88,29 +103,36 @@ type Completion = Box<dyn FnOnce(Result<(), SharedError>) + Send>;
 /// A change that waits for its commit.
 type Job = Box<dyn FnOnce(&mut MetaTx) -> MetaResult<Completion> + Send>;
 
-/// Runs what waits, one transaction at a time, until the store is closed or the disk fails.
-async fn commit_all(
+/// Makes changes durable.
+struct Committer {
     env: Env,
     meta: Arc<Meta>,
     failed: Arc<AtomicBool>,
-    mut waiting: mpsc::Receiver<Job>,
-) {
-    // However this ends, short of being closed, nothing more becomes durable.
-    let mut failing = FailOnDrop(Some(failed));
-    let mut batch = Vec::new();
-    while waiting.recv_many(&mut batch, JOBS_IN_BATCH_MAX).await > 0 {
-        let (meta, jobs) = (meta.clone(), std::mem::take(&mut batch));
-        let (completions, result) = env.offload(move || commit_batch(&meta, jobs)).await;
-        let result = result.map_err(Arc::new);
-        for complete in completions {
-            complete(result.clone());
+    changes: Arc<Mutex<DirChanges>>,
+}
+
+impl Committer {
+    /// Runs what waits, one transaction at a time, until the store is closed or the disk fails.
+    async fn run(self, mut waiting: mpsc::Receiver<Job>) {
+        // However this ends, short of being closed, nothing more becomes durable.
+        let mut failing = FailOnDrop(Some(self.failed));
+        let mut batch = Vec::new();
+        while waiting.recv_many(&mut batch, JOBS_IN_BATCH_MAX).await > 0 {
+            let (meta, jobs) = (self.meta.clone(), std::mem::take(&mut batch));
+            let changes = self.changes.clone();
+            let commit = move || commit_batch(&meta, jobs, &changes);
+            let (completions, result) = self.env.offload(commit).await;
+            let result = result.map_err(Arc::new);
+            for complete in completions {
+                complete(result.clone());
+            }
+            if let Err(error) = result {
+                error!(%error, "the index could not be made durable; nothing more is accepted");
+                return;
+            }
         }
-        if let Err(error) = result {
-            error!(%error, "the index could not be made durable; nothing more is accepted");
-            return;
-        }
+        failing.0 = None;
     }
-    failing.0 = None;
 }
 
 /// Notes a failure unless it is disarmed: a committer that panics must not look healthy.
@@ -124,15 +146,23 @@ impl Drop for FailOnDrop {
     }
 }
 
-fn commit_batch(meta: &Meta, jobs: Vec<Job>) -> (Vec<Completion>, MetaResult<()>) {
+fn commit_batch(
+    meta: &Meta,
+    jobs: Vec<Job>,
+    changes: &Mutex<DirChanges>,
+) -> (Vec<Completion>, MetaResult<()>) {
     let mut completions = Vec::with_capacity(jobs.len());
-    let result = meta.write(|tx| {
+    let relisted = meta.write(|tx| {
         for job in jobs {
             completions.push(job(tx)?);
         }
-        Ok(())
+        Ok(tx.take_relisted())
     });
-    (completions, result)
+    let noted = relisted.map(|relisted| {
+        let mut changes = changes.lock();
+        relisted.iter().for_each(|key| changes.note((key.vault, key.dir), key.tag));
+    });
+    (completions, noted)
 }
 
 /// Changes in one commit: enough to share its cost, few enough to answer soon.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use dfs_core::id::{BlobId, DirId, Partition, PartitionBits, RecordKey, VaultId, dir_partition};
+use dfs_core::id::{BlobId, Partition, PartitionBits, RecordKey, dir_partition};
 use dfs_core::record::refs::{RefRow, Use};
 use dfs_core::record::version::Record;
+use dfs_core::replica::dir_changes::DirKey;
 use redb::{ReadTransaction, ReadableTable};
 
 use super::MetaResult;
@@ -118,15 +119,16 @@ impl MetaReader {
         Ok(first)
     }
 
-    /// Records of one directory after a tag, in order of tags. One that does not decode fails the
-    /// page: a quorum that counted this answer would miss a version that was acknowledged.
-    pub(crate) fn scan_dir(
+    /// What `of` makes of the records of one directory after a tag, in order of tags; where it says
+    /// nothing, they count for the page all the same. One that does not decode fails the page: a
+    /// quorum that counted this answer would miss a version that was acknowledged.
+    pub(crate) fn scan_dir<T>(
         &self,
-        vault: &VaultId,
-        dir: &DirId,
+        (vault, dir): &DirKey,
         after: Option<[u8; 16]>,
         limit: PageLimit,
-    ) -> MetaResult<Page<(RecordKey, Record)>> {
+        of: impl Fn(RecordKey, Record) -> T,
+    ) -> MetaResult<Page<T>> {
         let mut prefix = dir_partition(vault, dir, LOCATION_BITS).to_be_bytes().to_vec();
         prefix.extend_from_slice(vault.as_bytes());
         prefix.extend_from_slice(dir.as_bytes());
@@ -141,7 +143,7 @@ impl MetaReader {
             if row.is_err() {
                 self.damaged.note(RECORDS, key);
             }
-            row.map(Some)
+            row.map(|(key, record)| Some(of(key, record)))
         })
     }
 

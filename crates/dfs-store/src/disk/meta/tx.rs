@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dfs_core::codec::Canonical;
 use dfs_core::id::{BlobId, Partition, RecordKey};
+use dfs_core::record::digest::HeadsDigest;
 use dfs_core::record::refs::RefRow;
 use dfs_core::record::version::{Record, merge};
 use dfs_core::replica::sync::{Root, Table};
@@ -32,11 +33,24 @@ pub(crate) enum Unmergeable {
 pub(crate) struct MetaTx {
     pub(super) inner: WriteTransaction,
     pub(super) damaged: Arc<DamagedRows>,
+    /// Names under which something else is listed from now on.
+    relisted: Vec<RecordKey>,
 }
 
 impl MetaTx {
     pub(super) fn new(inner: WriteTransaction, damaged: Arc<DamagedRows>) -> Self {
-        Self { inner, damaged }
+        Self { inner, damaged, relisted: Vec::new() }
+    }
+
+    /// Takes the names under which something else is listed once this is committed.
+    pub(crate) fn take_relisted(&mut self) -> Vec<RecordKey> {
+        std::mem::take(&mut self.relisted)
+    }
+
+    fn note_listed(&mut self, key: &RecordKey, old: &Record, new: &Record) {
+        if HeadsDigest::of(old) != HeadsDigest::of(new) {
+            self.relisted.push(*key);
+        }
     }
 
     pub(super) fn commit(self) -> MetaResult<()> {
@@ -97,6 +111,7 @@ impl MetaTx {
             return Ok(Err(Unmergeable::TooLarge));
         }
         self.set(RECORDS, &row, &changed.to_canonical())?;
+        self.note_listed(key, &ours, &changed);
         let old = (!ours.is_empty()).then(|| record_item(key, &ours));
         self.change_root(Table::Records, &row, old, record_item(key, &changed))?;
         Ok(Ok((changed, true)))
@@ -166,6 +181,7 @@ impl MetaTx {
         if held.is_empty() || held.state_hash() != *hash {
             return Ok(false);
         }
+        self.note_listed(key, &held, &Record::default());
         self.remove(Table::Records, &row, &record_item(key, &held))?;
         Ok(true)
     }

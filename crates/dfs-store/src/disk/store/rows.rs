@@ -1,8 +1,14 @@
-//! Records and reference rows of a store: joined with what others hold, and read in pages.
+//! Records and reference rows of a store: joined with what others hold, and read in pages; what
+//! has changed in directories.
 
-use dfs_core::id::{BlobId, DirId, Partition, PartitionBits, RecordKey, VaultId};
+use std::collections::BTreeSet;
+
+use dfs_core::id::{BlobId, Partition, PartitionBits, RecordKey, Tag};
+use dfs_core::record::digest::HeadsDigest;
 use dfs_core::record::refs::{RefRow, Use};
 use dfs_core::record::version::Record;
+use dfs_core::replica::dir_changes::{ChangeMark, DirKey};
+use dfs_core::replica::dir_view::Told;
 use dfs_core::replica::sync::{Root, Table};
 
 use super::Store;
@@ -142,6 +148,45 @@ impl Store {
         self.0.index.read(move |meta| meta.first_records(&keys, bytes_max, hash)).await
     }
 
+    /// Where the log of changes stands. What was acknowledged before is in every page read after.
+    pub fn change_mark(&self) -> ChangeMark {
+        self.0.index.changes().mark()
+    }
+
+    /// Returns the directories in which other names or versions are listed since a mark; `None`
+    /// where that is not known: before this start, or before more changes than are kept.
+    pub fn changed_dirs(&self, since: ChangeMark) -> Option<BTreeSet<DirKey>> {
+        self.0.index.changes().dirs_since(since)
+    }
+
+    /// Returns where the log of changes stands, and what is listed now under the names of a
+    /// directory that have changed since a mark; `None` where that is not known, or too much.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn dir_changes(
+        &self,
+        dir: DirKey,
+        since: Option<ChangeMark>,
+    ) -> Result<(ChangeMark, Option<Vec<Told>>), ReadError> {
+        let (mark, tags) = {
+            let changes = self.0.index.changes();
+            (changes.mark(), since.and_then(|since| changes.since(&dir, since)))
+        };
+        let Some(tags) = tags else { return Ok((mark, None)) };
+        if tags.is_empty() {
+            return Ok((mark, Some(Vec::new())));
+        }
+        let told = self.0.index.read(move |meta| {
+            let told = tags.into_iter().map(|tag| {
+                let key = RecordKey { vault: dir.0, dir: dir.1, tag };
+                Ok((tag, HeadsDigest::of(&meta.record(&key)?)))
+            });
+            told.collect()
+        });
+        Ok((mark, Some(told.await?)))
+    }
+
     /// Returns a page of a directory's records after a tag, in order of tags.
     ///
     /// # Errors
@@ -149,12 +194,27 @@ impl Store {
     /// listing without it would pass for a whole one.
     pub async fn scan_dir(
         &self,
-        vault: VaultId,
-        dir: DirId,
+        dir: DirKey,
         after: Option<[u8; 16]>,
         limit: PageLimit,
     ) -> Result<Page<KeyedRecord>, ReadError> {
-        self.0.index.read(move |meta| meta.scan_dir(&vault, &dir, after, limit)).await
+        let row = |key, record| (key, record);
+        self.0.index.read(move |meta| meta.scan_dir(&dir, after, limit, row)).await
+    }
+
+    /// The same as digests, for records under whose names nothing is listed as `None`. One record
+    /// is in memory at a time.
+    ///
+    /// # Errors
+    /// As [`Store::scan_dir`].
+    pub async fn scan_dir_digests(
+        &self,
+        dir: DirKey,
+        after: Option<[u8; 16]>,
+        limit: PageLimit,
+    ) -> Result<Page<(Tag, Option<HeadsDigest>)>, ReadError> {
+        let row = |key: RecordKey, record: Record| (key.tag, HeadsDigest::of(&record));
+        self.0.index.read(move |meta| meta.scan_dir(&dir, after, limit, row)).await
     }
 
     /// Returns a page of a partition's records after a row key (empty for the first). Rows that do

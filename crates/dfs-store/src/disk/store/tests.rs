@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{DirId, PartitionBits, Tag, VaultId, Vid};
+use dfs_core::record::digest::HeadsDigest;
 use dfs_core::record::version::{Kind, Place, Record, Version};
 use dfs_core::replica::sync::{Root, Table};
 use dfs_env::{MemoryFs, MemoryNet};
@@ -189,14 +190,45 @@ async fn a_directory_is_scanned_in_pages_in_order() {
     let mut seen = Vec::new();
     let mut after = None;
     loop {
-        let page = store.scan_dir(vault, dir, after, PageLimit::of_rows(7)).await.unwrap().rows;
+        let page = store.scan_dir((vault, dir), after, PageLimit::of_rows(7)).await.unwrap().rows;
         let Some((last, _)) = page.last() else { break };
         after = Some(*last.tag.as_bytes());
         seen.extend(page.iter().map(|(key, _)| key.tag.as_bytes()[0]));
     }
     assert_eq!(seen, (1..=20).collect::<Vec<_>>());
-    let none = store.scan_dir(vault, DirId::new([3; 16]), None, PageLimit::of_rows(7)).await;
+    let none = store.scan_dir((vault, DirId::new([3; 16])), None, PageLimit::of_rows(7)).await;
     assert_eq!(none.unwrap(), Page { rows: Vec::new(), more: false });
+}
+
+#[tokio::test]
+async fn a_directory_tells_what_is_listed_otherwise_than_before() {
+    let disk = Disk::new();
+    let store = disk.open().await;
+    let (key, first) = record(1, 1);
+    let dir = (key.vault, key.dir);
+    let begin = store.change_mark();
+    store.merge_records(vec![(key, first.clone()), record(2, 1)]).await.unwrap();
+    let (after_two, told) = store.dir_changes(dir, Some(begin)).await.unwrap();
+    let digests = store.scan_dir_digests(dir, None, PageLimit::of_rows(9)).await.unwrap().rows;
+    assert_eq!(told, Some(digests.clone()));
+    assert_eq!(digests[0], (key.tag, HeadsDigest::of(&first)));
+    // The same again, and a register without a version, are no news.
+    store.merge_records(vec![(key, first.clone())]).await.unwrap();
+    assert_eq!(
+        store.dir_changes(dir, Some(after_two)).await.unwrap(),
+        (after_two, Some(Vec::new()))
+    );
+    assert_eq!(store.changed_dirs(begin), Some(BTreeSet::from([dir])));
+    assert_eq!(store.changed_dirs(after_two), Some(BTreeSet::new()));
+    // What is removed is no longer listed.
+    assert_eq!(store.forget_records(vec![(key, first.state_hash())]).await.unwrap(), 1);
+    let (_, told) = store.dir_changes(dir, Some(after_two)).await.unwrap();
+    assert_eq!(told, Some(vec![(key.tag, None)]));
+    store.close().await;
+    drop(store);
+    let again = disk.open().await;
+    assert_eq!(again.dir_changes(dir, Some(begin)).await.unwrap().1, None, "of another start");
+    assert_eq!(again.dir_changes(dir, None).await.unwrap().1, None);
 }
 
 #[tokio::test]
@@ -268,7 +300,7 @@ async fn many_writers_share_commits_and_all_are_durable() {
     drop(store);
     let store = disk.open().await;
     let (key, _) = record(1, 1);
-    let page = store.scan_dir(key.vault, key.dir, None, PageLimit::of_rows(500)).await.unwrap();
+    let page = store.scan_dir((key.vault, key.dir), None, PageLimit::of_rows(500)).await.unwrap();
     assert_eq!((page.rows.len(), page.more), (99, false));
 }
 

@@ -100,7 +100,7 @@ async fn a_directory_with_a_damaged_record_is_not_listed_without_it() {
     store.merge_records(records).await.unwrap();
     damage(&store, RECORDS, record_row(&key)).await;
     // A quorum that counts this answer would miss a version that was acknowledged.
-    assert!(store.scan_dir(key.vault, key.dir, None, PageLimit::of_rows(9)).await.is_err());
+    assert!(store.scan_dir((key.vault, key.dir), None, PageLimit::of_rows(9)).await.is_err());
     assert!(store.record(key).await.is_err());
 }
 

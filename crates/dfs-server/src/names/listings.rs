@@ -1,0 +1,175 @@
+//! Directories in order, as this node last knew them: a listing costs what has changed, and what it
+//! shows.
+//!
+//! In memory, bounded, and never a source of truth: before anything is shown, a quorum says what
+//! has changed since. Why that shows every acknowledged write: [`dfs_core::replica::dir_view`].
+
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dfs_core::id::{DirId, NodeId};
+use dfs_core::layout::epoch::EpochState;
+use dfs_core::replica::dir_view::DirView;
+use dfs_core::replica::listing::{ListedName, Listing, Totals};
+use dfs_store::vault::keys::VaultKeys;
+use parking_lot::Mutex;
+use quick_cache::Weighter;
+use quick_cache::unsync::Cache;
+
+use crate::config::Mode;
+use crate::error::Error;
+use crate::records::Records;
+use crate::replica::Replica;
+use crate::rpc::StepError;
+
+/// The directories that this node knows, of as many names as fit.
+pub(crate) struct Listings {
+    pub(super) replica: Arc<Replica>,
+    pub(super) records: Arc<Records>,
+    pub(super) keys: Arc<VaultKeys>,
+    known: Mutex<Cache<DirId, Known, ByNames>>,
+    /// Numbers what is asked, and each look at replicas.
+    order: AtomicU64,
+}
+
+/// A directory, and what it weighed last.
+#[derive(Clone, Default)]
+struct Known {
+    viewed: Slot,
+    names: usize,
+}
+
+type Slot = Arc<tokio::sync::Mutex<Viewed>>;
+
+/// One directory.
+#[derive(Default)]
+struct Viewed {
+    view: DirView<NodeId>,
+    last: Option<Look>,
+}
+
+/// A look at the replicas of a directory.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    /// When it began, in the order of [`Listings::order`].
+    began: u64,
+    by_quorum: bool,
+    guarded: bool,
+}
+
+/// What is shown of a directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown<T> {
+    pub(crate) what: T,
+    /// Whether the gateways among the replicas would have told of what others hid.
+    pub(crate) guarded: bool,
+}
+
+#[derive(Clone)]
+struct ByNames;
+
+impl Weighter<DirId, Known> for ByNames {
+    fn weight(&self, _: &DirId, known: &Known) -> u64 {
+        (known.names + EMPTY_DIR_NAMES) as u64
+    }
+}
+
+impl Listings {
+    pub(super) fn new(records: Arc<Records>, keys: Arc<VaultKeys>) -> Self {
+        let known = Cache::with_weighter(DIRS_EXPECTED, NAMES_MAX, ByNames);
+        let (known, order) = (Mutex::new(known), AtomicU64::new(0));
+        Self { replica: records.rpc().replica.clone(), records, keys, known, order }
+    }
+
+    fn slot(&self, dir: DirId) -> Slot {
+        let mut all = self.known.lock();
+        if let Some(known) = all.get(&dir) {
+            return known.viewed.clone();
+        }
+        let known = Known::default();
+        all.insert(dir, known.clone());
+        known.viewed
+    }
+
+    /// Weighs a directory again: others make room for it.
+    fn weigh(&self, dir: DirId, viewed: &Slot, names: usize) {
+        let mut all = self.known.lock();
+        if all.get(&dir).is_none_or(|known| known.names != names) {
+            all.insert(dir, Known { viewed: viewed.clone(), names });
+        }
+    }
+
+    fn next(&self) -> u64 {
+        self.order.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A part of a directory, in order: at most `limit` names from `from` on that begin with
+    /// `prefix`, and whether more follow. One round trip where nothing has changed.
+    pub(crate) async fn page(
+        &self,
+        dir: DirId,
+        from: Bound<&str>,
+        prefix: &str,
+        limit: usize,
+        mode: Mode,
+    ) -> Result<Shown<(Vec<ListedName>, bool)>, Error> {
+        self.list(dir, mode, |listing| listing.page(from, prefix, limit)).await
+    }
+
+    /// What a directory adds up to, and the directories in it.
+    pub(crate) async fn summary(
+        &self,
+        dir: DirId,
+        mode: Mode,
+    ) -> Result<(Totals, Vec<DirId>), Error> {
+        let shown = self.list(dir, mode, |listing| (listing.totals(), listing.dirs().collect()));
+        Ok(shown.await?.what)
+    }
+
+    /// Shows a directory as a quorum knows it. Whoever asks while others wait shares what the next
+    /// look finds, so that many at once cost two looks.
+    async fn list<T>(
+        &self,
+        dir: DirId,
+        mode: Mode,
+        show: impl Fn(&Listing) -> T,
+    ) -> Result<Shown<T>, Error> {
+        let (asked, slot) = (self.next(), self.slot(dir));
+        let attempt = |state| self.list_attempt(dir, &slot, asked, mode, &show, state);
+        self.records.rpc().with_layout(attempt).await
+    }
+
+    async fn list_attempt<T>(
+        &self,
+        dir: DirId,
+        slot: &Slot,
+        asked: u64,
+        mode: Mode,
+        show: &impl Fn(&Listing) -> T,
+        state: Arc<EpochState>,
+    ) -> Result<Shown<T>, StepError> {
+        let by_quorum = self.replica.is_quorum(mode, &state);
+        let mut viewed = slot.lock().await;
+        let newest = viewed.last.filter(|look| look.began > asked && look.by_quorum >= by_quorum);
+        let look = match newest {
+            Some(look) => look,
+            None => {
+                let began = self.next();
+                let guarded = self.refresh(&mut viewed.view, dir, mode, &state).await?;
+                Look { began, by_quorum, guarded }
+            }
+        };
+        viewed.last = Some(look);
+        let listing = viewed.view.listing();
+        self.weigh(dir, slot, listing.len());
+        Ok(Shown { what: show(listing), guarded: look.guarded })
+    }
+}
+
+/// Names kept in memory over all directories: about 128 MiB of ordinary ones.
+const NAMES_MAX: u64 = 1_000_000;
+/// What a directory costs beside its names, counted in names.
+const EMPTY_DIR_NAMES: usize = 8;
+/// Directories that a vault is expected to have; more only cost a resize.
+const DIRS_EXPECTED: usize = 1_024;
