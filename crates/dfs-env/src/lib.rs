@@ -21,6 +21,7 @@ mod bug;
 mod fs;
 mod machine;
 mod memory_fs;
+mod memory_line;
 mod memory_net;
 mod net;
 mod real;

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc;
 
+use crate::memory_line::{MemoryLine, Slowed};
 use crate::net::{BoxFuture, Listener, Net, Stream};
 
 /// A loopback network; clones share it.
 #[derive(Clone, Default)]
-pub struct MemoryNet(Arc<Mutex<Ports>>);
+pub struct MemoryNet(Arc<Mutex<Ports>>, MemoryLine);
 
 #[derive(Default)]
 struct Ports {
@@ -22,6 +23,11 @@ struct Ports {
 }
 
 impl MemoryNet {
+    /// From now on all connections together carry so many bytes a second; 0 is no limit.
+    pub fn slow_down(&self, bytes_per_second: u64) {
+        self.1.set(bytes_per_second);
+    }
+
     fn ports(&self) -> MutexGuard<'_, Ports> {
         self.0.lock()
     }
@@ -48,12 +54,14 @@ impl MemoryNet {
 impl Net for MemoryNet {
     fn connect(&self, to: SocketAddr) -> BoxFuture<'_, io::Result<Stream>> {
         let listener = self.ports().listening.get(&to.port()).cloned();
+        let line = self.1.clone();
         Box::pin(async move {
             let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
             let (ours, theirs) = tokio::io::duplex(SOCKET_BYTES);
             let listener = listener.ok_or_else(refused)?;
+            let theirs = Slowed::new(theirs, line.clone());
             listener.send(Box::new(theirs)).await.map_err(|_| refused())?;
-            Ok(Box::new(ours) as Stream)
+            Ok(Box::new(Slowed::new(ours, line)) as Stream)
         })
     }
 
