@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::error::ConnError;
 use crate::frame::{FrameCodec, FrameError};
+use crate::heard::Listening;
 use crate::hello::{self, ConnClass, Unwelcome, Welcome};
 use crate::message::Code;
 use crate::peer::{Frames, Greeting, Origin};
@@ -63,6 +64,7 @@ async fn exchange(
     let Secured { stream, peer, exporter } = secured;
     let (identity, handler) = (&shared.identity, shared.handler.as_ref());
     let (reading, mut out) = tokio::io::split(stream);
+    let reading = Listening::new(&shared.env, shared.traffic.clone(), reading);
     let mut frames = FramedRead::new(reading, FrameCodec::greeting());
     let credentials = &identity.credentials;
     // The acceptor's class is a placeholder: the dialler's counts.

@@ -9,10 +9,11 @@
 //! | [`network`] | the face: start, call, peers, shut down |
 //! | [`message`] | what nodes ask each other |
 //! | [`handler`] | what the layer above provides |
-//! | `frame`, `mux`, `hello` | pure: frames, streams with credit and priority, greetings |
+//! | `frame`, `mux`, `flow`, `hello` | pure: frames, streams, what has arrived, greetings |
 //! | `config`, `error` | how a network is started, and what can go wrong |
 //! | `shared`, `registry`, `own` | what its tasks share: whom it knows, what it says of itself |
 //! | `secure`, `greet`, `peer` | TLS, who is there, one connection |
+//! | `heard`, `traffic`, `budget` | when a peer was heard last, what connections carry and hold |
 //! | `redeem` | coming to the keys of a cluster |
 //! | `links`, `dial` | connections in use, and whom to dial when |
 //! | `incarnation` | which of several starts of a node may take part |
@@ -31,10 +32,12 @@
 //! ```
 
 mod book;
+mod budget;
 mod checks;
 mod config;
 mod dial;
 mod error;
+mod flow;
 mod frame;
 #[doc(hidden)]
 #[cfg(any(test, feature = "fuzzing"))]
@@ -43,6 +46,7 @@ mod gossip;
 mod greet;
 mod half_open;
 pub mod handler;
+mod heard;
 mod hello;
 mod incarnation;
 mod learn;
@@ -57,6 +61,7 @@ mod refusals;
 mod registry;
 mod secure;
 mod shared;
+mod traffic;
 mod wire;
 mod wire_dirs;
 

@@ -148,6 +148,10 @@ impl Shared {
         if let (Target::Bootstrap(address), false, Some(why)) = (&target, connected, why) {
             self.tell_unanswered(address, &why);
         }
+        if !connected {
+            self.registry().note_tried(target);
+            self.dialled_once.notify_waiters();
+        }
         connected
     }
 
@@ -225,9 +229,9 @@ impl Shared {
             self.registry().bootstrap_ids.insert(address, greeting.peer);
         }
         let _open = self.count_open(greeting.peer).ok_or(ConnError::TooMany)?;
-        let (budget, closing) = (self.budget.clone(), self.force.child_token());
-        let conn =
-            Arc::new(Conn::new(&self.env, self.identity.node, &greeting, origin, budget, closing));
+        let shares = (self.budget.clone(), self.traffic.clone());
+        let (node, closing) = (self.identity.node, self.force.child_token());
+        let conn = Arc::new(Conn::new(&self.env, node, &greeting, origin, shares, closing));
         if let Some(seen) = greeting.observed {
             self.observed(seen, conn.dialled.is_none());
         }
@@ -290,6 +294,7 @@ impl Shared {
         let is_new_peer = !was_connected && registry.is_connected(&conn.peer);
         drop(registry);
         self.dial_wake.notify_one();
+        self.dialled_once.notify_waiters();
         if is_new_peer {
             info!(peer = ?conn.peer, "connected");
             self.handler.peer_changed(conn.peer, true);

@@ -37,7 +37,7 @@ pub enum Priority {
 pub struct Call {
     /// Its place in the queue.
     pub priority: Priority,
-    /// How long the caller still waits.
+    /// How long the caller waits while nothing moves; and how long the answer may be in the making.
     pub deadline: Duration,
     /// The caller's layout; 0 when it has none.
     pub epoch: u64,

@@ -2,19 +2,21 @@
 //!
 //! Pure: frames in, events and frames out. A body travels in slices, so an urgent call waits for
 //! one slice at most; it is sent only as far as the receiver gave credit. What the peer may make
-//! this side hold is bounded by [`STREAMS_MAX`] and [`PEER_BYTES_MAX`], and what all peers together
-//! may by [`ALL_PEERS_BYTES_MAX`].
+//! this side hold is bounded by [`STREAMS_MAX`] and in [`crate::budget`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use dfs_core::id::BlobId;
 use prost::Message;
 
-use crate::frame::{FRAME_BYTES_MAX, SLICE_BYTES, fits};
-use crate::message::{Answer, Call, Code, Priority, Refusal};
+use crate::budget::{Budget, PEER_BYTES_MAX, Weight};
+use crate::flow::Flow;
+use crate::frame::{SLICE_BYTES, fits};
+use crate::message::{Answer, Call, Code, Priority, Refusal, Request};
 use crate::wire::Goodbye;
 use crate::wire::proto::{Data, GoAway, Open, Ping, Pong, Reply, Reset, Window, frame::Kind};
 use crate::wire::{self, WireError};
@@ -63,25 +65,6 @@ pub(crate) enum Unsendable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLarge;
 
-/// Bytes held for the calls of all peers of a node.
-#[derive(Debug, Default)]
-pub(crate) struct Budget(AtomicUsize);
-
-impl Budget {
-    /// Takes `bytes` if there is room for them.
-    fn take(&self, bytes: usize) -> bool {
-        let more = |held: usize| {
-            let held = held.saturating_add(bytes);
-            (held <= ALL_PEERS_BYTES_MAX).then_some(held)
-        };
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.0.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
 /// One connection's calls. `W` is what waits for the answer to a call of ours: it is handed over
 /// with the call, because the answer may be here before the caller's next step.
 #[derive(Debug)]
@@ -107,40 +90,20 @@ pub(crate) struct Mux<W> {
     budget: Arc<Budget>,
     /// Bulk slices sent since the last background one.
     bulk_turns: u32,
-}
-
-/// Bytes held for calls of a peer, and for their answers until these have left.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Weight {
-    /// Of requests and answers, without bodies.
-    heads: usize,
-    bodies: usize,
-}
-
-impl Weight {
-    fn of(head: &Kind, body: usize) -> Self {
-        Self { heads: head.encoded_len(), bodies: body }
-    }
-
-    fn plus(self, other: Self) -> Self {
-        Self { heads: self.heads + other.heads, bodies: self.bodies + other.bodies }
-    }
-
-    fn minus(self, other: Self) -> Self {
-        Self { heads: self.heads - other.heads, bodies: self.bodies - other.bodies }
-    }
-
-    /// What of it counts for what all peers may have. A little is free, so that others can be asked
-    /// about the layout while some take all there is.
-    fn counted(self) -> usize {
-        self.bodies + self.heads.saturating_sub(HEADS_FREE_BYTES)
-    }
+    flow: Flow,
+    /// The line takes what is sent only slowly.
+    is_slow: bool,
 }
 
 #[derive(Debug)]
 struct Calling<W> {
     waiting: W,
     answer_bytes_max: usize,
+    began: Duration,
+    /// Where its last byte was among those sent, once it was.
+    ends_at: Option<u64>,
+    /// When the peer was known to have all of it.
+    delivered: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -181,7 +144,48 @@ impl<W> Mux<W> {
             held: Weight::default(),
             budget,
             bulk_turns: 0,
+            flow: Flow::default(),
+            is_slow: false,
         }
+    }
+
+    /// Notes what time it is, since the connection began.
+    pub(crate) fn set_time(&mut self, now: Duration) {
+        self.flow.set_time(now);
+    }
+
+    /// Notes whether the line is full: slices are smaller then, so that others wait less for one.
+    pub(crate) fn set_slow(&mut self, is_slow: bool) {
+        self.is_slow = is_slow;
+    }
+
+    /// How the bytes of this connection move.
+    pub(crate) fn flow(&mut self) -> &mut Flow {
+        &mut self.flow
+    }
+
+    /// Since when nothing has moved that a call waits for: its own bytes and those before them
+    /// until the peer has got it, and whatever the peer sends afterwards, which the answer may be
+    /// behind. `None` is for a call that waits for its place.
+    pub(crate) fn still_since(&self, stream: Option<StreamId>) -> Duration {
+        let flow = &self.flow;
+        match stream.and_then(|stream| self.calling.get(&stream)) {
+            Some(Calling { began, delivered, .. }) => {
+                let heard = delivered.unwrap_or_else(|| flow.got_at());
+                heard.max(flow.received_at()).max(*began)
+            }
+            None => flow.got_at().max(flow.received_at()),
+        }
+    }
+
+    /// Whether the peer is bringing this blob.
+    pub(crate) fn is_arriving(&self, id: &BlobId) -> bool {
+        let brought = Request::ChunkPut(*id);
+        let brings = |receiving: &Receiving| match &receiving.head {
+            Head::Call(call) => call.request == brought,
+            Head::Answer(_) => false,
+        };
+        self.receiving.values().any(brings)
     }
 
     /// Begins a call; `waiting` comes back with the answer.
@@ -200,7 +204,9 @@ impl<W> Mux<W> {
         // Number 0 stands for the connection itself.
         self.next_stream = self.next_stream.checked_add(2).unwrap_or(2 - stream % 2);
         let answer_bytes_max = call.answer_bytes_max;
-        self.calling.insert(stream, Calling { waiting, answer_bytes_max });
+        let began = self.flow.now();
+        let calling = Calling { waiting, answer_bytes_max, began, ends_at: None, delivered: None };
+        self.calling.insert(stream, calling);
         self.send(stream, call.priority, open, call.body.clone());
         Ok(stream)
     }
@@ -323,7 +329,12 @@ impl<W> Mux<W> {
                 }
                 Ok(None)
             }
-            Kind::Pong(_) => Ok(None),
+            Kind::Pong(Pong { nonce }) => {
+                if self.flow.on_mark(nonce) {
+                    self.note_delivered();
+                }
+                Ok(None)
+            }
             Kind::Open(open) => self.on_open(stream, open),
             Kind::Reply(reply) => self.on_reply(stream, reply),
             Kind::Data(data) => self.on_data(stream, data.bytes),
@@ -335,6 +346,15 @@ impl<W> Mux<W> {
         }
     }
 
+    fn note_delivered(&mut self) {
+        let (got, now) = (self.flow.got(), self.flow.now());
+        for calling in self.calling.values_mut().filter(|calling| calling.delivered.is_none()) {
+            if calling.ends_at.is_some_and(|end| end <= got) {
+                calling.delivered = Some(now);
+            }
+        }
+    }
+
     fn on_open(&mut self, stream: StreamId, open: Open) -> Result<Option<Event<W>>, Violation> {
         let theirs = stream != 0 && stream % 2 != self.next_stream % 2;
         // An urgent call may overtake one that was numbered before it.
@@ -342,6 +362,7 @@ impl<W> Mux<W> {
             return Err(Violation::StreamId);
         }
         let expected = open.body_bytes as usize;
+        self.flow.on_received(open.encoded_len());
         let weight = Weight { heads: open.encoded_len(), bodies: expected };
         let call = match wire::parse_open(open) {
             // A kind of request from a newer version is answered, not punished.
@@ -380,6 +401,7 @@ impl<W> Mux<W> {
         if expected > calling.answer_bytes_max {
             return Err(Violation::Body);
         }
+        self.flow.on_received(reply.encoded_len());
         // The peer has decided: what is left of our body is of no use to it.
         self.sending.remove(&stream);
         self.receive(stream, Head::Answer(wire::parse_reply(reply)?), expected)
@@ -409,6 +431,7 @@ impl<W> Mux<W> {
             receiving.body.reserve(receiving.expected);
         }
         receiving.body.extend_from_slice(&bytes);
+        self.flow.on_received(bytes.len());
         receiving.ungranted += bytes.len();
         if receiving.body.len() == receiving.expected {
             let receiving = self.receiving.remove(&stream).ok_or(Violation::StreamId)?;
@@ -461,21 +484,36 @@ impl<W> Mux<W> {
         if let Some(message) = self.take_goodbye() {
             return Some((0, Kind::GoAway(message)));
         }
+        if let Some(nonce) = self.flow.mark_due(false) {
+            return Some((0, Kind::Ping(Ping { nonce })));
+        }
         while let Some((class, stream)) = self.next_ready() {
             let Some(sending) = self.sending.get_mut(&stream) else { continue };
-            let frame = match sending.head.take() {
-                Some(head) => head,
-                None => Kind::Data(Data { bytes: slice(sending) }),
+            let (frame, bytes) = match sending.head.take() {
+                Some(head) => {
+                    let bytes = head.encoded_len();
+                    (head, bytes)
+                }
+                None => {
+                    let bytes = slice(sending, self.is_slow);
+                    let len = bytes.len();
+                    (Kind::Data(Data { bytes }), len)
+                }
             };
+            let end = self.flow.on_sent(bytes);
             if sending.body.is_empty() {
                 self.sending.remove(&stream);
                 self.end_serving(stream);
+                if let Some(calling) = self.calling.get_mut(&stream) {
+                    calling.ends_at = Some(end);
+                }
             } else if sending.credit > 0 {
                 self.ready[class].push_back(stream);
             }
             return Some((stream, frame));
         }
-        None
+        let nonce = self.flow.mark_due(true)?;
+        Some((0, Kind::Ping(Ping { nonce })))
     }
 
     /// Strictly by priority, except that background gets one turn in nine of what chunks leave.
@@ -508,25 +546,21 @@ fn overloaded() -> Refusal {
     Refusal { code: Code::Overloaded, message, retry_after: Some(OVERLOADED_RETRY) }
 }
 
-fn slice(sending: &mut Sending) -> Bytes {
-    let len = SLICE_BYTES.min(sending.credit).min(sending.body.remaining());
+fn slice(sending: &mut Sending, is_slow: bool) -> Bytes {
+    let most = if is_slow { SLOW_SLICE_BYTES } else { SLICE_BYTES };
+    let len = most.min(sending.credit).min(sending.body.remaining());
     sending.credit -= len;
     sending.body.split_to(len)
 }
 
 /// Calls under way at once, each way: enough to fill a long fast line with chunks.
 pub(crate) const STREAMS_MAX: usize = 128;
-/// Bytes one connection may make this side hold, for calls and their answers.
-pub(crate) const PEER_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// The same for all connections together: eight busy peers, and a bound on any number of them.
-pub(crate) const ALL_PEERS_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Of these, what requests and answers without their bodies may have of every connection, whatever
-/// the others have: one frame.
-const HEADS_FREE_BYTES: usize = FRAME_BYTES_MAX;
 /// The longest body: the largest blob.
 pub(crate) const BODY_BYTES_MAX: usize = 9 * 1024 * 1024 + 80;
 /// Body bytes a sender may send before the receiver grants more.
 const STREAM_CREDIT_BYTES: usize = 1024 * 1024;
+/// One slice where the line is full: an eighth of a second at 1 Mbit/s.
+const SLOW_SLICE_BYTES: usize = 16 * 1024;
 /// Turns of chunks before a turn of background work.
 const CHUNK_TURNS: u32 = 8;
 /// Pongs and refusals that may wait; a peer that floods gets no more of them.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dfs_core::address::Address;
 use dfs_core::hlc::Clock;
-use dfs_core::id::{AdminId, NodeId};
+use dfs_core::id::{AdminId, BlobId, NodeId};
 use dfs_core::node::liveness::Reach;
 use dfs_core::node::member::NodeInfo;
 use dfs_env::{Env, Listener};
@@ -192,6 +192,31 @@ impl Network {
         reach
     }
 
+    /// Waits for the first dials after the start that may bring connections to these nodes: until
+    /// each was dialled once, at most for [`FIRST_DIALS_MAX`] from the start on.
+    pub async fn first_dials(&self, nodes: &[NodeId]) {
+        let shared = &self.0;
+        let until = shared.registry().started() + FIRST_DIALS_MAX;
+        loop {
+            let mut dialled = std::pin::pin!(shared.dialled_once.notified());
+            dialled.as_mut().enable();
+            let all_tried = {
+                let registry = shared.registry();
+                let mut others = nodes.iter().filter(|node| **node != self.node_id());
+                others.all(|node| registry.was_tried(node, &shared.config.bootstrap))
+            };
+            if all_tried || shared.env.mono() >= until {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = shared.shutdown.cancelled() => return,
+                () = dialled => {}
+                () = shared.env.sleep_until(until) => {}
+            }
+        }
+    }
+
     /// The newest a node said about itself.
     pub fn info(&self, node: &NodeId) -> Option<NodeInfo> {
         self.with_info(node, NodeInfo::clone)
@@ -205,7 +230,8 @@ impl Network {
         self.0.registry().directory.get(node).map(look)
     }
 
-    /// Makes a call.
+    /// Makes a call. Its deadline is how long nothing may move that it waits for: a slow line does
+    /// not end it, a silent peer does.
     ///
     /// # Errors
     /// [`CallError`] when no answer came. A refusal is an answer.
@@ -219,6 +245,35 @@ impl Network {
         };
         let conn = self.0.registry().conn(to, class).ok_or(CallError::NotConnected)?;
         conn.call(call).await
+    }
+
+    /// Whether content has come from the node in the last `within`, whatever it was; from a slow
+    /// node, whether it came as lately as can be expected.
+    pub fn has_brought(&self, node: &NodeId, within: Duration) -> bool {
+        let conn = self.0.registry().conn(node, ConnClass::Bulk);
+        conn.is_some_and(|conn| conn.has_brought(within))
+    }
+
+    /// Bytes a second that last came from the node; `None` while too few did.
+    pub fn arrival_rate(&self, node: &NodeId) -> Option<u64> {
+        let conn = self.0.registry().conn(node, ConnClass::Bulk);
+        conn.and_then(|conn| conn.arrival_rate())
+    }
+
+    /// Whether some peer is bringing this blob just now.
+    pub fn is_arriving(&self, id: &BlobId) -> bool {
+        let conns: Vec<_> = self.0.registry().conns.values().cloned().collect();
+        conns.iter().any(|conn| conn.is_arriving(id))
+    }
+
+    /// Bytes of content that all peers together are known to have got.
+    pub fn delivered(&self) -> u64 {
+        self.0.traffic.delivered()
+    }
+
+    /// Bytes that came from all peers together.
+    pub fn received(&self) -> u64 {
+        self.0.traffic.received()
     }
 
     /// Answers a gossip call, which the layer above passes here: takes in what the peer knows and
@@ -264,5 +319,8 @@ impl std::fmt::Debug for Network {
     }
 }
 
+/// How long after its start a node lets requests wait for its first dials: those that bring
+/// anything take two round trips and a handshake.
+pub const FIRST_DIALS_MAX: Duration = Duration::from_secs(5);
 /// How long peers may take to close when this node stops.
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(2);

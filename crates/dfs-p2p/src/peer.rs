@@ -1,13 +1,14 @@
 //! One connection once it has greeted: calls both ways, keep-alive, end.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use dfs_core::id::{AdminId, NodeId};
+use bytes::{Buf, BytesMut};
+use dfs_core::id::{AdminId, BlobId, NodeId};
 use dfs_core::layout::epoch::Grant;
 use dfs_core::node::conn::ConnFacts;
 use dfs_core::node::member::Genuine;
@@ -17,17 +18,22 @@ use futures_util::stream::FuturesUnordered;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::time::Instant;
 use tokio_rustls::TlsStream;
 use tokio_util::codec::{Encoder, FramedRead};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::budget::Budget;
 use crate::error::{CallError, ConnError};
 use crate::frame::{FrameCodec, FrameError};
 use crate::handler::{Caller, Handler};
+use crate::heard::{Heard, Listening};
 use crate::hello::{ConnClass, Greeted};
 use crate::message::{Answer, Call, Code, Priority, Refusal};
-use crate::mux::{Budget, Event, Mux, STREAMS_MAX, StreamId, TooLarge, Unsendable};
+use crate::mux::{Event, Mux, STREAMS_MAX, StreamId, TooLarge, Unsendable, Violation};
+use crate::traffic::Traffic;
+use crate::wire::proto::frame::Kind;
 use crate::wire::{self, Goodbye};
 
 /// How a connection began.
@@ -39,7 +45,7 @@ pub(crate) enum Origin {
     Accepted(SocketAddr),
 }
 
-pub(crate) type Frames = FramedRead<ReadHalf<TlsStream<Stream>>, FrameCodec>;
+pub(crate) type Frames = FramedRead<Listening<ReadHalf<TlsStream<Stream>>>, FrameCodec>;
 
 /// A greeted connection that is not yet in use.
 pub(crate) struct Greeting {
@@ -71,6 +77,10 @@ pub(crate) struct Conn {
     /// See [`Greeting::challenge`].
     pub(crate) challenge: [u8; 32],
     mux: Mutex<Mux<oneshot::Sender<Answer>>>,
+    /// Times of the calls count from here.
+    began: Instant,
+    heard: Arc<Heard>,
+    traffic: Arc<Traffic>,
     /// Calls that may be under way at once; more wait for a place until their deadline.
     places: Semaphore,
     wake: Notify,
@@ -89,7 +99,7 @@ impl Conn {
         me: NodeId,
         greeting: &Greeting,
         origin: Origin,
-        budget: Arc<Budget>,
+        (budget, traffic): (Arc<Budget>, Arc<Traffic>),
         closing: CancellationToken,
     ) -> Self {
         let (dialler, dialled) = match origin {
@@ -111,6 +121,9 @@ impl Conn {
             grant: greeting.greeted.grant,
             challenge: greeting.challenge,
             mux: Mutex::new(Mux::new(dialled.is_some(), budget)),
+            began: env.mono(),
+            heard: greeting.frames.get_ref().heard(),
+            traffic,
             places: Semaphore::new(CALLS_MAX),
             wake: Notify::new(),
             retired: AtomicBool::new(false),
@@ -121,41 +134,91 @@ impl Conn {
     }
 
     fn mux(&self) -> MutexGuard<'_, Mux<oneshot::Sender<Answer>>> {
-        self.mux.lock()
+        let mut mux = self.mux.lock();
+        mux.set_time(self.env.mono().saturating_duration_since(self.began));
+        mux
     }
 
     pub(crate) fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Relaxed)
     }
 
-    /// Makes a call and waits for the answer, at most for its deadline.
+    /// Makes a call and waits for the answer, as long as something moves that it waits for: at most
+    /// for its deadline without that, and never longer than [`CALL_MAX`].
     ///
     /// # Cancel safety
     /// Dropping the future gives the call up and tells the peer.
     pub(crate) async fn call(&self, call: Call) -> Result<Answer, CallError> {
-        let deadline = call.deadline;
+        let patience = call.deadline;
+        let begun = Begun::default();
         let with_place = async {
             // Gossip and layout never queue behind data.
             let _place = match call.priority {
                 Priority::Layout => None,
                 _ => Some(self.places.acquire().await.map_err(|_| CallError::Lost)?),
             };
-            self.call_now(call).await
+            self.call_now(call, &begun).await
         };
-        self.env.timeout(deadline, with_place).await.unwrap_or(Err(CallError::Deadline))
+        let mut with_place = std::pin::pin!(with_place);
+        let since = self.env.mono();
+        let last = since + CALL_MAX.max(patience);
+        let mut still_since = since;
+        loop {
+            let until = last.min(still_since + patience);
+            let wait = until.saturating_duration_since(self.env.mono());
+            match self.env.timeout(wait, &mut with_place).await {
+                Ok(answered) => return answered,
+                Err(_) => {
+                    let moved = self.still_since(&begun).max(since);
+                    if moved <= still_since || until == last {
+                        return Err(CallError::Deadline);
+                    }
+                    still_since = moved;
+                }
+            }
+        }
     }
 
-    async fn call_now(&self, call: Call) -> Result<Answer, CallError> {
+    /// Since when nothing has moved that a call waits for.
+    fn still_since(&self, begun: &Begun) -> Instant {
+        let (at, partial) = (self.heard.at(), self.heard.partial());
+        let mut mux = self.mux();
+        mux.flow().on_partial(at.saturating_duration_since(self.began), partial);
+        self.began + mux.still_since(begun.0.get().copied())
+    }
+
+    /// Whether content has come from the peer in the last `within`, or as lately as its speed lets
+    /// one expect.
+    pub(crate) fn has_brought(&self, within: Duration) -> bool {
+        let (at, partial) = (self.heard.at(), self.heard.partial());
+        let mut mux = self.mux();
+        let flow = mux.flow();
+        flow.on_partial(at.saturating_duration_since(self.began), partial);
+        flow.has_brought(within)
+    }
+
+    /// Bytes a second that last came from the peer; `None` while too few did.
+    pub(crate) fn arrival_rate(&self) -> Option<u64> {
+        self.mux().flow().arrival_rate()
+    }
+
+    /// Whether the peer is bringing this blob.
+    pub(crate) fn is_arriving(&self, id: &BlobId) -> bool {
+        self.mux().is_arriving(id)
+    }
+
+    async fn call_now(&self, call: Call, begun: &Begun) -> Result<Answer, CallError> {
         if self.is_retired() {
             return Err(CallError::NotConnected);
         }
         let (sender, answered) = oneshot::channel();
-        let begun = self.mux().call(&call, sender);
-        let stream = begun.map_err(|why| match why {
+        let called = self.mux().call(&call, sender);
+        let stream = called.map_err(|why| match why {
             Unsendable::Closing => CallError::NotConnected,
             Unsendable::TooMany => CallError::Busy,
             Unsendable::TooLarge => CallError::TooLarge,
         })?;
+        let _ = begun.0.set(stream);
         let mut guard = CallGuard { conn: self, stream, answered: false };
         if self.ended.load(Ordering::Relaxed) {
             return Err(CallError::Lost);
@@ -213,7 +276,6 @@ impl Conn {
         let env = &self.env;
         let mut serving = FuturesUnordered::new();
         let mut handles = BTreeMap::new();
-        let mut heard = env.mono();
         let mut retired_at = None;
         let mut ticker = env.ticker(PING_EVERY);
         loop {
@@ -237,7 +299,7 @@ impl Conn {
                 }
                 next = frames.next() => next,
                 () = ticker.tick() => {
-                    if env.mono() - heard >= SILENCE_MAX {
+                    if env.mono() - self.heard.at() >= SILENCE_MAX {
                         return ConnError::Silent;
                     }
                     self.mux().ping(0);
@@ -249,8 +311,8 @@ impl Conn {
                 None => return ConnError::Closed,
                 Some(Err(error)) => return error.into(),
                 Some(Ok((stream, kind))) => {
-                    heard = env.mono();
-                    let event = self.mux().on_frame(stream, kind);
+                    self.heard.complete();
+                    let event = self.take_in(stream, kind);
                     self.wake.notify_one();
                     event
                 }
@@ -285,6 +347,18 @@ impl Conn {
         }
     }
 
+    fn take_in(
+        &self,
+        stream: StreamId,
+        kind: Kind,
+    ) -> Result<Option<Event<oneshot::Sender<Answer>>>, Violation> {
+        let mut mux = self.mux();
+        let before = mux.flow().got();
+        let event = mux.on_frame(stream, kind);
+        self.traffic.went(mux.flow().got() - before);
+        event
+    }
+
     async fn serve(self: Arc<Self>, handler: Arc<dyn Handler>, stream: StreamId, call: Call) {
         let from = Caller {
             node: self.peer,
@@ -312,8 +386,11 @@ impl Conn {
         let mut codec = FrameCodec::greeting();
         codec.allow_calls();
         let mut batch = BytesMut::with_capacity(WRITE_BYTES);
+        // What fits into one write while the line takes it at once; else as little as can be, so
+        // that what is urgent overtakes the rest soon.
+        let mut fill = WRITE_BYTES;
         loop {
-            while batch.len() < WRITE_BYTES {
+            while batch.len() < fill {
                 let frame = self.mux().next_frame();
                 let Some(frame) = frame else { break };
                 if let Err(error) = codec.encode(frame, &mut batch) {
@@ -328,19 +405,41 @@ impl Conn {
                 self.wake.notified().await;
                 continue;
             }
-            let written = async {
-                out.write_all(&batch).await?;
-                out.flush().await
-            };
-            // A peer that sends but does not read would make us hold all it asks for.
-            match self.env.timeout(SILENCE_MAX, written).await {
-                Ok(Ok(())) => batch.clear(),
-                Ok(Err(error)) => return FrameError::from(error).into(),
-                Err(_) => return ConnError::Silent,
+            let began = self.env.mono();
+            if let Err(error) = self.write_batch(&mut out, &mut batch).await {
+                return error;
             }
+            let is_slow = self.env.mono() - began > WRITE_SLOW;
+            fill = if is_slow { 1 } else { WRITE_BYTES };
+            self.mux().set_slow(is_slow);
         }
     }
+
+    /// Writes all of a batch, as long as the line takes some of it.
+    async fn write_batch(
+        &self,
+        out: &mut WriteHalf<TlsStream<Stream>>,
+        batch: &mut BytesMut,
+    ) -> Result<(), ConnError> {
+        // A peer that sends but does not read would make us hold all it asks for.
+        while batch.has_remaining() {
+            let written = self.env.timeout(SILENCE_MAX, out.write(batch)).await;
+            match written.map_err(|_| ConnError::Silent)? {
+                Ok(0) => {
+                    return Err(FrameError::from(io::Error::from(io::ErrorKind::WriteZero)).into());
+                }
+                Ok(taken) => batch.advance(taken),
+                Err(error) => return Err(FrameError::from(error).into()),
+            }
+        }
+        let flushed = self.env.timeout(SILENCE_MAX, out.flush()).await;
+        flushed.map_err(|_| ConnError::Silent)?.map_err(|error| FrameError::from(error).into())
+    }
 }
+
+/// The number of a call, once it has begun.
+#[derive(Debug, Default)]
+struct Begun(OnceLock<StreamId>);
 
 /// Gives a call up when whoever waits for it goes away.
 struct CallGuard<'a> {
@@ -362,7 +461,7 @@ impl Drop for CallGuard<'_> {
 const CALLS_MAX: usize = STREAMS_MAX - 8;
 /// How often a sign of life is asked for.
 const PING_EVERY: Duration = Duration::from_secs(5);
-/// A peer that completes no frame for this long is gone: three pings went unanswered.
+/// A peer that sends no byte for this long is gone: three pings went unanswered.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// How long what a peer sent before it closed is read: it is here, or on its way.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
@@ -370,3 +469,8 @@ const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// Frames gathered for one write: a few slices, so that urgent frames overtake the rest soon.
 const WRITE_BYTES: usize = 128 * 1024;
+/// A write that took longer met a line that is full.
+const WRITE_SLOW: Duration = Duration::from_millis(20);
+/// The longest a call may take, whatever moves: a peer that brings a little now and then must not
+/// hold up anyone for ever. The largest blob comes over a line of 128 kbit/s in that time.
+const CALL_MAX: Duration = Duration::from_secs(600);

@@ -3,6 +3,7 @@
 //! session.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_core::address::Address;
@@ -16,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::error::ConnError;
 use crate::frame::FrameCodec;
 use crate::greet::{HANDSHAKE_MAX, HELLO_MAX, next, send};
+use crate::heard::Listening;
 use crate::hello::{self, ConnClass, Credentials, NOBODY};
 use crate::message::Code;
 use crate::secure::{Secured, Tls};
@@ -128,16 +130,18 @@ async fn ask(
         return Err(ConnError::OtherNode);
     }
     let me = NodeId::new(key.verifying_key().to_bytes());
-    env.timeout(HELLO_MAX, exchange(secured, me, credentials)).await.map_err(silent)?
+    env.timeout(HELLO_MAX, exchange(env, secured, me, credentials)).await.map_err(silent)?
 }
 
 async fn exchange(
+    env: &Env,
     secured: Secured,
     me: NodeId,
     credentials: &Credentials,
 ) -> Result<Zeroizing<Vec<u8>>, ConnError> {
     let Secured { stream, peer, exporter } = secured;
     let (reading, mut out) = tokio::io::split(stream);
+    let reading = Listening::new(env, Arc::default(), reading);
     let mut frames = FramedRead::new(reading, FrameCodec::greeting());
     let hello = hello::greeting(credentials, &exporter, &me, 1, ConnClass::Control, 1);
     send(&mut out, Kind::Hello(hello)).await?;

@@ -41,6 +41,8 @@ pub(crate) struct Registry {
     /// Who answered at each bootstrap address last.
     pub(crate) bootstrap_ids: BTreeMap<Address, NodeId>,
     /// Why bootstrap addresses did not answer, as last told.
+    /// What was dialled at least once, in vain.
+    pub(crate) tried: BTreeSet<Target>,
     pub(crate) unanswered: BTreeMap<Address, String>,
     /// What keeps this node apart from others.
     pub(crate) refusals: Refusals,
@@ -60,6 +62,7 @@ impl Registry {
             conns: BTreeMap::new(),
             down_since: BTreeMap::new(),
             bootstrap_ids: BTreeMap::new(),
+            tried: BTreeSet::new(),
             unanswered: BTreeMap::new(),
             refusals: Refusals::default(),
             hurry: BTreeSet::new(),
@@ -146,6 +149,33 @@ impl Registry {
         self.conns.get(&(*node, class)).filter(|conn| !conn.is_retired())
     }
 
+    /// When this node began to dial.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Whether the first dials that may bring a connection to the node are over: there is one, or
+    /// all of them were in vain.
+    pub(crate) fn was_tried(&self, node: &NodeId, bootstrap: &[Address]) -> bool {
+        let tried = |target| self.tried.contains(&target);
+        let is_over = |address: &Address| {
+            let there = self.bootstrap_ids.get(address);
+            there.is_some_and(|node| self.is_connected(node))
+                || tried(Target::Bootstrap(address.clone()))
+        };
+        // One of which no address is known can only dial this node, or be told of by others.
+        let is_known = self.directory.get(node).is_some_and(|info| !info.addrs.is_empty());
+        let was_dialled = is_known && tried(Target::Control(*node));
+        self.is_connected(node) || (was_dialled && bootstrap.iter().all(is_over))
+    }
+
+    /// Notes that a dial ended without a connection.
+    pub(crate) fn note_tried(&mut self, target: Target) {
+        if self.tried.len() < TRIED_MAX {
+            self.tried.insert(target);
+        }
+    }
+
     /// What to dial, due or not.
     pub(crate) fn wanted(&self, me: &NodeId, bootstrap: &[Address]) -> Vec<Target> {
         let mut wanted = Vec::new();
@@ -189,6 +219,10 @@ fn is_heard(
     let was_lately = || down_since.get(node).is_some_and(|since| now - *since <= STRANGER_KEPT);
     open.contains_key(node) || was_lately()
 }
+
+/// Targets that are remembered as tried: all of a start have their place, and a registry that lives
+/// for years does not grow.
+const TRIED_MAX: usize = 2 * NODES_MAX;
 
 #[cfg(test)]
 mod tests {

@@ -9,13 +9,14 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::Budget;
 use crate::config::Config;
 use crate::handler::Handler;
 use crate::hello::Credentials;
-use crate::mux::Budget;
 use crate::own::Own;
 use crate::registry::Registry;
 use crate::secure::Tls;
+use crate::traffic::Traffic;
 
 /// Who we are, for greetings.
 pub(crate) struct Identity {
@@ -35,9 +36,12 @@ pub(crate) struct Shared {
     registry: Mutex<Registry>,
     own: Mutex<Own>,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) traffic: Arc<Traffic>,
     /// Something changed that may make a dial due.
     pub(crate) dial_wake: Notify,
     pub(crate) gossip_wake: Notify,
+    /// A dial brought a connection or was in vain.
+    pub(crate) dialled_once: Notify,
     pub(crate) shutdown: CancellationToken,
     /// Ends every connection at once.
     pub(crate) force: CancellationToken,
@@ -63,8 +67,10 @@ impl Shared {
             registry: Mutex::new(registry),
             own: Mutex::new(own),
             budget: Arc::default(),
+            traffic: Arc::default(),
             dial_wake: Notify::new(),
             gossip_wake: Notify::new(),
+            dialled_once: Notify::new(),
             shutdown: CancellationToken::new(),
             force: CancellationToken::new(),
             tasks: Mutex::default(),

@@ -6,6 +6,8 @@ use dfs_core::id::BlobId;
 use dfs_core::replica::sync::Table;
 
 use super::*;
+use crate::budget::{ALL_PEERS_BYTES_MAX, HEADS_FREE_BYTES};
+use crate::frame::FRAME_BYTES_MAX;
 use crate::message::{Request, Response};
 use crate::wire::proto::Frame;
 
@@ -315,4 +317,75 @@ fn an_answer_that_fits_no_frame_becomes_a_refusal() {
     assert_eq!(answer.result.as_ref().unwrap_err().code, Code::Internal);
     assert_eq!((answer.epoch, answer.body.len(), b.held), (8, 0, Weight::default()));
     assert!(a.is_idle() && b.is_idle());
+}
+
+/// Gives every frame of one side to the other until nothing leaves it.
+fn deliver(from: &mut Mux<u8>, to: &mut Mux<u8>, at: Duration) -> Vec<Event<u8>> {
+    let mut heard = Vec::new();
+    from.set_time(at);
+    to.set_time(at);
+    while let Some((stream, kind)) = from.next_frame() {
+        heard.extend(to.on_frame(stream, kind).unwrap());
+    }
+    heard
+}
+
+#[test]
+fn a_call_waits_while_its_bytes_arrive_and_then_for_the_answer_alone() {
+    let s = Duration::from_secs;
+    let (mut a, mut b) = (mux(true), mux(false));
+    let put = a.call(&call(Priority::Chunks, 3 * STREAM_CREDIT_BYTES), WAITER).unwrap();
+    let behind = a.call(&call(Priority::Background, 0), WAITER).unwrap();
+    assert_eq!(a.still_since(Some(put)), s(0));
+    // Its first part is with the peer, which gives credit for more and the mark back.
+    deliver(&mut a, &mut b, s(7));
+    deliver(&mut b, &mut a, s(8));
+    assert_eq!(a.still_since(Some(put)), s(8));
+    assert_eq!(a.still_since(None), s(8));
+    for at in [10, 12, 14, 16, 18, 20] {
+        deliver(&mut a, &mut b, s(at));
+        deliver(&mut b, &mut a, s(at + 1));
+    }
+    // All of it is there: what still moves for others does not count any more.
+    let delivered = a.still_since(Some(put));
+    let before = a.still_since(Some(behind));
+    assert!(before < delivered && delivered <= s(21), "{before:?} {delivered:?}");
+    let more = a.call(&call(Priority::Chunks, STREAM_CREDIT_BYTES), WAITER).unwrap();
+    deliver(&mut a, &mut b, s(40));
+    deliver(&mut b, &mut a, s(41));
+    assert_eq!(a.still_since(Some(more)), s(41));
+    assert_eq!(a.still_since(Some(put)), delivered);
+    // What the peer sends may be what the answer is behind.
+    b.answer(more, &answer(SLICE_BYTES)).unwrap();
+    deliver(&mut b, &mut a, s(50));
+    assert_eq!(a.still_since(Some(put)), s(50));
+}
+
+#[test]
+fn pings_and_small_frames_are_no_progress() {
+    let s = Duration::from_secs;
+    let (mut a, mut b) = (mux(true), mux(false));
+    let asked = a.call(&call(Priority::Chunks, 0), WAITER).unwrap();
+    for at in 1..9 {
+        a.ping(0);
+        b.ping(0);
+        b.call(&call(Priority::Layout, 0), WAITER).unwrap();
+        deliver(&mut a, &mut b, s(at));
+        deliver(&mut b, &mut a, s(at));
+    }
+    assert_eq!(a.still_since(Some(asked)), s(0));
+}
+
+#[test]
+fn a_blob_on_its_way_here_is_known() {
+    let (mut a, mut b) = (mux(true), mux(false));
+    a.call(&call(Priority::Chunks, 2 * SLICE_BYTES), WAITER).unwrap();
+    let id = BlobId::new([1; 32]);
+    for arriving in [false, true, true] {
+        assert_eq!(b.is_arriving(&id), arriving);
+        let Some((stream, kind)) = a.next_frame() else { panic!("no frame") };
+        b.on_frame(stream, kind).unwrap();
+    }
+    assert!(!b.is_arriving(&id));
+    assert!(!b.is_arriving(&BlobId::new([2; 32])));
 }

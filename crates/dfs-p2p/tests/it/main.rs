@@ -3,8 +3,10 @@
 #![allow(clippy::disallowed_methods, reason = "a test waits by the clock of its own machine")]
 
 mod apart;
+mod first_dials;
 mod half_open;
 mod incarnation;
+mod slow_line;
 mod strangers;
 
 use std::collections::BTreeSet;
