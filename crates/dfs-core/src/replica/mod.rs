@@ -4,13 +4,16 @@
 pub mod conduct;
 pub mod dir_changes;
 pub mod dir_view;
+pub mod line;
 pub mod listing;
 pub mod marks;
 pub mod missing;
 pub mod op;
 pub mod outlook;
+pub mod pace;
 pub mod possession;
 pub mod purge;
+pub mod room;
 pub mod scrub;
 pub mod sync;
 pub mod urgency;

@@ -1,5 +1,7 @@
 //! Which of many missing blobs is fetched first, and how many at once.
 
+use std::time::Duration;
+
 use crate::id::BlobId;
 
 /// How urgent it is to copy a blob, most urgent first.
@@ -50,10 +52,11 @@ impl Room {
     }
 }
 
-/// How many fetches at once the line and the peers bear: those under way share the line, and each
-/// has to be done by a deadline.
+/// How many fetches at once the line and the peers bear: those under way share the line, and a few
+/// that come soon are better than many that come late.
 ///
-/// One more for each that came, half after one that did not. Source: Chiu and Jain, "Analysis of
+/// One more for each that came soon, one less for each that took long, half after one that did not
+/// come. Source: Chiu and Jain, "Analysis of
 /// the increase and decrease algorithms for congestion avoidance", 1989.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window(usize);
@@ -65,9 +68,13 @@ impl Default for Window {
 }
 
 impl Window {
-    /// A blob came in time.
-    pub fn came(&mut self) {
-        self.0 = FETCHES_MAX.min(self.0 + 1);
+    /// A blob came after so long.
+    pub fn came(&mut self, took: Duration) {
+        if took <= CAME_SOON {
+            self.0 = FETCHES_MAX.min(self.0 + 1);
+        } else if took >= CAME_LATE {
+            self.0 = FETCHES_MIN.max(self.0.saturating_sub(1));
+        }
     }
 
     /// One did not, though somebody may have it.
@@ -78,6 +85,12 @@ impl Window {
 
 /// Fetches under way at once: enough to fill a fast line.
 const FETCHES_MAX: usize = 16;
+/// As many on a slow line: while one is checked and kept the next is on its way.
+const FETCHES_MIN: usize = 2;
+/// A fetch that was quicker leaves room for one more.
+const CAME_SOON: Duration = Duration::from_secs(1);
+/// After one that took longer there is one less.
+const CAME_LATE: Duration = Duration::from_secs(3);
 /// As many before anything is known of the line.
 const FETCHES_FIRST: usize = 4;
 /// The same while users wait for blobs, but for those with one copy left: users come first.
@@ -146,17 +159,17 @@ mod tests {
     #[test]
     fn a_slow_line_gets_one_blob_at_a_time_and_a_fast_one_many() {
         let mut window = Window::default();
-        let seen = "+++++++++++++-+-----+".chars().map(|came| {
-            if came == '+' {
-                window.came()
-            } else {
-                window.failed()
+        let seen = "+++++++++++++-+-----+++~~~".chars().map(|came| {
+            match came {
+                '+' => window.came(CAME_SOON),
+                '~' => window.came(CAME_LATE),
+                _ => window.failed(),
             }
             window.0
         });
         let seen: Vec<_> = seen.collect();
         let grown = [5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 16];
-        assert_eq!(seen, [&grown[..], &[8, 9, 4, 2, 1, 1, 1, 2]].concat());
+        assert_eq!(seen, [&grown[..], &[8, 9, 4, 2, 1, 1, 1, 2, 3, 4, 3, 2, 2]].concat());
         let room = Room::beside(window, 1, false, false);
         assert_eq!(room, Room { any: 1, last_copies: 1 });
     }

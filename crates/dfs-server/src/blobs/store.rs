@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use dfs_core::id::NodeId;
 use dfs_core::layout::epoch::EpochState;
 use dfs_core::record::refs::RefRow;
 pub(crate) use dfs_core::replica::op::store::Copies;
-use dfs_core::replica::op::store::{Store, StoreEvent, StoreSpec, StoreTask};
+use dfs_core::replica::op::store::{Store, StoreEvent, StoreSpec, StoreTask, spared};
 use dfs_p2p::message::{Code, Priority, Refusal, Request, Response};
 use dfs_store::blob::Blob;
 use parking_lot::Mutex;
@@ -27,11 +29,17 @@ pub(crate) struct Lag {
     permits: Arc<Semaphore>,
     /// Replicas that this upload no longer waits for or sends to.
     behind: Mutex<BTreeSet<NodeId>>,
+    /// Whether the line of this node is what the upload waits for.
+    is_line_slow: AtomicBool,
 }
 
 impl Default for Lag {
     fn default() -> Self {
-        Self { permits: Arc::new(Semaphore::new(LAG_BLOBS_MAX)), behind: Mutex::default() }
+        Self {
+            permits: Arc::new(Semaphore::new(LAG_BLOBS_MAX)),
+            behind: Mutex::default(),
+            is_line_slow: AtomicBool::new(false),
+        }
     }
 }
 
@@ -44,6 +52,27 @@ impl Lag {
         warn!(peers = ?nodes, "an upload goes on without slow replicas");
         self.behind.lock().extend(nodes);
     }
+
+    fn is_line_slow(&self) -> bool {
+        self.is_line_slow.load(Ordering::Relaxed)
+    }
+
+    /// Notes how long the first peer took that got a blob of so many bytes, and what all peers got
+    /// meanwhile.
+    fn sent(&self, len: u64, took: Duration, delivered: u64) {
+        let is_slow = is_line_slow(len, took, delivered);
+        if is_slow && !self.is_line_slow.swap(true, Ordering::Relaxed) {
+            debug!(?took, delivered, "an upload sends each blob to just enough replicas");
+        }
+    }
+}
+
+/// Whether it was the line that took so long, and not a peer or its disk: it moved, and moved
+/// little.
+fn is_line_slow(len: u64, took: Duration, delivered: u64) -> bool {
+    let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let could = (SLOW_LINE_BYTES / 1000).saturating_mul(millis);
+    took >= SLOW_AFTER && delivered >= len / 2 && delivered < could
 }
 
 type Sent = (NodeId, Result<(), AskError>);
@@ -72,11 +101,13 @@ impl Blobs {
         let needs_quorum = self.replica.is_quorum(mode, &state);
         let sets = state.write_sets(blob.id.partition(state.bits));
         let counting = counting_writes(needs_quorum);
+        let is_first = Arc::new(AtomicBool::new(true));
         // What is being sent keeps the leave to lag, once there is one, until the last has ended.
         let leave = Arc::new(Mutex::new(None));
         let perform = |task| -> Option<Running<StoreEvent<NodeId, AskError>>> {
             let (this, lag, leave) = (self.clone(), lag.clone(), leave.clone());
-            let (blob, epoch) = (blob.clone(), state.epoch);
+            let (blob, epoch, is_first) = (blob.clone(), state.epoch, is_first.clone());
+            let (sets, counting) = (sets.clone(), counting);
             Some(match task {
                 StoreTask::Note(node) => {
                     let ask = Ask::new(Priority::Records, Request::RefAdd(vec![row]));
@@ -86,10 +117,28 @@ impl Blobs {
                     })
                 }
                 StoreTask::LookBehind => {
-                    Box::pin(async move { Ok(StoreEvent::Behind(lag.behind())) })
+                    let mut behind = lag.behind();
+                    if needs_quorum && lag.is_line_slow() {
+                        let replica = &self.replica;
+                        behind.extend(spared(&sets, &counting, |node| {
+                            (
+                                *node != replica.id,
+                                behind.contains(node),
+                                !replica.is_reachable(node),
+                            )
+                        }));
+                    }
+                    Box::pin(async move { Ok(StoreEvent::Behind(behind)) })
                 }
                 StoreTask::Send(node) => Box::pin(async move {
-                    let (node, result) = this.send_blob(node, epoch, blob).await;
+                    let (len, began) = (blob.bytes.len() as u64, this.replica.env.mono());
+                    let before = this.replica.net().delivered();
+                    let (node, result) = this.clone().send_blob(node, epoch, blob).await;
+                    let is_remote = node != this.replica.id && result.is_ok();
+                    if is_remote && is_first.swap(false, Ordering::Relaxed) {
+                        let took = this.replica.env.mono() - began;
+                        lag.sent(len, took, this.replica.net().delivered() - before);
+                    }
                     drop(leave);
                     Ok(StoreEvent::Sent(node, result))
                 }),
@@ -111,7 +160,7 @@ impl Blobs {
                 }),
             })
         };
-        let store = Store::new(StoreSpec { sets, counting, needs_quorum });
+        let store = Store::new(StoreSpec { sets: sets.clone(), counting, needs_quorum });
         Ok(self.rpc.drive(store, perform).await??)
     }
 
@@ -135,3 +184,30 @@ impl Blobs {
 
 /// Blobs that slow replicas may owe one upload: half the window again.
 const LAG_BLOBS_MAX: usize = 2;
+/// Bytes a second below which a line is slow: at 12 Mbit/s it pays to send each blob once less.
+const SLOW_LINE_BYTES: u64 = 1536 * 1024;
+/// A blob that took less was not held up, whatever else moved.
+const SLOW_AFTER: Duration = Duration::from_millis(1500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_slow_when_it_moves_and_moves_little() {
+        let (len, ms) = (1 << 20, Duration::from_millis);
+        for (took, delivered, is_slow) in [
+            (ms(3400), 2 << 20, true),
+            (ms(16_000), 2 << 20, true),
+            (ms(1600), 1 << 20, true),
+            (ms(100), 1 << 20, false),
+            // A peer or its disk hangs.
+            (ms(9000), 0, false),
+            (ms(9000), 1 << 18, false),
+            // Others are served meanwhile.
+            (ms(2000), 90 << 20, false),
+        ] {
+            assert_eq!(is_line_slow(len, took, delivered), is_slow, "{took:?} {delivered}");
+        }
+    }
+}

@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
 use super::Content;
+use super::ahead::ahead;
 use crate::error::Error;
 use dfs_store::vault::entry::{Entry, EntryNode};
 
@@ -58,15 +59,22 @@ impl Content {
         let this = self.clone();
         let chunk_bytes = u64::from(top.chunk_bytes);
         let wanted = range.clone();
-        let chunks = self.clone().chunk_ids(top, range).map(move |found| {
+        let chunk = move |found: Result<(u64, BlobId), Error>| {
             let (this, keys) = (this.clone(), keys.clone());
             let wanted = wanted.clone();
             async move {
-                let (at, id) = found?;
-                this.chunk(&keys, id, at, chunk_bytes.min(bytes - at), wanted).await
+                let began = this.replica.env.mono();
+                let chunk = match found {
+                    Ok((at, id)) => {
+                        this.chunk(&keys, id, at, chunk_bytes.min(bytes - at), wanted).await
+                    }
+                    Err(error) => Err(error),
+                };
+                (chunk, this.replica.env.mono() - began)
             }
-        });
-        let mut content = chunks.buffered(WINDOW_CHUNKS).boxed();
+        };
+        let ids = self.clone().chunk_ids(top, range);
+        let mut content = ahead(ids, chunk, self.pace_out.clone()).boxed();
         match content.next().await {
             None => Ok(stream::empty().boxed()),
             Some(Err(error)) => Err(error),
@@ -149,5 +157,5 @@ fn as_usize(count: u64) -> usize {
     usize::try_from(count).expect("a place within one chunk")
 }
 
-/// Chunks fetched ahead of the reader: this many are in memory.
-const WINDOW_CHUNKS: usize = 8;
+/// Chunks fetched ahead of the reader: at most this many are in memory.
+pub(super) const WINDOW_CHUNKS: usize = 8;

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, RecordKey, Vid};
 use dfs_core::record::refs::RefRow;
+use dfs_core::replica::pace::Pace;
 use dfs_store::blob::Blob;
 use dfs_store::pages::{REFERENCE_IDS_MAX, ReferencePage};
 use dfs_store::vault::keys::VaultKeys;
@@ -14,6 +16,7 @@ use dfs_store::vault::manifest::{MANIFEST_IDS_MAX, Manifest};
 use dfs_store::vault::seal::Salt;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::Content;
@@ -49,6 +52,7 @@ struct Upload {
     mode: Mode,
     hold_until: Hlc,
     lag: Arc<Lag>,
+    pace: Arc<Mutex<Pace>>,
     blobs: u32,
     bytes_stored: u64,
     copies: Option<Copies>,
@@ -108,6 +112,7 @@ impl Content {
             mode,
             hold_until: hold_until(&self.replica),
             lag: Arc::default(),
+            pace: self.pace_in.clone(),
             blobs: 0,
             bytes_stored: 0,
             copies: None,
@@ -136,7 +141,7 @@ impl Upload {
         let file_id = self.replica.env.random();
         let mut hasher = self.keys.content_hasher();
         let (mut total, mut leaf_bytes) = (0, 0);
-        let mut window = Window::default();
+        let mut window = Window::new(self.pace.clone());
         let mut chunk_ids = Vec::new();
         let mut leaves = Vec::new();
         let mut next = first;
@@ -184,19 +189,21 @@ impl Upload {
         })
     }
 
-    /// Seals a chunk and stores it.
+    /// Seals a chunk and stores it; says how long that took.
     fn place_chunk(
         &self,
         plain: Bytes,
-    ) -> impl Future<Output = Result<Placed, Error>> + Send + use<> {
+    ) -> impl Future<Output = (Result<Placed, Error>, Duration)> + Send + use<> {
         let (replica, store) = (self.replica.clone(), self.store.clone());
         let (keys, lag) = (self.keys.clone(), self.lag.clone());
         let (mode, row) = (self.mode, self.row());
         async move {
+            let began = replica.env.mono();
             let padded = plain.len() < CHUNK_BYTES;
             let seal = move || keys.chunks.seal(&plain, Salt::Deduplicating, padded);
             let blob = replica.env.offload(seal).await;
-            place(&store, blob, row, &lag, mode).await
+            let placed = place(&store, blob, row, &lag, mode).await;
+            (placed, replica.env.mono() - began)
         }
     }
 
@@ -290,38 +297,44 @@ impl Upload {
 }
 
 /// Chunks on their way to their replicas, in the order of the file.
-struct Window<F: Future> {
+struct Window<F: Future, T> {
     placing: FuturesOrdered<F>,
     /// Those that came to their end while the source was read.
-    placed: VecDeque<F::Output>,
+    placed: VecDeque<T>,
+    pace: Arc<Mutex<Pace>>,
 }
 
-impl<F: Future> Default for Window<F> {
-    fn default() -> Self {
-        Self { placing: FuturesOrdered::new(), placed: VecDeque::new() }
+impl<F: Future<Output = (T, Duration)>, T> Window<F, T> {
+    fn new(pace: Arc<Mutex<Pace>>) -> Self {
+        Self { placing: FuturesOrdered::new(), placed: VecDeque::new(), pace }
     }
-}
 
-impl<F: Future> Window<F> {
     fn len(&self) -> usize {
         self.placing.len() + self.placed.len()
     }
 
+    fn is_full(&self) -> bool {
+        self.placing.len() >= self.pace.lock().window()
+    }
+
     /// Waits until one more chunk may be on its way.
     async fn make_room(&mut self) {
-        while self.placing.len() >= WINDOW_CHUNKS
-            && let Some(placed) = self.placing.next().await
+        while self.is_full()
+            && let Some((placed, took)) = self.placing.next().await
         {
+            self.pace.lock().took(took);
             self.placed.push_back(placed);
         }
     }
 
     /// What became of the next chunk; `None` when there is none on its way.
-    async fn next(&mut self) -> Option<F::Output> {
-        match self.placed.pop_front() {
-            Some(placed) => Some(placed),
-            None => self.placing.next().await,
+    async fn next(&mut self) -> Option<T> {
+        if let Some(placed) = self.placed.pop_front() {
+            return Some(placed);
         }
+        let (placed, took) = self.placing.next().await?;
+        self.pace.lock().took(took);
+        Some(placed)
     }
 
     /// Reads a chunk; those on their way go on meanwhile, however slow the source is.
@@ -332,7 +345,10 @@ impl<F: Future> Window<F> {
             tokio::select! {
                 biased;
                 chunk = &mut reading => return chunk,
-                Some(placed) = self.placing.next() => self.placed.push_back(placed),
+                Some((placed, took)) = self.placing.next() => {
+                    self.pace.lock().took(took);
+                    self.placed.push_back(placed);
+                }
             }
         }
     }
@@ -365,8 +381,8 @@ async fn read_chunk(source: &mut (impl AsyncRead + Unpin)) -> Result<Bytes, Erro
 
 /// Plaintext bytes of a full chunk.
 pub(crate) const CHUNK_BYTES: usize = 1024 * 1024;
-/// Chunks sealed and sent at once: this many are in memory.
-const WINDOW_CHUNKS: usize = 4;
+/// Chunks sealed and sent at once: at most this many are in memory.
+pub(super) const WINDOW_CHUNKS: usize = 4;
 /// The part of the hold time that is kept for a name on its way to the replicas.
 const NAMING_PART: u32 = 4;
 
@@ -380,7 +396,8 @@ mod tests {
     #[tokio::test]
     async fn a_fast_source_never_has_more_chunks_on_their_way_than_the_window() {
         let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let mut window = Window::default();
+        let pace = Arc::new(Mutex::new(Pace::up_to(WINDOW_CHUNKS)));
+        let mut window = Window::new(pace);
         let mut placed = Vec::new();
         for number in 0..100 {
             let (running, most) = (running.clone(), most.clone());
@@ -391,7 +408,7 @@ mod tests {
                     tokio::task::yield_now().await;
                 }
                 running.fetch_sub(1, Ordering::Relaxed);
-                number
+                (number, Duration::ZERO)
             });
             window.make_room().await;
             placed.extend(window.placed.drain(..));

@@ -9,7 +9,6 @@ use dfs_core::layout::epoch::MemberState;
 use dfs_core::record::refs::RefRow;
 use dfs_core::replica::urgency::{Room, Window};
 use dfs_env::TaskMap;
-use dfs_p2p::message::Priority;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tracing::{debug, error, info, warn};
@@ -77,9 +76,9 @@ impl Repair {
                 () = self.replica.shutdown.cancelled() => return,
                 Some((id, ended)) = running.join_next() => {
                     // An attempt that panicked is one that failed.
-                    let outcome = ended.unwrap_or(Outcome::Later);
+                    let (outcome, took) = ended.unwrap_or((Outcome::Later, Duration::ZERO));
                     match outcome {
-                        Outcome::Settled => window.came(),
+                        Outcome::Settled => window.came(took),
                         Outcome::Later => window.failed(),
                         Outcome::Lost => {
                             warn!(blob = ?id, "no replica has a good copy of a needed blob");
@@ -137,7 +136,14 @@ impl Repair {
         }
     }
 
-    async fn attempt(self: Arc<Self>, id: BlobId) -> Outcome {
+    /// Tries to get a blob; how that ended, and how long it took.
+    async fn attempt(self: Arc<Self>, id: BlobId) -> (Outcome, Duration) {
+        let began = self.replica.env.mono();
+        let outcome = self.outcome(id).await;
+        (outcome, self.replica.env.mono() - began)
+    }
+
+    async fn outcome(&self, id: BlobId) -> Outcome {
         match self.try_repair(id).await {
             Ok(outcome) => outcome,
             Err(Error::NoSpace) => {
@@ -165,10 +171,10 @@ impl Repair {
         if !self.replica.store.has_room().await {
             return Ok(Outcome::Full);
         }
-        match self.blobs.fetch_remote(id, &state, Priority::Background).await {
-            Ok(blob) => {
+        match self.blobs.fetch_for_disk(id, &state).await {
+            Ok(None) => Ok(Outcome::Arriving),
+            Ok(Some(blob)) => {
                 let len = blob.bytes.len() as u64;
-                self.replica.store.restore_blob(blob).await?;
                 self.replica.missing.fetched(self.replica.env.mono(), len);
                 metrics::counter!("dfs_repaired_blobs_total").increment(1);
                 metrics::counter!("dfs_repair_bytes_total").increment(len);

@@ -113,6 +113,16 @@ impl Missing {
         self.queue.lock().look_ends(self.since_origin(now));
     }
 
+    /// Returns whether a blob is missing here.
+    pub(crate) fn is_wanted(&self, id: &BlobId) -> bool {
+        self.queue.lock().is_wanted(id)
+    }
+
+    /// Returns whether a blob may be waited for that is being brought.
+    pub(crate) fn may_wait(&self, id: &BlobId) -> bool {
+        self.queue.lock().may_wait(id)
+    }
+
     /// Removes a blob that has arrived.
     pub(crate) fn found(&self, id: &BlobId) {
         self.queue.lock().found(id);

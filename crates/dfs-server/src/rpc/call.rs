@@ -148,7 +148,7 @@ impl Rpc {
     }
 }
 
-/// How long a replica may take before the operation goes on without it.
+/// How long a replica may be silent before the operation goes on without it.
 const ASK_DEADLINE: Duration = Duration::from_secs(10);
 /// How often a busy replica is asked again.
 const OVERLOADED_TRIES: u32 = 20;

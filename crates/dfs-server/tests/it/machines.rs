@@ -97,6 +97,11 @@ impl Machines {
         self.links.lock().unwrap().cut.insert((one.min(other), one.max(other)));
     }
 
+    /// From now on all connections together carry so many bytes a second; 0 is no limit.
+    pub(crate) fn slow_down(&self, bytes_per_second: u64) {
+        self.net.slow_down(bytes_per_second);
+    }
+
     /// All machines can connect again.
     pub(crate) fn heal(&self) {
         self.links.lock().unwrap().cut.clear();

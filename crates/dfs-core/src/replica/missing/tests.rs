@@ -42,6 +42,25 @@ fn what_only_a_lost_node_may_have_is_missing_and_holds_up_no_move() {
     assert_eq!((missing(&queue), queue.len(START)), (0, 0));
 }
 
+#[test]
+fn what_is_being_brought_is_waited_for_but_not_for_ever() {
+    let mut queue = looked_through();
+    queue.want(id(7), None);
+    let mut now = START;
+    for _ in 0..ARRIVALS_MAX {
+        let due = queue.take_due(now, room(1), &BTreeSet::new(), 0);
+        assert_eq!((due.ids, queue.len(now)), (vec![id(7)], 1));
+        assert!(queue.may_wait(&id(7)));
+        queue.settle(now, id(7), Outcome::Arriving);
+        assert!(queue.take_due(now, room(1), &BTreeSet::new(), 0).ids.is_empty());
+        now += ARRIVING;
+    }
+    assert!(!queue.may_wait(&id(7)));
+    assert_eq!(queue.take_due(now, room(1), &BTreeSet::new(), 0).ids, [id(7)]);
+    queue.found(&id(7));
+    assert!(queue.may_wait(&id(7)));
+}
+
 /// Counts what is missing and not on its way by looking at each blob. `since` is when each was
 /// first counted.
 fn count(wants: &Wants, since: &mut BTreeMap<BlobId, Duration>, now: Duration) -> usize {

@@ -14,6 +14,8 @@ pub(super) struct Want {
     pub(super) at: Option<Duration>,
     /// Attempts that failed.
     pub(super) tries: u32,
+    /// How often it was found to be on its way when it was to be fetched.
+    pub(super) waits: u32,
     /// When it was first counted as missing or on its way.
     since: Option<Duration>,
     /// It was on its way for too long.
@@ -52,7 +54,7 @@ enum Arrival {
 impl Want {
     pub(super) fn new(at: Option<Duration>, round: Option<u64>) -> Self {
         let (since, copies, reach) = (None, None, WantState::Perhaps);
-        Self { at, tries: 0, since, is_late: false, copies, is_lost: false, reach, round }
+        Self { at, tries: 0, waits: 0, since, is_late: false, copies, is_lost: false, reach, round }
     }
 
     /// Returns whether an attempt may succeed before anything else happens.
@@ -79,6 +81,14 @@ impl Want {
             // another node may have brought it.
             (_, None) => (self.at, self.tries) = (None, self.tries.min(1)),
         }
+    }
+
+    /// Notes that a member is bringing it: it is to be fetched later, if it is not here then. It
+    /// goes on counting as missing, if it did.
+    pub(super) fn is_brought(&mut self, at: Duration) {
+        self.is_late |= self.at.is_none();
+        self.at = Some(at);
+        self.waits += 1;
     }
 
     /// Notes that an attempt failed.

@@ -64,6 +64,23 @@ pub struct Copies {
     pub wanted: usize,
 }
 
+/// Replicas to which a blob need not be sent for now: all but enough of each set, of which those
+/// are taken that `last` puts first. Over a slow line each blob then goes once where it would go
+/// twice, and the spared ones fetch it from the others.
+pub fn spared<N: Ord + Copy, K: Ord>(
+    sets: &[Vec<N>],
+    counting: &Counting<N>,
+    last: impl Fn(&N) -> K,
+) -> BTreeSet<N> {
+    let mut sent = BTreeSet::new();
+    for set in sets {
+        let mut nodes = set.clone();
+        nodes.sort_by_key(|node| (!sent.contains(node), last(node)));
+        sent.extend(nodes.into_iter().take((counting.needed)(set.len())));
+    }
+    sets.iter().flatten().filter(|node| !sent.contains(*node)).copied().collect()
+}
+
 #[derive(Debug)]
 enum Phase<N, E> {
     Noting(FanOut<N, bool, E>),

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::{Bench, World, run, up_to};
 use crate::replica::op::Fault;
-use crate::replica::op::fetch::{Fetch, FetchSpec, Fetched};
+use crate::replica::op::fetch::{
+    Fetch, FetchEvent, FetchSpec, FetchTask, Fetched, Movement, SLOW_AFTER,
+};
 use crate::tests::random::Random;
 
 type Fetching = Fetch<u8, &'static str, Fault>;
@@ -18,12 +20,37 @@ fn start() -> Bench<Fetching> {
     Bench::start(Fetching::new(FetchSpec { candidates, replicas, hedge_after: HEDGE_AFTER }))
 }
 
+/// Answers as one node.
+fn answer(fetch: &mut Bench<Fetching>, node: u8, result: Result<&'static str, Fault>) {
+    fetch.feed(FetchEvent::Answered(node, result));
+}
+
+/// Waits, and looks as often as the fetch wants to; gives whom it asked.
+fn wait(fetch: &mut Bench<Fetching>, time: Duration, movement: Movement) -> Vec<u8> {
+    let until = fetch.now + time;
+    let mut asked = Vec::new();
+    while fetch.now < until {
+        fetch.wait(MS);
+        for task in fetch.begun() {
+            match task {
+                FetchTask::Ask(node) => asked.push(node),
+                FetchTask::Look => fetch.feed(FetchEvent::Looked(movement)),
+            }
+        }
+        asked.extend(fetch.begun().into_iter().filter_map(|task| match task {
+            FetchTask::Ask(node) => Some(node),
+            FetchTask::Look => None,
+        }));
+    }
+    asked
+}
+
 #[track_caller]
 fn check(answers: &[Result<&'static str, Fault>], expected: Fetched<u8, &'static str, Fault>) {
     let mut fetch = start();
     for (node, answer) in (0..).zip(answers) {
-        assert_eq!(fetch.begun(), [node]);
-        fetch.feed((node, *answer));
+        assert_eq!(fetch.begun(), [FetchTask::Ask(node)]);
+        self::answer(&mut fetch, node, *answer);
     }
     assert_eq!(fetch.outcome, Some(expected));
 }
@@ -49,24 +76,52 @@ fn nobody_to_ask_means_lost() {
     assert_eq!(Bench::start(Fetching::new(spec)).outcome, Some(Fetched::Lost));
 }
 
+const MS: Duration = Duration::from_millis(1);
+const SILENCE: Movement = Movement { moves: false, is_full: false };
+
 #[test]
 fn silence_and_nothing_else_brings_in_another() {
     let mut fetch = start();
-    assert_eq!(fetch.begun(), [0]);
-    fetch.wait(HEDGE_AFTER - Duration::from_millis(1));
-    assert_eq!(fetch.begun(), []);
-    fetch.wait(Duration::from_millis(1));
-    assert_eq!(fetch.begun(), [1]);
+    assert_eq!(fetch.begun(), [FetchTask::Ask(0)]);
+    assert_eq!(wait(&mut fetch, HEDGE_AFTER - MS, SILENCE), []);
+    assert_eq!(wait(&mut fetch, MS, SILENCE), [1]);
     // One that says no is a sign of life: the other one gets its time.
-    fetch.wait(HEDGE_AFTER / 2);
-    fetch.feed((0, Err(Fault::Missing)));
-    fetch.wait(HEDGE_AFTER / 2);
-    assert_eq!(fetch.begun(), []);
-    fetch.wait(HEDGE_AFTER / 2);
-    assert_eq!(fetch.begun(), [2]);
-    fetch.wait(HEDGE_AFTER * 9);
-    fetch.feed((1, Ok("blob")));
+    assert_eq!(wait(&mut fetch, HEDGE_AFTER / 2, SILENCE), []);
+    answer(&mut fetch, 0, Err(Fault::Missing));
+    assert_eq!(wait(&mut fetch, HEDGE_AFTER / 2, SILENCE), []);
+    assert_eq!(wait(&mut fetch, HEDGE_AFTER / 2, SILENCE), [2]);
+    assert_eq!(wait(&mut fetch, HEDGE_AFTER * 9, SILENCE), []);
+    answer(&mut fetch, 1, Ok("blob"));
     assert_eq!(fetch.outcome, Some(Fetched::Found("blob")));
+}
+
+#[test]
+fn a_full_line_brings_in_nobody_while_the_blob_moves() {
+    for (moves, is_full, after) in [
+        (false, false, Some(HEDGE_AFTER)),
+        (true, false, Some(SLOW_AFTER)),
+        (false, true, Some(SLOW_AFTER)),
+        (true, true, None),
+    ] {
+        let (mut fetch, movement) = (start(), Movement { moves, is_full });
+        fetch.begun();
+        let most = after.unwrap_or(SLOW_AFTER * 100);
+        assert_eq!(wait(&mut fetch, most - MS, movement), [], "{movement:?}");
+        let asked = wait(&mut fetch, HEDGE_AFTER, movement);
+        assert_eq!(asked, if after.is_some() { vec![1] } else { vec![] }, "{movement:?}");
+    }
+}
+
+#[test]
+fn a_look_that_comes_after_an_answer_brings_in_nobody() {
+    let mut fetch = start();
+    fetch.begun();
+    fetch.wait(HEDGE_AFTER);
+    assert_eq!(fetch.begun(), [FetchTask::Look]);
+    answer(&mut fetch, 0, Err(Fault::Missing));
+    assert_eq!(fetch.begun(), [FetchTask::Ask(1)]);
+    fetch.feed(FetchEvent::Looked(SILENCE));
+    assert_eq!(fetch.begun(), []);
 }
 
 struct Nodes {
@@ -87,7 +142,8 @@ impl World for Nodes {
         &mut self.random
     }
 
-    fn begin(&mut self, now: Duration, node: &u8) -> Option<Duration> {
+    fn begin(&mut self, now: Duration, task: &FetchTask<u8>) -> Option<Duration> {
+        let FetchTask::Ask(node) = task else { return Some(Duration::ZERO) };
         self.is_hasty |= self.running > 0 && now != self.last + HEDGE_AFTER;
         self.asked.push(*node);
         self.running += 1;
@@ -95,14 +151,15 @@ impl World for Nodes {
         Some(self.plans[node].0)
     }
 
-    fn end(&mut self, now: Duration, node: u8) -> (u8, Result<&'static str, Fault>) {
+    fn end(&mut self, now: Duration, task: FetchTask<u8>) -> FetchEvent<u8, &'static str, Fault> {
+        let FetchTask::Ask(node) = task else { return FetchEvent::Looked(SILENCE) };
         self.running -= 1;
         self.last = now;
         let result = self.plans[&node].1;
         if result == Err(Fault::Missing) {
             self.no.insert(node);
         }
-        (node, result)
+        FetchEvent::Answered(node, result)
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::{Bench, Ended, World, any_fault, run, up_to};
 use crate::quorum::Tally;
-use crate::replica::op::store::{Copies, LAG_WAIT, Store, StoreEvent, StoreSpec, StoreTask};
+use crate::replica::op::store::{
+    Copies, LAG_WAIT, Store, StoreEvent, StoreSpec, StoreTask, spared,
+};
 use crate::replica::op::{Counting, Failure, Fault};
 use crate::tests::random::Random;
 
@@ -100,6 +102,25 @@ fn where_no_quorum_is_needed_all_get_their_time() {
     store.feed(StoreEvent::Sent(0, Err(Fault::Other)));
     assert_eq!(store.outcome, Some(Ok(Copies { durable: 1, wanted: 3 })));
     assert!(!store.begun().contains(&StoreTask::Send(2)));
+}
+
+#[test]
+fn over_a_slow_line_a_blob_goes_to_just_enough_of_each_set() {
+    let counting = Counting::write(true);
+    for (sets, here, expected) in [
+        (vec![vec![0, 1, 2]], 0, vec![2]),
+        (vec![vec![0, 1, 2]], 2, vec![1]),
+        (vec![vec![0, 1, 2]], 9, vec![2]),
+        (vec![vec![0]], 9, vec![]),
+        (vec![vec![0, 1]], 0, vec![]),
+        (vec![vec![0, 1, 2, 3, 4]], 4, vec![2, 3]),
+        // Who counts in both sets is taken first.
+        (vec![vec![0, 1, 2], vec![2, 1, 3]], 3, vec![2]),
+        (vec![], 0, vec![]),
+    ] {
+        let found = spared(&sets, &counting, |node| *node != here);
+        assert_eq!(found, expected.into_iter().collect(), "{sets:?} from {here}");
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
