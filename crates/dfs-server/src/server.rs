@@ -35,8 +35,8 @@ use crate::replica::layout::Layout;
 use crate::replica::{Replica, retirement};
 use crate::rpc::Rpc;
 use crate::serve::{Answering, Service};
-use crate::status::Status;
 use crate::status::count::Counter;
+use crate::status::{Behind, Status};
 use crate::sync::{Handoff, Publisher, RowSync};
 
 /// A running node.
@@ -284,7 +284,9 @@ impl Node {
         let names = names.map(Arc::new);
         let counter = Arc::new(Counter::new(replica.clone(), names.clone()));
         let scrub = Arc::new(Scrubber::new(replica.clone()));
-        let status = Status { replica, chain, sync, handoff, scrub: scrub.clone(), reach, counter };
+        let behind = Arc::new(Behind::new(replica.clone(), sync.clone()));
+        let status =
+            Status { replica, chain, handoff, scrub: scrub.clone(), reach, counter, behind };
         let replica = status.replica.clone();
         let repair = Arc::new(repair);
         let parts = Parts {
@@ -306,7 +308,8 @@ impl Node {
     /// Starts the long-running tasks; each runs until shutdown.
     fn spawn(&self) -> Vec<Task<()>> {
         let Parts { replica, repair, gc, scrub, proof, status, .. } = &self.parts;
-        let Status { chain, sync, handoff, reach, counter, .. } = status;
+        let Status { chain, handoff, reach, counter, behind, .. } = status;
+        let sync = &self.service.sync;
         let steward = &self.service.steward;
         vec![
             spawn(replica, "retirement", replica, |r| async move { r.keep_retirement().await }),
@@ -322,6 +325,7 @@ impl Node {
             spawn(replica, "collect", gc, Gc::run),
             spawn(replica, "adopt", replica, adopt::run),
             spawn(replica, "count", counter, Counter::run),
+            spawn(replica, "behind", behind, Behind::run),
         ]
     }
 }

@@ -36,6 +36,7 @@ fn sentence(remedy: &Remedy) -> String {
             "'dfs drain {node}' takes it out, 'dfs remove --force {node}' at once; 'dfs admit \
              {node}' trusts it anew"
         ),
+        Remedy::MakeRoom => "raise --capacity, free space, or add a node".to_owned(),
         Remedy::AskOthers => "ask whoever runs them before you do anything to it".to_owned(),
         Remedy::JoinApart(reason) => join(*reason).to_owned(),
     }

@@ -9,7 +9,7 @@ use dfs_core::name::{FilePath, NameError};
 use dfs_core::record::conditional::Condition;
 use dfs_core::record::version::{Kind, Record};
 use dfs_env::{Bug, bug};
-use dfs_store::vault::entry::{Entry, EntryNode};
+use dfs_store::vault::entry::{Entry, EntryNode, INLINE_BYTES_MAX};
 use tokio::io::AsyncRead;
 
 use super::Client;
@@ -89,6 +89,22 @@ impl Client {
         mode: Mode,
     ) -> Result<Stored, Error> {
         self.store_when(path, source, None, mode).await
+    }
+
+    /// Refuses a content of so many bytes that surely finds no room, before any of it is taken.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`], or that this node is no member.
+    pub fn need_room(&self, bytes: u64, mode: Mode) -> Result<(), Error> {
+        if bytes <= INLINE_BYTES_MAX as u64 {
+            return Ok(());
+        }
+        let replica = &self.0.replica;
+        let blobs = bytes.div_ceil(CHUNK_BYTES as u64);
+        match replica.has_no_room(bytes, blobs, mode, &*replica.joined()?) {
+            true => Err(Error::NoSpace),
+            false => Ok(()),
+        }
     }
 
     /// Stores what `source` gives if the condition holds when the write's turn comes: of writers

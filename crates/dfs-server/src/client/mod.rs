@@ -51,6 +51,18 @@ impl Parts {
     }
 }
 
+impl Client {
+    /// Waits, right after the start, until each member was dialled once: before that this node
+    /// could only say that it is not connected.
+    pub async fn first_dials(&self) {
+        let replica = &self.0.replica;
+        if let Ok(state) = replica.joined() {
+            let members: Vec<_> = state.active().map(|member| member.node_id).collect();
+            replica.net().first_dials(&members).await;
+        }
+    }
+}
+
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Client").field(&self.0.replica.id).finish()

@@ -3,6 +3,7 @@
 //! Nothing here knows of the parts above. They find here the few states that several of them touch:
 //! which blobs are missing, which peers are owed a comparison, what no one waits for any more.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use dfs_core::hlc::{Clock, Hlc};
 use dfs_core::id::{NodeId, Partition};
 use dfs_core::layout::epoch::{EpochState, MemberState, NO_CAP};
 use dfs_core::replica::possession::Cadence;
+use dfs_core::replica::room::{Stand, cannot_fit};
 use dfs_env::Env;
 use dfs_p2p::Network;
 use dfs_store::Store;
@@ -131,6 +133,39 @@ impl Replica {
         let own = partitions(&self.id);
         let share = u128::from(self.store.used()) * u128::from(partitions(node));
         own > 0 && share > u128::from(member.cap) * u128::from(own)
+    }
+
+    /// Whether so many bytes of new content, in so many blobs, surely find no room.
+    pub(crate) fn has_no_room(
+        &self,
+        bytes: u64,
+        blobs: u64,
+        mode: Mode,
+        state: &EpochState,
+    ) -> bool {
+        let by_majority = self.is_quorum(mode, state);
+        let all = (0..=Partition::MAX).take(state.bits.count());
+        let partitions: Vec<_> = all.map(|partition| state.write_sets(partition)).collect();
+        let mut stands = BTreeMap::new();
+        for node in partitions.iter().flatten().flatten() {
+            stands.entry(*node).or_insert_with(|| self.stand(node, state));
+        }
+        let needed = |set: usize| if by_majority { set / 2 + 1 } else { 1.min(set) };
+        cannot_fit(bytes, blobs, &partitions, needed, |node| stands[node])
+    }
+
+    /// How much of new contents a node takes, as it says of itself.
+    fn stand(&self, node: &NodeId, state: &EpochState) -> Stand {
+        let told = if *node == self.id {
+            Some((self.store.used(), self.store.capacity()))
+        } else {
+            self.net().with_info(node, |info| (info.used, info.capacity))
+        };
+        // Of whom nothing is known there may be room.
+        let free = told.map_or(u64::MAX, |(used, capacity)| {
+            Store::new_blobs_up_to(capacity).saturating_sub(used)
+        });
+        Stand { free, partitions: state.partitions_of(node).len() as u64 }
     }
 
     /// Whether a node has proved, on the connection there is, to have the key of one of the admins.

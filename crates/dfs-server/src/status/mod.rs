@@ -1,15 +1,15 @@
 //! What `status` and `peers` say: computed from what this node verified or was told just now.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use dfs_core::id::{NodeId, Partition, hex};
-use dfs_core::layout::epoch::{EpochState, Member, MemberState};
+use dfs_core::layout::epoch::{EpochState, MemberState};
 use dfs_core::layout::voters::limiting_zone;
 use dfs_core::replica::sync::Table;
 use dfs_p2p::Peer;
 use dfs_store::WriteError;
 
+pub(crate) use self::behind::Behind;
 use self::count::Counter;
 use self::judge::{judge, went_on_without};
 pub use self::outlook::{Copying, CostName, NextFailure};
@@ -20,8 +20,9 @@ use crate::disk::Scrubber;
 use crate::error::Error;
 use crate::layout::Reachability;
 use crate::replica::Replica;
-use crate::sync::{Handoff, RowSync};
+use crate::sync::Handoff;
 
+mod behind;
 pub(crate) mod count;
 mod doubts;
 mod judge;
@@ -34,11 +35,11 @@ mod types;
 pub(crate) struct Status {
     pub(crate) replica: Arc<Replica>,
     pub(crate) chain: Arc<Chain>,
-    pub(crate) sync: Arc<RowSync>,
     pub(crate) handoff: Arc<Handoff>,
     pub(crate) scrub: Arc<Scrubber>,
     pub(crate) reach: Arc<Reachability>,
     pub(crate) counter: Arc<Counter>,
+    pub(crate) behind: Arc<Behind>,
 }
 
 impl Status {
@@ -84,7 +85,9 @@ impl Status {
             .map(|member| member.node_id)
             .filter(|member| !self.replica.is_reachable(member))
             .collect();
-        let counted = self.counter.counted(&state).await;
+        // Both wait a moment for what is new, and then say what is known.
+        let (counted, behind) =
+            tokio::join!(self.counter.counted(&state), self.behind.partitions(&state, &down));
         let told_by_peers = self
             .replica
             .net()
@@ -100,10 +103,7 @@ impl Status {
         let is_missing = repair_queue > 0 || !self.replica.missing.knows_all();
         let by_majority = self.replica.is_quorum(Mode::Default, &state);
         let scrubbed = self.scrub.view();
-        let behind = self
-            .rows_behind(&state, &down)
-            .await
-            .saturating_add(self.handoff.foreign_rows(&state).await?);
+        let behind = behind.saturating_add(self.handoff.foreign_rows(&state).await?);
         let pieces_down = self.pieces_on(&state, &down).await?;
         let mut health = Health {
             cluster: hex(&state.cluster_id.as_bytes()[..8]),
@@ -141,6 +141,12 @@ impl Status {
             let message = "this node looks for what it should hold and does not".to_owned();
             (health.health, health.message) = (Level::Degraded, message);
         }
+        if health.health == Level::Ok
+            && self.replica.has_no_room(LEAST_BYTES, 1, Mode::Default, &state)
+        {
+            health.message.push_str("; the nodes are full and take no new files");
+            health.remedy.get_or_insert(Remedy::MakeRoom);
+        }
         Ok(health)
     }
 
@@ -168,35 +174,6 @@ impl Status {
             peers.iter().map(|peer| &peer.info).filter(|info| is_heard(state, &info.node_id));
         let in_reach = heard.filter(|info| self.replica.is_reachable(&info.node_id));
         in_reach.map(|info| info.lost).fold(self.replica.missing.lost_len(), u64::max)
-    }
-
-    /// Partitions in which a replica that is not `down` holds other rows than this node.
-    async fn rows_behind(&self, state: &EpochState, down: &[NodeId]) -> u64 {
-        let ours = self.replica.partitions(state);
-        let mut behind = 0;
-        let may_differ = |member: &&Member| {
-            member.node_id != self.replica.id && member.state != MemberState::Out
-        };
-        for member in state.counted().filter(may_differ) {
-            let id = member.node_id;
-            // Not whether it can be reached now: whoever was not counted as away must answer.
-            if down.contains(&id) {
-                continue;
-            }
-            let theirs = state.partitions_of(&id);
-            let shared: Vec<Partition> =
-                ours.iter().copied().filter(|partition| theirs.contains(partition)).collect();
-            for table in [Table::Records, Table::Refs] {
-                let asked = self.sync.differing_with(&id, table, &shared, state);
-                let answered = self.replica.env.timeout(COMPARE_MAX, asked).await;
-                // Who does not answer cannot be called up to date.
-                behind += match answered {
-                    Ok(Ok(differ)) => differ.len() as u64,
-                    Ok(Err(_)) | Err(_) => 1,
-                };
-            }
-        }
-        behind
     }
 
     /// Rows known here that members which are away should hold as well.
@@ -227,5 +204,5 @@ fn is_heard(state: &EpochState, node: &NodeId) -> bool {
 const UNVOUCHED_SHOWN: usize = 8;
 /// The note that the vault's key was written down and read back.
 const KEY_BACKUP: &str = "key-backup";
-/// How long a comparison for `status` may take for each peer.
-const COMPARE_MAX: Duration = Duration::from_secs(2);
+/// A content that is smaller than this one may have a place in what is left.
+const LEAST_BYTES: u64 = 1024 * 1024;

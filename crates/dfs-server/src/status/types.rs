@@ -33,6 +33,8 @@ pub enum Remedy {
     Admit(Vec<String>),
     /// Take a member out that is distrusted, or vouch for it anew.
     TakeOut(String),
+    /// Make room for new files.
+    MakeRoom,
     /// Bring this node and one that it dials in vain together.
     JoinApart(ApartReason),
 }

@@ -140,6 +140,11 @@ impl Space {
     }
 }
 
+/// Bytes up to which an offer of so many takes new blobs.
+pub(crate) fn new_blobs_up_to(capacity: u64) -> u64 {
+    (capacity / 100).saturating_mul(SOFT_PERCENT)
+}
+
 /// Whether `len` more bytes stay below the watermark of their purpose; with `margin`, well below.
 fn fits(
     capacity: u64,

@@ -27,7 +27,7 @@ use crate::disk::foreign_rows;
 use crate::disk::index::Index;
 use crate::disk::meta::{Meta, guarded};
 pub use crate::disk::meta::{PAGE_BYTES_MAX, Page, PageLimit, record_row, ref_row};
-use crate::disk::space::{Purpose, Space};
+use crate::disk::space::{Purpose, Space, new_blobs_up_to};
 use crate::error::{OpenStoreError, ReadError, ReconcileError, WriteError};
 
 pub use self::collect::Unused;
@@ -136,6 +136,11 @@ impl Store {
     /// Offers no more than `cap` bytes from now on, whatever the disk has room for.
     pub fn limit(&self, cap: u64) {
         self.0.space.limit(cap);
+    }
+
+    /// Bytes of blobs up to which a store takes new ones that offers to hold so many.
+    pub fn new_blobs_up_to(capacity: u64) -> u64 {
+        new_blobs_up_to(capacity)
     }
 
     /// Bytes of blobs it holds.
