@@ -12,6 +12,18 @@ pub fn set() {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
+/// How many clients of the API may be connected at once: a quarter of the descriptors there are.
+/// The rest is for peers, blobs and the index.
+pub(crate) fn connections_max() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files / 4).unwrap_or(usize::MAX).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)
+}
+
+/// An idle connection costs some 20 KiB: so many together are well below what one transfer takes.
+const CONNECTIONS_MAX: usize = 4096;
+/// As many even where descriptors are very few.
+const CONNECTIONS_MIN: usize = 32;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -206,7 +206,7 @@ async fn serve(
     let token_failed = |error| failed(&format!("cannot write {}", token_file.display()), &error);
     let token_file = std::path::absolute(&token_file).map_err(token_failed)?;
     let token = api::new_token(env, &token_file).map_err(token_failed)?;
-    let api = Api::new(server.client(), token, api_addr)?;
+    let api = Api::new(env, server.client(), token, api_addr)?;
     let stop = CancellationToken::new();
     let serving = env.spawn("api", api.serve(listener, stop.clone()));
     let record = RunRecord {

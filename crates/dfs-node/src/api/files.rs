@@ -3,21 +3,22 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use dfs_core::name::FilePath;
 use dfs_server::{FileRef, ListedKind, Mode, Stored};
+use futures_util::StreamExt;
 use serde::Deserialize;
-use tracing::warn;
 
 use super::conditions::{condition, refuse_conditions};
 use super::errors::Problem;
 use super::preconditions::{Current, Verdict};
 use super::query::{ModeName, parse};
 use super::range::{Wanted, parse_range};
+use super::serve::Busy;
 use super::shared::Shared;
 use super::upload::Upload;
 use super::views::OfPath;
@@ -44,15 +45,15 @@ pub(super) async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let mut content = Upload::new(&headers, body);
-    let stored = store(&shared, &path, &query, &headers, &mut content).await;
-    if let Err(problem) = &stored
-        && !content.drain().await
-    {
-        // Its client is told to look here. The reason may name a file, the status does not.
-        warn!(status = %problem.status(), "a refusal midway may not have reached its client");
+    let mut content = Upload::new(&headers, body, shared.work.crowded());
+    match store(&shared, &path, &query, &headers, &mut content).await {
+        Ok(stored) => Ok((StatusCode::CREATED, Json(stored)).into_response()),
+        Err(problem) => {
+            // Its client hears of it at once, and may go on sending.
+            shared.rests.drop_later(content, problem.status());
+            Err(problem)
+        }
     }
-    Ok((StatusCode::CREATED, Json(stored?)).into_response())
 }
 
 async fn store(
@@ -64,12 +65,22 @@ async fn store(
 ) -> Result<OfPath<Stored>, Problem> {
     let condition = condition(headers)?;
     let path = parse(path)?;
+    let _place = shared.work.transfer().await?;
+    if let Some(len) = length(headers) {
+        let mode = if condition.is_some() { Mode::Quorum } else { query.mode() };
+        shared.client.need_room(len, mode)?;
+    }
     let stored = match condition {
         Some(condition) => shared.client.store_if(&path, content, condition).await,
         None => shared.client.store(&path, content, query.mode()).await,
     };
     count("put", stored.is_ok());
     Ok(OfPath::new(&path, stored?))
+}
+
+/// How long a content is, where its client says so.
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 pub(super) async fn delete(
@@ -80,6 +91,7 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     refuse_conditions(&headers)?;
     let path = parse(&path)?;
+    let _place = shared.work.naming().await?;
     let removed = if query.recursive {
         shared.client.remove_all(&path, query.mode()).await
     } else {
@@ -96,6 +108,7 @@ pub(super) async fn head(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let path = parse(&path)?;
+    let _place = shared.work.naming().await?;
     let file = shared.client.find(&path, query.version.as_deref(), query.mode()).await?;
     refuse_directory(file.kind(), &path)?;
     let mut response = match judged(&file, &headers)? {
@@ -110,9 +123,10 @@ pub(super) async fn get(
     State(shared): State<Arc<Shared>>,
     Path(path): Path<String>,
     Query(query): Query<FileQuery>,
+    Extension(busy): Extension<Busy>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let found = open(&shared, &path, &query, &headers).await;
+    let found = open(&shared, &path, &query, &headers, busy).await;
     count("get", found.is_ok());
     found
 }
@@ -122,6 +136,7 @@ async fn open(
     path: &str,
     query: &FileQuery,
     headers: &HeaderMap,
+    busy: Busy,
 ) -> Result<Response, Problem> {
     let path = parse(path)?;
     let file = shared.client.find(&path, query.version.as_deref(), query.mode()).await?;
@@ -145,8 +160,13 @@ async fn open(
             return Ok(response);
         }
     };
+    let place = shared.work.transfer().await?;
     let download = shared.client.read(&file, range.clone()).await?;
-    let mut response = Body::from_stream(download.content).into_response();
+    let held = (place, busy);
+    let content = download.content.inspect(move |_| {
+        let _until_it_has_left = &held;
+    });
+    let mut response = Body::from_stream(content).into_response();
     *response.status_mut() = status;
     let headers = response.headers_mut();
     describe(headers, &file, Some(range.end - range.start));

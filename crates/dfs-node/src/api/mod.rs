@@ -14,6 +14,7 @@ mod layout;
 mod list;
 mod members;
 mod metrics;
+mod patient;
 mod preconditions;
 mod query;
 mod range;
@@ -26,6 +27,7 @@ mod status;
 mod upload;
 mod views;
 mod well_formed;
+mod work;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -51,10 +53,12 @@ pub use errors::ErrorBody;
 pub use views::{AdmittedView, ListPage, MemberView, OfPath};
 
 use crate::exit::Code;
+use crate::limits::connections_max;
 use errors::Problem;
 pub(crate) use files::GUARDED;
 use shared::Shared;
-use upload::Upload;
+use upload::{Rests, Upload};
+use work::Work;
 
 /// The API of one node.
 #[derive(Debug)]
@@ -77,9 +81,10 @@ impl Api {
     ///
     /// # Errors
     /// A second metrics recorder in one process.
-    pub fn new(client: Client, token: String, addr: SocketAddr) -> anyhow::Result<Self> {
+    pub fn new(env: &Env, client: Client, token: String, addr: SocketAddr) -> anyhow::Result<Self> {
         let metrics = PrometheusBuilder::new().install_recorder()?;
-        Ok(Self { shared: Arc::new(Shared { client, token, addr, metrics }) })
+        let (rests, work) = (Rests::new(env), Work::default());
+        Ok(Self { shared: Arc::new(Shared { client, token, addr, metrics, rests, work }) })
     }
 
     /// Serves until `stop`, then lets requests under way finish.
@@ -90,32 +95,43 @@ impl Api {
 
     async fn route(self, listener: TcpListener, stop: CancellationToken) {
         let files = get(files::get).head(files::head).put(files::put).delete(files::delete);
-        let guarded = Router::new()
-            .route("/v1/files/{*path}", files)
-            .route("/v1/files/", any(async || Problem::usage("the name is empty")))
+        let about_node = Router::new()
+            .route("/v1/status", get(status::status))
+            .route("/v1/peers", get(status::peers))
+            .route("/v1/proofs", get(status::proofs))
+            .route("/v1/repair", get(repair::status))
+            .route("/v1/repair/{verb}", post(repair::tell))
+            .route("/v1/scrub", get(scrub::status))
+            .route("/v1/scrub/{verb}", post(scrub::tell))
+            .route("/metrics", get(metrics::metrics))
+            .route_layer(middleware::from_fn_with_state(self.shared.clone(), work::about_node));
+        let among_names = Router::new()
             .route("/v1/list", get(list::list))
             .route("/v1/stat/{*path}", get(list::stat))
             .route("/v1/log/{*path}", get(history::log))
             .route("/v1/restore/{*path}", post(history::restore))
             .route("/v1/conflicts", get(history::conflicts))
-            .route("/v1/status", get(status::status))
-            .route("/v1/peers", get(status::peers))
-            .route("/v1/proofs", get(status::proofs))
+            .route("/v1/unreadable", get(repair::unreadable))
             .route("/v1/invites", get(invites::list).post(invites::make))
             .route("/v1/invites/{id}/revoke", post(invites::revoke))
             .route("/v1/members/{node}/admit", post(members::admit))
             .route("/v1/members/{node}/drain", post(members::drain))
             .route("/v1/members/{node}/remove", post(members::remove))
             .route("/v1/layout/{how}/{nodes}", post(layout::go_on))
-            .route("/v1/repair", get(repair::status))
-            .route("/v1/repair/{verb}", post(repair::tell))
-            .route("/v1/unreadable", get(repair::unreadable))
-            .route("/v1/scrub", get(scrub::status))
-            .route("/v1/scrub/{verb}", post(scrub::tell))
             .route("/v1/key-backup", post(status::key_backup))
-            .route("/metrics", get(metrics::metrics))
+            .route_layer(middleware::from_fn_with_state(self.shared.clone(), work::among_names));
+        let guarded = Router::new()
+            .route("/v1/files/{*path}", files)
+            .route("/v1/files/", any(async || Problem::usage("the name is empty")))
+            .merge(among_names)
+            .route_layer(middleware::from_fn_with_state(
+                self.shared.clone(),
+                work::after_first_dials,
+            ))
+            .merge(about_node)
             .layer(DefaultBodyLimit::disable())
             .layer(middleware::from_fn_with_state(self.shared.clone(), authorize));
+        let crowded = self.shared.work.crowded();
         let app = Router::new()
             .merge(guarded)
             .route("/livez", get(async || "ok\n"))
@@ -124,7 +140,7 @@ impl Api {
             .layer(middleware::from_fn(well_formed::refuse_malformed))
             .layer(middleware::from_fn_with_state(self.shared.clone(), refuse_browsers))
             .with_state(self.shared);
-        serve::serve(listener, app, serve::CONNECTIONS_MAX, stop).await;
+        serve::serve(listener, app, connections_max(), crowded, stop).await;
     }
 }
 
@@ -163,7 +179,8 @@ async fn authorize(
 ) -> Response {
     if !has_token(request.headers(), &shared) {
         let (parts, body) = request.into_parts();
-        Upload::new(&parts.headers, body).drain().await;
+        let rest = Upload::new(&parts.headers, body, shared.work.crowded());
+        shared.rests.drop_later(rest, StatusCode::UNAUTHORIZED);
         let why = "a bearer token is required";
         return Problem::new(StatusCode::UNAUTHORIZED, Code::Key, why).into_response();
     }

@@ -6,6 +6,9 @@ use std::net::SocketAddr;
 use dfs_server::Client;
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use super::upload::Rests;
+use super::work::Work;
+
 /// What the handlers of one node share.
 pub(super) struct Shared {
     pub(super) client: Client,
@@ -14,6 +17,8 @@ pub(super) struct Shared {
     /// Where the API listens.
     pub(super) addr: SocketAddr,
     pub(super) metrics: PrometheusHandle,
+    pub(super) rests: Rests,
+    pub(super) work: Work,
 }
 
 impl fmt::Debug for Shared {

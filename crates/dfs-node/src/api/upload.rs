@@ -6,11 +6,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
+use dfs_env::{Env, Task};
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::Instant;
 use tokio_util::io::StreamReader;
+use tracing::warn;
+
+use super::patient::STILL_LOOK;
+use super::work::Crowded;
 
 /// Content that a client sends.
 pub(super) struct Upload {
@@ -21,12 +27,20 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    pub(super) fn new(headers: &HeaderMap, body: Body) -> Self {
+    pub(super) fn new(headers: &HeaderMap, body: Body, crowded: Crowded) -> Self {
         let content = body.into_data_stream().map_err(io::Error::other).boxed();
-        let content = stream::unfold(content, async |mut content| {
-            let next = tokio::time::timeout(SILENCE_MAX, content.next()).await;
-            let next = next.unwrap_or_else(|_| Some(Err(fell_silent())));
-            next.map(|piece| (piece, content))
+        let content = stream::unfold((content, crowded), async |(mut content, crowded)| {
+            let mut silent = Duration::ZERO;
+            let next = loop {
+                match tokio::time::timeout(STILL_LOOK, content.next()).await {
+                    Ok(next) => break next,
+                    Err(_) => silent += STILL_LOOK,
+                }
+                if silent >= SILENCE_MAX || crowded() {
+                    break Some(Err(fell_silent()));
+                }
+            };
+            next.map(|piece| (piece, (content, crowded)))
         });
         let content = content.boxed();
         let waits_since = headers.contains_key(header::EXPECT).then(Instant::now);
@@ -36,7 +50,7 @@ impl Upload {
     /// Reads and drops what the client still sends, within bounds. Returns `false` when there is
     /// more: a connection that is closed with unread content is reset, and the client then sees a
     /// broken pipe instead of the refusal.
-    pub(super) async fn drain(mut self) -> bool {
+    async fn drain(mut self) -> bool {
         // It hears the refusal before it sends anything.
         if self.waits_since.is_some_and(|since| since.elapsed() < WAITS_MIN) {
             return true;
@@ -53,8 +67,37 @@ impl Upload {
     }
 }
 
+/// Drops the rest of refused contents, while their clients hear the refusal: most break off then.
+#[derive(Debug)]
+pub(super) struct Rests {
+    env: Env,
+    dropping: Mutex<Vec<Task<()>>>,
+}
+
+impl Rests {
+    pub(super) fn new(env: &Env) -> Self {
+        Self { env: env.clone(), dropping: Mutex::default() }
+    }
+
+    /// Begins to drop the rest of a content. Where too many are being dropped already its client
+    /// may see its connection break.
+    pub(super) fn drop_later(&self, rest: Upload, refused: StatusCode) {
+        let mut dropping = self.dropping.lock();
+        dropping.retain(|task| !task.is_finished());
+        if dropping.len() >= RESTS_MAX {
+            return;
+        }
+        dropping.push(self.env.spawn("rest", async move {
+            if !rest.drain().await {
+                // Its client is told to look here. The reason may name a file, the status does not.
+                warn!(status = %refused, "a refusal midway may not have reached its client");
+            }
+        }));
+    }
+}
+
 fn fell_silent() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "its client sent nothing for a minute")
+    io::Error::new(io::ErrorKind::TimedOut, "its client sent nothing for too long")
 }
 
 impl AsyncRead for Upload {
@@ -72,11 +115,13 @@ impl AsyncRead for Upload {
 /// How long a client may send nothing in the midst of its content: a line that is up brings
 /// something far sooner.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// Bytes dropped at most: more than a local client has under way, and too few to keep a node busy
-/// with a request that it refused.
-const DRAIN_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes dropped at most: a client that does not hear the refusal while it sends still hears it at
+/// the end, if that comes soon.
+const DRAIN_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// How long dropping may take.
-const DRAIN_WAIT_MAX: Duration = Duration::from_secs(5);
+const DRAIN_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Contents whose rest is dropped at once: as many as there may be transfers.
+const RESTS_MAX: usize = 128;
 /// A client waits for "100 Continue" at least this long before it sends without it: curl for one
 /// second, `dfs` for two.
 const WAITS_MIN: Duration = Duration::from_millis(900);
@@ -103,6 +148,10 @@ mod tests {
         (Body::from_stream(pieces), taken)
     }
 
+    fn never() -> Crowded {
+        Arc::new(|| false)
+    }
+
     fn expecting() -> HeaderMap {
         HeaderMap::from_iter([(header::EXPECT, HeaderValue::from_static("100-continue"))])
     }
@@ -110,10 +159,10 @@ mod tests {
     #[tokio::test]
     async fn the_rest_is_dropped_up_to_a_bound() {
         let (body, taken) = content(3);
-        assert!(Upload::new(&HeaderMap::new(), body).drain().await);
+        assert!(Upload::new(&HeaderMap::new(), body, never()).drain().await);
         assert_eq!(taken.load(Ordering::Relaxed), 3 * PIECE as u64);
-        let (body, taken) = content(1000);
-        assert!(!Upload::new(&HeaderMap::new(), body).drain().await);
+        let (body, taken) = content(5000);
+        assert!(!Upload::new(&HeaderMap::new(), body, never()).drain().await);
         assert_eq!(taken.load(Ordering::Relaxed), DRAIN_BYTES_MAX);
     }
 
@@ -123,7 +172,7 @@ mod tests {
         let body = Body::from_stream(pieces.chain(stream::pending()));
         let since = Instant::now();
         let mut content = Vec::new();
-        let ended = Upload::new(&HeaderMap::new(), body).read_to_end(&mut content).await;
+        let ended = Upload::new(&HeaderMap::new(), body, never()).read_to_end(&mut content).await;
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!((&content[..], since.elapsed()), (&b"half"[..], SILENCE_MAX));
     }
@@ -131,10 +180,10 @@ mod tests {
     #[tokio::test]
     async fn content_that_was_not_asked_for_stays_where_it_is() {
         let (body, taken) = content(3);
-        assert!(Upload::new(&expecting(), body).drain().await);
+        assert!(Upload::new(&expecting(), body, never()).drain().await);
         assert_eq!(taken.load(Ordering::Relaxed), 0);
         let (body, taken) = content(3);
-        let mut begun = Upload::new(&expecting(), body);
+        let mut begun = Upload::new(&expecting(), body, never());
         begun.read_exact(&mut [0; 8]).await.unwrap();
         assert!(begun.drain().await);
         assert_eq!(taken.load(Ordering::Relaxed), 3 * PIECE as u64);
