@@ -12,12 +12,14 @@ use dfs_server::{
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, StatusCode};
+use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, RequestBuilder, SendBody};
 
 use crate::api::{AdmittedView, ErrorBody, GUARDED, ListPage, MemberView, OfPath};
 use crate::cli::args::{Args, ModeArg};
 use crate::cli::args::{Invite, InvitedRole};
 use crate::cli::find::choose;
+use crate::cli::transport::{Answered, Attentive};
 use crate::config::default_config_dir;
 use crate::exit::{Code, Failure, chain};
 use crate::run_record;
@@ -85,11 +87,12 @@ impl Api {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
-            .timeout_connect(Some(CONNECT_MAX))
             .timeout_await_100(Some(AWAIT_100_MAX))
             .max_idle_connections_per_host(IDLE_CONNECTIONS)
             .build();
-        Ok(Self { agent: config.new_agent(), base, token, mode: args.mode })
+        let connector = Attentive { connect_max: CONNECT_MAX };
+        let agent = Agent::with_parts(config, connector, DefaultResolver::default());
+        Ok(Self { agent, base, token, mode: args.mode })
     }
 
     fn url(&self, endpoint: &str, path: Option<&FilePath>, query: &[(&str, &str)]) -> String {
@@ -131,14 +134,18 @@ impl Api {
         }
         let status = response.status();
         let text = response.body_mut().read_to_string().unwrap_or_default();
-        Err(match serde_json::from_str::<ErrorBody>(&text) {
+        Err(self.refused(status, &text))
+    }
+
+    fn refused(&self, status: StatusCode, text: &str) -> Failure {
+        match serde_json::from_str::<ErrorBody>(text) {
             Ok(body) => Failure {
                 code: body.exit,
                 message: body.error,
                 hint: body.hint.or_else(|| self.hint_for(status)),
             },
             Err(_) => Failure::new(Code::Failed, format!("the node answered {status}")),
-        })
+        }
     }
 
     fn hint_for(&self, status: StatusCode) -> Option<String> {
@@ -343,7 +350,12 @@ impl Api {
         if let Some((name, value)) = condition {
             request = request.header(name, value);
         }
-        match request.send(SendBody::from_reader(source)) {
+        let sent = request.send(SendBody::from_reader(source));
+        if let Some(answered) = sent.as_ref().err().and_then(Answered::of) {
+            let status = StatusCode::from_u16(answered.status).unwrap_or_default();
+            return Err(self.refused(status, &answered.body));
+        }
+        match sent {
             Err(ureq::Error::Io(error)) if is_cut_off(&error) => Err(cut_off(path, &error)),
             response => self.read(response),
         }

@@ -16,12 +16,14 @@ mod layout;
 mod members;
 mod output;
 mod paths;
+mod progress;
 mod repair;
 mod scrub;
 mod source;
 mod status;
 mod store;
 mod temp;
+mod transport;
 mod tree;
 
 use clap::CommandFactory;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::args::Args;
+use crate::cli::progress::{DRAWN_EVERY, Speed};
 use crate::cli::temp;
 use crate::exit::{Code, Failure};
 
@@ -93,11 +94,14 @@ impl Output {
             if self.progress { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         bar.set_draw_target(target);
         let style = match bytes {
-            Some(_) => "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-            None => "{bytes} {bytes_per_sec}",
+            Some(_) => "{wide_bar} {bytes}/{total_bytes} {speed}",
+            None => "{bytes} {speed}",
         };
         if let Ok(style) = ProgressStyle::with_template(style) {
-            bar.set_style(style);
+            bar.set_style(style.with_key("speed", Speed::default()));
+        }
+        if self.progress {
+            bar.enable_steady_tick(DRAWN_EVERY);
         }
         bar
     }
