@@ -27,9 +27,19 @@ impl Hlc {
 
     /// Whether a version that a client makes now may carry this stamp.
     pub fn is_plausible(self, now_unix_ms: u64) -> bool {
-        let ms = self.unix_ms();
-        ms <= now_unix_ms.saturating_add(millis(AHEAD_MAX))
-            && ms >= now_unix_ms.saturating_sub(millis(BEHIND_MAX))
+        !self.is_ahead(now_unix_ms) && !self.is_behind(now_unix_ms)
+    }
+
+    /// Whether it is further ahead of the clock than a fresh stamp may be.
+    pub fn is_ahead(self, now_unix_ms: u64) -> bool {
+        // No stamp is of before 2020: clocks that agree on an earlier year give out the first ones.
+        let now_unix_ms = now_unix_ms.max(EPOCH_UNIX_MS);
+        self.unix_ms() > now_unix_ms.saturating_add(millis(AHEAD_MAX))
+    }
+
+    /// Whether it is further behind the clock than a fresh stamp may be.
+    pub fn is_behind(self, now_unix_ms: u64) -> bool {
+        self.unix_ms() < now_unix_ms.saturating_sub(millis(BEHIND_MAX))
     }
 }
 
@@ -57,8 +67,8 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 }
 
 const COUNTER_BITS: u32 = 16;
-/// 2020-01-01T00:00:00Z.
-const EPOCH_UNIX_MS: u64 = 1_577_836_800_000;
+/// 2020-01-01T00:00:00Z: no clock that was ever set shows an earlier time.
+pub const EPOCH_UNIX_MS: u64 = 1_577_836_800_000;
 /// How far a writer's clock may run ahead: a stamp beyond it would win against every honest edit
 /// until the clocks catch up.
 pub const AHEAD_MAX: Duration = Duration::from_secs(5 * 60);

@@ -175,7 +175,7 @@ pub fn false_ballot(call: &Call, seen: &Seen, luck: u64) -> Answer {
             record.prepare(*ballot);
             (*key, record)
         }
-        Request::CasAccept { key, ballot, candidate } => {
+        Request::CasAccept { key, ballot, candidate, .. } => {
             let mut record = Record::default();
             record.accept(*ballot, candidate.as_ref().clone());
             (*key, record)

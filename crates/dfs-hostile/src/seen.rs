@@ -29,7 +29,9 @@ impl Seen {
         let mut inner = self.0.lock();
         match &call.request {
             Request::RecordPut { records, .. } => inner.note_records(records),
-            Request::CasAccept { key, ballot, candidate } if inner.accepted.len() < KEYS_MAX => {
+            Request::CasAccept { key, ballot, candidate, .. }
+                if inner.accepted.len() < KEYS_MAX =>
+            {
                 let put_forward = || (*ballot, candidate.as_ref().clone());
                 inner.accepted.entry(*key).or_insert_with(put_forward);
             }

@@ -104,7 +104,7 @@ mod tests {
     use crate::wire::proto::Ping;
 
     fn ping(nonce: u64) -> (u32, Kind) {
-        (0, Kind::Ping(Ping { nonce }))
+        (0, Kind::Ping(Ping { nonce, unix_ms: 0 }))
     }
 
     #[test]

@@ -72,7 +72,8 @@ fn take_in(mux: &mut Mux<()>, stream: u32, kind: proto::frame::Kind) -> bool {
         }
         Some(Event::Answer((), answer)) => assert!(answer.body.len() <= ANSWER_BYTES_MAX),
         Some(Event::GoAway(goodbye)) => assert!(!goodbye.text.contains(char::is_control)),
-        Some(Event::Cancelled(_)) | None => {}
+        Some(Event::Ping(ping)) => mux.pong(ping.nonce, 1),
+        Some(Event::Cancelled(_) | Event::Pong(_)) | None => {}
     }
     while mux.next_frame().is_some() {}
     true

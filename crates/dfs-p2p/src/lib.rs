@@ -34,6 +34,7 @@
 mod book;
 mod budget;
 mod checks;
+mod clocks;
 mod config;
 mod dial;
 mod error;
@@ -65,6 +66,7 @@ mod traffic;
 mod wire;
 mod wire_dirs;
 
+pub use clocks::{ClockReading, ClockTold};
 pub use config::{Config, OwnFacts};
 pub use error::{CallError, StartError};
 pub use frame::FRAME_BYTES_MAX;

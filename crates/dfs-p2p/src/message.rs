@@ -131,6 +131,9 @@ pub enum Request {
         ballot: SignedBallot,
         /// What to accept.
         candidate: Box<Candidate>,
+        /// Whether a replica had accepted the version already, under a lower ballot: what is
+        /// completed has no new stamp.
+        found: bool,
     },
     /// Asks for a page of a directory's records, in order of tags.
     DirScan {

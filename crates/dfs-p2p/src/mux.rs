@@ -35,6 +35,11 @@ pub(crate) enum Event<W> {
     Cancelled(StreamId),
     /// The peer closes.
     GoAway(Goodbye),
+    /// The peer asks for a sign of life, which [`Mux::pong`] gives, and tells what its wall clock
+    /// reads.
+    Ping(Ping),
+    /// The peer gives one, and tells what its wall clock reads.
+    Pong(Pong),
 }
 
 /// What a well-behaved peer never does: the connection ends.
@@ -266,9 +271,16 @@ impl<W> Mux<W> {
         self.calling.clear();
     }
 
-    /// Asks the peer for a sign of life.
-    pub(crate) fn ping(&mut self, nonce: u64) {
-        self.urgent.push_back((0, Kind::Ping(Ping { nonce })));
+    /// Asks the peer for a sign of life, and tells it this clock's reading.
+    pub(crate) fn ping(&mut self, nonce: u64, unix_ms: u64) {
+        self.urgent.push_back((0, Kind::Ping(Ping { nonce, unix_ms })));
+    }
+
+    /// Gives the peer a sign of life and this clock's reading, unless too much waits to be sent.
+    pub(crate) fn pong(&mut self, nonce: u64, unix_ms: u64) {
+        if self.urgent.len() < URGENT_MAX {
+            self.urgent.push_back((0, Kind::Pong(Pong { nonce, unix_ms })));
+        }
     }
 
     /// Tells the peer that this connection ends. Whoever hears that closes it when it knows of no
@@ -323,18 +335,12 @@ impl<W> Mux<W> {
                 self.closing = true;
                 Ok(Some(Event::GoAway(wire::parse_go_away(message))))
             }
-            Kind::Ping(Ping { nonce }) => {
-                if self.urgent.len() < URGENT_MAX {
-                    self.urgent.push_back((0, Kind::Pong(Pong { nonce })));
-                }
+            Kind::Ping(ping) => Ok(Some(Event::Ping(ping))),
+            Kind::Pong(pong) if self.flow.on_mark(pong.nonce) => {
+                self.note_delivered();
                 Ok(None)
             }
-            Kind::Pong(Pong { nonce }) => {
-                if self.flow.on_mark(nonce) {
-                    self.note_delivered();
-                }
-                Ok(None)
-            }
+            Kind::Pong(pong) => Ok(Some(Event::Pong(pong))),
             Kind::Open(open) => self.on_open(stream, open),
             Kind::Reply(reply) => self.on_reply(stream, reply),
             Kind::Data(data) => self.on_data(stream, data.bytes),
@@ -485,7 +491,7 @@ impl<W> Mux<W> {
             return Some((0, Kind::GoAway(message)));
         }
         if let Some(nonce) = self.flow.mark_due(false) {
-            return Some((0, Kind::Ping(Ping { nonce })));
+            return Some((0, Kind::Ping(Ping { nonce, unix_ms: 0 })));
         }
         while let Some((class, stream)) = self.next_ready() {
             let Some(sending) = self.sending.get_mut(&stream) else { continue };
@@ -513,7 +519,7 @@ impl<W> Mux<W> {
             return Some((stream, frame));
         }
         let nonce = self.flow.mark_due(true)?;
-        Some((0, Kind::Ping(Ping { nonce })))
+        Some((0, Kind::Ping(Ping { nonce, unix_ms: 0 })))
     }
 
     /// Strictly by priority, except that background gets one turn in nine of what chunks leave.

@@ -1,6 +1,6 @@
 //! The face of this crate: listen, dial, exchange infos, call peers, shut down.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use dfs_env::{Env, Listener};
 use tracing::debug;
 
 use crate::book;
+use crate::clocks::ClockTold;
 use crate::config::{Config, OwnFacts};
 use crate::error::{CallError, StartError};
 use crate::handler::{Caller, Handler};
@@ -152,6 +153,28 @@ impl Network {
             return self.0.identity.credentials.admin.as_ref().map(AdminId::of);
         }
         self.0.registry().conn(node, ConnClass::Control)?.admin
+    }
+
+    /// What the clocks of connected nodes read; of one that has yet to tell, `None`.
+    pub fn clocks(&self) -> BTreeMap<NodeId, Option<ClockTold>> {
+        let registry = self.0.registry();
+        let usable = registry
+            .conns
+            .iter()
+            .filter(|((_, class), conn)| *class == ConnClass::Control && !conn.is_retired());
+        usable.map(|((node, _), conn)| (*node, conn.clock())).collect()
+    }
+
+    /// Asks these nodes what their clocks read now, and waits until each that is connected has told
+    /// or `limit` has passed.
+    pub async fn read_clocks(&self, nodes: &[NodeId], limit: Duration) {
+        let conns: Vec<_> = {
+            let registry = self.0.registry();
+            nodes.iter().filter_map(|node| registry.conn(node, ConnClass::Control)).collect()
+        };
+        let told = futures_util::future::join_all(conns.iter().map(|conn| conn.read_clock()));
+        // Who does not tell in time is judged by what it told before, or not at all.
+        let _ = self.0.env.timeout(limit, told).await;
     }
 
     /// Nodes that cannot be connected until someone does something.

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::budget::Budget;
+use crate::clocks::{ClockTold, Measured};
 use crate::error::{CallError, ConnError};
 use crate::frame::{FrameCodec, FrameError};
 use crate::handler::{Caller, Handler};
@@ -34,6 +35,7 @@ use crate::message::{Answer, Call, Code, Priority, Refusal};
 use crate::mux::{Event, Mux, STREAMS_MAX, StreamId, TooLarge, Unsendable, Violation};
 use crate::traffic::Traffic;
 use crate::wire::proto::frame::Kind;
+use crate::wire::proto::{Ping, Pong};
 use crate::wire::{self, Goodbye};
 
 /// How a connection began.
@@ -91,6 +93,8 @@ pub(crate) struct Conn {
     /// Nothing is read or written any more.
     ended: AtomicBool,
     closing: CancellationToken,
+    /// What the peer's clock reads.
+    clock: Measured,
 }
 
 impl Conn {
@@ -130,6 +134,7 @@ impl Conn {
             peer_retired: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             closing,
+            clock: Measured::default(),
         }
     }
 
@@ -229,6 +234,24 @@ impl Conn {
         Ok(answer)
     }
 
+    /// What the peer has told of its clock, once it has.
+    pub(crate) fn clock(&self) -> Option<ClockTold> {
+        self.clock.told_last()
+    }
+
+    /// Asks the peer what its clock reads now, and waits until it tells.
+    pub(crate) async fn read_clock(&self) {
+        let told = self.clock.told();
+        self.ping();
+        told.await;
+    }
+
+    fn ping(&self) {
+        let nonce = self.clock.ask(self.env.mono());
+        self.mux().ping(nonce, self.env.wall_ms());
+        self.wake.notify_one();
+    }
+
     /// Makes no new calls. The peer hears of it, makes none either, and closes when those under
     /// way are done; after [`DRAIN_MAX`] this side closes.
     pub(crate) fn retire(&self, code: Code, why: &str) {
@@ -302,8 +325,7 @@ impl Conn {
                     if env.mono() - self.heard.at() >= SILENCE_MAX {
                         return ConnError::Silent;
                     }
-                    self.mux().ping(0);
-                    self.wake.notify_one();
+                    self.ping();
                     continue;
                 }
             };
@@ -312,9 +334,7 @@ impl Conn {
                 Some(Err(error)) => return error.into(),
                 Some(Ok((stream, kind))) => {
                     self.heard.complete();
-                    let event = self.take_in(stream, kind);
-                    self.wake.notify_one();
-                    event
+                    self.take_in(stream, kind)
                 }
             };
             match event {
@@ -329,6 +349,15 @@ impl Conn {
                     handles.insert(stream, task.abort_handle());
                     serving.push(async move { (stream, task.await) });
                 }
+                Ok(Some(Event::Ping(Ping { nonce, unix_ms }))) => {
+                    self.mux().pong(nonce, env.wall_ms());
+                    if self.clock.has_jumped(env.mono(), unix_ms) {
+                        self.ping();
+                    }
+                }
+                Ok(Some(Event::Pong(Pong { nonce, unix_ms }))) => {
+                    self.clock.heard(env.mono(), nonce, unix_ms);
+                }
                 Ok(Some(Event::Cancelled(stream))) => {
                     if let Some(handle) = handles.remove(&stream) {
                         handle.abort();
@@ -341,9 +370,9 @@ impl Conn {
                     debug!(peer = ?self.peer, ?code, text, "the peer closes a connection");
                     self.retired.store(true, Ordering::Relaxed);
                     self.peer_retired.store(true, Ordering::Relaxed);
-                    self.wake.notify_one();
                 }
             }
+            self.wake.notify_one();
         }
     }
 

@@ -181,10 +181,11 @@ fn ask(request: &Request) -> Ask {
         Request::CasPrepare { key, ballot } => {
             Ask::CasPrepare(proto::CasPrepare { key: canonical(key), ballot: canonical(ballot) })
         }
-        Request::CasAccept { key, ballot, candidate } => Ask::CasAccept(proto::CasAccept {
+        Request::CasAccept { key, ballot, candidate, found } => Ask::CasAccept(proto::CasAccept {
             key: canonical(key),
             ballot: canonical(ballot),
             candidate: canonical(candidate.as_ref()),
+            found: *found,
         }),
         Request::DirScan { vault, dir, after } => {
             Ask::DirScan(wire_dirs::scan(*vault, *dir, *after))
@@ -265,6 +266,7 @@ fn parse_ask(ask: Ask) -> Wire<Request> {
             key: RecordKey::from_canonical(ask.key)?,
             ballot: SignedBallot::from_canonical(ask.ballot)?,
             candidate: Box::new(Candidate::from_canonical(ask.candidate)?),
+            found: ask.found,
         },
         Ask::DirScan(asked) => wire_dirs::parse_scan(&asked)?,
         Ask::DirChanges(asked) => wire_dirs::parse_changes(&asked)?,

@@ -57,8 +57,9 @@ pub enum Error {
     /// The replicas have no room.
     #[error("no space left on the replicas")]
     NoSpace,
-    /// This node's clock is too far from its peers'.
-    #[error("the clock of this node is too far from its peers' ({0})")]
+    /// This node's clock is too far from its peers': how far, and which way. A write has not taken
+    /// effect, and will not.
+    #[error("{0}")]
     ClockSkew(String),
     /// The source of a file could not be read.
     #[error("could not read the source")]
@@ -84,6 +85,15 @@ impl Error {
     /// One node failed, and the operation needed it.
     pub(crate) fn failed(node: &NodeId, why: impl Into<String>) -> Self {
         Self::Unavailable(vec![(*node, why.into())])
+    }
+
+    /// The same for an operation of which `node` has written a part before: nobody is told then
+    /// that nothing has taken effect.
+    pub(crate) fn once_written(self, node: &NodeId) -> Self {
+        match self {
+            Self::ClockSkew(why) => Self::failed(node, why),
+            other => other,
+        }
     }
 }
 

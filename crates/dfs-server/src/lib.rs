@@ -79,6 +79,6 @@ pub use status::{PeerState, PeerView};
 /// How a node and its cluster are.
 pub mod health {
     pub use crate::status::{
-        Copying, CostName, Doubt, Health, Level, NextFailure, NotReady, Remedy,
+        ClockOwner, Copying, CostName, Doubt, Health, Level, NextFailure, NotReady, Remedy,
     };
 }

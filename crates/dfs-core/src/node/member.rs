@@ -85,8 +85,9 @@ impl Clean {
     /// none.
     #[must_use]
     pub fn to_tell(self, told: Self, every: Duration) -> Self {
-        let since_ms = self.at.unix_ms().saturating_sub(told.at.unix_ms());
-        let is_due = Duration::from_millis(since_ms) >= every;
+        // Also when the clock was set back: what it told while it was ahead says nothing of now.
+        let apart_ms = self.at.unix_ms().abs_diff(told.at.unix_ms());
+        let is_due = Duration::from_millis(apart_ms) >= every;
         let is_news = [self, told].contains(&Self::default()) || self.epoch != told.epoch;
         if is_news || is_due { self } else { told }
     }

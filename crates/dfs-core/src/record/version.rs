@@ -104,16 +104,17 @@ impl Version {
         *blake3::hash(&self.to_canonical()).as_bytes()
     }
 
-    /// Whether a client may have made this version now: its stamp is near the clock, or was lifted
-    /// above what it had to supersede.
+    /// Whether a client may have made this version now: its stamp is near the clock, or ahead of it
+    /// because it was lifted above what it had to supersede. Nothing excuses one that is behind.
     pub fn is_plausible(&self, now_unix_ms: u64) -> bool {
-        let seen = self.context.values().max().copied().unwrap_or_default();
-        self.hlc.is_plausible(now_unix_ms) || (seen > Hlc::default() && self.hlc <= seen.next())
+        self.is_not_ahead(now_unix_ms) && !self.hlc.is_behind(now_unix_ms)
     }
 
-    /// Whether the stamp is not ahead of the clock; old ones are fine here.
+    /// Whether the stamp is not ahead of the clock, but for being lifted; old ones are fine here.
     pub fn is_not_ahead(&self, now_unix_ms: u64) -> bool {
-        self.hlc <= Hlc::from_unix_ms(now_unix_ms) || self.is_plausible(now_unix_ms)
+        let seen = self.context.values().max().copied().unwrap_or_default();
+        let is_lifted = seen > Hlc::default() && self.hlc <= seen.next();
+        is_lifted || !self.hlc.is_ahead(now_unix_ms)
     }
 
     /// Whether users see this version rather than `other`: an edit beats a delete, then the later

@@ -58,6 +58,17 @@ fn a_stamp_far_from_the_clock_is_not_plausible() {
     assert!(!Hlc(u64::MAX).is_plausible(now));
 }
 
+#[test]
+fn clocks_that_agree_on_a_year_of_before_stamps_take_each_others() {
+    let mut clock = Clock::default();
+    for now in [1, 1, 3_600_000, 40 * 365 * 86_400_000] {
+        let stamp = clock.tick(now);
+        assert!(stamp.is_plausible(now) && stamp.is_plausible(now + 60_000), "{now}");
+    }
+    let later = Hlc::from_unix_ms(1_700_000_000_000);
+    assert!(!later.is_plausible(1) && !Hlc(1).is_plausible(1_700_000_000_000));
+}
+
 #[track_caller]
 fn tally(sets: &[&[u8]], answers: &[(u8, bool)], expected: Verdict) {
     let sets = sets.iter().map(|set| set.to_vec()).collect();

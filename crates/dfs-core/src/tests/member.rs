@@ -72,8 +72,9 @@ fn that_nothing_is_kept_for_others_is_told_from_time_to_time_and_its_end_at_once
         (never, clean(0, 1), never),
         (clean(1, 1), never, clean(1, 1)),
         (never, never, never),
-        // A clock that was set back.
-        (clean(0, 1), clean(50, 1), clean(50, 1)),
+        // A clock that was set back, a little and further.
+        (clean(0, 1), clean(9, 1), clean(9, 1)),
+        (clean(0, 1), clean(50, 1), clean(0, 1)),
     ] {
         assert_eq!(found.to_tell(told, every), expected, "{found:?} after {told:?}");
     }

@@ -4,6 +4,7 @@ mod assign;
 mod authority;
 mod bad_inputs;
 mod ballots;
+mod clocks;
 mod codec;
 mod conditional;
 mod conn;

@@ -1,11 +1,13 @@
 //! Which earlier versions are kept.
 
-use crate::hlc::Hlc;
+use crate::hlc::{EPOCH_UNIX_MS, Hlc};
 use crate::id::Vid;
-use crate::record::retention::{Earlier, KEPT_FOR_MS, VERSIONS_KEPT, kept};
+use crate::record::retention::{
+    Earlier, KEPT_FOR_MS, UNKNOWN_MS, VERSIONS_KEPT, kept, noted_again, replaced_at,
+};
 use crate::record::version::RETAINED_MAX;
 
-const NOW: u64 = 2 * KEPT_FOR_MS;
+const NOW: u64 = EPOCH_UNIX_MS + 2 * KEPT_FOR_MS;
 
 fn earlier(stamp: u64, replaced_ms: Option<u64>) -> Earlier {
     let mut vid = [0; 16];
@@ -21,8 +23,13 @@ fn versions(older: u64, now: u64) -> Vec<Earlier> {
 
 #[track_caller]
 fn check(earlier: Vec<Earlier>, stamps: impl IntoIterator<Item = u64>) {
+    check_at(Some(NOW), earlier, stamps);
+}
+
+#[track_caller]
+fn check_at(now: Option<u64>, earlier: Vec<Earlier>, stamps: impl IntoIterator<Item = u64>) {
     let kept: Vec<_> =
-        kept(earlier, NOW, KEPT_FOR_MS).iter().map(|version| version.hlc.0).collect();
+        kept(earlier, now, KEPT_FOR_MS).iter().map(|version| version.hlc.0).collect();
     assert_eq!(kept, stamps.into_iter().collect::<Vec<_>>());
 }
 
@@ -41,7 +48,33 @@ fn a_version_goes_thirty_days_after_it_was_replaced_and_not_before() {
     check(old(NOW - KEPT_FOR_MS - 1), [2]);
     // A clock that was set back does not make anything old.
     check(old(NOW + 1), [2, 1]);
-    check(old(u64::MAX), [2, 1]);
+    check(old(UNKNOWN_MS), [2, 1]);
+}
+
+#[test]
+fn a_clock_that_nobody_bears_out_makes_nothing_old() {
+    let old = |replaced: u64| vec![earlier(1, Some(replaced)), earlier(2, None)];
+    check_at(None, old(NOW - KEPT_FOR_MS - 1), [2, 1]);
+    // Of a clock that was never set, as in 1970.
+    check(old(0), [2, 1]);
+    check(old(EPOCH_UNIX_MS - 1), [2, 1]);
+    // Nothing is replaced before it is made.
+    let made = Hlc::from_unix_ms(NOW - 1).0;
+    let both = vec![earlier(made, Some(NOW - KEPT_FOR_MS - 1)), earlier(made + 1, None)];
+    check(both, [made + 1, made]);
+    // The number is bounded whatever the clock says.
+    check_at(None, versions(12, 1), (4..=13).rev());
+}
+
+#[test]
+fn the_count_begins_when_someone_knows_the_time() {
+    assert_eq!(replaced_at(Some(NOW)), NOW);
+    assert_eq!([replaced_at(None), replaced_at(Some(1))], [UNKNOWN_MS; 2]);
+    assert_eq!(noted_again(NOW, Some(NOW + 5)), NOW);
+    for unknown in [UNKNOWN_MS, 0, EPOCH_UNIX_MS - 1] {
+        assert_eq!(noted_again(unknown, Some(NOW)), NOW);
+        assert_eq!(noted_again(unknown, None), UNKNOWN_MS);
+    }
 }
 
 #[test]

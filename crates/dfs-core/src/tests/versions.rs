@@ -66,6 +66,31 @@ fn a_lifted_stamp_takes_a_fresh_actor_and_leaves_the_clock_alone() {
 }
 
 #[test]
+fn a_stamp_may_be_ahead_of_the_clock_to_supersede_another_and_is_never_behind_it() {
+    let now: u64 = 1_700_000_000_000;
+    let at = |hours: i64| Hlc::from_unix_ms(now.saturating_add_signed(hours * 3_600_000));
+    let seen = |hours: i64| [(1, at(hours))].into();
+    for (stamp, context, is_plausible, is_not_ahead) in [
+        (at(0), [].into(), true, true),
+        (at(1), [].into(), false, false),
+        (at(1), seen(-1), false, false),
+        // Lifted above what it replaces.
+        (at(1).next(), seen(1), true, true),
+        (at(2), seen(1), false, false),
+        // A clock that is behind, though what it replaces is older still or as old.
+        (at(-13), [].into(), false, true),
+        (at(-13), seen(-14), false, true),
+        (at(-13).next(), seen(-13), false, true),
+        (at(-11), seen(-13), true, true),
+    ] {
+        let place = Place { actor: 2, hlc: stamp, context };
+        let version = version(1, place, Kind::Live);
+        assert_eq!(version.is_plausible(now), is_plausible, "{version:?}");
+        assert_eq!(version.is_not_ahead(now), is_not_ahead, "{version:?}");
+    }
+}
+
+#[test]
 fn a_write_without_a_quorum_read_takes_a_fresh_actor() {
     let place = place_after(&Record::default(), Hlc(5), 2, 77, false);
     assert_eq!(place.actor, 77);

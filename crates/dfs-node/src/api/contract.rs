@@ -126,10 +126,13 @@ fn peers() {
             capacity: 5_000_000_000,
             cap: Some(7),
             distrusted: None,
+            clock_ahead_ms: Some(0),
+            clock: None,
         };
         let expected = concat!(
             r#"{"id":"dn18","addr":"127.0.0.1:26000","zone":"default","state":"WORD""#,
-            r#","role":"storage","self":true,"bytes":3,"capacity":5000000000,"cap":7}"#,
+            r#","role":"storage","self":true,"bytes":3,"capacity":5000000000,"cap":7"#,
+            r#","clock_ahead_ms":0}"#,
         )
         .replace("WORD", word);
         check(&peer, &expected);
@@ -141,6 +144,15 @@ fn a_peer_that_is_distrusted() {
     let json = concat!(
         r#"{"id":"dn18","addr":"a:1","zone":"z","state":"alive","self":false,"bytes":0"#,
         r#","capacity":0,"distrusted":"it lies"}"#,
+    );
+    check(&serde_json::from_str::<PeerView>(json).unwrap(), json);
+}
+
+#[test]
+fn a_peer_whose_clock_is_wrong() {
+    let json = concat!(
+        r#"{"id":"dn18","addr":"a:1","zone":"z","state":"alive","self":false,"bytes":0"#,
+        r#","capacity":0,"clock_ahead_ms":-46800000,"clock":"it is 13 h behind"}"#,
     );
     check(&serde_json::from_str::<PeerView>(json).unwrap(), json);
 }

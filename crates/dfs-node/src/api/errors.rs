@@ -166,7 +166,9 @@ fn hint(error: &Error) -> Option<&'static str> {
         }
         Error::NotAdmin => Some("ask a node of the vault that founded the cluster"),
         Error::NoSpace => Some("raise --capacity, free space, or add a node"),
-        Error::ClockSkew(_) => Some("set this machine's clock"),
+        Error::ClockSkew(_) => Some(
+            "set the clock of the machine that is wrong, best by NTP: 'dfs peers' shows them all",
+        ),
         Error::Store(_) => Some(CHECK_DISK),
         Error::NotFound(_)
         | Error::NotAllowed(_)

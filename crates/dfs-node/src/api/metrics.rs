@@ -10,12 +10,19 @@ use super::errors::Problem;
 use super::shared::Shared;
 
 pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<String, Problem> {
-    status_gauges(&shared.client.health().await?);
+    let health = shared.client.health().await?;
+    status_gauges(&health);
     gauge("dfs_cluster_quorum", u64::from(shared.client.not_ready().is_empty()));
     scrub_gauges(&shared.client.scrub());
-    for peer in shared.client.peers().into_iter().filter(|peer| peer.is_self) {
-        gauge("dfs_chunk_bytes_stored", peer.bytes);
-        gauge("dfs_capacity_bytes", peer.capacity);
+    metrics::gauge!("dfs_clock_ahead_seconds").set(seconds(health.clock_ahead_ms));
+    for peer in shared.client.peers() {
+        if peer.is_self {
+            gauge("dfs_chunk_bytes_stored", peer.bytes);
+            gauge("dfs_capacity_bytes", peer.capacity);
+        } else {
+            let ahead = seconds(peer.clock_ahead_ms);
+            metrics::gauge!("dfs_peer_clock_ahead_seconds", "peer" => peer.id).set(ahead);
+        }
     }
     metrics::gauge!("dfs_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(shared.metrics.render())
@@ -24,6 +31,12 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<String,
 #[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
 fn gauge(name: &'static str, value: u64) {
     metrics::gauge!(name).set(value as f64);
+}
+
+/// What is not known is no number.
+#[allow(clippy::cast_precision_loss, reason = "a gauge is a float")]
+fn seconds(ms: Option<i64>) -> f64 {
+    ms.map_or(f64::NAN, |ms| ms as f64 / 1000.0)
 }
 
 fn status_gauges(health: &Health) {

@@ -1,7 +1,7 @@
 //! What an operator can do about how the cluster is: the sentences that name commands.
 
 use dfs_p2p::ApartReason;
-use dfs_server::health::{Health, NotReady, Remedy};
+use dfs_server::health::{ClockOwner, Health, NotReady, Remedy};
 
 /// The same health with what can be done in its message.
 pub(super) fn with_remedy(mut health: Health) -> Health {
@@ -39,6 +39,14 @@ fn sentence(remedy: &Remedy) -> String {
         Remedy::MakeRoom => "raise --capacity, free space, or add a node".to_owned(),
         Remedy::AskOthers => "ask whoever runs them before you do anything to it".to_owned(),
         Remedy::JoinApart(reason) => join(*reason).to_owned(),
+        Remedy::SetClock(owner) => {
+            let machine = match owner {
+                ClockOwner::Own => "on this machine".to_owned(),
+                ClockOwner::Other(node) => format!("on the machine of {node}"),
+                ClockOwner::Unknown => "on the machine that is wrong".to_owned(),
+            };
+            format!("set the clock {machine}, best by NTP; 'dfs peers' shows all clocks")
+        }
     }
 }
 

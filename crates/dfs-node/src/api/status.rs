@@ -45,6 +45,11 @@ pub(super) async fn readyz(
     let reasons = shared.client.not_ready();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let text = match (reasons.is_empty(), query.verbose) {
+        (true, Some(_)) if has_token(&headers, &shared) => {
+            let notes = shared.client.notes().into_iter();
+            let notes = notes.map(|note| format!("note: {}\n", told(note)));
+            std::iter::once("ready\n".to_owned()).chain(notes).collect()
+        }
         (true, _) => "ready\n".to_owned(),
         (false, None) => "not ready\n".to_owned(),
         (false, Some(_)) if has_token(&headers, &shared) => {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use dfs_core::node::clocks::Ahead;
 use dfs_server::{PeerView, ProofState, ProofView, rfc3339};
 
 use crate::api::MemberView;
@@ -31,20 +32,37 @@ fn show_peer(peer: &PeerView, shown: &mut dyn Write) -> io::Result<()> {
     let mark = if peer.is_self { "*" } else { " " };
     writeln!(
         shown,
-        "{mark} {:<9} {:<9} {:<22} {:<10} {:>10} of {:>10}  {}",
+        "{mark} {:<9} {:<9} {:<22} {:<10} {:>10} of {:>10}  {:>16}  {}",
         word(&peer.state),
         peer.role.as_ref().map(word).unwrap_or_default(),
         peer.addr,
         peer.zone,
         size(peer.bytes),
         size(peer.cap.map_or(peer.capacity, |cap| cap.min(peer.capacity))),
+        clock(peer),
         peer.id
     )?;
+    if let Some(why) = &peer.clock {
+        writeln!(shown, "  clock: {why}")?;
+    }
     match &peer.distrusted {
         Some(why) => writeln!(shown, "  distrusted: {why}"),
         None => Ok(()),
     }
 }
+
+/// How far a peer's clock is from this node's.
+fn clock(peer: &PeerView) -> String {
+    match peer.clock_ahead_ms {
+        _ if peer.is_self => "this clock".to_owned(),
+        None => "clock ?".to_owned(),
+        Some(ms) if ms.unsigned_abs() < CLOCKS_EQUAL_MS => "same clock".to_owned(),
+        Some(ms) => Ahead(ms).to_string(),
+    }
+}
+
+/// Clocks that differ by less are shown as the same: nobody would set one for that.
+const CLOCKS_EQUAL_MS: u64 = 1000;
 
 pub(super) fn proofs(api: &Api, out: &Output) -> Result<(), Failure> {
     let proofs = api.proofs()?;

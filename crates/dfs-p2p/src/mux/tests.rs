@@ -207,7 +207,10 @@ fn an_unknown_request_is_answered_as_unsupported() {
 fn a_flood_of_pings_is_answered_only_so_often() {
     let mut flooded = mux(false);
     for nonce in 0..100_000 {
-        flooded.on_frame(0, Kind::Ping(Ping { nonce })).unwrap();
+        let ping = Ping { nonce, unix_ms: 1 };
+        let heard = flooded.on_frame(0, Kind::Ping(ping)).unwrap();
+        assert!(matches!(heard, Some(Event::Ping(asked)) if asked == ping));
+        flooded.pong(nonce, 1);
     }
     assert_eq!(flooded.urgent.len(), URGENT_MAX);
 }
@@ -367,8 +370,8 @@ fn pings_and_small_frames_are_no_progress() {
     let (mut a, mut b) = (mux(true), mux(false));
     let asked = a.call(&call(Priority::Chunks, 0), WAITER).unwrap();
     for at in 1..9 {
-        a.ping(0);
-        b.ping(0);
+        a.ping(0, 0);
+        b.ping(0, 0);
         b.call(&call(Priority::Layout, 0), WAITER).unwrap();
         deliver(&mut a, &mut b, s(at));
         deliver(&mut b, &mut a, s(at));

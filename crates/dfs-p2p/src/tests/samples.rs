@@ -42,7 +42,7 @@ pub(super) fn valid(name: &str) -> Vec<u8> {
             greeting(&credentials, &SESSION, &PEER, 9, ConnClass::Bulk, 5).encode_to_vec()
         }
         "ready" => ready().encode_to_vec(),
-        "ping" => frame(0, Kind::Ping(Ping { nonce: 7 })),
+        "ping" => frame(0, Kind::Ping(Ping { nonce: 7, unix_ms: 0 })),
         "hello-frame" => {
             frame(0, Kind::Hello(greeting(&credentials, &SESSION, &PEER, 9, ConnClass::Bulk, 5)))
         }

@@ -79,13 +79,13 @@ pub(crate) async fn note_uses(
 /// Until when references count that are made now and that no version names yet.
 pub(crate) fn hold_until(replica: &Replica) -> Hlc {
     let hold = millis(replica.grace.hold);
-    Hlc::from_unix_ms(replica.env.wall_ms().saturating_add(hold))
+    Hlc::from_unix_ms(replica.unix_ms().saturating_add(hold))
 }
 
 /// Cuts what peers ask for: no blob is held here for ever that no version names.
 pub(crate) fn bound_holds(replica: &Replica, rows: &mut [RefRow]) {
     let longest = millis(replica.grace.hold.max(HOLD_MAX));
-    let latest = Hlc::from_unix_ms(replica.env.wall_ms().saturating_add(longest));
+    let latest = Hlc::from_unix_ms(replica.unix_ms().saturating_add(longest));
     rows.iter_mut().for_each(|row| row.hold_until = row.hold_until.min(latest));
 }
 

@@ -194,6 +194,11 @@ impl Client {
         self.0.status.not_ready()
     }
 
+    /// What an operator should know though the node serves: clocks that are wrong.
+    pub fn notes(&self) -> Vec<NotReady> {
+        self.0.status.notes()
+    }
+
     /// Whether a failed disk made the node refuse writes.
     pub fn has_failed(&self) -> bool {
         self.0.replica.store.has_failed()

@@ -132,6 +132,7 @@ impl Client {
     ) -> Result<Stored, Error> {
         let (parts, names) = (&self.0, self.0.names()?);
         parts.replica.joined()?;
+        parts.replica.need_right_clock().await?;
         let keys = &names.keys;
         let components: Vec<&str> = path.components().collect();
         let (name, parents) = components.split_last().ok_or(NameError::Empty)?;
@@ -149,7 +150,7 @@ impl Client {
         if condition.is_some_and(|condition| !condition.holds(&found.record)) {
             return Err(Error::Condition);
         }
-        let (vid, modified_ms) = (names.new_vid(), parts.replica.env.wall_ms());
+        let (vid, modified_ms) = (names.new_vid(), parts.replica.unix_ms());
         let uploaded = names.content.upload(key, vid, mode, source).await?;
         self.publish(path, dir, NewContent { vid, modified_ms, uploaded }, condition, mode).await
     }
@@ -169,6 +170,11 @@ impl Client {
         let keys = &names.keys;
         let components: Vec<&str> = path.components().collect();
         let (name, parents) = components.split_last().ok_or(NameError::Empty)?;
+        let mut is_written = false;
+        let told = |error: Error, is_written: bool| match is_written {
+            true => error.once_written(&parts.replica.id),
+            false => error,
+        };
         for _ in 0..MOVED_TRIES {
             let key = keys.record_key(&dir, name);
             let new = NewVersion::file(vid, name, modified_ms, &uploaded);
@@ -176,22 +182,28 @@ impl Client {
             names.content.need_held(&uploaded)?;
             let written = match condition {
                 Some(condition) => {
-                    names.write_if(&WriteIf { key, path, condition, vid, new, mode }).await?
+                    let write = WriteIf { key, path, condition, vid, new, mode };
+                    names.write_if(&write).await.map_err(|error| told(error, is_written))?
                 }
                 None => {
                     let (read, quorum_read) = parts.records.read_record(key, mode).await?;
                     refuse_directory(keys, &key, &read, path)?;
-                    let draft = names.draft(key, &read, new, mode).await?;
-                    names.write_version(key, &read, quorum_read, draft, mode).await?
+                    let written = async {
+                        let draft = names.draft(key, &read, new, mode).await?;
+                        names.write_version(key, &read, quorum_read, draft, mode).await
+                    };
+                    written.await.map_err(|error| told(error, is_written))?
                 }
             };
             drop(one);
-            if parents.is_empty() || names.keep_reachable(parents, dir, mode).await? {
+            is_written = true;
+            let reachable = || names.keep_reachable(parents, dir, mode);
+            if parents.is_empty() || reachable().await.map_err(|error| told(error, true))? {
                 let (bytes, copies) = (uploaded.bytes, uploaded.copies);
                 return Ok(stored(vid.to_string(), bytes, written, copies, quorum));
             }
             // The directory was deleted and made anew meanwhile: the file belongs into the new one.
-            dir = names.make_dirs(parents, mode).await?;
+            dir = names.make_dirs(parents, mode).await.map_err(|error| told(error, true))?;
         }
         Err(Error::Moving)
     }
@@ -346,7 +358,7 @@ impl Client {
         }
         let tombstone_vid = names.new_vid();
         if !bug(Bug::DeleteNotWritten) {
-            let new = NewVersion::tombstone(tombstone_vid, name, parts.replica.env.wall_ms());
+            let new = NewVersion::tombstone(tombstone_vid, name, parts.replica.unix_ms());
             let tombstone = names.draft(key, &record, new, mode).await?;
             names.write_version(key, &record, quorum, tombstone, mode).await?;
         }
@@ -357,8 +369,11 @@ impl Client {
             // Unless it was made anew meanwhile: then whoever stored here stores there again.
             if read.winner().is_some_and(|winner| winner.vid == tombstone_vid) {
                 let new = NewVersion::entry(names.new_vid(), entry);
-                let draft = names.draft(key, &read, new, mode).await?;
-                names.write_version(key, &read, quorum, draft, mode).await?;
+                let back = async {
+                    let draft = names.draft(key, &read, new, mode).await?;
+                    names.write_version(key, &read, quorum, draft, mode).await
+                };
+                back.await.map_err(|error| error.once_written(&parts.replica.id))?;
             }
             return Err(not_empty);
         }

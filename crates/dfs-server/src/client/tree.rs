@@ -75,14 +75,18 @@ impl Client {
             return Ok(1);
         }
         let mut removed = 0;
+        let mut tried = self.remove_tree(path, mode, &mut removed).await;
         for _ in 1..NOT_EMPTY_TRIES {
-            match self.remove_tree(path, mode, &mut removed).await {
-                // What a minority had is known to all by now, and is listed.
-                Err(Error::NotEmpty(_)) => {}
-                result => return result.map(|()| removed),
+            // What a minority had is known to all by now, and is listed.
+            if matches!(tried, Err(Error::NotEmpty(_))) {
+                tried = self.remove_tree(path, mode, &mut removed).await;
             }
         }
-        self.remove_tree(path, mode, &mut removed).await.map(|()| removed)
+        let own = self.0.replica.id;
+        tried.map(|()| removed).map_err(|error| match removed {
+            0 => error,
+            _ => error.once_written(&own),
+        })
     }
 
     async fn remove_tree(

@@ -157,6 +157,7 @@ impl Client {
         mode: Mode,
     ) -> Result<Stored, Error> {
         let (parts, names) = (&self.0, self.0.names()?);
+        parts.replica.need_right_clock().await?;
         let keys = &names.keys;
         let old = self.find_version(path, version, mode).await?;
         if old.kind() == ListedKind::Dir {
@@ -171,7 +172,7 @@ impl Client {
         };
         let key = keys.record_key(&dir, name);
         refuse_directory(keys, &key, &found.record, path)?;
-        let (vid, modified_ms) = (names.new_vid(), parts.replica.env.wall_ms());
+        let (vid, modified_ms) = (names.new_vid(), parts.replica.unix_ms());
         let uploaded = self.reuse(key, vid, &old, mode).await?;
         self.publish(path, dir, NewContent { vid, modified_ms, uploaded }, None, mode).await
     }

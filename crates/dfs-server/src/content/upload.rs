@@ -124,7 +124,7 @@ impl Content {
     /// they give up, and a name that was on its way then must have arrived.
     pub(crate) fn need_held(&self, uploaded: &Uploaded) -> Result<(), Error> {
         let way = millis(self.replica.grace.hold / NAMING_PART);
-        let now = self.replica.env.wall_ms().saturating_add(way);
+        let now = self.replica.unix_ms().saturating_add(way);
         match uploaded.held_until {
             Some(until) if until.unix_ms() < now => Err(Error::TooSlow),
             _ => Ok(()),

@@ -41,7 +41,7 @@ pub(super) struct State {
 
 impl Scrubber {
     pub(crate) fn new(replica: Arc<Replica>) -> Self {
-        let scrub = Scrub::of(&replica.id, replica.env.wall_ms());
+        let scrub = Scrub::of(&replica.id, replica.unix_ms());
         Self {
             origin: replica.env.mono(),
             replica,
@@ -142,7 +142,7 @@ impl Scrubber {
         if !is_kept {
             self.change(|_| ()).await?;
         }
-        let now = self.replica.env.wall_ms();
+        let now = self.replica.unix_ms();
         let step = self.state().scrub.step(now);
         match step {
             ScrubStep::Wait(wait) => return Ok(wait.min(LOOK_EVERY)),
@@ -190,7 +190,7 @@ impl Scrubber {
     }
 
     async fn end_pass(&self, number: u64) -> Result<(), Error> {
-        let now = self.replica.env.wall_ms();
+        let now = self.replica.unix_ms();
         self.change(|scrub| scrub.end(number, now)).await?;
         let last = self.state().scrub.last;
         if let Some(found) = last.map(|last| last.found) {
@@ -286,7 +286,7 @@ impl Scrubber {
     }
 
     async fn keep_pace(&self, number: u64, bytes: u64, place: u64, pace: &mut Pace) {
-        let (left, now) = (left(self.replica.store.used(), place), self.replica.env.wall_ms());
+        let (left, now) = (left(self.replica.store.used(), place), self.replica.unix_ms());
         let rate = self.state().scrub.under_way(number).map(|pass| pass.rate(left, now));
         if let Some(rate) = rate {
             let wait = pace.take(self.replica.env.mono() - self.origin, bytes, rate);

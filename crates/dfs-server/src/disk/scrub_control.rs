@@ -92,7 +92,7 @@ impl Scrubber {
 
     /// Begins to read the whole disk back now.
     pub(crate) async fn start(&self) -> Result<ScrubView, WriteError> {
-        let now = self.replica.env.wall_ms();
+        let now = self.replica.unix_ms();
         self.tell(|scrub| scrub.begin(now, true)).await
     }
 

@@ -61,8 +61,7 @@ impl Evidence {
             Some((info.node_id, info.clean))
         });
         // A clock that runs far ahead says nothing about now.
-        let latest =
-            Hlc::from_unix_ms(self.replica.env.wall_ms().saturating_add(millis(AHEAD_MAX)));
+        let latest = Hlc::from_unix_ms(self.replica.unix_ms().saturating_add(millis(AHEAD_MAX)));
         let said = others.chain([own]).filter(|(_, clean)| clean.at <= latest);
         Published(said.collect())
     }

@@ -198,7 +198,12 @@ impl Round<'_> {
     /// The first look that finds a version not needed is remembered, the second ends its uses.
     fn judge(&mut self, row: &RefRow, record: &Record, confirmed: &BTreeSet<NodeId>) {
         let of = (row.key, row.vid);
-        let first = self.audit.unneeded.get(&of).copied();
+        let now = self.audit.replica.now();
+        // One of a clock that was ahead, and was set right, would count for as long.
+        let first = self.audit.unneeded.get(&of).copied().filter(|first| *first <= now);
+        if first.is_none() {
+            self.audit.unneeded.clear(&of);
+        }
         // Operations that had read the record before the first look have written it by then.
         let settle = millis(self.audit.replica.grace.settle());
         let settled = first.map(|first| first.unix_ms().saturating_add(settle));
@@ -210,7 +215,7 @@ impl Round<'_> {
             at_rest: false,
         };
         if bug(Bug::UseEndsTooEarly) {
-            self.verdicts.insert(of, UseVerdict::Ended(self.audit.replica.now()));
+            self.verdicts.insert(of, UseVerdict::Ended(now));
             return;
         }
         match may_drop(row, record, since, &self.state, &known) {
@@ -219,7 +224,7 @@ impl Round<'_> {
             }
             Ok(()) => {
                 // Without room to remember, a later look will.
-                let _ = self.audit.unneeded.note(of, self.audit.replica.now());
+                let _ = self.audit.unneeded.note(of, now);
             }
             Err(why) => debug!(vid = %row.vid, %why, "a use that no record names stays for now"),
         }

@@ -54,7 +54,7 @@ pub(super) struct Relist {
 
 impl Relist {
     pub(super) fn new(replica: Arc<Replica>, blobs: Arc<Blobs>, evidence: Arc<Evidence>) -> Self {
-        let turns = Turns::new(&replica.grace, replica.env.wall_ms());
+        let turns = Turns::new(&replica.grace, replica.unix_ms());
         Self { replica, blobs, evidence, turns }
     }
 

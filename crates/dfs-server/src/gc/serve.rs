@@ -49,7 +49,7 @@ impl Gc {
         let (state, replica) = (fence.state, &self.replica);
         let published = self.evidence.published(state);
         let known = Evident { published: &published, confirmed: None, at_rest: true };
-        let (now, age) = (replica.env.wall_ms(), replica.grace.purge_age());
+        let (now, age) = (replica.unix_ms(), replica.grace.purge_age());
         let may_go = |key: &RecordKey, record: &Record| {
             may_purge(record, key.partition(state.bits), state, now, age, &known).is_ok()
         };

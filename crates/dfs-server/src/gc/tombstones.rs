@@ -56,8 +56,7 @@ impl Tombstones {
     }
 
     fn old_tombstones(&self, page: Vec<(RecordKey, Record)>) -> Vec<(RecordKey, Record)> {
-        let oldest =
-            self.replica.env.wall_ms().saturating_sub(millis(self.replica.grace.purge_age()));
+        let oldest = self.replica.unix_ms().saturating_sub(millis(self.replica.grace.purge_age()));
         let is_old = |record: &Record| {
             lone_tombstone(record).is_some_and(|dead| dead.hlc.unix_ms() <= oldest)
         };
@@ -80,7 +79,7 @@ impl Tombstones {
             let at_rest = record.is_conditional()
                 && now - self.at_rest_since(hash, now) > self.replica.grace.settle();
             let known = Evident { published, confirmed: Some(confirmed), at_rest };
-            match may_purge(record, partition, state, self.replica.env.wall_ms(), age, &known) {
+            match may_purge(record, partition, state, self.replica.unix_ms(), age, &known) {
                 Ok(()) => settled.push(hash),
                 Err(why) => debug!(key = ?hash.0, %why, "a tombstone stays for now"),
             }

@@ -103,7 +103,7 @@ impl Invites {
         let state = self.replica.layout.current()?;
         let admits = state.is_gateway(&self.replica.id)
             && !state.is_burnt(&grant.invite)
-            && grant.expires_ms >= self.replica.env.wall_ms();
+            && grant.expires_ms >= self.replica.unix_ms();
         self.keys
             .secrets
             .as_ref()
@@ -131,7 +131,7 @@ impl Invites {
         if lives > LIVES_MAX {
             return Err(InviteError::TooLong);
         }
-        let now_ms = self.replica.env.wall_ms();
+        let now_ms = self.replica.unix_ms();
         let (role, cap) = match wish.gateway {
             true => (Role::Gateway, NO_CAP),
             false => (Role::Storage, wish.cap.unwrap_or(CAP)),
@@ -176,7 +176,7 @@ impl Invites {
     /// The invites made here that have not lapsed long ago, newest first.
     pub(crate) async fn list(&self) -> Result<Vec<InviteView>, InviteError> {
         let state = self.replica.joined()?;
-        let now_ms = self.replica.env.wall_ms();
+        let now_ms = self.replica.unix_ms();
         let issued = self.issued().await?;
         Ok(issued.iter().rev().map(|issued| view(issued, &state, now_ms)).collect())
     }
@@ -191,7 +191,7 @@ impl Invites {
             return Err(InviteError::NoSuchInvite(id.to_owned()));
         };
         let Grant { invite, expires_ms, .. } = one.grant;
-        let now_ms = self.replica.env.wall_ms();
+        let now_ms = self.replica.unix_ms();
         let ops = |state: &EpochState| {
             let burnt = Burnt { invite, expires_ms };
             let open = !state.is_burnt(&invite) && expires_ms >= now_ms;

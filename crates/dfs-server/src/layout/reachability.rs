@@ -35,6 +35,7 @@ impl Reachability {
         loop {
             // First of all: before that nobody counts as down.
             self.look();
+            self.replica.watch_clocks().await;
             self.replica.env.sleep(LOOKS_APART).await;
             tokio::select! {
                 biased;

@@ -162,7 +162,7 @@ impl Steward {
             return Err(Refusal::new(Code::Malformed, "the zone's name is too long"));
         }
         let is_gateway = from.admin.is_some_and(|admin| state.admins.contains(&admin));
-        let now_ms = self.replica.env.wall_ms();
+        let now_ms = self.replica.unix_ms();
         let grant =
             from.grant.filter(|grant| !state.is_burnt(&grant.invite) && grant.expires_ms >= now_ms);
         let is_due = grant.is_some_and(|grant| grant.role == Role::Storage);

@@ -61,6 +61,7 @@ impl Names {
         let mut sent = Vec::new();
         let mut liars = BTreeSet::new();
         let mut wait = WAIT_FIRST;
+        self.replica.need_right_clock().await?;
         while self.replica.env.mono() < end {
             let state = self.replica.joined()?;
             let ballot = self.records.rpc().new_ballot(seen);
@@ -74,6 +75,10 @@ impl Names {
                     continue;
                 }
                 Err(StepError::Stale) => continue,
+                // Someone may complete what an earlier attempt sent.
+                Err(StepError::Failed(error)) if !sent.is_empty() => {
+                    return Err(error.once_written(&self.replica.id));
+                }
                 Err(StepError::Failed(error)) => return Err(error),
             }
             // Two writers that get into each other's way wait for different times.
@@ -132,6 +137,7 @@ impl Names {
             Value::Open(version) if !read.reflects(&version) => Some(*version),
             _ => None,
         });
+        let is_found = open.is_some();
         let version = match open {
             Some(version) => Some(version),
             None if !write.condition.holds(&read) => {
@@ -157,23 +163,24 @@ impl Names {
             // dfs_core::replica::purge.
             return Ok(Attempt::Again(Some(ballot)));
         }
-        self.choose(&mut proposer, write, state, version).await
+        self.choose(&mut proposer, write, state, (version, is_found)).await
     }
 
-    /// Phase two, and the write that makes the chosen version a head.
+    /// Phase two, and the write that makes the chosen version a head. Whether the version was found
+    /// goes with it.
     async fn choose(
         &self,
         proposer: &mut Proposer<Candidate, SignedBallot>,
         write: &WriteIf<'_>,
         state: &Arc<EpochState>,
-        version: Option<Version>,
+        (version, found): (Option<Version>, bool),
     ) -> Result<Attempt, StepError> {
         let (signed, key) = (proposer.ballot(), &write.key);
         let ballot = signed.ballot();
         let candidate = Candidate::sign(&self.keys.signing, key, ballot, version.clone());
         proposer.choose(candidate.clone());
-        let accept =
-            Request::CasAccept { key: *key, ballot: signed, candidate: Box::new(candidate) };
+        let candidate = Box::new(candidate);
+        let accept = Request::CasAccept { key: *key, ballot: signed, candidate, found };
         let next = self
             .records
             .rpc()

@@ -86,8 +86,10 @@ impl Names {
         new: NewVersion,
         mode: Mode,
     ) -> Result<Draft, Error> {
+        // Before anything of it is stored.
+        self.replica.need_right_clock().await?;
         let keys = &self.keys;
-        let now_ms = self.replica.env.wall_ms();
+        let now_ms = self.replica.borne_out_ms();
         let known = known_versions(keys, &key, read)?;
         let heads = known.iter().filter(|known| !matches!(known.standing, Role::Replaced(_)));
         if heads.count() > RETAINED_MAX {
@@ -147,7 +149,7 @@ impl Names {
 fn to_keep(
     known: Vec<KnownVersion>,
     new: &Vid,
-    now_ms: u64,
+    now_ms: Option<u64>,
     kept_for_ms: u64,
 ) -> Vec<KnownVersion> {
     let mut by_id: BTreeMap<Vid, KnownVersion> = known

@@ -7,6 +7,7 @@ use dfs_core::codec::Canonical;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, CertId, RecordKey, Vid};
 use dfs_core::name::FilePath;
+use dfs_core::record::retention::{noted_again, replaced_at};
 use dfs_core::record::version::{Kind, Record, Retained, Version};
 use dfs_store::vault::entry::{Entry, EntryNode, Past, Payload};
 use dfs_store::vault::keys::VaultKeys;
@@ -20,7 +21,7 @@ pub(crate) enum Role {
     Shown,
     /// Another head.
     Beside,
-    /// Replaced then, in milliseconds since 1970, and retained.
+    /// Replaced then, in milliseconds since 1970 if that is known, and retained.
     Replaced(u64),
 }
 
@@ -57,15 +58,16 @@ impl KnownVersion {
         Retained { vid: self.ref_id, refs_root: self.refs_root, chunks: self.blobs, hlc: self.hlc }
     }
 
-    pub(super) fn past(self, now_ms: u64) -> Option<Past> {
+    /// What a version says of it that retains it; `now_ms` is by a clock that others bear out.
+    pub(super) fn past(self, now_ms: Option<u64>) -> Option<Past> {
         Some(Past {
             vid: self.vid,
             hlc: self.hlc,
             writer: self.writer,
             modified_ms: self.modified_ms,
             replaced_ms: match self.standing {
-                Role::Replaced(ms) => ms,
-                Role::Shown | Role::Beside => now_ms,
+                Role::Replaced(ms) => noted_again(ms, now_ms),
+                Role::Shown | Role::Beside => replaced_at(now_ms),
             },
             bytes_stored: self.bytes_stored,
             ref_id: self.ref_id,

@@ -164,7 +164,7 @@ impl Names {
     ) -> Result<(), Error> {
         let entry = Entry {
             name: name.to_owned(),
-            modified_ms: self.replica.env.wall_ms(),
+            modified_ms: self.replica.unix_ms(),
             node: EntryNode::Dir(child),
         };
         let new = NewVersion::entry(self.new_vid(), entry);

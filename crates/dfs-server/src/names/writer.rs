@@ -74,7 +74,7 @@ impl Writer {
     /// The certificate to write under, renewed once less than half of its life is left.
     async fn cert(&self) -> Result<Arc<WriterCert>, WriteError> {
         let mut cert = self.cert.lock().await;
-        let now = self.replica.env.wall_ms();
+        let now = self.replica.unix_ms();
         if cert.not_after_unix_ms <= now + millis(CERT_LIFE / 2) {
             *cert = Arc::new(new_cert(&self.replica, &self.keys, &self.key).await?);
         }
@@ -161,7 +161,8 @@ impl Names {
         self.writer.lock(key).await
     }
 
-    /// Writes a version that supersedes what was read. The name's lock is held.
+    /// Writes a version that supersedes what was read. The name's lock is held. Nothing has been
+    /// stored anywhere, nor will be, after [`Error::ClockSkew`].
     pub(crate) async fn write_version(
         &self,
         key: RecordKey,
@@ -170,6 +171,7 @@ impl Names {
         draft: Draft,
         mode: Mode,
     ) -> Result<Written, Error> {
+        self.replica.need_right_clock().await?;
         let version = self.writer.version_after(&key, read, quorum_read, draft).await?;
         let vid = version.vid;
         let name = || hex(&key.to_canonical());
@@ -192,7 +194,7 @@ async fn new_cert(
     keys: &VaultKeys,
     key: &SigningKey,
 ) -> Result<WriterCert, WriteError> {
-    let (store, now) = (&replica.store, replica.env.wall_ms());
+    let (store, now) = (&replica.store, replica.unix_ms());
     let public = key.verifying_key().to_bytes();
     let cert = WriterCert::issue(&keys.signing, public, now + millis(CERT_LIFE));
     store.put_cert(&cert).await?;

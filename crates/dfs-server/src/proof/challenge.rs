@@ -179,7 +179,7 @@ impl Prover {
         silent: &[NodeId],
         found: &[(NodeId, Vec<(Use, Finding)>)],
     ) -> Result<(), Error> {
-        let (now_ms, conduct) = (self.replica.env.wall_ms(), &self.replica.conduct);
+        let (now_ms, conduct) = (self.replica.unix_ms(), &self.replica.conduct);
         for (node, findings) in found {
             let was_trusted = conduct.convicted(node).is_none();
             let random = challenge.random;

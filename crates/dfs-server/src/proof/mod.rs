@@ -84,7 +84,7 @@ impl Prover {
         let Some(state) = self.replica.joined().ok().filter(|state| self.governs(state)) else {
             return Ok(look_every);
         };
-        let now_ms = self.replica.env.wall_ms();
+        let now_ms = self.replica.unix_ms();
         let next = {
             let mut possession = self.replica.conduct.possession();
             possession.meet(&storing(&state));
@@ -102,7 +102,7 @@ impl Prover {
                     self.make(Challenge::of(&state, picked.partition, &picked.uses)).await?;
                 }
                 let blobs = self.covered_blobs(&state).await?;
-                let (after, now_ms) = (picked.map(|one| one.upto), self.replica.env.wall_ms());
+                let (after, now_ms) = (picked.map(|one| one.upto), self.replica.unix_ms());
                 self.replica.conduct.possession().covered(now_ms, after, blobs, cadence);
             }
         }
@@ -167,7 +167,7 @@ impl Prover {
     }
 
     fn unasked(&self, node: &NodeId) {
-        let (now_ms, conduct) = (self.replica.env.wall_ms(), &self.replica.conduct);
+        let (now_ms, conduct) = (self.replica.unix_ms(), &self.replica.conduct);
         conduct.possession().unasked(now_ms, node, &conduct.cadence);
     }
 

@@ -120,7 +120,7 @@ impl Records {
         read: &ReadResult,
         asked: &[NodeId],
     ) -> Result<(), Error> {
-        let (now, age) = (self.replica.env.wall_ms(), self.replica.grace.purge_age());
+        let (now, age) = (self.replica.unix_ms(), self.replica.grace.purge_age());
         let is_hidden = |(mark, record): (&Option<Mark>, &Record)| {
             mark.as_ref().is_some_and(|mark| mark.is_hidden_in(record, now, age))
         };

@@ -1,7 +1,9 @@
 //! Answering peers that ask for records, or bring some.
 
 use dfs_core::codec::Canonical;
+use dfs_core::hlc::Hlc;
 use dfs_core::id::{CertId, DirId, RecordKey, VaultId, dir_partition};
+use dfs_core::node::clocks::Ahead;
 use dfs_core::record::ballot::{Candidate, SignedBallot, Value};
 use dfs_core::record::version::Record;
 use dfs_core::record::writer::ForgedError;
@@ -80,10 +82,10 @@ impl Records {
 
     /// Refuses new versions whose stamp or certificate does not fit the time here.
     async fn need_current(&self, from: Caller, record: &Record) -> Result<(), Refusal> {
-        let now = self.replica.env.wall_ms();
-        if !record.heads().all(|head| head.is_plausible(now)) {
-            warn!(peer = ?from.node, "a version's stamp is far from the clock here");
-            return Err(refusal(Code::ClockSkew, "the stamp is far from the clock here"));
+        let fits = |now| record.heads().all(|head| head.is_plausible(now));
+        let now = self.time_that(fits).await;
+        if let Some(head) = record.heads().find(|head| !head.is_plausible(now)) {
+            return Err(self.wrong_stamp(from, head.hlc, now));
         }
         for head in record.heads() {
             let cert = self.certs.get(&from.node, head.writer).await;
@@ -92,6 +94,25 @@ impl Records {
             }
         }
         Ok(())
+    }
+
+    /// The time; all clocks are asked before it is one that does not fit.
+    async fn time_that(&self, fits: impl Fn(u64) -> bool) -> u64 {
+        let now = self.replica.unix_ms();
+        if fits(now) {
+            return now;
+        }
+        self.replica.ask_clocks().await;
+        self.replica.unix_ms()
+    }
+
+    /// What whoever sent a stamp that does not fit the time here is told.
+    fn wrong_stamp(&self, from: Caller, stamp: Hlc, now_ms: u64) -> Refusal {
+        let off = Ahead::of(stamp.unix_ms(), now_ms).than("the clock here");
+        if self.replica.conduct.may_log(self.replica.env.mono(), &from.node, "stamp") {
+            warn!(peer = ?from.node, "the stamp of a new version is {off}");
+        }
+        refusal(Code::ClockSkew, format!("the stamp is {off}"))
     }
 
     /// Phase one of a conditional write: promises, and answers what the record is then.
@@ -110,22 +131,25 @@ impl Records {
         self.change(fence, key, promise).await
     }
 
-    /// Phase two: accepts a version, or that there is none.
+    /// Phase two: accepts a version, or that there is none. The stamp of one that was `found` was
+    /// looked at when a replica accepted it first: would it be refused now, the name could not be
+    /// written before the clocks get there.
     pub(crate) async fn on_cas_accept(
         &self,
         fence: Fence<'_>,
         from: Caller,
         key: RecordKey,
-        ballot: SignedBallot,
-        candidate: Candidate,
+        (ballot, candidate): (SignedBallot, Candidate),
+        found: bool,
     ) -> Told {
         need_signed(&ballot, candidate.verify(&key, &ballot))?;
         if let Value::Open(version) = &candidate.value {
             let record = Record::of(version.as_ref().clone());
             self.need_genuine(from, &key, &record).await?;
-            // Whoever completes another's write may come late.
-            if !version.is_not_ahead(self.replica.env.wall_ms()) {
-                return Err(refusal(Code::ClockSkew, "the stamp is ahead of the clock here"));
+            let fits = |now| found || version.is_not_ahead(now);
+            let now = self.time_that(fits).await;
+            if !fits(now) {
+                return Err(self.wrong_stamp(from, version.hlc, now));
             }
         }
         let accept = move |record: &Record| {

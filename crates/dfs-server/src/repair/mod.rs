@@ -203,7 +203,7 @@ impl Repair {
 
     /// No replica has the blob. That is a loss only if a version that exists needs it.
     async fn judge_lost(&self, id: BlobId) -> Result<Outcome, Error> {
-        let now = Hlc::from_unix_ms(self.replica.env.wall_ms());
+        let now = Hlc::from_unix_ms(self.replica.unix_ms());
         let mut outcome = Outcome::Unneeded;
         let mut after = None;
         loop {

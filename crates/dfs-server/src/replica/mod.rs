@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Grace, Mode};
 use crate::error::Error;
 
+pub(crate) mod clocks;
 pub(crate) mod conduct;
 pub(crate) mod finisher;
 pub(crate) mod layout;
@@ -32,6 +33,7 @@ pub(crate) mod rows;
 pub(crate) mod unwanted;
 pub(crate) mod wakes;
 
+use self::clocks::Clocks;
 use self::conduct::Conduct;
 use self::finisher::Finisher;
 use self::layout::Layout;
@@ -64,6 +66,7 @@ pub(crate) struct Replica {
     pub(crate) shutdown: CancellationToken,
     network: OnceLock<Network>,
     clock: Mutex<Clock>,
+    clocks: Clocks,
 }
 
 impl Replica {
@@ -94,6 +97,7 @@ impl Replica {
             shutdown: CancellationToken::new(),
             network: OnceLock::new(),
             clock: Mutex::new(Clock::default()),
+            clocks: Clocks::default(),
         }
     }
 
@@ -217,14 +221,9 @@ impl Replica {
         set_aside.saturating_add(self.missing.queue_len(self.env.mono()))
     }
 
-    /// The next stamp.
+    /// The next stamp, by this node's own clock.
     pub(crate) fn tick(&self) -> Hlc {
         self.clock.lock().tick(self.env.wall_ms())
-    }
-
-    /// This moment, as a stamp that is given to nothing.
-    pub(crate) fn now(&self) -> Hlc {
-        Hlc::from_unix_ms(self.env.wall_ms())
     }
 
     /// A random part of `longest`, for attempts that got into each other's way.

@@ -39,7 +39,10 @@ impl From<Failure<NodeId, AskError>> for StepError {
         match failure {
             Failure::Stale => Self::Stale,
             Failure::NoSpace => Error::NoSpace.into(),
-            Failure::ClockSkew(error) => Error::ClockSkew(error.to_string()).into(),
+            Failure::ClockSkew(error) => {
+                let why = format!("the clock of this node is too far from its peers': {error}");
+                Error::ClockSkew(why).into()
+            }
             Failure::TooFew(away) => Error::Unavailable(told(away)).into(),
         }
     }

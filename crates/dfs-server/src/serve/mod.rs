@@ -219,8 +219,8 @@ impl Service {
             Request::DirDigests { dir, after } => records.on_dir_digests(fence, dir, after).await,
             Request::CertGet(id) => records.on_cert_get(id).await,
             Request::CasPrepare { key, ballot } => records.on_cas_prepare(fence, key, ballot).await,
-            Request::CasAccept { key, ballot, candidate } => {
-                records.on_cas_accept(fence, from, key, ballot, *candidate).await
+            Request::CasAccept { key, ballot, candidate, found } => {
+                records.on_cas_accept(fence, from, key, (ballot, *candidate), found).await
             }
             Request::RefAdd(mut rows) => {
                 fence.blobs(rows.iter().map(|row| &row.blob))?;

@@ -13,7 +13,7 @@ pub(crate) use self::behind::Behind;
 use self::count::Counter;
 use self::judge::{judge, went_on_without};
 pub use self::outlook::{Copying, CostName, NextFailure};
-pub use self::types::{Doubt, Health, Level, NotReady, PeerState, PeerView, Remedy};
+pub use self::types::{ClockOwner, Doubt, Health, Level, NotReady, PeerState, PeerView, Remedy};
 use crate::chain::Chain;
 use crate::config::Mode;
 use crate::disk::Scrubber;
@@ -75,6 +75,8 @@ impl Status {
                 limiting_zone: None,
                 unvouched: Vec::new(),
                 doubts: Vec::new(),
+                clocks: Vec::new(),
+                clock_ahead_ms: None,
                 conflicts: 0,
                 key_backup,
             });
@@ -127,6 +129,8 @@ impl Status {
             limiting_zone: limiting_zone(&state).map(|(zone, _)| zone),
             unvouched: self.unvouched(&state),
             doubts: self.doubts(&state),
+            clocks: Vec::new(),
+            clock_ahead_ms: self.replica.clocks().own().map(|ahead| ahead.0),
             conflicts: counted.conflicts,
             key_backup,
         };
@@ -147,7 +151,21 @@ impl Status {
             health.message.push_str("; the nodes are full and take no new files");
             health.remedy.get_or_insert(Remedy::MakeRoom);
         }
+        self.say_clocks(&mut health);
         Ok(health)
+    }
+
+    /// Says whose clock is wrong, after anything worse.
+    fn say_clocks(&self, health: &mut Health) {
+        let notes = self.notes();
+        health.clocks = notes.iter().map(|note| note.reason.clone()).collect();
+        let Some(NotReady { reason, remedy }) = notes.into_iter().next() else { return };
+        if health.health == Level::Ok {
+            (health.health, health.message, health.remedy) = (Level::Degraded, reason, remedy);
+            return;
+        }
+        health.message = format!("{}; {reason}", health.message);
+        health.remedy = health.remedy.take().or(remedy);
     }
 
     /// Nodes in reach that wait for someone to vouch for them.

@@ -1,5 +1,6 @@
 //! The list of peers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dfs_core::id::NodeId;
@@ -15,6 +16,9 @@ impl Status {
     pub(crate) fn peers(&self) -> Vec<PeerView> {
         let state = self.replica.joined().ok();
         let own = self.replica.net().own_info();
+        let (clocks, wrong) = (self.replica.clocks(), self.replica.clock_sentences());
+        let ahead: BTreeMap<NodeId, i64> =
+            clocks.peers().iter().map(|(node, ahead)| (*node, ahead.0)).collect();
         let view = |info: &NodeInfo, shown: PeerState, is_self| {
             let member = state.as_ref().and_then(|state| state.member(&info.node_id));
             PeerView {
@@ -37,6 +41,11 @@ impl Status {
                 distrusted: member.and_then(|_| {
                     self.replica.conduct.distrusted(&info.node_id).map(str::to_owned)
                 }),
+                clock_ahead_ms: if is_self { Some(0) } else { ahead.get(&info.node_id).copied() },
+                clock: wrong
+                    .iter()
+                    .find(|said| said.about == info.node_id)
+                    .map(|said| said.text.clone()),
             }
         };
         let mut own = view(&own, PeerState::Alive, true);

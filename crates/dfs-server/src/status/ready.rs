@@ -6,8 +6,9 @@ use dfs_core::quorum::Tally;
 use dfs_p2p::Direction;
 
 use super::Status;
-use super::types::{NotReady, Remedy};
+use super::types::{ClockOwner, NotReady, Remedy};
 use crate::config::Mode;
+use crate::replica::clocks::ClockSentence;
 
 impl Status {
     /// Why the node does not serve yet; empty when it does.
@@ -28,10 +29,41 @@ impl Status {
                 }
             }
         }
+        if self.replica.clocks().may_stamp().is_err() {
+            reasons.push(self.wrong_clock());
+        }
         if self.replica.store.has_failed() {
             reasons.push("the disk failed; the node takes no writes".to_owned().into());
         }
         reasons
+    }
+
+    /// What about clocks does not matter for whether this node serves, or not alone.
+    pub(crate) fn notes(&self) -> Vec<NotReady> {
+        let said = self.replica.clock_sentences().into_iter().take(CLOCKS_SHOWN);
+        said.map(|said| self.of_clock(said)).collect()
+    }
+
+    /// That this node takes no writes since its clock is wrong, or another.
+    fn wrong_clock(&self) -> NotReady {
+        let said = self.replica.clock_sentences().into_iter();
+        let mut said = said.filter(|said| !said.is_known || said.about == self.replica.id);
+        match said.next() {
+            Some(said) => NotReady {
+                reason: format!("a clock is wrong, and this node takes no writes: {}", said.text),
+                ..self.of_clock(said)
+            },
+            None => "a clock is wrong, and this node takes no writes".to_owned().into(),
+        }
+    }
+
+    pub(super) fn of_clock(&self, said: ClockSentence) -> NotReady {
+        let owner = match said.is_known {
+            false => ClockOwner::Unknown,
+            true if said.about == self.replica.id => ClockOwner::Own,
+            true => ClockOwner::Other(said.about.short()),
+        };
+        NotReady { reason: said.text, remedy: Some(Remedy::SetClock(owner)) }
     }
 
     /// That this node is in no cluster yet, and why.
@@ -77,3 +109,6 @@ impl Status {
         state.active().filter(|member| self.replica.is_reachable(&member.node_id)).count()
     }
 }
+
+/// Clocks of which something is said.
+pub(super) const CLOCKS_SHOWN: usize = 8;

@@ -37,6 +37,19 @@ pub enum Remedy {
     MakeRoom,
     /// Bring this node and one that it dials in vain together.
     JoinApart(ApartReason),
+    /// Set the clock of this node or of another, as far as it is known whose is wrong.
+    SetClock(ClockOwner),
+}
+
+/// Whose clock is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClockOwner {
+    /// That of the node that says so.
+    Own,
+    /// That of the node whose id begins so.
+    Other(String),
+    /// One of several.
+    Unknown,
 }
 
 /// Why a node does not serve yet.
@@ -112,6 +125,12 @@ pub struct Health {
     /// first few.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub doubts: Vec<Doubt>,
+    /// What there is to say of clocks that are wrong, this node's first. The first few.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub clocks: Vec<String>,
+    /// How far this node's clock is ahead of those that a majority agrees on, in milliseconds;
+    /// `None` when that cannot be told.
+    pub clock_ahead_ms: Option<i64>,
     /// Names with versions that wait for a decision.
     pub conflicts: u64,
     /// Whether the vault's key was written down and read back.
@@ -180,4 +199,11 @@ pub struct PeerView {
     /// Why it is distrusted, if it is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub distrusted: Option<String>,
+    /// How far its clock is ahead of that of the node that was asked, in milliseconds; negative
+    /// when it is behind. Not there while it is not known.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub clock_ahead_ms: Option<i64>,
+    /// What is wrong with its clock, as far as it can be told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub clock: Option<String>,
 }

@@ -28,6 +28,7 @@ macro_rules! honest_otherwise {
 }
 
 mod clock;
+mod clocks;
 mod collect;
 mod disaster;
 mod history;
@@ -44,6 +45,7 @@ mod standing;
 mod trust;
 mod upload;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +71,8 @@ struct Cluster {
     servers: Vec<Option<Server>>,
     /// What time it is on every node; `None` is the time of this machine.
     clock: Option<Arc<clock::Ahead>>,
+    /// What time it is on nodes with a clock of their own.
+    own_clocks: BTreeMap<usize, Arc<clock::Ahead>>,
     /// How long a member is away before its share is given to others.
     out_after: Duration,
     /// How often a node was started: one that starts again draws other ids than before.
@@ -103,7 +107,9 @@ impl Cluster {
     ) -> Self {
         let (disks, servers, net) = (Vec::new(), Vec::new(), MemoryNet::default());
         let cadence = Cadence::default();
-        let mut cluster = Self { net, disks, servers, clock, out_after, starts: 0, grace, cadence };
+        let own_clocks = BTreeMap::new();
+        let mut cluster =
+            Self { net, disks, servers, clock, own_clocks, out_after, starts: 0, grace, cadence };
         for at in 0..count {
             cluster.disks.push(MemoryFs::default());
             cluster.servers.push(None);
@@ -144,7 +150,7 @@ impl Cluster {
         self.starts += 1;
         let seed = self.starts;
         let net = self.net.clone();
-        let env = match self.clock.clone() {
+        let env = match self.own_clocks.get(&at).or(self.clock.as_ref()).cloned() {
             None => Env::with_disk(seed, net, disk),
             Some(clock) => Env::simulated(seed, disk, net, clock),
         };

@@ -158,7 +158,10 @@ impl<N: Ord + Copy, R, E: Fails> FanOut<N, R, E> {
 
     fn fail(&mut self, out: &mut Actions<Self>) {
         let failures = std::mem::take(&mut self.failures);
-        self.finish(Err(Failure::of(failures)), out);
+        // Who has done it, or still may, makes that what the others refused takes effect later.
+        let none_did =
+            self.answers.is_empty() && self.running.is_empty() && self.spec.done.is_empty();
+        self.finish(Err(Failure::of(failures, none_did)), out);
     }
 
     fn finish(&mut self, outcome: Result<Reached<N, R>, Failure<N, E>>, out: &mut Actions<Self>) {

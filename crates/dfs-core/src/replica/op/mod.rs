@@ -125,19 +125,20 @@ pub enum Failure<N, E> {
     Stale,
     /// The disk of a replica is full.
     NoSpace,
-    /// All that failed find our clock wrong; what the first of them said.
+    /// All find our clock wrong, and none has done it; what the first of them said.
     ClockSkew(E),
     /// Too few replicas could do it; those that failed, in the order in which they did.
     TooFew(Vec<(N, E)>),
 }
 
 impl<N, E: Fails> Failure<N, E> {
-    /// What failures of single nodes add up to.
-    pub(crate) fn of(failures: Vec<(N, E)>) -> Self {
+    /// What failures of single nodes add up to; `none_did` says that no node has done it nor still
+    /// may.
+    pub(crate) fn of(failures: Vec<(N, E)>, none_did: bool) -> Self {
         if failures.iter().any(|(_, error)| error.fault() == Fault::NoSpace) {
             return Self::NoSpace;
         }
-        if failures.iter().any(|(_, error)| error.fault() != Fault::ClockSkew) {
+        if !none_did || failures.iter().any(|(_, error)| error.fault() != Fault::ClockSkew) {
             return Self::TooFew(failures);
         }
         match failures.into_iter().next() {

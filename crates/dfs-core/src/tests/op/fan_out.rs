@@ -62,7 +62,12 @@ fn failures_add_up_to_what_the_client_can_act_on() {
     for (first, second, expected) in [
         (Fault::Silent, Fault::Other, Failure::TooFew(vec![(0, Fault::Silent), (1, Fault::Other)])),
         (Fault::Silent, Fault::NoSpace, Failure::NoSpace),
-        (Fault::ClockSkew, Fault::ClockSkew, Failure::ClockSkew(Fault::ClockSkew)),
+        (
+            Fault::ClockSkew,
+            Fault::ClockSkew,
+            // The third may do it.
+            Failure::TooFew(vec![(0, Fault::ClockSkew), (1, Fault::ClockSkew)]),
+        ),
         (
             Fault::ClockSkew,
             Fault::Silent,
@@ -72,6 +77,12 @@ fn failures_add_up_to_what_the_client_can_act_on() {
         check(spec.clone(), &[(0, Err(first)), (1, Err(second))], Some(Err(expected)));
     }
     check(spec.clone(), &[(0, OK), (1, Err(Fault::Stale))], Some(Err(Failure::Stale)));
+    let skewed = |node| (node, Err(Fault::ClockSkew));
+    let alone = of(&[&[0]]);
+    check(alone, &[skewed(0)], Some(Err(Failure::ClockSkew(Fault::ClockSkew))));
+    // Nobody hears that a write was refused which one replica has taken.
+    let did = Failure::TooFew(vec![(1, Fault::ClockSkew), (2, Fault::ClockSkew)]);
+    check(spec.clone(), &[(0, OK), skewed(1), skewed(2)], Some(Err(did)));
     let without = FanOutSpec { without: BTreeSet::from([0, 1]), ..spec };
     check(without, &[], Some(Err(Failure::TooFew(Vec::new()))));
 }
@@ -174,7 +185,8 @@ fn foretell(spec: &FanOutSpec<u8>, needs_quorum: bool, world: &Replicas) -> End 
     loop {
         let enough = spec.sets.iter().all(|set| count(set, &acked) >= needed(set.len()));
         if spec.sets.iter().any(|set| set.len() - count(set, &failed) < needed(set.len())) {
-            return (now, Err(Failure::of(failures)));
+            let none_did = answers.is_empty() && running.is_empty() && spec.done.is_empty();
+            return (now, Err(Failure::of(failures, none_did)));
         }
         running.sort_unstable();
         // An answer that comes just in time still counts.
