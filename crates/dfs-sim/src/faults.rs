@@ -319,7 +319,13 @@ impl Injector {
     }
 
     fn clock(&mut self, cluster: &mut Cluster, kind: Fault, host: Host) {
-        let ms = i64::try_from(self.rng.between(1, 3_600_000)).unwrap_or(1);
+        let ms = i64::try_from(self.rng.between(1, HOUR_MS)).unwrap_or(1);
+        // Half of them by no more than an hour, the others by up to five weeks or half a century.
+        let ms = match ms % 4 {
+            0 => ms * 24 * 36,
+            1 => ms * 24 * 365 * 50,
+            _ => ms,
+        };
         let clock = cluster.clock(host);
         match kind {
             Fault::ClockForward => clock.jump(ms),
@@ -475,6 +481,7 @@ pub fn uneven_links(cluster: &Cluster, rng: &mut Rng) {
     cluster.trace.fired("net: uneven latency");
 }
 
+const HOUR_MS: u64 = 60 * 60 * 1000;
 /// How often nodes are looked after.
 const SUPERVISE_EVERY: Duration = Duration::from_secs(1);
 /// How long a node may take to stop.

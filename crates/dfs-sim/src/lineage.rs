@@ -3,13 +3,14 @@
 //! Concurrent versions of a name are all kept: an acknowledged one may go only when some later one
 //! had seen it. Clients cannot notice when that goes wrong, for they see one version at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use dfs_core::codec::Canonical;
 use dfs_core::id::hex;
-use dfs_core::record::version::CONTEXT_MAX;
+use dfs_core::record::retention::VERSIONS_KEPT;
+use dfs_core::record::version::{CONTEXT_MAX, Kind};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
@@ -38,6 +39,11 @@ impl Lineage {
         self.0.lock().expect("no holder of this lock panics")
     }
 
+    /// Whether nobody has logged a version.
+    pub fn is_empty(&self) -> bool {
+        self.made().is_empty()
+    }
+
     /// Versions that were acknowledged, are not among the records, and that no version ever had
     /// seen. Where tombstones are `purged` none of these counts.
     pub fn lost(&self, records: &Records, purged: bool) -> Vec<String> {
@@ -62,6 +68,27 @@ impl Lineage {
             }
         }
         lost
+    }
+}
+
+impl Lineage {
+    /// Names whose records keep fewer versions than were acknowledged, and fewer than they must:
+    /// where no run lasts as long as versions are kept, only their number bounds them.
+    pub fn forgotten(&self, records: &Records) -> Vec<String> {
+        let mut forgotten = Vec::new();
+        let made = self.made();
+        for (key, record) in records {
+            let key = hex(&key.to_canonical());
+            let Some(versions) = made.get(&key) else { continue };
+            let written = versions.values().filter(|made| made.acknowledged && !made.dead).count();
+            let heads = record.heads().filter(|head| head.kind == Kind::Live);
+            let old = record.heads().flat_map(|head| &head.retained).map(|old| old.vid);
+            let kept = old.chain(heads.map(|head| head.vid)).collect::<BTreeSet<_>>().len();
+            if kept < written.min(VERSIONS_KEPT) {
+                forgotten.push(format!("{kept} of {written} versions of record {key}"));
+            }
+        }
+        forgotten
     }
 }
 
@@ -132,7 +159,7 @@ impl Visit for Fields {
 }
 
 /// Where versions are made.
-pub const TARGET: &str = "dfs_server::records";
+pub const TARGET: &str = "dfs_server::names";
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ use crate::checker::{Action, Operation};
 use crate::cluster::{Cluster, Handle};
 use crate::options::Options;
 use crate::rng::Rng;
-use crate::workload::{History, get, outcome};
+use crate::workload::{History, get, is_refused, outcome};
 
 /// Who replaced what: for each name and version that was current, or none, the write that was told
 /// it succeeded.
@@ -94,6 +94,10 @@ pub async fn replace(handle: &Handle, history: &History, claims: &Claims, name: 
         }
         Some(Err(error)) => {
             history.note_error(&error);
+            if is_refused(&error) {
+                history.refuse(id);
+                return false;
+            }
             None
         }
         None => None,

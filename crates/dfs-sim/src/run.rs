@@ -191,6 +191,14 @@ async fn come_to_rest(
     for lost in lineage.lost(&records, options.collects) {
         history.violation(format!("acknowledged and seen by none, yet gone: {lost}"));
     }
+    if history.acknowledged() > 0 && lineage.is_empty() {
+        history.violation("nodes do not log which versions they make".to_owned());
+    }
+    if !options.collects {
+        for forgotten in lineage.forgotten(&records) {
+            history.violation(format!("history is gone: {forgotten}"));
+        }
+    }
 }
 
 /// Starts the nodes in a random order; of a cluster that is to grow, the first alone.

@@ -101,12 +101,12 @@ impl History {
         counts.then(|| self.now())
     }
 
-    /// Notes a write that was told its condition does not hold: nobody may ever see it.
+    /// Notes a write that was told that it is refused: nobody may ever see it.
     pub fn refuse(&self, id: u64) {
         self.inner().refused.insert(id);
     }
 
-    /// Whether a write was told that its condition does not hold.
+    /// Whether a write was told that it is refused.
     pub fn is_refused(&self, id: u64) -> bool {
         self.inner().refused.contains(&id)
     }
@@ -252,11 +252,20 @@ async fn put(handle: &Handle, history: &History, name: &str, len: usize, mode: M
         }
         Some(Err(error)) => {
             history.note_error(&error);
+            if is_refused(&error) {
+                history.refuse(id);
+                return;
+            }
             None
         }
         None => None,
     };
     history.note(name, Operation { start, end, action: Action::Write(Some(id)) });
+}
+
+/// Whether nothing of a write has taken effect, nor ever may.
+pub fn is_refused(error: &Error) -> bool {
+    matches!(error, Error::ClockSkew(_))
 }
 
 /// Deletes a name.
@@ -276,6 +285,9 @@ pub async fn remove(handle: &Handle, history: &History, name: &str, mode: Mode) 
         Some(Err(Error::NotFound(_))) => (history.end(false), Action::Read(None)),
         Some(Err(error)) => {
             history.note_error(&error);
+            if is_refused(&error) {
+                return;
+            }
             (None, Action::Write(None))
         }
         None => (None, Action::Write(None)),
