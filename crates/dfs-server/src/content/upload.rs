@@ -124,7 +124,8 @@ impl Content {
     /// they give up, and a name that was on its way then must have arrived.
     pub(crate) fn need_held(&self, uploaded: &Uploaded) -> Result<(), Error> {
         let way = millis(self.replica.grace.hold / NAMING_PART);
-        let now = self.replica.unix_ms().saturating_add(way);
+        // By the later of the two clocks: when all have jumped, the comparison is not yet anew.
+        let now = self.replica.unix_ms().max(self.replica.env.wall_ms()).saturating_add(way);
         match uploaded.held_until {
             Some(until) if until.unix_ms() < now => Err(Error::TooSlow),
             _ => Ok(()),

@@ -200,6 +200,7 @@ async fn what_was_written_alone_with_a_wrong_clock_costs_no_history() {
         cluster.settled(1, 3).await;
         cluster.crash(0);
         cluster.crash(2);
+        cluster.connected(1, 1).await;
         clock.set(ahead);
         let alone = cluster.node(1);
         for content in [b"3", b"4"] {
