@@ -328,7 +328,10 @@ fn deliver(from: &mut Mux<u8>, to: &mut Mux<u8>, at: Duration) -> Vec<Event<u8>>
     from.set_time(at);
     to.set_time(at);
     while let Some((stream, kind)) = from.next_frame() {
-        heard.extend(to.on_frame(stream, kind).unwrap());
+        match to.on_frame(stream, kind).unwrap() {
+            Some(Event::Ping(ping)) => to.pong(ping.nonce, 0),
+            event => heard.extend(event),
+        }
     }
     heard
 }
