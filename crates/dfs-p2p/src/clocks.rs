@@ -110,7 +110,7 @@ impl Measured {
 /// sent because someone waits.
 const OPEN_MAX: usize = 16;
 
-/// In the number of each ping that asks for a clock: those that count bytes on their way have it not.
+/// In the number of each ping that asks for a clock, and of none that counts bytes on their way.
 const OF_CLOCKS: u64 = 1 << 63;
 /// Of a clock that moves so much it is asked at once: far below what anything is decided by.
 const JUMP_MIN_MS: u64 = 10_000;

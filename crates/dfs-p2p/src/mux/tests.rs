@@ -41,11 +41,22 @@ fn carry(a: &mut Mux<u8>, b: &mut Mux<u8>) -> (Vec<Event<u8>>, Vec<Event<u8>>) {
             return (at_a, at_b);
         }
         if let Some((stream, kind)) = to_b {
-            at_b.extend(b.on_frame(stream, kind).unwrap());
+            at_b.extend(hear(b, stream, kind));
         }
         if let Some((stream, kind)) = to_a {
-            at_a.extend(a.on_frame(stream, kind).unwrap());
+            at_a.extend(hear(a, stream, kind));
         }
+    }
+}
+
+/// Takes in a frame, and answers pings.
+fn hear(mux: &mut Mux<u8>, stream: StreamId, kind: Kind) -> Option<Event<u8>> {
+    match mux.on_frame(stream, kind).unwrap() {
+        Some(Event::Ping(ping)) => {
+            mux.pong(ping.nonce, 0);
+            None
+        }
+        event => event,
     }
 }
 
@@ -328,10 +339,7 @@ fn deliver(from: &mut Mux<u8>, to: &mut Mux<u8>, at: Duration) -> Vec<Event<u8>>
     from.set_time(at);
     to.set_time(at);
     while let Some((stream, kind)) = from.next_frame() {
-        match to.on_frame(stream, kind).unwrap() {
-            Some(Event::Ping(ping)) => to.pong(ping.nonce, 0),
-            event => heard.extend(event),
-        }
+        heard.extend(hear(to, stream, kind));
     }
     heard
 }
