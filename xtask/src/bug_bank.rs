@@ -18,7 +18,7 @@ pub(crate) struct Args {
 }
 
 /// A bug, the crate that has the test which notices it, and that test.
-const CAUGHT_BY: [(&str, &str, &str); 13] = [
+const CAUGHT_BY: [(&str, &str, &str); 21] = [
     ("RetiredByHearsay", "dfs-p2p", "a_peers_bare_word_retires_no_node"),
     (
         "AnyoneTellsOfStrangers",
@@ -46,7 +46,19 @@ const CAUGHT_BY: [(&str, &str, &str); 13] = [
     (
         "MergedAcceptanceCounts",
         "dfs-server",
-        "what_a_read_brought_to_a_replica_it_has_not_accepted",
+        "what_an_acceptor_took_over_and_refused_counts_for_nobody",
+    ),
+    ("StaleLayoutAccepted", "dfs-server", "what_a_layout_of_before_asks_for_is_refused"),
+    ("AnsweredUnfenced", "dfs-server", "what_the_disk_said_is_held_against_the_layout_once_more"),
+    ("AnyoneLetIn", "dfs-server", "who_has_the_cluster_key_alone_waits_outside"),
+    ("MadeUpUsesCount", "dfs-server", "uses_that_no_record_has_are_taken_up_to_a_bound"),
+    ("MarksClearedUnchecked", "dfs-server", "bytes_of_another_blob_keep_nothing_here"),
+    ("AnyonesCallsCount", "dfs-server", "nobody_gives_way_to_what_a_storage_member_asks_for"),
+    ("UsesEndTogether", "dfs-store", "a_row_that_names_another_record_ends_no_genuine_use"),
+    (
+        "AnyProcessIsTheNode",
+        "dfs-node",
+        "a_process_that_was_given_the_id_of_a_dead_node_is_not_taken_for_it",
     ),
     (
         "ActorNeverRenewed",

@@ -52,11 +52,18 @@ pub enum Bug {
     AnyClusterJoined,
     SourceIsWholeAddress,
     SilenceKeepsItsPlace,
+    UsesEndTogether,
+    AnyoneLetIn,
+    MadeUpUsesCount,
+    MarksClearedUnchecked,
+    AnyonesCallsCount,
+    AnsweredUnfenced,
+    AnyProcessIsTheNode,
 }
 
 impl Bug {
     /// Every bug in the bank.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 51] = [
         Self::SkipFileSync,
         Self::SkipDirSync,
         Self::IndexBeforeFile,
@@ -101,6 +108,13 @@ impl Bug {
         Self::AnyClusterJoined,
         Self::SourceIsWholeAddress,
         Self::SilenceKeepsItsPlace,
+        Self::UsesEndTogether,
+        Self::AnyoneLetIn,
+        Self::MadeUpUsesCount,
+        Self::MarksClearedUnchecked,
+        Self::AnyonesCallsCount,
+        Self::AnsweredUnfenced,
+        Self::AnyProcessIsTheNode,
     ];
 }
 

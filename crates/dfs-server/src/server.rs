@@ -209,6 +209,14 @@ impl Server {
         self.replica().net().clone()
     }
 
+    /// What answers peers, once every background task has been ended: for tests of single answers.
+    #[cfg(test)]
+    pub(crate) fn at_rest(&self) -> Arc<Service> {
+        let tasks = self.tasks.lock().take();
+        tasks.iter().flat_map(|tasks| &tasks.others).for_each(Task::abort);
+        self._service.clone()
+    }
+
     fn replica(&self) -> &Replica {
         &self.client.0.replica
     }

@@ -97,13 +97,21 @@ pub fn is_for_seeds(bug: Bug) -> bool {
             | Bug::AnyClusterJoined
             | Bug::SourceIsWholeAddress
             | Bug::SilenceKeepsItsPlace
+            | Bug::StaleLayoutAccepted
+            | Bug::UsesEndTogether
+            | Bug::AnyoneLetIn
+            | Bug::MadeUpUsesCount
+            | Bug::MarksClearedUnchecked
+            | Bug::AnyonesCallsCount
+            | Bug::AnsweredUnfenced
+            | Bug::AnyProcessIsTheNode
     )
 }
 
 /// Whether a bug can show in such a run at all: the others are not worth their time.
 fn may_show(bug: Bug, options: &Options) -> bool {
     match bug {
-        Bug::StaleLayoutAccepted | Bug::SyncedTooEarly => options.grows || options.churns,
+        Bug::SyncedTooEarly => options.grows || options.churns,
         Bug::UseEndsTooEarly | Bug::NothingCollected => options.collects,
         _ => true,
     }

@@ -8,6 +8,7 @@ use dfs_core::layout::epoch::{EpochOp, EpochState, NO_CAP, Role};
 use dfs_core::layout::steward::{Joiner, plan};
 use dfs_core::layout::voters::turn;
 use dfs_core::node::member::NodeInfo;
+use dfs_env::{Bug, bug};
 use dfs_p2p::Caller;
 use dfs_p2p::message::{Code, Refusal, Response};
 use parking_lot::Mutex;
@@ -161,7 +162,8 @@ impl Steward {
         if info.zone.len() > ZONE_BYTES_MAX {
             return Err(Refusal::new(Code::Malformed, "the zone's name is too long"));
         }
-        let is_gateway = from.admin.is_some_and(|admin| state.admins.contains(&admin));
+        let proves = from.admin.is_some_and(|admin| state.admins.contains(&admin));
+        let is_gateway = proves || bug(Bug::AnyoneLetIn);
         let now_ms = self.replica.unix_ms();
         let grant =
             from.grant.filter(|grant| !state.is_burnt(&grant.invite) && grant.expires_ms >= now_ms);

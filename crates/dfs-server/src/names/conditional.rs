@@ -188,11 +188,7 @@ impl Names {
                 let Some(record) = self.told_by(&node, response, key) else {
                     return Heard::Failed;
                 };
-                let accepted = record.register().accepted().map(|(accepted, _)| *accepted);
-                if bug(Bug::MergedAcceptanceCounts) && accepted == Some(signed) {
-                    return Heard::Accepted;
-                }
-                acceptance_of(record.register(), signed)
+                acceptance(&record, signed)
             })
             .await?;
         match next {
@@ -262,6 +258,15 @@ fn acceptors(state: &EpochState, key: &RecordKey) -> Vec<Vec<NodeId>> {
     sets
 }
 
+/// What an acceptor's answer to an accept means, from what its record says then.
+fn acceptance(record: &Record, ballot: SignedBallot) -> Heard<Candidate, SignedBallot> {
+    let accepted = record.register().accepted().map(|(accepted, _)| *accepted);
+    if bug(Bug::MergedAcceptanceCounts) && accepted == Some(ballot) {
+        return Heard::Accepted;
+    }
+    acceptance_of(record.register(), ballot)
+}
+
 fn ask(request: Request) -> Ask {
     Ask::new(Priority::Records, request)
 }
@@ -281,3 +286,34 @@ const ATTEMPTS_MAX: Duration = Duration::from_secs(10);
 const WAIT_FIRST: Duration = Duration::from_millis(50);
 /// The longest wait between attempts.
 const WAIT_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use dfs_core::id::{DirId, Tag, VaultId};
+    use ed25519_dalek::SigningKey;
+
+    use super::*;
+
+    #[test]
+    fn what_an_acceptor_took_over_and_refused_counts_for_nobody() {
+        let root = SigningKey::from_bytes(&[7; 32]);
+        let key = RecordKey {
+            vault: VaultId::new([1; 16]),
+            dir: DirId::new([2; 16]),
+            tag: Tag::new([3; 16]),
+        };
+        let ballot = |round| Ballot { round, node: NodeId::new([4; 32]) };
+        let [low, high] = [1, 2].map(|round| SignedBallot::sign(&root, &key, ballot(round)));
+        let candidate = Candidate::sign(&root, &key, low.ballot(), None);
+        let mut accepting = Record::default();
+        accepting.prepare(low);
+        accepting.accept(low, candidate.clone());
+        assert_eq!(acceptance(&accepting, low), Heard::Accepted);
+        // A read, or a comparison of rows, brings it to one that promised more since.
+        let mut promising = Record::default();
+        promising.prepare(high);
+        let mut promising = merge(&promising, &accepting);
+        promising.accept(low, candidate);
+        assert_eq!(acceptance(&promising, low), Heard::Refused(high));
+    }
+}

@@ -124,14 +124,25 @@ fn needs_gateway(request: &Request) -> bool {
 impl Service {
     /// Carries out one call, of a peer or of this node itself.
     async fn respond(&self, from: Caller, call: Call) -> Answer {
-        let is_waited_for = call.priority == Priority::Chunks;
-        let _waited = is_waited_for.then(|| self.replica.load.begin());
+        let _waited =
+            self.is_waited_for(&from.node, call.priority).then(|| self.replica.load.begin());
         let result = self.answer(from, call).await;
         let epoch = self.replica.layout.epoch();
         match result {
             Ok((response, body)) => Answer { result: Ok(response), epoch, body },
             Err(refusal) => Answer::new(Err(refusal), epoch),
         }
+    }
+
+    /// Whether a user waits for a call, so that background work gives way: what a machine that only
+    /// stores for others asks for is no user's, whatever it says.
+    fn is_waited_for(&self, from: &NodeId, priority: Priority) -> bool {
+        let serves_users = || {
+            let state = self.replica.layout.current();
+            let may_write = state.is_some_and(|state| state.may_write(from));
+            *from == self.replica.id || may_write || bug(Bug::AnyonesCallsCount)
+        };
+        priority == Priority::Chunks && serves_users()
     }
 
     async fn answer(&self, from: Caller, call: Call) -> Told {
@@ -261,3 +272,6 @@ impl Service {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use dfs_core::id::{BlobId, Partition, PartitionBits, RecordKey};
 use dfs_core::record::refs::{RefRow, Use};
 use dfs_core::record::version::Record;
 use dfs_core::replica::sync::{Root, Table};
+use dfs_env::{Bug, bug};
 use redb::TableDefinition;
 
 use super::MetaResult;
@@ -36,7 +37,9 @@ pub fn record_row(key: &RecordKey) -> Vec<u8> {
 pub fn ref_row(of: &Use) -> Vec<u8> {
     let mut row = refs_prefix(&of.blob);
     row.extend_from_slice(of.vid.as_bytes());
-    row.extend_from_slice(&of.key.to_canonical());
+    if !bug(Bug::UsesEndTogether) {
+        row.extend_from_slice(&of.key.to_canonical());
+    }
     row
 }
 

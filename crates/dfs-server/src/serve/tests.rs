@@ -1,0 +1,225 @@
+//! What one node answers, call by call: nothing else runs on it, and its layout is the test's own.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use dfs_core::id::{DirId, RecordKey, Tag, VaultId, Vid};
+use dfs_core::layout::epoch::{EpochOp, NO_CAP, Role};
+use dfs_core::paxos::Ballot;
+use dfs_core::record::ballot::SignedBallot;
+use dfs_core::record::refs::RefRow;
+use dfs_core::record::version::Record;
+use dfs_core::record::writer::vault_id;
+use dfs_core::replica::sync::Table;
+use dfs_env::{Env, MemoryFs, MemoryNet};
+use dfs_store::blob::Blob;
+use dfs_store::vault::keys::{ClusterKey, VaultKey};
+use dfs_store::vault::seal::Salt;
+use ed25519_dalek::SigningKey;
+
+use super::*;
+use crate::replica::layout::Newest;
+use crate::{Cadence, Config, Grace, Server, VaultConfig};
+
+/// A gateway that holds everything, beside a member that only stores for others.
+struct Still {
+    _server: Server,
+    service: Arc<Service>,
+}
+
+const STORAGE: NodeId = NodeId::new([9; NodeId::LEN]);
+
+impl Still {
+    async fn new() -> Self {
+        let config = Config {
+            data_dir: PathBuf::from("/data"),
+            listen: ([127, 0, 0, 1], 4000).into(),
+            init: false,
+            bootstrap: Vec::new(),
+            cluster_key: ClusterKey::from_bytes([1; 32]),
+            invite: None,
+            founds: true,
+            vault: Some(VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
+            zone: "z".to_owned(),
+            capacity: None,
+            out_after: crate::OUT_AFTER,
+            build: "test".to_owned(),
+            grace: Grace::default(),
+            cadence: Cadence::default(),
+        };
+        let env = Env::with_disk(1, MemoryNet::default(), MemoryFs::default());
+        let server = Server::start(env, config).await.unwrap();
+        let still = Self { service: server.at_rest(), _server: server };
+        still.decide(EpochOp::add(STORAGE, 1, "z".to_owned(), 1 << 40, Role::Storage, NO_CAP));
+        still
+    }
+
+    fn replica(&self) -> &Replica {
+        &self.service.replica
+    }
+
+    fn state(&self) -> Arc<EpochState> {
+        self.replica().layout.current().unwrap()
+    }
+
+    /// Puts a layout in force here that nobody voted on.
+    fn decide(&self, ops: impl Into<Vec<EpochOp>>) {
+        let newest = self.replica().layout.newest().unwrap();
+        let next = newest.state.propose([0; 32], ops.into(), self.replica().id).unwrap().0;
+        self.replica().layout.set(Newest { state: Arc::new(next), ..newest });
+    }
+
+    /// Puts a layout in force that has changed the row of every partition.
+    fn change_rows(&self) {
+        let newest = self.replica().layout.newest().unwrap();
+        let mut next = newest.state.as_ref().clone();
+        next.epoch += 1;
+        next.rows.iter_mut().for_each(|row| row.changed = next.epoch);
+        self.replica().layout.set(Newest { state: Arc::new(next), ..newest });
+    }
+
+    /// Asks as another node does that knows the layout of this epoch.
+    async fn ask_at(&self, epoch: u64, from: NodeId, request: Request) -> Answer {
+        self.call(from, Call { epoch, ..call(request) }).await
+    }
+
+    async fn ask(&self, from: NodeId, request: Request) -> Answer {
+        self.ask_at(self.state().epoch, from, request).await
+    }
+
+    async fn call(&self, from: NodeId, call: Call) -> Answer {
+        self.service.respond(caller(from), call).await
+    }
+
+    async fn use_count(&self) -> u64 {
+        let roots = self.replica().store.roots(Table::Refs, self.state().bits).await.unwrap();
+        roots.iter().map(|root| root.count).sum()
+    }
+}
+
+fn caller(node: NodeId) -> Caller {
+    Caller { node, proved: true, admin: None, grant: None }
+}
+
+fn call(request: Request) -> Call {
+    Call::new(Priority::Records, std::time::Duration::from_secs(5), request)
+}
+
+fn key(number: u32) -> RecordKey {
+    let mut tag = [0; 16];
+    tag[..4].copy_from_slice(&number.to_be_bytes());
+    RecordKey { vault: VaultId::new([1; 16]), dir: DirId::new([2; 16]), tag: Tag::new(tag) }
+}
+
+fn sealed() -> Blob {
+    VaultKey::from_bytes([2; 32]).derive().chunks.seal(b"sealed", Salt::Deduplicating, true)
+}
+
+fn use_of(blob: BlobId, key: RecordKey) -> RefRow {
+    let vid = Vid::new([5; 16]);
+    let (hlc, hold_until) = Default::default();
+    RefRow { blob, vid, key, hlc, dropped: false, hold_until }
+}
+
+fn code(answer: &Answer) -> Option<Code> {
+    answer.result.as_ref().err().map(|refusal| refusal.code)
+}
+
+/// One of each request that is held against the layout.
+fn fenced() -> Vec<Call> {
+    let root = SigningKey::from_bytes(&[7; 32]);
+    let vault = vault_id(&root.verifying_key().to_bytes());
+    let (key, blob) = (RecordKey { vault, ..key(1) }, sealed().id);
+    let ballot = Ballot { round: 1, node: STORAGE };
+    let ballot = SignedBallot::sign(&root, &key, ballot);
+    let asked = [
+        Request::RecordGet { keys: vec![key], digest_only: false },
+        Request::RecordGet { keys: vec![key], digest_only: true },
+        Request::RecordPut { records: vec![(key, Record::default())], origin: Origin::Repair },
+        Request::DirScan { vault: key.vault, dir: key.dir, after: None },
+        Request::CasPrepare { key, ballot },
+        Request::RefAdd(vec![use_of(blob, key)]),
+        Request::ChunkPut(blob),
+    ];
+    let body = |request: &Request| match request {
+        Request::ChunkPut(_) => sealed().bytes,
+        _ => Bytes::new(),
+    };
+    asked.into_iter().map(|request| Call { body: body(&request), ..call(request) }).collect()
+}
+
+#[tokio::test]
+async fn what_a_layout_of_before_asks_for_is_refused() {
+    let still = Still::new().await;
+    let (own, before) = (still.replica().id, still.state().epoch);
+    for call in fenced() {
+        let asked = Call { epoch: before, ..call };
+        let answer = still.call(own, asked.clone()).await;
+        assert!(!matches!(code(&answer), Some(Code::StaleEpoch)), "{asked:?}");
+    }
+    still.change_rows();
+    for call in fenced() {
+        let asked = Call { epoch: before, ..call };
+        let answer = still.call(own, asked.clone()).await;
+        assert_eq!(code(&answer), Some(Code::StaleEpoch), "{asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_disk_said_is_held_against_the_layout_once_more() {
+    let still = Still::new().await;
+    let before = still.state();
+    // As if the disk had taken so long that a move was decided and done meanwhile.
+    still.change_rows();
+    let id = still.replica().id;
+    for call in fenced() {
+        let asked = Call { epoch: before.epoch, ..call };
+        let told = still.service.answer_member(caller(id), asked.clone(), Fence::new(&before, id));
+        let code = told.await.err().map(|refusal| refusal.code);
+        assert_eq!(code, Some(Code::StaleEpoch), "{asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn uses_that_no_record_has_are_taken_up_to_a_bound() {
+    let still = Still::new().await;
+    for call in 0..6u32 {
+        let made_up = (0..1000).map(|at| {
+            let number = call * 1000 + at;
+            use_of(BlobId::of(&number.to_be_bytes()), key(number))
+        });
+        still.ask(STORAGE, Request::RefAdd(made_up.collect())).await;
+    }
+    let taken = still.use_count().await;
+    assert!((1..=4096).contains(&taken), "{taken} rows");
+    let wanted = still.replica().missing.queue_len(still.replica().env.mono());
+    assert!(wanted <= taken, "{wanted} blobs are wanted");
+    // A gateway brings as many as it likes.
+    let many = (0..5000u32).map(|at| use_of(BlobId::of(&at.to_le_bytes()), key(at)));
+    let answer = still.ask(still.replica().id, Request::RefAdd(many.collect())).await;
+    assert!(answer.result.is_ok() && still.use_count().await >= 5000);
+}
+
+#[tokio::test]
+async fn bytes_of_another_blob_keep_nothing_here() {
+    let still = Still::new().await;
+    let (blob, replica) = (sealed(), still.replica());
+    let id = blob.id;
+    replica.store.add_refs(vec![use_of(id, key(1))]).await.unwrap();
+    replica.unwanted.note(id, replica.env.mono());
+    let put = |body: Bytes| Call { body, ..call(Request::ChunkPut(id)) };
+    let answer = still.call(STORAGE, put(Bytes::from_static(b"other"))).await;
+    assert!(answer.result.is_err());
+    assert!(replica.unwanted.is_marked(&id));
+    let answer = still.call(STORAGE, put(blob.bytes)).await;
+    assert!(answer.result.is_ok() && !replica.unwanted.is_marked(&id));
+}
+
+#[tokio::test]
+async fn nobody_gives_way_to_what_a_storage_member_asks_for() {
+    let still = Still::new().await;
+    let (own, service) = (still.replica().id, &still.service);
+    assert!(service.is_waited_for(&own, Priority::Chunks));
+    assert!(!service.is_waited_for(&own, Priority::Background));
+    assert!(!service.is_waited_for(&STORAGE, Priority::Chunks));
+}
