@@ -76,9 +76,11 @@ fn a_listing() {
         ),
     ];
     let entries = vec![file, dir];
-    let page = ListPage { entries, next: Some("old/".to_owned()) };
-    check(&page, &format!(r#"{{"entries":[{}],"next":"old/"}}"#, lines.join(",")));
-    check(&ListPage { entries: Vec::new(), next: None }, r#"{"entries":[]}"#);
+    let page = ListPage { entries, next: Some("old/".to_owned()), guarded: true };
+    let expected = format!(r#"{{"entries":[{}],"next":"old/","guarded":true}}"#, lines.join(","));
+    check(&page, &expected);
+    let page = ListPage { entries: Vec::new(), next: None, guarded: false };
+    check(&page, r#"{"entries":[],"guarded":false}"#);
 }
 
 #[test]

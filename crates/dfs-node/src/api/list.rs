@@ -45,7 +45,7 @@ pub(super) async fn list(
     let (prefix, after) = (&query.prefix, &query.after);
     let page = shared.client.list(prefix, recursive, after, limit, mode).await?;
     let next = page.entries.last().filter(|_| page.more).map(Listed::order);
-    Ok(Json(ListPage { entries: page.entries, next }))
+    Ok(Json(ListPage { entries: page.entries, next, guarded: page.guarded }))
 }
 
 #[derive(Debug, Deserialize)]

@@ -29,6 +29,9 @@ pub struct ListPage {
     /// What to give as `after` for the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next: Option<String>,
+    /// Whether enough of the gateways that hold these names answered: otherwise other machines can
+    /// have hidden some.
+    pub guarded: bool,
 }
 
 /// A member that was vouched for.

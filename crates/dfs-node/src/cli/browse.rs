@@ -7,17 +7,21 @@ use crate::cli::args;
 use crate::cli::http::Api;
 use crate::cli::output::{Output, print, size, word};
 use crate::cli::paths::remote;
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, tell};
 
 pub(super) fn list(api: &Api, ls: &args::Ls, out: &Output) -> Result<(), Failure> {
     let shown = ls.prefix.trim_start_matches('/').trim_end_matches('/');
     let inside = if shown.is_empty() { String::new() } else { format!("{}/", remote(shown)?) };
-    let mut count = 0;
+    let (mut count, mut guarded) = (0, true);
     let mut each = |page: &ListPage| {
         count += page.entries.len();
+        guarded &= page.guarded;
         page.entries.iter().try_for_each(|entry| out.listed(entry, ls.long))
     };
     api.list(&inside, ls.recursive, &mut each)?;
+    if !guarded {
+        tell(UNGUARDED_LIST);
+    }
     if count > 0 || shown.is_empty() {
         return Ok(());
     }
@@ -71,3 +75,6 @@ pub(super) fn remove(api: &Api, rm: &args::Rm, out: &Output) -> Result<(), Failu
         Some(_) => Err(Failure::new(Code::Partly, "some paths were not removed")),
     }
 }
+
+const UNGUARDED_LIST: &str = "note: too few of the gateways that hold these names answered; other \
+    machines can have hidden some";

@@ -40,7 +40,12 @@ impl Client {
         let mut walk = match Walk::new(self.0.names()?.clone(), &dir, options).await {
             Ok(walk) => walk,
             // Nothing begins with a name that does not exist, or with a file and a slash.
-            Err(Error::NotFound(_) | Error::NotDirectory(_)) => return Ok(page),
+            Err(Error::NotFound(_) | Error::NotDirectory(_)) => {
+                // What is there was signed; that nothing is there others can make believe.
+                let found = self.0.names()?.find_dir(&dir, mode).await;
+                page.guarded = !found.is_ok_and(|(_, guarded)| !guarded);
+                return Ok(page);
+            }
             Err(error) => return Err(error),
         };
         while let Some(entry) = walk.next().await? {

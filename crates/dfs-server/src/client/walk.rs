@@ -76,10 +76,10 @@ impl Walk {
         options: WalkOptions<'_>,
     ) -> Result<Self, Error> {
         let WalkOptions { after, prefix, recursive, at_once, mode } = options;
-        let top = names.find_dir(dir, mode).await?;
+        let (top, guarded) = names.find_dir(dir, mode).await?;
         let top = top.ok_or_else(|| Error::NotFound(dir.to_string()))?;
         let (after, levels) = (after.to_owned(), Vec::new());
-        let mut walk = Self { names, mode, recursive, at_once, after, levels, guarded: true };
+        let mut walk = Self { names, mode, recursive, at_once, after, levels, guarded };
         walk.enter(top, dir.clone(), prefix.to_owned());
         Ok(walk)
     }

@@ -113,21 +113,23 @@ impl Names {
         Ok(child)
     }
 
-    /// The directory of a path, the root included; `None` when it does not exist.
+    /// The directory of a path, the root included; `None` when it does not exist. Also returns
+    /// whether the gateways among the replicas answered for the whole path.
     pub(crate) async fn find_dir(
         &self,
         path: &FilePath,
         mode: Mode,
-    ) -> Result<Option<DirId>, Error> {
+    ) -> Result<(Option<DirId>, bool), Error> {
         let keys = &self.keys;
         if path.is_root() {
-            return Ok(Some(keys.root_dir()));
+            return Ok((Some(keys.root_dir()), true));
         }
-        let found = self.walk(path, mode).await?;
-        match (found.dir, path.base()) {
-            (Some(parent), Some(name)) => self.child_dir(parent, name, path, &found.record),
-            _ => Ok(None),
-        }
+        let PathFound { dir, record, guarded } = self.walk(path, mode).await?;
+        let dir = match (dir, path.base()) {
+            (Some(parent), Some(name)) => self.child_dir(parent, name, path, &record)?,
+            _ => None,
+        };
+        Ok((dir, guarded))
     }
 
     /// The directory of a path; what is missing of it is made.
