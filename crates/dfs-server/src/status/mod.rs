@@ -145,9 +145,7 @@ impl Status {
             let message = "this node looks for what it should hold and does not".to_owned();
             (health.health, health.message) = (Level::Degraded, message);
         }
-        if health.health == Level::Ok
-            && self.replica.has_no_room(LEAST_BYTES, 1, Mode::Default, &state)
-        {
+        if self.replica.has_no_room(LEAST_BYTES, 1, Mode::Default, &state) {
             health.message.push_str("; the nodes are full and take no new files");
             health.remedy.get_or_insert(Remedy::MakeRoom);
         }
