@@ -31,15 +31,25 @@ impl Shared {
         self.publish(info);
     }
 
-    /// A peer told where it sees us. Only a node that listens on every interface needs that.
-    pub(crate) fn observed(&self, seen: SocketAddr, dialled_by_peer: bool) {
+    /// A peer told where it sees us. Only a node that listens on every interface needs that. It is
+    /// told to others on the word of a gateway, or of two members; of anyone while this node is in
+    /// no cluster yet.
+    pub(crate) fn observed(&self, seen: SocketAddr, by: &Conn) {
         if !self.listen.ip().is_unspecified() {
             return;
         }
         // An IPv4 address that came over an IPv6 socket counts as IPv4.
         let ip = seen.ip().to_canonical();
-        let port = if dialled_by_peer { seen.port() } else { self.listen.port() };
-        let changed = self.own().add_addr(&self.env, &self.config, SocketAddr::new(ip, port));
+        let port = if by.dialled.is_none() { seen.port() } else { self.listen.port() };
+        let addr = SocketAddr::new(ip, port);
+        let is_gateway = || by.admin.is_some_and(|admin| self.handler.is_admin(&admin));
+        let counts = self.handler.cluster_id().is_none()
+            || is_gateway()
+            || (self.handler.is_member(&by.peer) && self.own().is_seen_at(addr, by.peer));
+        if !counts {
+            return;
+        }
+        let changed = self.own().add_addr(&self.env, &self.config, addr);
         changed.into_iter().for_each(|info| self.publish(info));
     }
 

@@ -233,7 +233,7 @@ impl Shared {
         let (node, closing) = (self.identity.node, self.force.child_token());
         let conn = Arc::new(Conn::new(&self.env, node, &greeting, origin, shares, closing));
         if let Some(seen) = greeting.observed {
-            self.observed(seen, conn.dialled.is_none());
+            self.observed(seen, &conn);
         }
         if let Some(addr) = conn.dialled {
             self.registry().refusals.forget(addr);

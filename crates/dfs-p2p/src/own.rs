@@ -1,5 +1,6 @@
 //! What this node says about itself: facts and addresses, signed anew whenever they change.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use dfs_core::hlc::{Clock, Hlc};
@@ -15,6 +16,24 @@ pub(crate) struct Own {
     addrs: Vec<SocketAddr>,
     clock: Clock,
     info: NodeInfo,
+    seen_at: SeenAt,
+}
+
+/// At which address members say that they see this node: the newest of each.
+#[derive(Debug, Default)]
+struct SeenAt(VecDeque<(NodeId, SocketAddr)>);
+
+impl SeenAt {
+    /// Notes what one says. Returns whether another says the same.
+    fn note(&mut self, by: NodeId, addr: SocketAddr) -> bool {
+        self.0.retain(|(other, _)| *other != by);
+        let agrees = self.0.iter().any(|(_, other)| *other == addr);
+        self.0.push_back((by, addr));
+        if self.0.len() > WITNESSES_MAX {
+            self.0.pop_front();
+        }
+        agrees
+    }
 }
 
 impl Own {
@@ -27,7 +46,7 @@ impl Own {
         mut clock: Clock,
     ) -> Self {
         let info = sign(env, config, &mut clock, &facts, &addrs);
-        Self { facts, addrs, clock, info }
+        Self { facts, addrs, clock, info, seen_at: SeenAt::default() }
     }
 
     pub(crate) fn info(&self) -> &NodeInfo {
@@ -64,6 +83,12 @@ impl Own {
         self.addrs.insert(0, addr);
         self.addrs.truncate(ADDRS_MAX);
         Some(self.sign_anew(env, config))
+    }
+
+    /// Notes where a member says that it sees this node. Returns whether another one says the same:
+    /// one alone could have others dial whomever it likes.
+    pub(crate) fn is_seen_at(&mut self, addr: SocketAddr, by: NodeId) -> bool {
+        self.seen_at.note(by, addr)
     }
 
     /// Signs with a stamp above `seq`. Returns what to publish.
@@ -105,4 +130,35 @@ fn sign(
         signature: [0; 64],
     };
     info.sign(&config.node_key)
+}
+
+/// Members of which it is remembered where they see this node: two that agree are enough.
+const WITNESSES_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_needs_two_members_that_see_this_node_there() {
+        let node = |of: u8| NodeId::new([of; NodeId::LEN]);
+        let addr = |port| SocketAddr::from(([10, 0, 0, 1], port));
+        let mut seen = SeenAt::default();
+        for (by, port, agrees) in [
+            (1, 1, false),
+            // However often one says it.
+            (1, 1, false),
+            (2, 2, false),
+            (1, 3, false),
+            (2, 1, false),
+            (3, 1, true),
+            (4, 3, true),
+        ] {
+            assert_eq!(seen.note(node(by), addr(port)), agrees, "{by} {port}");
+        }
+        for by in 0..100 {
+            seen.note(node(by), addr(by.into()));
+        }
+        assert_eq!(seen.0.len(), WITNESSES_MAX);
+    }
 }

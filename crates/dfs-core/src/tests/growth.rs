@@ -167,6 +167,60 @@ fn who_was_not_vouched_for_is_given_nothing() {
 }
 
 #[test]
+fn one_invited_machine_of_an_attacker_and_ten_others_never_hold_two_copies() {
+    let mut state = genesis().0;
+    // Two machines of the owner, and another lent by someone else.
+    for (of, idx) in [(2, 1), (3, 2)] {
+        state = apply(&state, add(of, idx));
+    }
+    let lent = [EpochOp::AddMember(member(4, 3)), role(4, Role::Storage)];
+    let mut state = apply(&with_voters(&state), lent.into());
+    let grant =
+        Grant { invite: InviteId::new([1; 16]), role: Role::Storage, cap: 7, expires_ms: 9 };
+    // Each claims a zone of its own, and more room than all others together.
+    let mut attackers: Vec<_> = (10..21)
+        .map(|of| Joiner {
+            zone: format!("z{of}"),
+            capacity: u64::MAX,
+            is_gateway: false,
+            ..joiner(of)
+        })
+        .collect();
+    attackers[0].invited = Some((grant, 5));
+    // Some were members before there were admins: nobody has vouched for them since.
+    for (of, idx) in [(11, 4), (12, 5)] {
+        let claims = (format!("z{of}"), u64::MAX);
+        let unvouched =
+            crate::layout::epoch::Member { zone: claims.0, capacity: claims.1, ..member(of, idx) };
+        state = apply(&state, vec![EpochOp::AddMember(unvouched)]);
+    }
+    let world = World {
+        proven: Some([node(1), node(2), node(3)].into()),
+        offers: (10..21).map(|of| (node(of), (format!("y{of}"), u64::MAX))).collect(),
+        ..World::default()
+    };
+    for _ in 0..20 {
+        let ops = plan(&state, &attackers, Duration::from_secs(9999), &world);
+        if ops.is_empty() {
+            break;
+        }
+        state = apply(&state, ops);
+        if state.moving() > 0 {
+            state = moved(&state);
+        }
+        let theirs: BTreeSet<_> =
+            (10..21).filter_map(|of| state.member(&node(of))).map(|of| of.idx).collect();
+        for row in &state.rows {
+            let copies = row.current.iter().filter(|idx| theirs.contains(idx)).count();
+            assert!(copies <= 1, "{:?} of {theirs:?}", row.current);
+        }
+    }
+    assert!(state.is_member(&node(10)) && !state.is_member(&node(13)));
+    assert!((11..13).all(|of| state.partitions_of(&node(of)).is_empty()));
+    assert!(state.voters.iter().all(|voter| (1..4).any(|of| *voter == node(of))));
+}
+
+#[test]
 fn every_partition_is_prepared_for_the_newcomer() {
     let state = prepared();
     assert!(state.rows.iter().all(|row| row.stage == Stage::Prepare && row.next == [0, 1]));
