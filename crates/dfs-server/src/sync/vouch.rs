@@ -6,7 +6,7 @@
 //! and those of one that was given up have none: of a gateway they count as they are, of a storage
 //! member up to so many a day. They end as every use ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,15 +32,24 @@ pub(super) struct Vouching {
     refused: Cache<Use, Instant>,
     /// How many rows of a version were taken in.
     taken: Cache<(RecordKey, Vid), u32>,
-    /// Rows taken in that no record names, by who told of them.
+    /// What was done for nothing, by whose word.
     early: Mutex<BTreeMap<NodeId, Early>>,
 }
 
-/// Rows of one member that no record names.
+/// What was done for one member for nothing.
 #[derive(Debug, Clone, Copy)]
 struct Early {
     since: Instant,
+    /// Rows taken in that no record names.
     rows: usize,
+    /// Until when records that were read in vain keep others from being read.
+    vain_until: Instant,
+}
+
+impl Early {
+    fn at(now: Instant) -> Self {
+        Self { since: now, rows: 0, vain_until: now }
+    }
 }
 
 impl Vouching {
@@ -68,8 +77,14 @@ impl Vouching {
         let ended = replica.store.are_dropped(uses).await?;
         let now = replica.env.mono();
         let is_new = |(row, ended): &(&RefRow, &bool)| **ended && !self.was_refused(row, now);
-        let new = rows.iter().zip(&ended).filter(is_new).map(|(row, _)| row.key).collect();
+        let mut new: Vec<_> =
+            rows.iter().zip(&ended).filter(is_new).map(|(row, _)| row.key).collect();
+        new.sort_unstable();
+        new.dedup();
+        // The others have their turn when the member comes again.
+        new.truncate(self.reads_left(from, now));
         let records = self.read(new).await;
+        let mut in_vain = records.keys().copied().collect::<BTreeSet<_>>();
         let mut verdicts = Vec::with_capacity(rows.len());
         for ((row, known), ended) in rows.iter_mut().zip(known).zip(ended) {
             let record = records.get(&row.key);
@@ -77,7 +92,10 @@ impl Vouching {
             row.hold_until = if ended { row.hold_until.min(hold_until(replica)) } else { NO_HOLD };
             verdicts.push(match record {
                 _ if !ended => Verdict::Counts,
-                Some(record) if self.is_used(row, record) => Verdict::Counts,
+                Some(record) if self.is_used(row, record) => {
+                    in_vain.remove(&row.key);
+                    Verdict::Counts
+                }
                 _ if known => Verdict::Ended,
                 Some(_) if self.is_early(from, now) => Verdict::Counts,
                 Some(_) => {
@@ -88,7 +106,26 @@ impl Vouching {
                 None => Verdict::Refused,
             });
         }
+        self.note_vain(from, now, in_vain.len());
         Ok(verdicts)
+    }
+
+    /// How many records may be read for a member now.
+    fn reads_left(&self, from: &NodeId, now: Instant) -> usize {
+        let early = self.early.lock();
+        let until = early.get(from).map_or(now, |early| early.vain_until.max(now));
+        let left = VAIN_AT_ONCE.saturating_sub(until - now).as_millis() / VAIN_EVERY.as_millis();
+        usize::try_from(left).unwrap_or(usize::MAX)
+    }
+
+    /// Notes that so many records were read for a member that have none of the uses it told of.
+    fn note_vain(&self, from: &NodeId, now: Instant, reads: usize) {
+        if reads > 0 {
+            let mut early = self.early.lock();
+            let early = early.entry(*from).or_insert_with(|| Early::at(now));
+            let reads = u32::try_from(reads).unwrap_or(u32::MAX);
+            early.vain_until = early.vain_until.max(now) + VAIN_EVERY.saturating_mul(reads);
+        }
     }
 
     /// Whether a version of the record uses so many blobs that this may be one of them.
@@ -109,15 +146,13 @@ impl Vouching {
     fn is_early(&self, from: &NodeId, now: Instant) -> bool {
         let mut early = self.early.lock();
         early.retain(|_, early| now.saturating_duration_since(early.since) < EARLY_FOR);
-        let early = early.entry(*from).or_insert(Early { since: now, rows: 0 });
+        let early = early.entry(*from).or_insert_with(|| Early::at(now));
         early.rows += 1;
         early.rows <= EARLY_MAX
     }
 
     /// Those of the records that can be read now.
-    async fn read(&self, mut keys: Vec<RecordKey>) -> BTreeMap<RecordKey, Record> {
-        keys.sort_unstable();
-        keys.dedup();
+    async fn read(&self, keys: Vec<RecordKey>) -> BTreeMap<RecordKey, Record> {
         let mut records = BTreeMap::new();
         for keys in keys.chunks(KEYS_AT_ONCE) {
             match self.records.read_records(keys, Mode::Quorum).await {
@@ -156,5 +191,10 @@ const REFUSED_FOR: Duration = Duration::from_secs(30);
 /// Rows of one member that no record need name in [`EARLY_FOR`]: those of some uploads of a
 /// gibibyte that were under way, or were given up, while it alone of two had them.
 const EARLY_MAX: usize = 4096;
+/// Records read for one member that have none of the uses it told of: so many at once as its rows
+/// that no record need name, and four a second from then on. What has its record costs nothing of
+/// this, so that an honest member is never slowed down for long.
+const VAIN_EVERY: Duration = Duration::from_millis(250);
+const VAIN_AT_ONCE: Duration = Duration::from_millis(250 * EARLY_MAX as u64);
 /// How long they count against it.
 const EARLY_FOR: Duration = Duration::from_secs(24 * 60 * 60);
