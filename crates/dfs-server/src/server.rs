@@ -28,7 +28,7 @@ use crate::layout::{InviteKeys, Invites, Members, Proposals, Reachability, Stewa
 use crate::names::Names;
 use crate::names::writer::Writer;
 use crate::proof::Prover;
-use crate::records::Records;
+use crate::records::{Records, Remembering};
 use crate::repair::Repair;
 use crate::replica::finisher::{self, Finisher};
 use crate::replica::layout::Layout;
@@ -44,6 +44,8 @@ pub struct Server {
     client: Client,
     /// What answers peers; the network does not keep it alive.
     _service: Arc<Service>,
+    /// On a gateway.
+    remembering: Option<Arc<Remembering>>,
     tasks: Mutex<Option<Tasks>>,
 }
 
@@ -176,16 +178,25 @@ impl Server {
         node.parts.scrub.load().await?;
         node.parts.repair.load().await?;
         node.parts.proof.load().await?;
+        let seen = config.vault.is_some().then(|| config.data_dir.join("seen"));
+        let remembering = match seen {
+            Some(seen) => Some(Remembering::open(node.service.records.clone(), seen).await),
+            None => None,
+        };
+        let remembering = remembering.map(Arc::new);
         let handler = wrap(node.answering.clone());
         let set = |network: &Network| replica.set_network(network.clone());
         let network = Network::start(env, listener, network_config, facts, handler, set).await?;
         info!(node = %network.node_id(), listen = %network.listen_addr(), "serving");
         let shutdown = replica.shutdown.clone();
         let finish = replica.env.spawn("finish", finisher::run(to_finish, shutdown));
-        let tasks = Tasks { finish, others: node.spawn() };
+        let mut others = node.spawn();
+        others
+            .extend(remembering.iter().map(|it| spawn(&replica, "remember", it, Remembering::run)));
+        let tasks = Tasks { finish, others };
         let Node { service, parts, .. } = node;
         let client = Client(Arc::new(parts));
-        Ok(Self { client, _service: service, tasks: Mutex::new(Some(tasks)) })
+        Ok(Self { client, _service: service, remembering, tasks: Mutex::new(Some(tasks)) })
     }
 
     /// What the node's users ask it with.
@@ -217,6 +228,14 @@ impl Server {
         self._service.clone()
     }
 
+    /// Keeps what was seen of names, as a shutdown does.
+    #[cfg(test)]
+    pub(crate) async fn keep_seen(&self) {
+        if let Some(remembering) = &self.remembering {
+            remembering.keep().await;
+        }
+    }
+
     fn replica(&self) -> &Replica {
         &self.client.0.replica
     }
@@ -233,6 +252,9 @@ impl Server {
             warn!("some copies were not finished in time; comparing rows will complete them");
         }
         replica.net().shutdown().await;
+        if let Some(remembering) = &self.remembering {
+            remembering.keep().await;
+        }
         replica.note_retirement().await;
         replica.store.close().await;
     }

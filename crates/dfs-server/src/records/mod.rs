@@ -10,12 +10,14 @@ use crate::rpc::Rpc;
 mod certs;
 mod dirs;
 mod read;
+mod remembering;
 mod seen;
 mod serve;
 mod write;
 
 pub(crate) use self::certs::Certs;
 pub(crate) use self::dirs::{DirNews, READ_AT_ONCE};
+pub(crate) use self::remembering::Remembering;
 pub(crate) use self::write::{Written, copies_wanted};
 
 /// The records of the cluster.
@@ -30,6 +32,12 @@ impl Records {
     pub(crate) fn new(rpc: Arc<Rpc>) -> Self {
         let (replica, certs) = (rpc.replica.clone(), Certs::new(rpc.clone()));
         Self { replica, certs, seen: seen::Seen::new(), rpc }
+    }
+
+    /// Whether anything is remembered of a name.
+    #[cfg(test)]
+    pub(crate) fn has_seen(&self, key: &dfs_core::id::RecordKey) -> bool {
+        self.seen.of(&[*key]).iter().any(Option::is_some)
     }
 
     /// What the replicas of records are called with.

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use dfs_core::codec::{Canonical, DecodeError, Reader, Writer};
+use dfs_core::hlc::Hlc;
 use dfs_core::id::RecordKey;
 use dfs_core::record::ballot::Dot;
 use dfs_core::record::version::{Kind, Record};
@@ -13,7 +16,7 @@ use crate::replica::millis;
 ///
 /// A quorum with enough gateways in it cannot be shown less than what was acknowledged. One without
 /// can, by a replica that lies while another is away; then what this node remembers is held
-/// against it. Kept in memory: after a restart it begins anew.
+/// against it. Kept in memory, and on a gateway over a restart: see [`super::Remembering`].
 pub(super) struct Seen(Cache<RecordKey, Mark>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +67,72 @@ impl Seen {
     }
 }
 
+impl Seen {
+    /// All that is remembered, in order, with the hash of it.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut marks: Vec<_> = self.0.iter().collect();
+        marks.sort_unstable_by_key(|(key, _)| *key);
+        marks.truncate(NAMES_MAX);
+        let mut out = Writer::default();
+        out.fixed(MAGIC);
+        out.u8(VERSION);
+        out.count(marks.len());
+        for (key, mark) in marks {
+            key.encode(&mut out);
+            mark.encode(&mut out);
+        }
+        let hash = blake3::hash(out.as_slice());
+        out.fixed(hash.as_bytes());
+        out.into_vec()
+    }
+
+    /// Remembers what an earlier start of this node did. Of what is damaged, or of another version,
+    /// nothing: then it begins anew.
+    pub(super) fn take_in(&self, bytes: Bytes) -> Option<usize> {
+        let body = bytes.slice(..bytes.len().checked_sub(HASH_BYTES)?);
+        if blake3::hash(&body).as_bytes()[..] != bytes[body.len()..] {
+            return None;
+        }
+        let mut input = Reader::new(body);
+        if input.array().ok()? != *MAGIC || input.u8().ok()? != VERSION {
+            return None;
+        }
+        let count = input.count("names", NAMES_MAX).ok()?;
+        let mut marks = Vec::with_capacity(count);
+        for _ in 0..count {
+            marks.push((RecordKey::decode(&mut input).ok()?, Mark::decode(&mut input).ok()?));
+        }
+        input.finish().ok()?;
+        marks.into_iter().for_each(|(key, mark)| self.0.insert(key, mark));
+        Some(count)
+    }
+}
+
+impl Canonical for Mark {
+    fn encode(&self, out: &mut Writer) {
+        out.count(self.heads.len());
+        for head in &self.heads {
+            out.u64(head.actor);
+            out.u64(head.hlc.0);
+        }
+        out.u64(self.dead_ms.unwrap_or_default());
+    }
+
+    fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
+        let mut heads = Vec::new();
+        for _ in 0..input.count("heads", HEADS_MAX)? {
+            heads.push(Dot { actor: input.u64()?, hlc: Hlc(input.u64()?) });
+        }
+        let dead_ms = Some(input.u64()?).filter(|ms| *ms > 0);
+        Ok(Self { heads, dead_ms })
+    }
+}
+
+const MAGIC: &[u8; 4] = b"DFSS";
+const VERSION: u8 = 1;
+const HASH_BYTES: usize = 32;
+/// [`NAMES_MAX`] marks of the largest kind, and room.
+pub(super) const SEEN_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Names remembered: about 8 MiB.
 const NAMES_MAX: usize = 65_536;
 /// Heads remembered of one name: more than one only where a conflict waits.
@@ -131,6 +200,30 @@ mod tests {
         // What a guarded quorum says counts, whatever was seen before.
         note(&seen, &Record::default());
         assert!(!is_hidden(&seen, &record(10, &[], live), 50));
+    }
+
+    #[test]
+    fn what_was_seen_is_remembered_over_a_restart_unless_it_is_damaged() {
+        let (seen, live) = (Seen::new(), Kind::Live);
+        note(&seen, &record(20, &[10], live));
+        let bytes = seen.to_bytes();
+        let later = Seen::new();
+        assert_eq!(later.take_in(bytes.clone().into()), Some(1));
+        assert!(is_hidden(&later, &record(10, &[], live), 50));
+        assert!(!is_hidden(&later, &record(20, &[10], live), 50));
+        assert_eq!(later.to_bytes(), bytes);
+        let other = Seen::new();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert_eq!(other.take_in(damaged.into()), None);
+            assert_eq!(other.take_in(bytes[..at].to_vec().into()), None);
+        }
+        assert!(!is_hidden(&other, &record(10, &[], live), 50));
+        // The time of a deletion comes with it.
+        note(&seen, &record(30, &[20], Kind::Dead));
+        assert_eq!(later.take_in(seen.to_bytes().into()), Some(1));
+        assert!(!is_hidden(&later, &record(10, &[], live), 30 + millis(AGE)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use dfs_core::id::{DirId, RecordKey, Tag, VaultId, Vid};
 use dfs_core::layout::epoch::{EpochOp, NO_CAP, Role};
+use dfs_core::name::FilePath;
 use dfs_core::paxos::Ballot;
 use dfs_core::record::ballot::SignedBallot;
 use dfs_core::record::refs::RefRow;
@@ -19,11 +20,11 @@ use ed25519_dalek::SigningKey;
 
 use super::*;
 use crate::replica::layout::Newest;
-use crate::{Cadence, Config, Grace, Server, VaultConfig};
+use crate::{Cadence, Config, Grace, Mode, Server, VaultConfig};
 
 /// A gateway that holds everything, beside a member that only stores for others.
 struct Still {
-    _server: Server,
+    server: Server,
     service: Arc<Service>,
 }
 
@@ -31,6 +32,13 @@ const STORAGE: NodeId = NodeId::new([9; NodeId::LEN]);
 
 impl Still {
     async fn new() -> Self {
+        let still = Self::on(MemoryFs::default()).await;
+        still.decide(EpochOp::add(STORAGE, 1, "z".to_owned(), 1 << 40, Role::Storage, NO_CAP));
+        still
+    }
+
+    /// One that holds everything on this disk, alone.
+    async fn on(disk: MemoryFs) -> Self {
         let config = Config {
             data_dir: PathBuf::from("/data"),
             listen: ([127, 0, 0, 1], 4000).into(),
@@ -47,11 +55,9 @@ impl Still {
             grace: Grace::default(),
             cadence: Cadence::default(),
         };
-        let env = Env::with_disk(1, MemoryNet::default(), MemoryFs::default());
+        let env = Env::with_disk(1, MemoryNet::default(), disk);
         let server = Server::start(env, config).await.unwrap();
-        let still = Self { service: server.at_rest(), _server: server };
-        still.decide(EpochOp::add(STORAGE, 1, "z".to_owned(), 1 << 40, Role::Storage, NO_CAP));
-        still
+        Self { service: server.at_rest(), server }
     }
 
     fn replica(&self) -> &Replica {
@@ -222,4 +228,19 @@ async fn nobody_gives_way_to_what_a_storage_member_asks_for() {
     assert!(service.is_waited_for(&own, Priority::Chunks));
     assert!(!service.is_waited_for(&own, Priority::Background));
     assert!(!service.is_waited_for(&STORAGE, Priority::Chunks));
+}
+
+#[tokio::test]
+async fn a_gateway_remembers_what_it_saw_of_names_over_a_restart() {
+    let disk = MemoryFs::default();
+    let still = Still::on(disk.clone()).await;
+    let path = FilePath::parse("f").unwrap();
+    still.server.client().store(&path, &b"new"[..], Mode::Quorum).await.unwrap();
+    let key = still.server.client().find(&path, None, Mode::Quorum).await.unwrap().key;
+    assert!(still.service.records.has_seen(&key));
+    still.server.keep_seen().await;
+    drop(still);
+    disk.crash();
+    let still = Still::on(disk).await;
+    assert!(still.service.records.has_seen(&key));
 }
