@@ -30,16 +30,20 @@ impl ListedName {
     /// What it is ordered by: a directory as its name and a slash, so that a walk through trees is
     /// in the order of whole paths.
     pub fn order(&self) -> String {
-        let slash = if self.dir.is_some() { "/" } else { "" };
-        format!("{}{slash}", self.name)
+        format!("{}{}", self.name, self.slash())
     }
 
-    fn cmp_order(&self, other: &str) -> Ordering {
+    fn slash(&self) -> &'static str {
+        if self.dir.is_some() { "/" } else { "" }
+    }
+
+    /// Compares with a name and what follows it.
+    fn cmp_order(&self, other: &str, slash: &str) -> Ordering {
         let (name, other) = (self.name.as_bytes(), other.as_bytes());
         let common = name.len().min(other.len());
         name[..common].cmp(&other[..common]).then_with(|| {
-            let slash = if self.dir.is_some() { "/" } else { "" };
-            name[common..].iter().chain(slash.as_bytes()).cmp(&other[common..])
+            let ours = name[common..].iter().chain(self.slash().as_bytes());
+            ours.cmp(other[common..].iter().chain(slash.as_bytes()))
         })
     }
 }
@@ -133,8 +137,8 @@ impl Listing {
     fn lower_bound(&self, from: Bound<&str>) -> (usize, usize) {
         let is_before = |name: &ListedName| match from {
             Bound::Unbounded => false,
-            Bound::Included(order) => name.cmp_order(order).is_lt(),
-            Bound::Excluded(order) => name.cmp_order(order).is_le(),
+            Bound::Included(order) => name.cmp_order(order, "").is_lt(),
+            Bound::Excluded(order) => name.cmp_order(order, "").is_le(),
         };
         let block = self.blocks.partition_point(|block| block.names.last().is_some_and(is_before));
         let at = self.blocks.get(block).map_or(0, |block| block.names.partition_point(is_before));
@@ -158,7 +162,7 @@ impl Listing {
         let held = blocks.into_iter().flat_map(|block| block.tags.into_iter().zip(block.names));
         let mut all: Vec<_> = held.filter(|(tag, _)| !tags.contains(tag)).collect();
         all.extend(changes.into_iter().filter_map(|(tag, name)| Some((tag, name?))));
-        all.sort_by(|(_, a), (_, b)| a.cmp_order(&b.order()));
+        all.sort_by(|(_, a), (_, b)| a.cmp_order(&b.name, b.slash()));
         *self = Self::of_sorted(all);
     }
 

@@ -1,6 +1,6 @@
 //! Files by path: storing, finding, reading, removing.
 
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use dfs_core::id::{BlobId, DirId, RecordKey, Vid};
@@ -382,7 +382,13 @@ impl Client {
 
     /// Refuses a directory that has live entries, as everyone in reach knows them.
     async fn need_empty(&self, dir: DirId, path: &FilePath, mode: Mode) -> Result<(), Error> {
-        let dir = (self.0.names()?.keys.vault, dir);
+        let names = self.0.names()?;
+        // What a quorum lists is enough to refuse it; else the others are asked as well.
+        let listed = names.listings.page(dir, Bound::Unbounded, "", 1, mode).await?;
+        if !listed.what.0.is_empty() {
+            return Err(Error::NotEmpty(path.to_string()));
+        }
+        let dir = (names.keys.vault, dir);
         match self.0.records.has_names(dir, mode).await? {
             false => Ok(()),
             true => Err(Error::NotEmpty(path.to_string())),

@@ -98,23 +98,32 @@ impl Listings {
             (node, mark, self.records.dir_digests(&node, of, state.epoch).await)
         });
         let (loaded, compared) = tokio::join!(load, join_all(compare));
-        if let (Some((node, mark)), Some(found)) = (own, loaded?) {
-            let digest =
-                |(tag, name): &(Tag, Option<ListedName>)| Some((*tag, name.as_ref()?.digest));
-            let digests = found.iter().filter_map(digest).collect();
-            view.read(found);
-            view.compared(node, mark, digests);
-            told.insert(node);
-        }
-        for (node, mark, listed) in compared {
-            match listed {
-                Ok(digests) => {
-                    view.compared(node, mark, digests);
-                    told.insert(node);
-                }
+        let own = own.zip(loaded?);
+        let mut listed = Vec::new();
+        for (node, mark, digests) in compared {
+            match digests {
+                Ok(digests) => listed.push((node, mark, digests)),
                 Err(StepError::Stale) => return Err(StepError::Stale),
                 Err(StepError::Failed(error)) => debug!(peer = ?node, %error, "not compared"),
             }
+        }
+        told.extend(own.iter().map(|((node, _), _)| *node));
+        told.extend(listed.iter().map(|(node, ..)| *node));
+        if own.is_some() || !listed.is_empty() {
+            self.change(view, move |view| {
+                if let Some(((node, mark), found)) = own {
+                    let digest = |(tag, name): &(Tag, Option<ListedName>)| {
+                        Some((*tag, name.as_ref()?.digest))
+                    };
+                    let digests = found.iter().filter_map(digest).collect();
+                    view.read(found);
+                    view.compared(node, mark, digests);
+                }
+                for (node, mark, digests) in listed {
+                    view.compared(node, mark, digests);
+                }
+            })
+            .await;
         }
         for node in told.clone() {
             if !self.is_consistent(view, of, node, state).await? {
@@ -195,10 +204,22 @@ impl Listings {
             std::future::ready(Ok((all, guarded && is)))
         });
         let (found, guarded) = all.await?;
-        if !found.is_empty() {
-            view.read(found);
+        match found.len() {
+            0 => {}
+            1..FOUND_AT_ONCE => view.read(found),
+            _ => self.change(view, |view| view.read(found)).await,
         }
         Ok(guarded)
+    }
+
+    /// Changes a view where it may take a while. One that is given up meanwhile begins anew.
+    async fn change(&self, view: &mut View, change: impl FnOnce(&mut View) + Send + 'static) {
+        let mut taken = std::mem::take(view);
+        let changed = move || {
+            change(&mut taken);
+            taken
+        };
+        *view = self.replica.env.offload(changed).await;
     }
 
     async fn open_all(&self, records: Vec<(RecordKey, Record)>) -> Result<Found, Error> {
@@ -244,6 +265,8 @@ fn key_of((vault, dir): DirKey, tag: Tag) -> RecordKey {
 
 /// Rows of this node's own index opened at once: some milliseconds of work.
 const ROWS_AT_ONCE: PageLimit = PageLimit { rows: 1_024, bytes: 1 << 20 };
+/// Names that are sorted in without a thought: microseconds each.
+const FOUND_AT_ONCE: usize = 256;
 /// Batches of names read by quorum at once.
 const BATCHES_AT_ONCE: usize = 4;
 /// Names that differ at a machine that only stores and are read without a question: a read or two.
