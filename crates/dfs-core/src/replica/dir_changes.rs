@@ -4,7 +4,7 @@
 //! It makes a listing that is asked for again cost what has changed. Whatever it does not know, it
 //! says so of, and the whole directory is compared.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::id::{DirId, Tag, VaultId};
 
@@ -29,13 +29,13 @@ pub struct DirChanges {
     /// In the order in which they were noted; the last has the number `at`.
     recent: VecDeque<DirKey>,
     /// The same by directory, with their numbers.
-    of: HashMap<DirKey, VecDeque<(u64, Tag)>>,
+    of: BTreeMap<DirKey, VecDeque<(u64, Tag)>>,
 }
 
 impl DirChanges {
     /// An empty log. `boot` is drawn at random for each start.
     pub fn new(boot: u64) -> Self {
-        Self { boot, at: 0, recent: VecDeque::new(), of: HashMap::new() }
+        Self { boot, at: 0, recent: VecDeque::new(), of: BTreeMap::new() }
     }
 
     /// Where the log stands.
