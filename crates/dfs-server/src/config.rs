@@ -128,6 +128,29 @@ const ATTEMPT_MAX: Duration = Duration::from_secs(60);
 /// two looks, and 200 bytes to each peer.
 const TELL_EVERY: Duration = Duration::from_secs(5 * 60);
 
+#[cfg(test)]
+impl Config {
+    /// A gateway of this crate's tests, which listens on this port and dials nobody.
+    pub(crate) fn for_tests(port: u16) -> Self {
+        Self {
+            data_dir: PathBuf::from("/data"),
+            listen: ([127, 0, 0, 1], port).into(),
+            init: false,
+            bootstrap: Vec::new(),
+            cluster_key: ClusterKey::from_bytes([1; 32]),
+            invite: None,
+            founds: true,
+            vault: Some(VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
+            zone: "z".to_owned(),
+            capacity: None,
+            out_after: crate::OUT_AFTER,
+            build: "test".to_owned(),
+            grace: Grace::default(),
+            cadence: Cadence::default(),
+        }
+    }
+}
+
 /// A vault this node may open.
 #[derive(Debug, Clone)]
 pub struct VaultConfig {

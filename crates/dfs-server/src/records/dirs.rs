@@ -128,7 +128,7 @@ impl Records {
     }
 
     /// The names that anyone in reach lists, some of which may be deleted elsewhere.
-    pub(crate) async fn live_tags(
+    async fn live_tags(
         self: &Arc<Self>,
         dir: DirKey,
         mode: Mode,

@@ -1,7 +1,5 @@
 //! What one node answers, call by call: nothing else runs on it, and its layout is the test's own.
 
-use std::path::PathBuf;
-
 use bytes::Bytes;
 use dfs_core::id::{DirId, RecordKey, Tag, VaultId, Vid};
 use dfs_core::layout::epoch::{EpochOp, NO_CAP, Role};
@@ -14,13 +12,13 @@ use dfs_core::record::writer::vault_id;
 use dfs_core::replica::sync::Table;
 use dfs_env::{Env, MemoryFs, MemoryNet};
 use dfs_store::blob::Blob;
-use dfs_store::vault::keys::{ClusterKey, VaultKey};
+use dfs_store::vault::keys::VaultKey;
 use dfs_store::vault::seal::Salt;
 use ed25519_dalek::SigningKey;
 
 use super::*;
 use crate::replica::layout::Newest;
-use crate::{Cadence, Config, Grace, Mode, Server, VaultConfig};
+use crate::{Config, Mode, Server};
 
 /// A gateway that holds everything, beside a member that only stores for others.
 struct Still {
@@ -39,22 +37,7 @@ impl Still {
 
     /// One that holds everything on this disk, alone.
     async fn on(disk: MemoryFs) -> Self {
-        let config = Config {
-            data_dir: PathBuf::from("/data"),
-            listen: ([127, 0, 0, 1], 4000).into(),
-            init: false,
-            bootstrap: Vec::new(),
-            cluster_key: ClusterKey::from_bytes([1; 32]),
-            invite: None,
-            founds: true,
-            vault: Some(VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
-            zone: "z".to_owned(),
-            capacity: None,
-            out_after: crate::OUT_AFTER,
-            build: "test".to_owned(),
-            grace: Grace::default(),
-            cadence: Cadence::default(),
-        };
+        let config = Config::for_tests(4000);
         let env = Env::with_disk(1, MemoryNet::default(), disk);
         let server = Server::start(env, config).await.unwrap();
         Self { service: server.at_rest(), server }

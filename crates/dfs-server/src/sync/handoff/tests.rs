@@ -1,7 +1,6 @@
 //! Rows of other nodes that are handed over while clients write, step by step.
 #![allow(clippy::disallowed_methods, reason = "a test waits by the clock of its own machine")]
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +8,11 @@ use dfs_core::name::FilePath;
 use dfs_core::replica::sync::Table;
 use dfs_env::{Env, MemoryFs, MemoryNet};
 use dfs_store::disk::store::PageLimit;
-use dfs_store::vault::keys::{ClusterKey, VaultKey};
 use futures_util::TryStreamExt;
 
 use crate::client::Parts;
 use crate::health::Level;
-use crate::{Cadence, Config, Grace, Mode, Server, VaultConfig};
+use crate::{Config, Mode, Server};
 
 /// Nodes on disks and a network in memory.
 struct Nodes {
@@ -41,20 +39,8 @@ impl Nodes {
         self.starts += 1;
         let env = Env::with_disk(self.starts, self.net.clone(), self.disks[at].clone());
         let config = Config {
-            data_dir: PathBuf::from("/data"),
-            listen: ([127, 0, 0, 1], 4000 + u16::try_from(at).unwrap()).into(),
-            init: false,
             bootstrap: [":4000"][..at.min(1)].iter().map(|a| a.parse().unwrap()).collect(),
-            cluster_key: ClusterKey::from_bytes([1; 32]),
-            invite: None,
-            founds: true,
-            vault: Some(VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
-            zone: "z".to_owned(),
-            capacity: None,
-            out_after: crate::OUT_AFTER,
-            build: "test".to_owned(),
-            grace: Grace::default(),
-            cadence: Cadence::default(),
+            ..Config::for_tests(4000 + u16::try_from(at).unwrap())
         };
         // A node that crashed a moment ago gives its port back when its tasks are gone.
         while env.net().listen(config.listen).await.is_err() {
