@@ -119,7 +119,7 @@ impl Version {
 
     /// Whether users see this version rather than `other`: an edit beats a delete, then the later
     /// stamp wins, then the higher id.
-    fn beats(&self, other: &Self) -> bool {
+    pub fn beats(&self, other: &Self) -> bool {
         (self.kind, self.hlc, self.vid) > (other.kind, other.hlc, other.vid)
     }
 }

@@ -7,7 +7,7 @@ use dfs_core::id::{BlobId, DirId, RecordKey, Vid};
 use dfs_core::layout::epoch::EpochState;
 use dfs_core::name::{FilePath, NameError};
 use dfs_core::record::conditional::Condition;
-use dfs_core::record::version::{Kind, Record};
+use dfs_core::record::version::Record;
 use dfs_env::{Bug, bug};
 use dfs_store::vault::entry::{Entry, EntryNode, INLINE_BYTES_MAX};
 use tokio::io::AsyncRead;
@@ -21,7 +21,9 @@ use crate::content::{CHUNK_BYTES, Uploaded};
 use crate::error::Error;
 use crate::names::conditional::WriteIf;
 use crate::names::history::NewVersion;
-use crate::names::open::{count_conflicts, open_entry, refuse_directory};
+use crate::names::open::count_conflicts;
+use crate::names::parts::{Part, Parts, refuse_directory};
+use crate::names::paths::{Arrival, PathFound};
 use crate::records::{Written, copies_wanted};
 
 /// A file or directory, as a quorum knows it.
@@ -67,6 +69,19 @@ impl FileRef {
     pub fn kind(&self) -> ListedKind {
         ListedKind::of(&self.entry.node)
     }
+}
+
+/// Where a file is about to be stored.
+pub(crate) struct Target<'a> {
+    path: &'a FilePath,
+    parents: Vec<&'a str>,
+    name: &'a str,
+    dir: DirId,
+    pub(crate) key: RecordKey,
+    /// What is known of the name.
+    record: Record,
+    /// See [`PathFound::is_below_file`].
+    is_below_file: bool,
 }
 
 /// Stored content that has no name yet.
@@ -133,79 +148,130 @@ impl Client {
         let (parts, names) = (&self.0, self.0.names()?);
         parts.replica.joined()?;
         parts.replica.need_right_clock().await?;
-        let keys = &names.keys;
-        let components: Vec<&str> = path.components().collect();
-        let (name, parents) = components.split_last().ok_or(NameError::Empty)?;
         // Before anything of the content is taken: whoever sends it hears of a refusal at once.
-        let found = names.walk(path, mode).await?;
+        let target = self.target(path, mode).await?;
         if bug(Bug::NameInLog) {
             tracing::info!(%path, "storing");
         }
-        let dir = match found.dir {
-            Some(dir) => dir,
-            None => names.make_dirs(parents, mode).await?,
-        };
-        let key = keys.record_key(&dir, name);
-        refuse_directory(keys, &key, &found.record, path)?;
-        if condition.is_some_and(|condition| !condition.holds(&found.record)) {
+        if condition.is_some_and(|condition| !condition.holds(&target.record)) {
             return Err(Error::Condition);
         }
         let (vid, modified_ms) = (names.new_vid(), parts.replica.unix_ms());
-        let uploaded = names.content.upload(key, vid, mode, source).await?;
-        self.publish(path, dir, NewContent { vid, modified_ms, uploaded }, condition, mode).await
+        let uploaded = names.content.upload(target.key, vid, mode, source).await?;
+        self.publish(target, NewContent { vid, modified_ms, uploaded }, condition, mode).await
     }
 
-    /// Gives stored content its name: writes a version in `dir`, where the path led.
+    /// Where a file of this path is to be stored; missing directories are made.
+    ///
+    /// # Errors
+    /// [`Error::IsDirectory`], and [`Error::NotDirectory`] of one above.
+    pub(crate) async fn target<'a>(
+        &self,
+        path: &'a FilePath,
+        mode: Mode,
+    ) -> Result<Target<'a>, Error> {
+        let names = self.0.names()?;
+        let mut parents: Vec<&str> = path.components().collect();
+        let name = parents.pop().ok_or(NameError::Empty)?;
+        let PathFound { dir, record, is_below_file, .. } = names.walk(path, mode).await?;
+        let dir = match dir {
+            Some(dir) => dir,
+            None => names.make_dirs(&parents, mode).await?,
+        };
+        let key = names.keys.record_key(&dir, name);
+        refuse_directory(&names.keys, &key, &record, path)?;
+        Ok(Target { path, parents, name, dir, key, record, is_below_file })
+    }
+
+    /// Gives stored content its name.
     pub(crate) async fn publish(
         &self,
-        path: &FilePath,
-        mut dir: DirId,
+        mut target: Target<'_>,
         content: NewContent,
         condition: Option<Condition>,
         mode: Mode,
     ) -> Result<Stored, Error> {
         let (parts, names) = (&self.0, self.0.names()?);
-        let NewContent { vid, modified_ms, uploaded } = content;
         let quorum = parts.replica.is_quorum(mode, &*parts.replica.joined()?);
-        let keys = &names.keys;
-        let components: Vec<&str> = path.components().collect();
-        let (name, parents) = components.split_last().ok_or(NameError::Empty)?;
+        let own = &parts.replica.id;
         let mut is_written = false;
-        let told = |error: Error, is_written: bool| match is_written {
-            true => error.once_written(&parts.replica.id),
-            false => error,
-        };
         for _ in 0..MOVED_TRIES {
-            let key = keys.record_key(&dir, name);
-            let new = NewVersion::file(vid, name, modified_ms, &uploaded);
-            let one = names.lock(&key).await;
-            names.content.need_held(&uploaded)?;
-            let written = match condition {
-                Some(condition) => {
-                    let write = WriteIf { key, path, condition, vid, new, mode };
-                    names.write_if(&write).await.map_err(|error| told(error, is_written))?
-                }
-                None => {
-                    let (read, quorum_read) = parts.records.read_record(key, mode).await?;
-                    refuse_directory(keys, &key, &read, path)?;
-                    let written = async {
-                        let draft = names.draft(key, &read, new, mode).await?;
-                        names.write_version(key, &read, quorum_read, draft, mode).await
-                    };
-                    written.await.map_err(|error| told(error, is_written))?
-                }
+            let (written, is_new) = match self.write_file(&target, &content, condition, mode).await
+            {
+                Ok(written) => written,
+                Err(error) if is_written => return Err(error.once_written(own)),
+                Err(error) => return Err(error),
             };
-            drop(one);
             is_written = true;
-            let reachable = || names.keep_reachable(parents, dir, mode);
-            if parents.is_empty() || reachable().await.map_err(|error| told(error, true))? {
-                let (bytes, copies) = (uploaded.bytes, uploaded.copies);
-                return Ok(stored(vid.to_string(), bytes, written, copies, quorum));
+            let Target { path, parents: ref above, dir, key, is_below_file, .. } = target;
+            let arrival = Arrival { path, parents: above, dir, key, is_new, is_below_file };
+            match names.keep_reachable(&arrival, mode).await {
+                Ok(true) => {
+                    let Uploaded { bytes, copies, .. } = content.uploaded;
+                    return Ok(stored(content.vid.to_string(), bytes, written, copies, quorum));
+                }
+                // The directory was deleted and made anew meanwhile: the file belongs there.
+                Ok(false) => {}
+                Err(error @ (Error::IsDirectory(_) | Error::NotDirectory(_))) => {
+                    self.give_way(&target, &content.vid, mode).await?;
+                    return Err(error);
+                }
+                Err(error) => return Err(error.once_written(own)),
             }
-            // The directory was deleted and made anew meanwhile: the file belongs into the new one.
-            dir = names.make_dirs(parents, mode).await.map_err(|error| told(error, true))?;
+            let made = names.make_dirs(&target.parents, mode).await;
+            target.dir = made.map_err(|error| error.once_written(own))?;
+            target.key = names.keys.record_key(&target.dir, target.name);
         }
         Err(Error::Moving)
+    }
+
+    /// Writes a version of a file. Says whether there was none before. After an error that is not
+    /// [`Error::Unavailable`] nothing was written.
+    async fn write_file(
+        &self,
+        target: &Target<'_>,
+        content: &NewContent,
+        condition: Option<Condition>,
+        mode: Mode,
+    ) -> Result<(Written, bool), Error> {
+        let names = self.0.names()?;
+        let NewContent { vid, modified_ms, uploaded } = content;
+        let (key, path) = (target.key, target.path);
+        let new = NewVersion::file(*vid, target.name, *modified_ms, uploaded);
+        let _one = names.lock(&key).await;
+        names.content.need_held(uploaded)?;
+        if let Some(condition) = condition {
+            let write = WriteIf { key, path, condition, vid: *vid, new, mode };
+            return Ok((names.write_if(&write).await?, true));
+        }
+        let (read, quorum) = self.0.records.read_record(key, mode).await?;
+        refuse_directory(&names.keys, &key, &read, path)?;
+        let is_new = Parts::of(&names.keys, &key, &read)?.file.is_none();
+        let written = names.write_part(key, (&read, quorum), Part::File, new, mode).await?;
+        Ok((written, is_new))
+    }
+
+    /// Takes back a file that was written where, or below where, someone made the other of file and
+    /// directory at the same time, and the directories that are empty then.
+    async fn give_way(&self, target: &Target<'_>, vid: &Vid, mode: Mode) -> Result<(), Error> {
+        let names = self.0.names()?;
+        let taken = names.take_back(target.key, target.name, vid, mode).await;
+        taken.map_err(|error| error.once_written(&self.0.replica.id))?;
+        for len in (1..=target.parents.len()).rev() {
+            let above = FilePath::parse(&target.parents[..len].join("/"))?;
+            let found = names.walk(&above, mode).await?;
+            let Some(parent) = found.dir else { continue };
+            let key = names.keys.record_key(&parent, target.parents[len - 1]);
+            // Only of those that the other one's file stands beside.
+            let is_both = Parts::of(&names.keys, &key, &found.record)?.is_both();
+            if !is_both && !found.is_below_file {
+                break;
+            }
+            if self.remove_at(key, above, Some(Part::Dir), mode).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Finds a file or directory. `version` picks another version than the one shown: any that
@@ -227,11 +293,11 @@ impl Client {
         let keys = &names.keys;
         let found = names.walk(path, mode).await?;
         let (Some(dir), Some(name)) = (found.dir, path.base()) else { return Err(missing()) };
-        let live = found.record.winner().filter(|version| version.kind == Kind::Live);
-        let version = live.ok_or_else(missing)?;
         let key = keys.record_key(&dir, name);
+        let shown = Parts::of(keys, &key, &found.record)?.shown();
+        let (version, entry) = shown.ok_or_else(missing)?;
         Ok(FileRef {
-            entry: open_entry(keys, &key, version)?,
+            entry,
             key,
             vid: version.vid,
             ref_id: version.vid,
@@ -330,12 +396,22 @@ impl Client {
     /// # Errors
     /// [`Error::NotFound`], or [`Error::NotEmpty`] for a directory with entries.
     pub async fn remove(&self, path: &FilePath, mode: Mode) -> Result<(), Error> {
+        self.remove_part(path, None, mode).await
+    }
+
+    /// The same of what is of this sort; of what is shown otherwise.
+    pub(super) async fn remove_part(
+        &self,
+        path: &FilePath,
+        part: Option<Part>,
+        mode: Mode,
+    ) -> Result<(), Error> {
         let names = self.0.names()?;
         let found = names.walk(path, mode).await?;
         let (Some(parent), Some(name)) = (found.dir, path.base()) else {
             return Err(Error::NotFound(path.to_string()));
         };
-        self.remove_at(names.keys.record_key(&parent, name), path.clone(), mode).await
+        self.remove_at(names.keys.record_key(&parent, name), path.clone(), part, mode).await
     }
 
     /// The same where it is known which record the path leads to.
@@ -343,6 +419,7 @@ impl Client {
         &self,
         key: RecordKey,
         path: FilePath,
+        part: Option<Part>,
         mode: Mode,
     ) -> Result<(), Error> {
         let (parts, names) = (&self.0, self.0.names()?);
@@ -351,29 +428,30 @@ impl Client {
         let name = path.base().ok_or_else(missing)?;
         let _one = names.lock(&key).await;
         let (record, quorum) = parts.records.read_record(key, mode).await?;
-        let live = record.winner().filter(|version| version.kind == Kind::Live);
-        let entry = open_entry(keys, &key, live.ok_or_else(missing)?)?;
-        if let Some(dir) = entry.dir() {
+        let found = Parts::of(keys, &key, &record)?;
+        let live = match part {
+            Some(Part::File) => found.file,
+            Some(Part::Dir) => found.dir,
+            None => found.shown(),
+        };
+        let (_, entry) = live.ok_or_else(missing)?;
+        let (part, dir) = (Part::of(&entry), entry.dir());
+        if let Some(dir) = dir {
             self.need_empty(dir, path, mode).await?;
         }
-        let tombstone_vid = names.new_vid();
         if !bug(Bug::DeleteNotWritten) {
-            let new = NewVersion::tombstone(tombstone_vid, name, parts.replica.unix_ms());
-            let tombstone = names.draft(key, &record, new, mode).await?;
-            names.write_version(key, &record, quorum, tombstone, mode).await?;
+            let new = NewVersion::tombstone(names.new_vid(), name, parts.replica.unix_ms());
+            names.write_part(key, (&record, quorum), part, new, mode).await?;
         }
-        let Some(dir) = entry.dir() else { return Ok(()) };
+        let Some(dir) = dir else { return Ok(()) };
         // Someone may have stored into it meanwhile; one of the two notices.
         if let Err(not_empty) = self.need_empty(dir, path, mode).await {
+            let own = &parts.replica.id;
             let (read, quorum) = parts.records.read_record(key, mode).await?;
-            // Unless it was made anew meanwhile: then whoever stored here stores there again.
-            if read.winner().is_some_and(|winner| winner.vid == tombstone_vid) {
-                let new = NewVersion::entry(names.new_vid(), entry);
-                let back = async {
-                    let draft = names.draft(key, &read, new, mode).await?;
-                    names.write_version(key, &read, quorum, draft, mode).await
-                };
-                back.await.map_err(|error| error.once_written(&parts.replica.id))?;
+            // Unless someone else brought it back.
+            if Parts::of(keys, &key, &read)?.dir.is_none() {
+                let back = names.link_dir(key, name, dir, (&read, quorum), mode).await;
+                back.map_err(|error| error.once_written(own))?;
             }
             return Err(not_empty);
         }
@@ -396,7 +474,7 @@ impl Client {
     }
 }
 
-fn stored(
+pub(super) fn stored(
     version: String,
     bytes: u64,
     record: Written,

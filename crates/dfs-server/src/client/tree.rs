@@ -13,6 +13,7 @@ use crate::config::Mode;
 use crate::error::Error;
 use crate::names::Names;
 use crate::names::open::{KnownVersion, known_versions, live_heads};
+use crate::names::parts::Part;
 
 impl Client {
     /// Lists what begins with `prefix`, in byte order, after `after`, at most `limit` entries.
@@ -75,11 +76,15 @@ impl Client {
     /// # Errors
     /// [`Error`]; what was deleted before stays deleted.
     pub async fn remove_all(&self, path: &FilePath, mode: Mode) -> Result<u64, Error> {
+        let mut removed = 0;
         if self.find(path, None, mode).await?.kind() == ListedKind::File {
             self.remove(path, mode).await?;
-            return Ok(1);
+            removed = 1;
+            // A split may have left a directory of the same name.
+            if self.0.names()?.find_dir(path, mode).await?.0.is_none() {
+                return Ok(removed);
+            }
         }
-        let mut removed = 0;
         let mut tried = self.remove_tree(path, mode, &mut removed).await;
         for _ in 1..NOT_EMPTY_TRIES {
             // What a minority had is known to all by now, and is listed.
@@ -109,14 +114,14 @@ impl Client {
             while let Some((dir, _)) = open.pop_if(|(_, below)| !entry.order.starts_with(&**below))
             {
                 *removed += all_gone(&mut removing).await?;
-                *removed += gone(self.remove(&dir, mode).await)?;
+                *removed += gone(self.remove_part(&dir, Some(Part::Dir), mode).await)?;
             }
             if entry.listed.dir.is_some() {
                 open.push((entry.path, entry.order));
                 continue;
             }
             let key = names.keys.record_key(&entry.parent, &entry.listed.name);
-            removing.push(self.remove_at(key, entry.path, mode));
+            removing.push(self.remove_at(key, entry.path, Some(Part::File), mode));
             if removing.len() >= REMOVED_AT_ONCE
                 && let Some(result) = removing.next().await
             {
@@ -125,7 +130,7 @@ impl Client {
         }
         *removed += all_gone(&mut removing).await?;
         while let Some((dir, _)) = open.pop() {
-            *removed += gone(self.remove(&dir, mode).await)?;
+            *removed += gone(self.remove_part(&dir, Some(Part::Dir), mode).await)?;
         }
         Ok(())
     }

@@ -9,13 +9,15 @@ use dfs_core::name::{FilePath, NameError};
 use dfs_store::vault::entry::EntryNode;
 
 use super::Client;
-use super::files::{FileRef, NewContent};
+use super::files::{FileRef, NewContent, stored};
 use super::types::{ListedKind, Logged, Stored, VersionState};
 use crate::blobs::reuse;
 use crate::config::Mode;
 use crate::content::Uploaded;
 use crate::error::Error;
-use crate::names::open::{KnownVersion, Role, known_versions, live_heads, refuse_directory};
+use crate::names::history::NewVersion;
+use crate::names::open::{KnownVersion, Role, known_versions, live_heads};
+use crate::names::parts::Parts;
 
 /// A record that a path leads to, or led to.
 struct PathPlace {
@@ -53,7 +55,7 @@ fn directories(places: &[PathPlace]) -> Vec<(DirId, bool)> {
         for known in &place.known {
             let Some(dir) = known.node.as_ref().and_then(EntryNode::dir) else { continue };
             if dirs.iter().all(|(other, _)| *other != dir) {
-                dirs.push((dir, place.is_current && known.standing == Role::Shown));
+                dirs.push((dir, place.is_current && !matches!(known.standing, Role::Replaced(_))));
             }
         }
     }
@@ -145,11 +147,13 @@ impl Client {
     }
 
     /// Writes a new version with the content of an earlier one, which replaces what is there and
-    /// settles a conflict, as [`Client::store`] does. The content is not sent again.
+    /// settles a conflict, as [`Client::store`] does. The content is not sent again. Of a name that
+    /// is a file and a directory, the version of the directory replaces the file, which is kept as
+    /// an earlier version.
     ///
     /// # Errors
     /// [`Error::NotFound`] when the version is not kept any more, [`Error::IsDirectory`] when it
-    /// or what is there now is a directory, [`Error::Lost`] when no replica has its content.
+    /// or what is there now is a directory and no file, [`Error::Lost`] when no replica has its content.
     pub async fn restore(
         &self,
         path: &FilePath,
@@ -158,23 +162,34 @@ impl Client {
     ) -> Result<Stored, Error> {
         let (parts, names) = (&self.0, self.0.names()?);
         parts.replica.need_right_clock().await?;
-        let keys = &names.keys;
         let old = self.find_version(path, version, mode).await?;
         if old.kind() == ListedKind::Dir {
-            return Err(Error::IsDirectory(path.to_string()));
+            return self.choose_dir(path, mode).await;
         }
-        let components: Vec<&str> = path.components().collect();
-        let (name, parents) = components.split_last().ok_or(NameError::Empty)?;
-        let found = names.walk(path, mode).await?;
-        let dir = match found.dir {
-            Some(dir) => dir,
-            None => names.make_dirs(parents, mode).await?,
-        };
-        let key = keys.record_key(&dir, name);
-        refuse_directory(keys, &key, &found.record, path)?;
+        let target = self.target(path, mode).await?;
         let (vid, modified_ms) = (names.new_vid(), parts.replica.unix_ms());
-        let uploaded = self.reuse(key, vid, &old, mode).await?;
-        self.publish(path, dir, NewContent { vid, modified_ms, uploaded }, None, mode).await
+        let uploaded = self.reuse(target.key, vid, &old, mode).await?;
+        self.publish(target, NewContent { vid, modified_ms, uploaded }, None, mode).await
+    }
+}
+
+impl Client {
+    /// Makes a directory only of a name that is a file as well.
+    async fn choose_dir(&self, path: &FilePath, mode: Mode) -> Result<Stored, Error> {
+        let (parts, names) = (&self.0, self.0.names()?);
+        let quorum = parts.replica.is_quorum(mode, &*parts.replica.joined()?);
+        let is_directory = || Error::IsDirectory(path.to_string());
+        let parent = names.walk(path, mode).await?.dir.ok_or_else(is_directory)?;
+        let key = names.keys.record_key(&parent, path.base().ok_or(NameError::Empty)?);
+        let _one = names.lock(&key).await;
+        let (read, quorum_read) = parts.records.read_record(key, mode).await?;
+        let found = Parts::of(&names.keys, &key, &read)?;
+        let both = found.file.is_some().then_some(found.dir).flatten();
+        let (_, entry) = both.ok_or_else(is_directory)?;
+        let vid = names.new_vid();
+        let draft = names.draft(key, &read, NewVersion::entry(vid, entry), mode).await?;
+        let written = names.write_version(key, &read, quorum_read, draft, mode).await?;
+        Ok(stored(vid.to_string(), 0, written, None, quorum))
     }
 }
 

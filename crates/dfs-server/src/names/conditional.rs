@@ -22,7 +22,7 @@ use tracing::debug;
 
 use super::Names;
 use super::history::NewVersion;
-use super::open::refuse_directory;
+use super::parts::refuse_directory;
 use crate::config::Mode;
 use crate::error::Error;
 use crate::records::{Written, copies_wanted};

@@ -15,6 +15,7 @@ pub(crate) mod conditional;
 pub(crate) mod history;
 pub(crate) mod listings;
 pub(crate) mod open;
+pub(crate) mod parts;
 pub(crate) mod paths;
 mod refresh;
 pub(crate) mod writer;

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use dfs_core::codec::Canonical;
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{BlobId, CertId, RecordKey, Vid};
-use dfs_core::name::FilePath;
+use dfs_core::id::{BlobId, CertId, DirId, RecordKey, Vid};
 use dfs_core::record::retention::{noted_again, replaced_at};
 use dfs_core::record::version::{Kind, Record, Retained, Version};
 use dfs_store::vault::entry::{Entry, EntryNode, Past, Payload};
 use dfs_store::vault::keys::VaultKeys;
 
+use super::parts::Parts;
 use crate::error::Error;
 
 /// Where a version stands among those of its name.
@@ -129,7 +129,10 @@ pub(crate) fn known_versions(
 ) -> Result<Vec<KnownVersion>, Error> {
     let mut heads = Vec::new();
     let mut old: BTreeMap<Vid, KnownVersion> = BTreeMap::new();
-    let shown = record.winner().map(|winner| winner.vid);
+    let shown = match Parts::of(keys, key, record)?.shown() {
+        Some((version, _)) => Some(version.vid),
+        None => record.winner().map(|tombstone| tombstone.vid),
+    };
     for head in record.heads() {
         let payload = open_payload(keys, key, head)?;
         let is_shown = shown == Some(head.vid);
@@ -206,6 +209,16 @@ fn open_payload(
     payload.filter(is_genuine).map(Some).ok_or_else(unverified)
 }
 
+/// The directory that a name was last, deleted or not, as far as that is still known.
+pub(super) fn last_dir(
+    keys: &VaultKeys,
+    key: &RecordKey,
+    record: &Record,
+) -> Result<Option<DirId>, Error> {
+    let known = known_versions(keys, key, record)?;
+    Ok(known.iter().find_map(|known| known.node.as_ref()?.dir()))
+}
+
 /// Opens the payload of a live version and checks that it is the one of this key.
 pub(crate) fn open_entry(
     keys: &VaultKeys,
@@ -214,19 +227,4 @@ pub(crate) fn open_entry(
 ) -> Result<Entry, Error> {
     let entry = open_payload(keys, key, version)?.and_then(Payload::entry);
     entry.ok_or_else(|| Error::Unverified("a directory entry".to_owned()))
-}
-
-/// Refuses to put a file in place of a directory.
-pub(crate) fn refuse_directory(
-    keys: &VaultKeys,
-    key: &RecordKey,
-    read: &Record,
-    path: &FilePath,
-) -> Result<(), Error> {
-    let live = read.winner().filter(|version| version.kind == Kind::Live);
-    let Some(version) = live else { return Ok(()) };
-    match open_entry(keys, key, version)?.dir() {
-        Some(_) => Err(Error::IsDirectory(path.to_string())),
-        None => Ok(()),
-    }
 }

@@ -4,15 +4,18 @@
 //! are remembered, so that all records of a path are asked for at once, and every remembered id is
 //! checked against what the quorum answers.
 
+use std::time::Duration;
+
 use dfs_core::id::{DirId, RecordKey};
 use dfs_core::name::FilePath;
-use dfs_core::record::version::{Kind, Record};
+use dfs_core::record::version::Record;
 
 use quick_cache::sync::Cache;
 
 use super::Names;
 use super::history::NewVersion;
-use super::open::open_entry;
+use super::open::last_dir;
+use super::parts::{Part, Parts};
 use crate::config::Mode;
 use crate::error::Error;
 
@@ -51,6 +54,29 @@ pub(crate) struct PathFound {
     pub(crate) record: Record,
     /// Whether the gateways among the replicas answered for the whole path.
     pub(crate) guarded: bool,
+    /// Whether a directory above is a file as well: then that is nobody's race of now.
+    pub(crate) is_below_file: bool,
+}
+
+/// What a name is as a directory.
+#[derive(Debug, Clone, Copy, Default)]
+struct Child {
+    dir: Option<DirId>,
+    /// Whether it is a file as well.
+    is_both: bool,
+}
+
+/// A file that was written, and the way to it.
+pub(crate) struct Arrival<'a> {
+    pub(crate) path: &'a FilePath,
+    pub(crate) parents: &'a [&'a str],
+    /// Where it was written.
+    pub(crate) dir: DirId,
+    pub(crate) key: RecordKey,
+    /// Whether there was no file of this name before.
+    pub(crate) is_new: bool,
+    /// As the walk found it; see [`PathFound::is_below_file`].
+    pub(crate) is_below_file: bool,
 }
 
 impl Names {
@@ -59,7 +85,7 @@ impl Names {
         let keys = &self.keys;
         let names: Vec<&str> = path.components().collect();
         let mut dir = keys.root_dir();
-        let (mut at, mut guarded) = (0, true);
+        let (mut at, mut guarded, mut is_below_file) = (0, true, false);
         loop {
             // Guess the directories below, and ask for the whole path at once.
             let mut dirs = vec![dir];
@@ -78,11 +104,13 @@ impl Names {
                     break; // The guess was wrong; ask again from here.
                 }
                 if at == names.len() - 1 {
-                    return Ok(PathFound { dir: Some(dir), record, guarded });
+                    return Ok(PathFound { dir: Some(dir), record, guarded, is_below_file });
                 }
-                let Some(child) = self.child_dir(dir, names[at], path, &record)? else {
+                let child = self.child(dir, &names[..=at], &record)?;
+                is_below_file |= child.is_both;
+                let Some(child) = child.dir else {
                     let record = Record::default();
-                    return Ok(PathFound { dir: None, record, guarded });
+                    return Ok(PathFound { dir: None, record, guarded, is_below_file });
                 };
                 dir = child;
                 at += 1;
@@ -90,27 +118,19 @@ impl Names {
         }
     }
 
-    /// The directory that a record says `name` is; `None` when there is none.
-    fn child_dir(
-        &self,
-        parent: DirId,
-        name: &str,
-        path: &FilePath,
-        record: &Record,
-    ) -> Result<Option<DirId>, Error> {
+    /// The directory that a record says the last of `path` is; none where there is nothing.
+    fn child(&self, parent: DirId, path: &[&str], record: &Record) -> Result<Child, Error> {
+        let Some(name) = path.last() else { return Ok(Child::default()) };
         let key = self.keys.record_key(&parent, name);
-        let entry = match record.winner() {
-            Some(version) if version.kind == Kind::Live => {
-                Some(open_entry(&self.keys, &key, version)?)
-            }
-            _ => None,
+        let parts = Parts::of(&self.keys, &key, record)?;
+        let is_both = parts.is_both();
+        let dir = match (&parts.dir, &parts.file) {
+            (Some((_, entry)), _) => entry.dir(),
+            (None, Some(_)) => return Err(Error::NotDirectory(path.join("/"))),
+            (None, None) => None,
         };
-        let child = match &entry {
-            None => None,
-            Some(entry) => Some(entry.dir().ok_or_else(|| Error::NotDirectory(path.to_string()))?),
-        };
-        self.dirs.set(parent, name, child);
-        Ok(child)
+        self.dirs.set(parent, name, dir);
+        Ok(Child { dir, is_both })
     }
 
     /// The directory of a path, the root included; `None` when it does not exist. Also returns
@@ -120,101 +140,129 @@ impl Names {
         path: &FilePath,
         mode: Mode,
     ) -> Result<(Option<DirId>, bool), Error> {
-        let keys = &self.keys;
         if path.is_root() {
-            return Ok((Some(keys.root_dir()), true));
+            return Ok((Some(self.keys.root_dir()), true));
         }
-        let PathFound { dir, record, guarded } = self.walk(path, mode).await?;
-        let dir = match (dir, path.base()) {
-            (Some(parent), Some(name)) => self.child_dir(parent, name, path, &record)?,
-            _ => None,
+        let PathFound { dir, record, guarded, .. } = self.walk(path, mode).await?;
+        let names: Vec<&str> = path.components().collect();
+        let dir = match dir {
+            Some(parent) => self.child(parent, &names, &record)?.dir,
+            None => None,
         };
         Ok((dir, guarded))
     }
 
     /// The directory of a path; what is missing of it is made.
     pub(crate) async fn make_dirs(&self, names: &[&str], mode: Mode) -> Result<DirId, Error> {
-        let keys = &self.keys;
-        let mut dir = keys.root_dir();
-        for (at, name) in names.iter().enumerate() {
-            let path = FilePath::parse(&names[..=at].join("/"))?;
-            let key = keys.record_key(&dir, name);
-            let _one = self.writer.lock(&key).await;
-            let (record, quorum) = self.records.read_record(key, mode).await?;
-            dir = match self.child_dir(dir, name, &path, &record)? {
-                Some(child) => child,
-                None => {
-                    let replaces = record.winner().map(|tombstone| tombstone.vid);
-                    let child = keys.child_dir(&dir, name, replaces);
-                    self.write_dir(key, name, child, &record, quorum, mode).await?;
-                    self.dirs.set(dir, name, Some(child));
-                    child
-                }
-            };
+        let mut dir = self.keys.root_dir();
+        for at in 0..names.len() {
+            dir = self.make_dir(dir, &names[..=at], None, mode).await?;
         }
         Ok(dir)
     }
 
-    async fn write_dir(
+    /// The directory that the last of `path` is in `parent`. One that is missing is made: as the
+    /// one that is wanted, or as the one that was there before.
+    async fn make_dir(
+        &self,
+        parent: DirId,
+        path: &[&str],
+        wanted: Option<DirId>,
+        mode: Mode,
+    ) -> Result<DirId, Error> {
+        let name = path.last().copied().unwrap_or_default();
+        let key = self.keys.record_key(&parent, name);
+        let _one = self.writer.lock(&key).await;
+        let (record, quorum) = self.records.read_record(key, mode).await?;
+        if let Some(child) = self.child(parent, path, &record)?.dir {
+            return Ok(child);
+        }
+        let known = match wanted {
+            Some(dir) => Some(dir),
+            None => last_dir(&self.keys, &key, &record)?,
+        };
+        let child = known.unwrap_or_else(|| self.keys.child_dir(&parent, name));
+        self.link_dir(key, name, child, (&record, quorum), mode).await?;
+        self.dirs.set(parent, name, Some(child));
+        Ok(child)
+    }
+
+    /// Names a directory. The name's lock is held.
+    pub(crate) async fn link_dir(
         &self,
         key: RecordKey,
         name: &str,
-        child: DirId,
-        read: &Record,
-        quorum: bool,
+        dir: DirId,
+        read: (&Record, bool),
         mode: Mode,
     ) -> Result<(), Error> {
-        let entry = Entry {
-            name: name.to_owned(),
-            modified_ms: self.replica.unix_ms(),
-            node: EntryNode::Dir(child),
-        };
+        let (name, modified_ms) = (name.to_owned(), self.replica.unix_ms());
+        let entry = Entry { name, modified_ms, node: EntryNode::Dir(dir) };
         let new = NewVersion::entry(self.new_vid(), entry);
-        let draft = self.draft(key, read, new, mode).await?;
-        self.write_version(key, read, quorum, draft, mode).await?;
+        self.write_part(key, read, Part::Dir, new, mode).await?;
         Ok(())
     }
 
-    /// Checks, after a write into `dir`, that its path still leads there. A directory that was
-    /// deleted meanwhile is brought back, since an edit beats a delete; `false` says that the path
-    /// leads elsewhere now and the write must be repeated there.
+    /// Checks, after a write, that the path leads to it. A directory that was deleted meanwhile is
+    /// brought back, since an edit beats a delete; `false` says that the path leads elsewhere now
+    /// and the write must be repeated there.
+    ///
+    /// # Errors
+    /// [`Error::IsDirectory`] or [`Error::NotDirectory`] when someone made a directory where this
+    /// write made a file, or the other way round: of two that race each one either is seen by the
+    /// other's check, or sees the other. Who sees a directory gives way at once, so who sees a file
+    /// waits a little for it to go.
     pub(crate) async fn keep_reachable(
         &self,
-        names: &[&str],
-        dir: DirId,
+        arrival: &Arrival<'_>,
         mode: Mode,
     ) -> Result<bool, Error> {
-        let keys = &self.keys;
-        let mut parents = vec![keys.root_dir()];
-        for name in names {
-            match parents.last().and_then(|parent| self.dirs.get(*parent, name)) {
-                Some(child) => parents.push(child),
-                None => return Ok(self.make_dirs(names, mode).await? == dir),
-            }
+        let names = arrival.parents;
+        let mut dirs = vec![self.keys.root_dir()];
+        for (at, name) in names.iter().enumerate() {
+            let child = match self.dirs.get(dirs[at], name) {
+                Some(child) => child,
+                None => self.make_dir(dirs[at], &names[..=at], None, mode).await?,
+            };
+            dirs.push(child);
         }
-        if parents.last() != Some(&dir) {
+        if dirs.last() != Some(&arrival.dir) {
             return Ok(false);
         }
-        let asked: Vec<_> =
-            parents.iter().zip(names).map(|(dir, name)| keys.record_key(dir, name)).collect();
-        let read = self.records.read_records(&asked, mode).await?;
-        for (at, record) in read.records.iter().enumerate() {
-            let path = FilePath::parse(&names[..=at].join("/"))?;
-            match self.child_dir(parents[at], names[at], &path, record)? {
-                Some(child) if child == parents[at + 1] => {}
-                Some(_) => return Ok(false),
-                None => {
-                    let (key, child) = (asked[at], parents[at + 1]);
-                    let name = names[at];
-                    let _one = self.writer.lock(&key).await;
-                    let (record, quorum) = self.records.read_record(key, mode).await?;
-                    match self.child_dir(parents[at], name, &path, &record)? {
-                        Some(found) if found == child => continue,
-                        Some(_) => return Ok(false),
-                        None => {}
-                    }
-                    self.write_dir(key, name, child, &record, quorum, mode).await?;
-                    self.dirs.set(parents[at], name, Some(child));
+        let places = dirs.iter().zip(names);
+        let mut asked: Vec<_> = places.map(|(dir, name)| self.keys.record_key(dir, name)).collect();
+        asked.extend(arrival.is_new.then_some(arrival.key));
+        let looks = if asked.is_empty() { 0 } else { BOTH_TRIES };
+        for tries in 1..=looks {
+            let read = self.records.read_records(&asked, mode).await?;
+            if let Some(record) = read.records.get(names.len())
+                && Parts::of(&self.keys, &arrival.key, record)?.dir.is_some()
+            {
+                return Err(Error::IsDirectory(arrival.path.to_string()));
+            }
+            let mut both = None;
+            for (at, record) in read.records.iter().take(names.len()).enumerate() {
+                let path = &names[..=at];
+                let child = self.child(dirs[at], path, record)?;
+                if child.is_both && !arrival.is_below_file {
+                    both = Some(path);
+                }
+                let found = match child.dir {
+                    Some(child) => child,
+                    None => self.make_dir(dirs[at], path, Some(dirs[at + 1]), mode).await?,
+                };
+                if found != dirs[at + 1] {
+                    return Ok(false);
+                }
+            }
+            match both {
+                None => return Ok(true),
+                Some(path) if tries == BOTH_TRIES => {
+                    return Err(Error::NotDirectory(path.join("/")));
+                }
+                Some(_) => {
+                    let wait = self.replica.jitter(BOTH_WAIT * tries);
+                    self.replica.env.sleep(wait).await;
                 }
             }
         }
@@ -224,3 +272,7 @@ impl Names {
 
 /// Directories remembered: 2 MiB. Those not seen for long are found again.
 const DIRS_CACHED_MAX: usize = 16_384;
+/// How often a path is looked at on which someone made a file at the same time.
+const BOTH_TRIES: u32 = 5;
+/// The first wait between: about one write.
+const BOTH_WAIT: Duration = Duration::from_millis(50);

@@ -7,7 +7,7 @@ use dfs_core::id::{DirId, NodeId, RecordKey, Tag, dir_partition};
 use dfs_core::layout::epoch::EpochState;
 use dfs_core::quorum::{Tally, Verdict};
 use dfs_core::record::digest::HeadsDigest;
-use dfs_core::record::version::{Kind, Record};
+use dfs_core::record::version::Record;
 use dfs_core::replica::dir_changes::DirKey;
 use dfs_core::replica::dir_view::DirView;
 use dfs_core::replica::listing::ListedName;
@@ -18,7 +18,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tracing::{debug, warn};
 
 use super::listings::Listings;
-use super::open::{count_conflicts, open_entry};
+use super::open::count_conflicts;
+use super::parts::Parts;
 use crate::config::Mode;
 use crate::error::Error;
 use crate::records::{DirNews, READ_AT_ONCE};
@@ -245,9 +246,10 @@ fn is_enough(set: &[NodeId], told: &BTreeSet<NodeId>, needs_quorum: bool) -> boo
 
 /// What a listing shows of a record; `None` when the name is deleted.
 fn listed(keys: &VaultKeys, key: &RecordKey, record: &Record) -> Result<Option<ListedName>, Error> {
-    let winner = record.winner().filter(|version| version.kind == Kind::Live);
-    let (Some(winner), Some(digest)) = (winner, HeadsDigest::of(record)) else { return Ok(None) };
-    let entry = open_entry(keys, key, winner)?;
+    let Parts { file, dir } = Parts::of(keys, key, record)?;
+    // Of a name that is both the directory, so that all below it is listed.
+    let (shown, digest) = (dir.or(file), HeadsDigest::of(record));
+    let Some(((winner, entry), digest)) = shown.zip(digest) else { return Ok(None) };
     Ok(Some(ListedName {
         dir: entry.dir(),
         bytes: entry.bytes(),

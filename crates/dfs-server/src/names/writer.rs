@@ -1,12 +1,13 @@
 //! Who this process writes as: its key and certificate, its actors, and one write of a name at a
 //! time.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_core::codec::Canonical;
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{CertId, RecordKey, hex};
+use dfs_core::id::{CertId, RecordKey, Vid, hex};
 use dfs_core::record::version::{Kind, Place, Record, Version, place_after};
 use dfs_core::record::writer::WriterCert;
 use dfs_env::{Bug, bug};
@@ -18,7 +19,8 @@ use tracing::debug;
 
 use super::Names;
 use super::actors::Actors;
-use super::history::Draft;
+use super::history::{Draft, NewVersion};
+use super::parts::{Part, superseded};
 use crate::config::Mode;
 use crate::error::{Error, StartServerError};
 use crate::records::Written;
@@ -185,6 +187,42 @@ impl Names {
         }
         debug!(key = %name(), %vid, "a version is acknowledged");
         Ok(written)
+    }
+}
+
+impl Names {
+    /// Writes a version that supersedes what was read of its sort. The name's lock is held.
+    pub(crate) async fn write_part(
+        &self,
+        key: RecordKey,
+        (read, quorum_read): (&Record, bool),
+        part: Part,
+        new: NewVersion,
+        mode: Mode,
+    ) -> Result<Written, Error> {
+        let superseded = superseded(&self.keys, &key, read, part)?;
+        // This process may have written what stays: its next stamp would seem to supersede it.
+        let quorum_read = quorum_read && matches!(superseded, Cow::Borrowed(_));
+        let draft = self.draft(key, &superseded, new, mode).await?;
+        self.write_version(key, &superseded, quorum_read, draft, mode).await
+    }
+
+    /// Takes back a version that was written a moment ago, unless another has superseded it.
+    pub(crate) async fn take_back(
+        &self,
+        key: RecordKey,
+        name: &str,
+        vid: &Vid,
+        mode: Mode,
+    ) -> Result<(), Error> {
+        let _one = self.lock(&key).await;
+        let (read, _) = self.records.read_record(key, mode).await?;
+        let Some(own) = read.head(vid) else { return Ok(()) };
+        let own = Record::of(own.clone());
+        let new = NewVersion::tombstone(self.new_vid(), name, self.replica.unix_ms());
+        let draft = self.draft(key, &own, new, mode).await?;
+        self.write_version(key, &own, false, draft, mode).await?;
+        Ok(())
     }
 }
 

@@ -38,6 +38,7 @@ mod machines;
 mod membership;
 mod merged_registers;
 mod proof;
+mod races;
 mod reach;
 mod repair;
 mod scrub;

@@ -1,6 +1,6 @@
 //! Keys: the two that people handle, and those derived from them.
 
-use dfs_core::id::{DirId, RecordKey, Tag, TextError, VaultId, Vid, from_text, to_text};
+use dfs_core::id::{DirId, RecordKey, Tag, TextError, VaultId, from_text, to_text};
 use dfs_core::node::invite::InviteKey;
 use dfs_core::record::writer::vault_id;
 use ed25519_dalek::SigningKey;
@@ -177,13 +177,11 @@ impl VaultKeys {
         RecordKey { vault: self.vault, dir: *dir, tag: Tag::new(first16(hasher.finalize())) }
     }
 
-    /// The id of a directory made in `parent`. `replaces` is the tombstone it takes the place of:
-    /// two nodes that make the same directory at once make one, and a directory that is made
-    /// again after it was deleted is another.
-    pub fn child_dir(&self, parent: &DirId, name: &str, replaces: Option<Vid>) -> DirId {
+    /// The id of a directory that is made in `parent`: whoever makes it, on whatever side of a
+    /// split, makes the same one, and so does who makes it again after it was deleted.
+    pub fn child_dir(&self, parent: &DirId, name: &str) -> DirId {
         let mut hasher = blake3::Hasher::new_keyed(&self.dirs);
-        hasher.update(parent.as_bytes()).update(name.as_bytes());
-        hasher.update(replaces.as_ref().map_or(&[0; Vid::LEN][..], |vid| vid.as_bytes()));
+        hasher.update(parent.as_bytes()).update(name.as_bytes()).update(&[0; 16]);
         DirId::new(first16(hasher.finalize()))
     }
 
@@ -256,8 +254,11 @@ mod tests {
         let other = VaultKey::from_bytes([2; 32]).derive();
         let root = keys.root_dir();
         assert_ne!(keys.record_key(&root, "a").tag, other.record_key(&root, "a").tag);
-        assert_eq!(keys.child_dir(&root, "a", None), keys.child_dir(&root, "a", None));
-        let again = Some(Vid::new([3; 16]));
-        assert_ne!(keys.child_dir(&root, "a", None), keys.child_dir(&root, "a", again));
+        let dir = keys.child_dir(&root, "a");
+        assert_eq!(dir, keys.child_dir(&root, "a"));
+        assert_ne!(dir, keys.child_dir(&root, "b"));
+        assert_ne!(dir, other.child_dir(&root, "a"));
+        // Directories of before are found under this id.
+        assert_eq!(dfs_core::id::hex(dir.as_bytes()), "fe00766a298e8f819ec1015b316a6b5c");
     }
 }
