@@ -24,6 +24,15 @@ pub enum Error {
     /// A directory with entries is not removed.
     #[error("directory {0:?} is not empty")]
     NotEmpty(String),
+    /// Something is there already.
+    #[error("{0:?} exists already")]
+    Exists(String),
+    /// A directory is not moved or copied to a place below itself.
+    #[error("{0:?} cannot be moved or copied into itself")]
+    IntoItself(String),
+    /// A file with several versions is not moved.
+    #[error("{0:?} has versions that nobody has chosen between")]
+    InConflict(String),
     /// Not a name.
     #[error("not a valid name")]
     Name(#[from] NameError),

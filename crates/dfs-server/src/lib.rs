@@ -59,7 +59,7 @@ pub use client::types::{
     Conflict, ConflictPage, Fate, Listed, ListedKind, Logged, Page, Stat, Stored, Unreadable,
     UnreadablePage, VersionState,
 };
-pub use client::{Client, FileRef};
+pub use client::{Client, FileRef, Moved, Onto};
 pub use config::{Config, Grace, Mode, OUT_AFTER, VaultConfig};
 pub use content::download::Download;
 pub use dfs_core::record::conditional::Condition;

@@ -122,7 +122,7 @@ impl From<DiskError> for Problem {
 fn kind(error: &Error) -> (StatusCode, Code) {
     match error {
         Error::NotFound(_) => (StatusCode::NOT_FOUND, Code::NotFound),
-        Error::Name(_) => (StatusCode::BAD_REQUEST, Code::Usage),
+        Error::Name(_) | Error::IntoItself(_) => (StatusCode::BAD_REQUEST, Code::Usage),
         Error::Unavailable(_)
         | Error::NotJoined
         | Error::ShuttingDown
@@ -133,6 +133,8 @@ fn kind(error: &Error) -> (StatusCode, Code) {
         Error::IsDirectory(_)
         | Error::NotDirectory(_)
         | Error::NotEmpty(_)
+        | Error::Exists(_)
+        | Error::InConflict(_)
         | Error::NotAllowed(_) => (StatusCode::CONFLICT, Code::Failed),
         Error::TooSlow => (StatusCode::REQUEST_TIMEOUT, Code::Failed),
         Error::Lost(_) | Error::Unverified(_) => (StatusCode::BAD_GATEWAY, Code::Unverified),
@@ -150,6 +152,7 @@ fn kind(error: &Error) -> (StatusCode, Code) {
 fn hint(error: &Error) -> Option<&'static str> {
     match error {
         Error::NotEmpty(_) => Some("'-r' removes it with everything below"),
+        Error::InConflict(_) => Some("'dfs conflicts' shows them; 'dfs restore' settles it"),
         Error::Unavailable(_) => {
             Some("'dfs peers' shows who is away; try again when they are back")
         }
@@ -174,6 +177,8 @@ fn hint(error: &Error) -> Option<&'static str> {
         | Error::NotAllowed(_)
         | Error::IsDirectory(_)
         | Error::NotDirectory(_)
+        | Error::Exists(_)
+        | Error::IntoItself(_)
         | Error::Name(_)
         | Error::Source(_) => None,
     }
@@ -235,7 +240,10 @@ mod tests {
             Error::NotFound(_) => (Error::IsDirectory(text()), 1),
             Error::IsDirectory(_) => (Error::NotDirectory(text()), 1),
             Error::NotDirectory(_) => (Error::NotEmpty(text()), 1),
-            Error::NotEmpty(_) => (Error::Name(FilePath::parse("..").unwrap_err()), 2),
+            Error::NotEmpty(_) => (Error::Exists(text()), 1),
+            Error::Exists(_) => (Error::InConflict(text()), 1),
+            Error::InConflict(_) => (Error::IntoItself(text()), 2),
+            Error::IntoItself(_) => (Error::Name(FilePath::parse("..").unwrap_err()), 2),
             Error::Name(_) => (Error::Unavailable(Vec::new()), 5),
             Error::Unavailable(_) => (Error::NotJoined, 5),
             Error::NotJoined => (Error::Retired(text()), 1),

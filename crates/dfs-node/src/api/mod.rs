@@ -14,6 +14,7 @@ mod layout;
 mod list;
 mod members;
 mod metrics;
+mod moving;
 mod patient;
 mod preconditions;
 mod query;
@@ -110,6 +111,9 @@ impl Api {
             .route("/v1/stat/{*path}", get(list::stat))
             .route("/v1/log/{*path}", get(history::log))
             .route("/v1/restore/{*path}", post(history::restore))
+            .route("/v1/copy/{*path}", post(moving::copy))
+            .route("/v1/move/{*path}", post(moving::rename))
+            .route("/v1/mkdir/{*path}", post(moving::make_dir))
             .route("/v1/conflicts", get(history::conflicts))
             .route("/v1/unreadable", get(repair::unreadable))
             .route("/v1/invites", get(invites::list).post(invites::make))

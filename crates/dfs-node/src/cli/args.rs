@@ -65,6 +65,12 @@ pub enum Verb {
     Stat(Stat),
     /// Delete files
     Rm(Rm),
+    /// Copy files in the cluster; their content is not sent again
+    Cp(Cp),
+    /// Move or rename files and directories in the cluster
+    Mv(Mv),
+    /// Make directories
+    Mkdir(Mkdir),
     /// List the versions of a name that are kept, newest first
     Log {
         /// Remote path, also of a deleted file
@@ -254,6 +260,56 @@ pub struct Rm {
     /// Directories with everything below
     #[arg(long, short)]
     pub recursive: bool,
+}
+
+/// Arguments of `cp`.
+#[derive(Debug, ClapArgs)]
+pub struct Cp {
+    /// Remote paths; the last is where the others go: a directory that is there, or a new name
+    #[arg(required = true, num_args = 2.., value_names = ["SRC", "DST"])]
+    pub paths: Vec<String>,
+    /// Directories with everything below
+    #[arg(long, short)]
+    pub recursive: bool,
+    /// Copy this version, as `dfs log` shows it
+    #[arg(long, value_name = "V", conflicts_with = "recursive")]
+    pub version: Option<String>,
+    /// How they go where something is already
+    #[command(flatten)]
+    pub onto: Onto,
+}
+
+/// Arguments of `mv`.
+#[derive(Debug, ClapArgs)]
+pub struct Mv {
+    /// Remote paths; the last is where the others go: a directory that is there, or a new name
+    #[arg(required = true, num_args = 2.., value_names = ["SRC", "DST"])]
+    pub paths: Vec<String>,
+    /// How they go where something is already
+    #[command(flatten)]
+    pub onto: Onto,
+}
+
+/// What happens where something is already.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub struct Onto {
+    /// Replace no file: the first that is in the way ends it
+    #[arg(long, short)]
+    pub no_clobber: bool,
+    /// DST is the directory itself, not one to go into; as an interrupted move goes on
+    #[arg(long)]
+    pub merge: bool,
+}
+
+/// Arguments of `mkdir`.
+#[derive(Debug, ClapArgs)]
+pub struct Mkdir {
+    /// Remote paths
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+    /// Those above that are missing too; one that is there is fine
+    #[arg(long, short)]
+    pub parents: bool,
 }
 
 /// Arguments of `restore`.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use dfs_server::{ConflictPage, Logged, rfc3339};
+use dfs_server::{ConflictPage, ListedKind, Logged, rfc3339};
 
 use crate::cli::args::{Conflicts, Restore};
 use crate::cli::http::Api;
@@ -41,7 +41,10 @@ pub(super) fn conflicts(api: &Api, conflicts: &Conflicts, out: &Output) -> Resul
         show_page(page, out)
     })?;
     if count > 0 && !out.json {
-        tell("hint: 'dfs restore PATH --version V' or a new 'dfs put' settles one");
+        tell(
+            "hint: 'dfs restore PATH --version V' or a new 'dfs put' settles one; of a file and a \
+              directory of one name 'dfs mv' gives the file another",
+        );
     }
     Ok(())
 }
@@ -59,8 +62,11 @@ fn show_page(page: &ConflictPage, out: &Output) -> Result<(), Failure> {
 }
 
 fn show_version(line: &Logged, text: &mut dyn Write) -> io::Result<()> {
-    // A deletion has no size.
-    let bytes = if line.kind.is_some() { size(line.bytes) } else { String::new() };
+    let bytes = match line.kind {
+        Some(ListedKind::File) => size(line.bytes),
+        Some(ListedKind::Dir) => "directory".to_owned(),
+        None => String::new(),
+    };
     writeln!(
         text,
         "{bytes:>10}  {}  {}  {}",

@@ -208,6 +208,25 @@ impl Api {
         self.post(&url)
     }
 
+    /// Copies or moves: `verb` is `copy` or `move`, and `query` says how.
+    pub(super) fn relocate(
+        &self,
+        verb: &str,
+        from: &FilePath,
+        query: &[(&str, &str)],
+    ) -> Result<serde_json::Value, Failure> {
+        self.post(&self.url(verb, Some(from), query))
+    }
+
+    pub(super) fn make_dir(
+        &self,
+        path: &FilePath,
+        parents: bool,
+    ) -> Result<serde_json::Value, Failure> {
+        let query: &[_] = if parents { &[("parents", "true")] } else { &[] };
+        self.post(&self.url("mkdir", Some(path), query))
+    }
+
     /// Takes a member out: `how` is `drain` or `remove`, perhaps with a query.
     pub(super) fn change_member(&self, node: &str, how: &str) -> Result<MemberView, Failure> {
         let node = utf8_percent_encode(node, IN_QUERY);

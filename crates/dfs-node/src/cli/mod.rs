@@ -14,6 +14,7 @@ mod invites;
 mod keys;
 mod layout;
 mod members;
+mod moving;
 mod output;
 mod paths;
 mod progress;
@@ -52,6 +53,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Ls(ls) => browse::list(&api()?, ls, &out),
         Verb::Stat(args) => browse::stat(&api()?, args, &out),
         Verb::Rm(rm) => browse::remove(&api()?, rm, &out),
+        Verb::Cp(cp) => moving::copy(&api()?, cp, &out),
+        Verb::Mv(mv) => moving::rename(&api()?, mv, &out),
+        Verb::Mkdir(mkdir) => moving::make_dirs(&api()?, mkdir, &out),
         Verb::Log { path } => history::log(&api()?, path, &out),
         Verb::Restore(restore) => history::restore(&api()?, restore, &out),
         Verb::Conflicts(conflicts) => history::conflicts(&api()?, conflicts, &out),

@@ -204,7 +204,8 @@ impl Client {
             };
             is_written = true;
             let Target { path, parents: ref above, dir, key, is_below_file, .. } = target;
-            let arrival = Arrival { path, parents: above, dir, key, is_new, is_below_file };
+            let new = is_new.then_some(key);
+            let arrival = Arrival { path, parents: above, dir, new, is_below_file };
             match names.keep_reachable(&arrival, mode).await {
                 Ok(true) => {
                     let Uploaded { bytes, copies, .. } = content.uploaded;
@@ -252,17 +253,23 @@ impl Client {
     }
 
     /// Takes back a file that was written where, or below where, someone made the other of file and
-    /// directory at the same time, and the directories that are empty then.
+    /// directory at the same time.
     async fn give_way(&self, target: &Target<'_>, vid: &Vid, mode: Mode) -> Result<(), Error> {
         let names = self.0.names()?;
         let taken = names.take_back(target.key, target.name, vid, mode).await;
         taken.map_err(|error| error.once_written(&self.0.replica.id))?;
-        for len in (1..=target.parents.len()).rev() {
-            let above = FilePath::parse(&target.parents[..len].join("/"))?;
+        self.give_way_above(&target.parents, mode).await
+    }
+
+    /// Removes what is empty of the directories of a path, down to the one that someone made a file
+    /// of at the same time.
+    pub(super) async fn give_way_above(&self, path: &[&str], mode: Mode) -> Result<(), Error> {
+        let names = self.0.names()?;
+        for len in (1..=path.len()).rev() {
+            let above = FilePath::parse(&path[..len].join("/"))?;
             let found = names.walk(&above, mode).await?;
             let Some(parent) = found.dir else { continue };
-            let key = names.keys.record_key(&parent, target.parents[len - 1]);
-            // Only of those that the other one's file stands beside.
+            let key = names.keys.record_key(&parent, path[len - 1]);
             let is_both = Parts::of(&names.keys, &key, &found.record)?.is_both();
             if !is_both && !found.is_below_file {
                 break;
@@ -459,7 +466,12 @@ impl Client {
     }
 
     /// Refuses a directory that has live entries, as everyone in reach knows them.
-    async fn need_empty(&self, dir: DirId, path: &FilePath, mode: Mode) -> Result<(), Error> {
+    pub(super) async fn need_empty(
+        &self,
+        dir: DirId,
+        path: &FilePath,
+        mode: Mode,
+    ) -> Result<(), Error> {
         let names = self.0.names()?;
         // What a quorum lists is enough to refuse it; else the others are asked as well.
         let listed = names.listings.page(dir, Bound::Unbounded, "", 1, mode).await?;

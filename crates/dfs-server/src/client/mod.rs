@@ -16,6 +16,7 @@ use crate::status::Status;
 
 mod admin;
 mod files;
+mod moving;
 mod tree;
 pub(crate) mod types;
 mod unreadable;
@@ -23,6 +24,7 @@ mod versions;
 mod walk;
 
 pub use self::files::FileRef;
+pub use self::moving::{Moved, Onto};
 
 /// A handle on a running node; cheap to clone.
 #[derive(Clone)]

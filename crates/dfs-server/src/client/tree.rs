@@ -1,11 +1,12 @@
-//! Whole trees: listing, removing, and looking for versions that need a person.
+//! Whole trees: listing, removing, copying, moving, and looking for versions that need a person.
 
 use dfs_core::name::FilePath;
 use futures_util::StreamExt;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 
 use super::Client;
-use super::types::{Conflict, ConflictPage, Listed, ListedKind, Page, UnreadablePage};
+use super::moving::{Moved, Onto, Transfer, Verb, link};
+use super::types::{Conflict, ConflictPage, Listed, ListedKind, Page, Stored, UnreadablePage};
 use super::unreadable::check_name;
 use super::versions::log_line;
 use super::walk::{Walk, WalkEntry, WalkOptions};
@@ -13,7 +14,8 @@ use crate::config::Mode;
 use crate::error::Error;
 use crate::names::Names;
 use crate::names::open::{KnownVersion, known_versions, live_heads};
-use crate::names::parts::Part;
+use crate::names::parts::{Part, Parts};
+use crate::names::paths::Arrival;
 
 impl Client {
     /// Lists what begins with `prefix`, in byte order, after `after`, at most `limit` entries.
@@ -133,6 +135,88 @@ impl Client {
             *removed += gone(self.remove_part(&dir, Some(Part::Dir), mode).await)?;
         }
         Ok(())
+    }
+
+    /// Writes a version of one file as a new version of another name. The content is not sent
+    /// again: its pieces get references under the new name. `version` picks another version than
+    /// the one shown, as [`Client::find`] does.
+    ///
+    /// # Errors
+    /// [`Error::IsDirectory`] when one of the two is a directory, [`Error::Condition`] when
+    /// something is there that is not to be replaced, [`Error::Lost`] when no replica has the
+    /// content.
+    pub async fn copy(
+        &self,
+        from: &FilePath,
+        version: Option<&str>,
+        to: &FilePath,
+        onto: Onto,
+    ) -> Result<Stored, Error> {
+        let old = self.find(from, version, onto.mode).await?;
+        let now = self.0.replica.unix_ms();
+        Ok(link(self, &old, from, to, now, onto).await?.0)
+    }
+
+    /// Copies a file, or a directory with everything below it.
+    ///
+    /// # Errors
+    /// As [`Client::copy`] and [`Client::rename`]; what was copied before stays.
+    pub async fn copy_all(
+        &self,
+        from: &FilePath,
+        to: &FilePath,
+        onto: Onto,
+    ) -> Result<Moved, Error> {
+        Transfer { client: self, verb: Verb::Copy, from, to, onto }.run().await
+    }
+
+    /// Gives a file another name, or a directory with everything below it. A file costs some round
+    /// trips, whatever its size; a directory costs as much for each name below it. Whoever looks
+    /// meanwhile may see a file under both names.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::IntoItself`]; [`Error::Exists`] when a directory is to be
+    /// merged into one that has entries, and was not said to; [`Error::InConflict`] when a file has
+    /// several versions that nobody has chosen between. What was moved before stays moved.
+    pub async fn rename(&self, from: &FilePath, to: &FilePath, onto: Onto) -> Result<Moved, Error> {
+        Transfer { client: self, verb: Verb::Move, from, to, onto }.run().await
+    }
+
+    /// Makes a directory; with `parents` also those above that are missing, and one that is there
+    /// already is fine.
+    ///
+    /// # Errors
+    /// [`Error::Exists`]; [`Error::NotFound`] of the directory above.
+    pub async fn make_dir(&self, path: &FilePath, parents: bool, mode: Mode) -> Result<(), Error> {
+        let names = self.0.names()?;
+        let above: Vec<&str> = path.components().collect();
+        if above.is_empty() {
+            return if parents { Ok(()) } else { Err(Error::Exists(path.to_string())) };
+        }
+        let found = names.walk(path, mode).await?;
+        let is_below_file = found.is_below_file;
+        if let Some(parent) = found.dir {
+            let key = names.keys.record_key(&parent, above[above.len() - 1]);
+            let is = Parts::of(&names.keys, &key, &found.record)?;
+            match (is.dir, is.file) {
+                (Some(_), _) if parents => return Ok(()),
+                (None, None) => {}
+                _ => return Err(Error::Exists(path.to_string())),
+            }
+        } else if !parents {
+            return Err(Error::NotFound(above[..above.len() - 1].join("/")));
+        }
+        let dir = names.make_dirs(&above, mode).await?;
+        let arrival = Arrival { path, parents: &above, dir, new: None, is_below_file };
+        match names.keep_reachable(&arrival, mode).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::Moving),
+            Err(error @ Error::NotDirectory(_)) => {
+                self.give_way_above(&above, mode).await?;
+                Err(error)
+            }
+            Err(error) => Err(error.once_written(&self.0.replica.id)),
+        }
     }
 
     /// The names below a directory with several versions that nobody has chosen between, in byte

@@ -120,7 +120,7 @@ impl Client {
     }
 
     /// Makes the content of `old` content of the version `vid`, which it then outlives.
-    async fn reuse(
+    pub(super) async fn reuse(
         &self,
         key: RecordKey,
         vid: Vid,
@@ -153,7 +153,8 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::NotFound`] when the version is not kept any more, [`Error::IsDirectory`] when it
-    /// or what is there now is a directory and no file, [`Error::Lost`] when no replica has its content.
+    /// or what is there now is a directory and no file, [`Error::Lost`] when no replica has its
+    /// content.
     pub async fn restore(
         &self,
         path: &FilePath,

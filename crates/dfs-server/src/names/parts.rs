@@ -35,6 +35,8 @@ impl Part {
 pub(crate) struct Parts<'a> {
     pub(crate) file: Option<(&'a Version, Entry)>,
     pub(crate) dir: Option<(&'a Version, Entry)>,
+    /// How many live heads are files: of several, nobody has chosen one.
+    pub(crate) files: usize,
 }
 
 impl<'a> Parts<'a> {
@@ -44,7 +46,10 @@ impl<'a> Parts<'a> {
         for head in record.heads().filter(|head| head.kind == Kind::Live) {
             let entry = open_entry(keys, key, head)?;
             let slot = match Part::of(&entry) {
-                Part::File => &mut parts.file,
+                Part::File => {
+                    parts.files += 1;
+                    &mut parts.file
+                }
                 Part::Dir => &mut parts.dir,
             };
             if slot.as_ref().is_none_or(|(shown, _)| head.beats(shown)) {

@@ -66,15 +66,14 @@ struct Child {
     is_both: bool,
 }
 
-/// A file that was written, and the way to it.
+/// A file that was written or a directory that was made, and the way to it.
 pub(crate) struct Arrival<'a> {
     pub(crate) path: &'a FilePath,
     pub(crate) parents: &'a [&'a str],
-    /// Where it was written.
+    /// The last of them, where it was written.
     pub(crate) dir: DirId,
-    pub(crate) key: RecordKey,
-    /// Whether there was no file of this name before.
-    pub(crate) is_new: bool,
+    /// The record of a file where there was none before.
+    pub(crate) new: Option<RecordKey>,
     /// As the walk found it; see [`PathFound::is_below_file`].
     pub(crate) is_below_file: bool,
 }
@@ -231,12 +230,12 @@ impl Names {
         }
         let places = dirs.iter().zip(names);
         let mut asked: Vec<_> = places.map(|(dir, name)| self.keys.record_key(dir, name)).collect();
-        asked.extend(arrival.is_new.then_some(arrival.key));
+        asked.extend(arrival.new);
         let looks = if asked.is_empty() { 0 } else { BOTH_TRIES };
         for tries in 1..=looks {
             let read = self.records.read_records(&asked, mode).await?;
-            if let Some(record) = read.records.get(names.len())
-                && Parts::of(&self.keys, &arrival.key, record)?.dir.is_some()
+            if let Some((key, record)) = arrival.new.zip(read.records.get(names.len()))
+                && Parts::of(&self.keys, &key, record)?.dir.is_some()
             {
                 return Err(Error::IsDirectory(arrival.path.to_string()));
             }

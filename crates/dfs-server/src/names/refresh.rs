@@ -246,7 +246,7 @@ fn is_enough(set: &[NodeId], told: &BTreeSet<NodeId>, needs_quorum: bool) -> boo
 
 /// What a listing shows of a record; `None` when the name is deleted.
 fn listed(keys: &VaultKeys, key: &RecordKey, record: &Record) -> Result<Option<ListedName>, Error> {
-    let Parts { file, dir } = Parts::of(keys, key, record)?;
+    let Parts { file, dir, .. } = Parts::of(keys, key, record)?;
     // Of a name that is both the directory, so that all below it is listed.
     let (shown, digest) = (dir.or(file), HeadsDigest::of(record));
     let Some(((winner, entry), digest)) = shown.zip(digest) else { return Ok(None) };

@@ -37,6 +37,7 @@ mod listed;
 mod machines;
 mod membership;
 mod merged_registers;
+mod moving;
 mod proof;
 mod races;
 mod reach;

@@ -1,0 +1,85 @@
+//! `/v1/copy`, `/v1/move` and `/v1/mkdir`: names change, and content stays where it is.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use dfs_server::{Mode, Onto};
+use serde::Deserialize;
+
+use super::errors::Problem;
+use super::query::{ModeName, parse};
+use super::shared::Shared;
+use super::views::OfPath;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct MoveQuery {
+    to: String,
+    /// Copies this version of a file.
+    version: Option<String>,
+    /// Copies directories too.
+    #[serde(default)]
+    recursive: bool,
+    /// Replaces files that are there.
+    #[serde(default = "yes")]
+    replace: bool,
+    /// Goes into a directory that has entries.
+    #[serde(default)]
+    merge: bool,
+    mode: Option<ModeName>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct DirQuery {
+    #[serde(default)]
+    parents: bool,
+    mode: Option<ModeName>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl MoveQuery {
+    fn onto(&self) -> Onto {
+        let mode = self.mode.map_or(Mode::Default, ModeName::mode);
+        Onto { replace: self.replace, merge: self.merge, mode }
+    }
+}
+
+pub(super) async fn copy(
+    State(shared): State<Arc<Shared>>,
+    Path(path): Path<String>,
+    Query(query): Query<MoveQuery>,
+) -> Result<Response, Problem> {
+    let (from, to) = (parse(&path)?, parse(&query.to)?);
+    if query.recursive {
+        let copied = shared.client.copy_all(&from, &to, query.onto()).await?;
+        return Ok((StatusCode::CREATED, Json(OfPath::new(&to, copied))).into_response());
+    }
+    let stored = shared.client.copy(&from, query.version.as_deref(), &to, query.onto()).await?;
+    Ok((StatusCode::CREATED, Json(OfPath::new(&to, stored))).into_response())
+}
+
+pub(super) async fn rename(
+    State(shared): State<Arc<Shared>>,
+    Path(path): Path<String>,
+    Query(query): Query<MoveQuery>,
+) -> Result<Response, Problem> {
+    let (from, to) = (parse(&path)?, parse(&query.to)?);
+    let moved = shared.client.rename(&from, &to, query.onto()).await?;
+    Ok((StatusCode::CREATED, Json(OfPath::new(&to, moved))).into_response())
+}
+
+pub(super) async fn make_dir(
+    State(shared): State<Arc<Shared>>,
+    Path(path): Path<String>,
+    Query(query): Query<DirQuery>,
+) -> Result<Response, Problem> {
+    let path = parse(&path)?;
+    let mode = query.mode.map_or(Mode::Default, ModeName::mode);
+    shared.client.make_dir(&path, query.parents, mode).await?;
+    Ok((StatusCode::CREATED, Json(serde_json::json!({ "path": path.as_str() }))).into_response())
+}

@@ -1,0 +1,246 @@
+//! Copies, moves and new directories: names change, and content stays where it is.
+//!
+//! A file is linked under its new name before the old one goes, so at every moment it has one or
+//! both, never neither. A directory is moved name by name: what stops half way has lost nothing,
+//! and is gone on with by the same move, told to merge.
+
+use dfs_core::id::{RecordKey, Vid};
+use dfs_core::name::{FilePath, NameError};
+use dfs_core::record::conditional::Condition;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use serde::{Deserialize, Serialize};
+
+use super::Client;
+use super::files::{FileRef, NewContent};
+use super::types::{ListedKind, Stored};
+use super::walk::{Walk, WalkOptions};
+use crate::config::Mode;
+use crate::error::Error;
+use crate::names::history::NewVersion;
+use crate::names::parts::{Part, Parts};
+
+/// What a copy or a move does where something is already.
+#[derive(Debug, Clone, Copy)]
+pub struct Onto {
+    /// Files are replaced; otherwise the first that is in the way ends it.
+    pub replace: bool,
+    /// A directory goes into one that has entries already.
+    pub merge: bool,
+    /// As many replicas as this needs.
+    pub mode: Mode,
+}
+
+/// What was copied or moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// Files.
+    pub files: u64,
+    /// Directories, the named one included.
+    pub dirs: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    Copy,
+    Move,
+}
+
+/// A copy or a move under way.
+pub(super) struct Transfer<'a> {
+    pub(super) client: &'a Client,
+    pub(super) verb: Verb,
+    pub(super) from: &'a FilePath,
+    pub(super) to: &'a FilePath,
+    pub(super) onto: Onto,
+}
+
+impl Transfer<'_> {
+    /// Copies or moves a file, or a directory with everything below it.
+    pub(super) async fn run(&self) -> Result<Moved, Error> {
+        let Self { client, from, to, onto, .. } = *self;
+        client.0.replica.need_right_clock().await?;
+        let found = client.find(from, None, onto.mode).await?;
+        let is_inside = to.as_str().strip_prefix(from.as_str());
+        if is_inside.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            return Err(Error::IntoItself(from.to_string()));
+        }
+        let mut moved = Moved::default();
+        if found.kind() == ListedKind::File {
+            self.file(from, to).await?;
+            moved.files = 1;
+            return Ok(moved);
+        }
+        if let (Some(dir), _) = client.0.names()?.find_dir(to, onto.mode).await?
+            && !onto.merge
+        {
+            let empty = client.need_empty(dir, to, onto.mode).await;
+            empty.map_err(|error| match error {
+                Error::NotEmpty(path) => Error::Exists(path),
+                other => other,
+            })?;
+        }
+        let mut tried = self.tree(&mut moved).await;
+        for _ in 1..NOT_EMPTY_TRIES {
+            // Someone stored into it meanwhile.
+            if matches!(tried, Err(Error::NotEmpty(_))) {
+                tried = self.tree(&mut moved).await;
+            }
+        }
+        let is_begun = moved != Moved::default();
+        let own = client.0.replica.id;
+        tried.map(|()| moved).map_err(|error| match is_begun {
+            true => error.once_written(&own),
+            false => error,
+        })
+    }
+
+    async fn tree(&self, moved: &mut Moved) -> Result<(), Error> {
+        let Self { client, from, to, onto, .. } = *self;
+        let names = client.0.names()?;
+        let mut walk = Walk::new(names.clone(), from, WalkOptions::all(onto.mode)).await?;
+        client.make_dir(to, true, onto.mode).await?;
+        // The directories that are being emptied, each in the one before.
+        let mut open = vec![(from.clone(), format!("{from}/"))];
+        let mut running = FuturesUnordered::new();
+        loop {
+            let entry = walk.next().await?;
+            let is_left = |below: &str| entry.as_ref().is_none_or(|e| !e.order.starts_with(below));
+            while let Some((dir, _)) = open.pop_if(|(_, below)| is_left(below)) {
+                while let Some(done) = running.next().await {
+                    moved.files += u64::from(done?);
+                }
+                moved.dirs += u64::from(self.leave_dir(&dir).await?);
+            }
+            let Some(entry) = entry else { return Ok(()) };
+            let target = destination(from, to, &entry.path)?;
+            if entry.listed.dir.is_some() {
+                client.make_dir(&target, true, onto.mode).await?;
+                open.push((entry.path, entry.order));
+                continue;
+            }
+            running.push(async move {
+                match self.file(&entry.path, &target).await {
+                    Ok(()) => Ok(true),
+                    // Someone else moved or deleted it.
+                    Err(Error::NotFound(_)) => Ok(false),
+                    Err(error) => Err(error),
+                }
+            });
+            if running.len() >= AT_ONCE
+                && let Some(done) = running.next().await
+            {
+                moved.files += u64::from(done?);
+            }
+        }
+    }
+
+    /// Removes a directory whose names were moved. Returns whether it is done with.
+    async fn leave_dir(&self, dir: &FilePath) -> Result<bool, Error> {
+        if self.verb == Verb::Copy {
+            return Ok(true);
+        }
+        match self.client.remove_part(dir, Some(Part::Dir), self.onto.mode).await {
+            Ok(()) => Ok(true),
+            Err(Error::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn file(&self, from: &FilePath, to: &FilePath) -> Result<(), Error> {
+        let (client, onto) = (self.client, self.onto);
+        let own = &client.0.replica.id;
+        for _ in 0..CHANGED_TRIES {
+            let old = client.find(from, None, onto.mode).await?;
+            if self.verb == Verb::Copy {
+                link(client, &old, from, to, client.0.replica.unix_ms(), onto).await?;
+                return Ok(());
+            }
+            self.need_one_version(&old, from).await?;
+            let (_, key, vid) = link(client, &old, from, to, old.modified_ms(), onto).await?;
+            let removed = self.remove_if_still(&old, from).await;
+            match removed.map_err(|error| error.once_written(own))? {
+                Some(true) => return Ok(()),
+                // It was changed meanwhile: the newer version is moved.
+                Some(false) => {}
+                // Someone else moved it away, or deleted it.
+                None => {
+                    let name = to.base().ok_or(NameError::Empty)?;
+                    let taken = client.0.names()?.take_back(key, name, &vid, onto.mode).await;
+                    taken.map_err(|error| error.once_written(own))?;
+                    return Err(Error::NotFound(from.to_string()));
+                }
+            }
+        }
+        Err(Error::Contended)
+    }
+
+    /// Refuses a file with several versions that nobody has chosen between: only one would move.
+    async fn need_one_version(&self, file: &FileRef, path: &FilePath) -> Result<(), Error> {
+        if file.conflicts == 0 {
+            return Ok(());
+        }
+        let (names, records) = (self.client.0.names()?, &self.client.0.records);
+        let (record, _) = records.read_record(file.key, self.onto.mode).await?;
+        match Parts::of(&names.keys, &file.key, &record)?.files {
+            0 | 1 => Ok(()),
+            _ => Err(Error::InConflict(path.to_string())),
+        }
+    }
+
+    /// Deletes a file if the version that was found is still the one shown: says whether it was;
+    /// `None` when there is no file any more.
+    async fn remove_if_still(
+        &self,
+        found: &FileRef,
+        path: &FilePath,
+    ) -> Result<Option<bool>, Error> {
+        let (parts, mode) = (&self.client.0, self.onto.mode);
+        let names = parts.names()?;
+        let name = path.base().ok_or(NameError::Empty)?;
+        let _one = names.lock(&found.key).await;
+        let (read, quorum) = parts.records.read_record(found.key, mode).await?;
+        let now = Parts::of(&names.keys, &found.key, &read)?.file;
+        let Some((version, _)) = now else { return Ok(None) };
+        if version.vid != found.vid {
+            return Ok(Some(false));
+        }
+        let new = NewVersion::tombstone(names.new_vid(), name, parts.replica.unix_ms());
+        names.write_part(found.key, (&read, quorum), Part::File, new, mode).await?;
+        Ok(Some(true))
+    }
+}
+
+/// Writes the content of a file as a new version of another name.
+pub(super) async fn link(
+    client: &Client,
+    old: &FileRef,
+    from: &FilePath,
+    to: &FilePath,
+    modified_ms: u64,
+    onto: Onto,
+) -> Result<(Stored, RecordKey, Vid), Error> {
+    if old.kind() == ListedKind::Dir {
+        return Err(Error::IsDirectory(from.to_string()));
+    }
+    let vid = client.0.names()?.new_vid();
+    let target = client.target(to, onto.mode).await?;
+    let uploaded = client.reuse(target.key, vid, old, onto.mode).await?;
+    let condition = (!onto.replace).then_some(Condition::Absent);
+    let key = target.key;
+    let content = NewContent { vid, modified_ms, uploaded };
+    Ok((client.publish(target, content, condition, onto.mode).await?, key, vid))
+}
+
+/// Where something below `from` belongs below `to`.
+fn destination(from: &FilePath, to: &FilePath, path: &FilePath) -> Result<FilePath, Error> {
+    let below = path.as_str().strip_prefix(from.as_str()).unwrap_or_default();
+    Ok(to.join(below.trim_start_matches('/'))?)
+}
+
+/// Files copied or moved together: enough to share commits, few enough to leave room for others.
+const AT_ONCE: usize = 32;
+/// How often a file is moved that others change.
+const CHANGED_TRIES: usize = 5;
+/// How often a tree is gone through into which others store.
+const NOT_EMPTY_TRIES: usize = 3;
