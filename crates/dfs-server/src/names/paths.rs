@@ -3,6 +3,11 @@
 //! A path is walked from the root; each component is the record of a directory. Ids of directories
 //! are remembered, so that all records of a path are asked for at once, and every remembered id is
 //! checked against what the quorum answers.
+//!
+//! The replicas of a directory's record and those of what is in it differ, so a split may leave a
+//! majority of the latter on a side where none of the former is. Then what is in reach says where
+//! the directory is, and whoever writes into it names it once more: should the other side delete
+//! it meanwhile, an edit beats a delete.
 
 use std::time::Duration;
 
@@ -56,6 +61,24 @@ pub(crate) struct PathFound {
     pub(crate) guarded: bool,
     /// Whether a directory above is a file as well: then that is nobody's race of now.
     pub(crate) is_below_file: bool,
+    /// Whether a majority answered for every directory above, if the mode needs one.
+    whole: bool,
+}
+
+/// Where a walk ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// At a name, of which the mode says how many replicas must answer.
+    Name,
+    /// At a directory, whose contents are what counts.
+    Dir,
+}
+
+/// Records of a path.
+struct PathRead {
+    records: Vec<Record>,
+    guarded: bool,
+    whole: bool,
 }
 
 /// What a name is as a directory.
@@ -81,10 +104,14 @@ pub(crate) struct Arrival<'a> {
 impl Names {
     /// Walks a path that is not the root.
     pub(crate) async fn walk(&self, path: &FilePath, mode: Mode) -> Result<PathFound, Error> {
+        self.walk_to(path, End::Name, mode).await
+    }
+
+    async fn walk_to(&self, path: &FilePath, end: End, mode: Mode) -> Result<PathFound, Error> {
         let keys = &self.keys;
         let names: Vec<&str> = path.components().collect();
         let mut dir = keys.root_dir();
-        let (mut at, mut guarded, mut is_below_file) = (0, true, false);
+        let (mut at, mut guarded, mut is_below_file, mut whole) = (0, true, false, true);
         loop {
             // Guess the directories below, and ask for the whole path at once.
             let mut dirs = vec![dir];
@@ -96,25 +123,57 @@ impl Names {
             }
             let places = dirs.iter().zip(&names[at..]);
             let asked: Vec<_> = places.map(|(dir, name)| keys.record_key(dir, name)).collect();
-            let read = self.records.read_records(&asked, mode).await?;
+            let reaches_end = end == End::Name && at + asked.len() == names.len();
+            let read = self.read_path(&asked, reaches_end, mode).await?;
             guarded &= read.guarded;
+            whole &= read.whole;
             for (guess, record) in dirs.iter().copied().zip(read.records) {
                 if guess != dir {
                     break; // The guess was wrong; ask again from here.
                 }
                 if at == names.len() - 1 {
-                    return Ok(PathFound { dir: Some(dir), record, guarded, is_below_file });
+                    let dir = Some(dir);
+                    return Ok(PathFound { dir, record, guarded, is_below_file, whole });
                 }
                 let child = self.child(dir, &names[..=at], &record)?;
                 is_below_file |= child.is_both;
                 let Some(child) = child.dir else {
-                    let record = Record::default();
-                    return Ok(PathFound { dir: None, record, guarded, is_below_file });
+                    if !whole {
+                        // What is out of reach may know of it.
+                        self.records.read_records(&asked, mode).await?;
+                    }
+                    let (dir, record) = (None, Record::default());
+                    return Ok(PathFound { dir, record, guarded, is_below_file, whole });
                 };
                 dir = child;
                 at += 1;
             }
         }
+    }
+
+    /// Reads the records of a path; the last is that of a name if `ends` says so. Where no majority
+    /// answers for a directory above it, what is in reach does.
+    async fn read_path(
+        &self,
+        asked: &[RecordKey],
+        ends: bool,
+        mode: Mode,
+    ) -> Result<PathRead, Error> {
+        let above = asked.len() - usize::from(ends);
+        match self.records.read_records(asked, mode).await {
+            Err(Error::Unavailable(_)) if above > 0 => {}
+            read => {
+                let read = read?;
+                let (records, guarded) = (read.records, read.guarded);
+                return Ok(PathRead { records, guarded, whole: true });
+            }
+        }
+        // The name first: where that is out of reach nothing is known.
+        let last = self.records.read_records(&asked[above..], mode).await?;
+        let found = self.records.read_records(&asked[..above], Mode::Available).await?;
+        let mut records = found.records;
+        records.extend(last.records);
+        Ok(PathRead { records, guarded: false, whole: false })
     }
 
     /// The directory that a record says the last of `path` is; none where there is nothing.
@@ -142,12 +201,17 @@ impl Names {
         if path.is_root() {
             return Ok((Some(self.keys.root_dir()), true));
         }
-        let PathFound { dir, record, guarded, .. } = self.walk(path, mode).await?;
+        let found = self.walk_to(path, End::Dir, mode).await?;
+        let PathFound { dir, record, guarded, whole, .. } = found;
         let names: Vec<&str> = path.components().collect();
         let dir = match dir {
             Some(parent) => self.child(parent, &names, &record)?.dir,
             None => None,
         };
+        if dir.is_none() && !whole {
+            // What is out of reach may know of it.
+            self.walk(path, mode).await?;
+        }
         Ok((dir, guarded))
     }
 
@@ -202,6 +266,15 @@ impl Names {
         Ok(())
     }
 
+    /// Names a directory once more where no majority answers for its name: a deletion on the other
+    /// side of a split has not seen that, and gives way to it.
+    async fn link_again(&self, key: RecordKey, path: &[&str], dir: DirId) -> Result<(), Error> {
+        let name = path.last().copied().unwrap_or_default();
+        let _one = self.writer.lock(&key).await;
+        let (record, _) = self.records.read_record(key, Mode::Available).await?;
+        self.link_dir(key, name, dir, (&record, false), Mode::Available).await
+    }
+
     /// Checks, after a write, that the path leads to it. A directory that was deleted meanwhile is
     /// brought back, since an edit beats a delete; `false` says that the path leads elsewhere now
     /// and the write must be repeated there.
@@ -233,7 +306,7 @@ impl Names {
         asked.extend(arrival.new);
         let looks = if asked.is_empty() { 0 } else { BOTH_TRIES };
         for tries in 1..=looks {
-            let read = self.records.read_records(&asked, mode).await?;
+            let read = self.read_path(&asked, arrival.new.is_some(), mode).await?;
             if let Some((key, record)) = arrival.new.zip(read.records.get(names.len()))
                 && Parts::of(&self.keys, &key, record)?.dir.is_some()
             {
@@ -252,6 +325,9 @@ impl Names {
                 };
                 if found != dirs[at + 1] {
                     return Ok(false);
+                }
+                if !read.whole {
+                    self.link_again(asked[at], path, found).await?;
                 }
             }
             match both {

@@ -27,6 +27,7 @@ macro_rules! honest_otherwise {
     };
 }
 
+mod apart;
 mod clock;
 mod clocks;
 mod collect;
@@ -192,7 +193,8 @@ impl Cluster {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(LIMIT, connected).await.expect("not connected in time");
+        let waited = tokio::time::timeout(LIMIT, connected).await;
+        assert!(waited.is_ok(), "not connected in time: {:?}", client.peers());
     }
 
     /// Has a node vouch for another that has joined.
