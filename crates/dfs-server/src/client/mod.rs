@@ -17,6 +17,7 @@ use crate::status::Status;
 mod admin;
 mod files;
 mod moving;
+mod together;
 mod tree;
 pub(crate) mod types;
 mod unreadable;

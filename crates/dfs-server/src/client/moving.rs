@@ -7,12 +7,11 @@
 use dfs_core::id::{RecordKey, Vid};
 use dfs_core::name::{FilePath, NameError};
 use dfs_core::record::conditional::Condition;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
 
 use super::Client;
 use super::files::{FileRef, NewContent};
+use super::together::{Together, unless_gone};
 use super::types::{ListedKind, Stored};
 use super::walk::{Walk, WalkOptions};
 use crate::config::Mode;
@@ -96,21 +95,30 @@ impl Transfer<'_> {
     }
 
     async fn tree(&self, moved: &mut Moved) -> Result<(), Error> {
+        let mut together = Together::default();
+        let walked = self.walk_tree(&mut together, &mut moved.dirs).await;
+        let ended = together.finish().await;
+        moved.files += together.done;
+        walked.and(ended)
+    }
+
+    async fn walk_tree<'a>(
+        &'a self,
+        together: &mut Together<'a>,
+        dirs: &mut u64,
+    ) -> Result<(), Error> {
         let Self { client, from, to, onto, .. } = *self;
         let names = client.0.names()?;
         let mut walk = Walk::new(names.clone(), from, WalkOptions::all(onto.mode)).await?;
         client.make_dir(to, true, onto.mode).await?;
         // The directories that are being emptied, each in the one before.
         let mut open = vec![(from.clone(), format!("{from}/"))];
-        let mut running = FuturesUnordered::new();
         loop {
             let entry = walk.next().await?;
             let is_left = |below: &str| entry.as_ref().is_none_or(|e| !e.order.starts_with(below));
             while let Some((dir, _)) = open.pop_if(|(_, below)| is_left(below)) {
-                while let Some(done) = running.next().await {
-                    moved.files += u64::from(done?);
-                }
-                moved.dirs += u64::from(self.leave_dir(&dir).await?);
+                together.finish().await?;
+                *dirs += u64::from(self.leave_dir(&dir).await?);
             }
             let Some(entry) = entry else { return Ok(()) };
             let target = destination(from, to, &entry.path)?;
@@ -119,31 +127,19 @@ impl Transfer<'_> {
                 open.push((entry.path, entry.order));
                 continue;
             }
-            running.push(async move {
-                match self.file(&entry.path, &target).await {
-                    Ok(()) => Ok(true),
-                    // Someone else moved or deleted it.
-                    Err(Error::NotFound(_)) => Ok(false),
-                    Err(error) => Err(error),
-                }
-            });
-            if running.len() >= AT_ONCE
-                && let Some(done) = running.next().await
-            {
-                moved.files += u64::from(done?);
-            }
+            let one = async move { unless_gone(self.file(&entry.path, &target).await) };
+            together.add(one).await?;
         }
     }
 
     /// Removes a directory whose names were moved. Returns whether it is done with.
     async fn leave_dir(&self, dir: &FilePath) -> Result<bool, Error> {
-        if self.verb == Verb::Copy {
-            return Ok(true);
-        }
-        match self.client.remove_part(dir, Some(Part::Dir), self.onto.mode).await {
-            Ok(()) => Ok(true),
-            Err(Error::NotFound(_)) => Ok(false),
-            Err(error) => Err(error),
+        match self.verb {
+            Verb::Copy => Ok(true),
+            Verb::Move => {
+                let part = Some(Part::Dir);
+                unless_gone(self.client.remove_part(dir, part, self.onto.mode).await)
+            }
         }
     }
 
@@ -238,8 +234,6 @@ fn destination(from: &FilePath, to: &FilePath, path: &FilePath) -> Result<FilePa
     Ok(to.join(below.trim_start_matches('/'))?)
 }
 
-/// Files copied or moved together: enough to share commits, few enough to leave room for others.
-const AT_ONCE: usize = 32;
 /// How often a file is moved that others change.
 const CHANGED_TRIES: usize = 5;
 /// How often a tree is gone through into which others store.

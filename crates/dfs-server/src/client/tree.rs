@@ -2,10 +2,11 @@
 
 use dfs_core::name::FilePath;
 use futures_util::StreamExt;
-use futures_util::stream::{FuturesOrdered, FuturesUnordered};
+use futures_util::stream::FuturesOrdered;
 
 use super::Client;
 use super::moving::{Moved, Onto, Transfer, Verb, link};
+use super::together::{Together, unless_gone};
 use super::types::{Conflict, ConflictPage, Listed, ListedKind, Page, Stored, UnreadablePage};
 use super::unreadable::check_name;
 use super::versions::log_line;
@@ -107,34 +108,41 @@ impl Client {
         mode: Mode,
         removed: &mut u64,
     ) -> Result<(), Error> {
+        let mut together = Together::default();
+        let walked = self.remove_below(path, mode, &mut together, removed).await;
+        let ended = together.finish().await;
+        *removed += together.done;
+        walked.and(ended)
+    }
+
+    async fn remove_below<'a>(
+        &'a self,
+        path: &FilePath,
+        mode: Mode,
+        together: &mut Together<'a>,
+        dirs: &mut u64,
+    ) -> Result<(), Error> {
         let names = self.0.names()?;
         let mut walk = Walk::new(names.clone(), path, WalkOptions::all(mode)).await?;
         // The directories that are being emptied, each in the one before.
         let mut open = vec![(path.clone(), format!("{path}/"))];
-        let mut removing = FuturesUnordered::new();
-        while let Some(entry) = walk.next().await? {
-            while let Some((dir, _)) = open.pop_if(|(_, below)| !entry.order.starts_with(&**below))
-            {
-                *removed += all_gone(&mut removing).await?;
-                *removed += gone(self.remove_part(&dir, Some(Part::Dir), mode).await)?;
+        loop {
+            let entry = walk.next().await?;
+            let is_left = |below: &str| entry.as_ref().is_none_or(|e| !e.order.starts_with(below));
+            while let Some((dir, _)) = open.pop_if(|(_, below)| is_left(below)) {
+                together.finish().await?;
+                let gone = self.remove_part(&dir, Some(Part::Dir), mode).await;
+                *dirs += u64::from(unless_gone(gone)?);
             }
+            let Some(entry) = entry else { return Ok(()) };
             if entry.listed.dir.is_some() {
                 open.push((entry.path, entry.order));
                 continue;
             }
             let key = names.keys.record_key(&entry.parent, &entry.listed.name);
-            removing.push(self.remove_at(key, entry.path, Some(Part::File), mode));
-            if removing.len() >= REMOVED_AT_ONCE
-                && let Some(result) = removing.next().await
-            {
-                *removed += gone(result)?;
-            }
+            let one = self.remove_at(key, entry.path, Some(Part::File), mode);
+            together.add(async move { unless_gone(one.await) }).await?;
         }
-        *removed += all_gone(&mut removing).await?;
-        while let Some((dir, _)) = open.pop() {
-            *removed += gone(self.remove_part(&dir, Some(Part::Dir), mode).await)?;
-        }
-        Ok(())
     }
 
     /// Writes a version of one file as a new version of another name. The content is not sent
@@ -306,27 +314,6 @@ pub(super) async fn known_of(
     known_versions(&names.keys, &key, &record)
 }
 
-/// Counts a deletion; what someone else deleted meanwhile is none.
-fn gone(result: Result<(), Error>) -> Result<u64, Error> {
-    match result {
-        Ok(()) => Ok(1),
-        Err(Error::NotFound(_)) => Ok(0),
-        Err(error) => Err(error),
-    }
-}
-
-async fn all_gone(
-    removing: &mut FuturesUnordered<impl Future<Output = Result<(), Error>>>,
-) -> Result<u64, Error> {
-    let mut removed = 0;
-    while let Some(result) = removing.next().await {
-        removed += gone(result)?;
-    }
-    Ok(removed)
-}
-
-/// Names deleted together: enough to share commits, few enough to leave room for others.
-const REMOVED_AT_ONCE: usize = 32;
 /// How often a tree is gone through whose directories turn out to have names that were not listed.
 const NOT_EMPTY_TRIES: usize = 3;
 /// Names looked at in one page: some seconds.

@@ -1,7 +1,5 @@
 //! Two of five nodes by themselves: what they have a majority of, they serve.
 
-use std::time::Duration;
-
 use dfs_core::name::FilePath;
 use dfs_server::{Error, Mode};
 
@@ -35,7 +33,7 @@ impl Cluster {
     async fn ready(&self, at: usize) {
         let joined = async {
             while matches!(self.get(at, "none").await, Err(Error::NotJoined)) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                crate::a_moment().await;
             }
         };
         tokio::time::timeout(LIMIT, joined).await.expect("it has not joined in time");

@@ -58,7 +58,7 @@ impl Cluster {
         let client = self.node(at);
         let waited = async {
             while !said(&client.health().await.unwrap().clocks) {
-                tokio::task::yield_now().await;
+                crate::a_moment().await;
             }
         };
         let waited = tokio::time::timeout(LIMIT, waited).await;

@@ -151,7 +151,7 @@ async fn a_version_whose_content_is_gone_is_not_brought_back() {
     // An old version is needed as much as the one shown.
     let told = async {
         while cluster.node(0).health().await.unwrap().health != Level::Lost {
-            tokio::task::yield_now().await;
+            crate::a_moment().await;
         }
     };
     tokio::time::timeout(LIMIT, told).await.expect("the loss is not told of");

@@ -77,7 +77,7 @@ async fn many_names_are_listed_in_pages_and_removed_by_whoever_is_left() {
     let client = cluster.node(1);
     let files = async {
         while client.health().await.unwrap().files != 600 {
-            tokio::task::yield_now().await;
+            crate::a_moment().await;
         }
     };
     tokio::time::timeout(LIMIT, files).await.expect("not counted");
@@ -86,7 +86,7 @@ async fn many_names_are_listed_in_pages_and_removed_by_whoever_is_left() {
         client.remove_all(&FilePath::parse("d").unwrap(), Mode::Default).await
     });
     while names(&cluster, 1).await.len() > 500 {
-        tokio::task::yield_now().await;
+        crate::a_moment().await;
     }
     cluster.crash(2);
     assert_eq!(removing.await.unwrap().unwrap(), 601);

@@ -160,7 +160,7 @@ impl Cluster {
         let config = self.config(at, vault);
         // A node that crashed a moment ago gives its port back when its tasks are gone.
         while env.net().listen(config.listen).await.is_err() {
-            tokio::task::yield_now().await;
+            a_moment().await;
         }
         self.servers[at] = Some(Server::start_wrapped(env, config, wrap).await.unwrap());
     }
@@ -190,7 +190,7 @@ impl Cluster {
         let client = self.node(at);
         let connected = async {
             while client.peers().iter().filter(|p| p.state == PeerState::Alive).count() != count {
-                tokio::task::yield_now().await;
+                a_moment().await;
             }
         };
         let waited = tokio::time::timeout(LIMIT, connected).await;
@@ -209,7 +209,7 @@ impl Cluster {
             |peer: &PeerView| peer.id == id.to_string() && peer.role == Some(PeerRole::Unvouched);
         let joined = async {
             while !client.peers().iter().any(waits) {
-                tokio::task::yield_now().await;
+                a_moment().await;
             }
         };
         tokio::time::timeout(LIMIT, joined).await.expect("has not joined in time");
@@ -235,7 +235,7 @@ impl Cluster {
                 if health.nodes == count && health.health == Level::Ok {
                     return;
                 }
-                tokio::task::yield_now().await;
+                a_moment().await;
             }
         };
         let waited = tokio::time::timeout(LIMIT, settled).await;
@@ -284,6 +284,11 @@ impl Cluster {
 
 fn content(len: usize) -> Vec<u8> {
     (0..len).map(|at| u8::try_from(at * 31 % 251).unwrap()).collect()
+}
+
+/// Between two looks at what no event tells of: asked without a pause, a node does nothing else.
+async fn a_moment() {
+    tokio::time::sleep(Duration::from_millis(5)).await;
 }
 
 /// Generous: a busy machine must not fail a test.

@@ -91,9 +91,12 @@ async fn a_tree_merges_only_when_told_to() {
     cluster.node(0).rename(&path("a"), &path("b"), onto).await.unwrap();
     assert_eq!(cluster.list(0, "", true).await, ["b/1", "b/2", "b/3"]);
     assert_eq!(cluster.get(0, "b/2").await.unwrap(), b"a/2");
-    assert!(matches!(cluster.rename(0, "a", "x").await, Err(Error::NotFound(_))));
-    assert!(matches!(cluster.rename(0, "b/1", "b").await, Err(Error::IsDirectory(_))));
-    assert!(matches!(cluster.rename(0, "b", "b/1").await, Err(Error::IntoItself(_))));
+    let gone = cluster.rename(0, "a", "x").await;
+    assert!(matches!(gone, Err(Error::NotFound(_))), "{gone:?}");
+    let in_place_of_dir = cluster.rename(0, "b/1", "b").await;
+    assert!(matches!(in_place_of_dir, Err(Error::IsDirectory(_))), "{in_place_of_dir:?}");
+    let into_itself = cluster.rename(0, "b", "b/1").await;
+    assert!(matches!(into_itself, Err(Error::IntoItself(_))), "{into_itself:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

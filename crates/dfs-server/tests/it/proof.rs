@@ -83,7 +83,7 @@ impl Handler for Storing {
                 Manner::Fetches { from } => {
                     let before = self.seen.answered.load(Ordering::SeqCst);
                     while self.seen.answered.load(Ordering::SeqCst) == before {
-                        tokio::task::yield_now().await;
+                        crate::a_moment().await;
                     }
                     for id in ids {
                         proofs.push(self.fetched(from, nonce, id).await);
@@ -132,7 +132,7 @@ impl Cluster {
                 if is(&proof) {
                     return proof;
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                crate::a_moment().await;
             }
         };
         let in_time = tokio::time::timeout(LIMIT, waited).await;
@@ -214,7 +214,7 @@ async fn a_liar_is_drained_where_three_others_are_left_and_stays_when_it_is_let_
     let until = async |cluster: &Cluster, wanted: PeerState| {
         let reached = async {
             while state(cluster) != wanted {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                crate::a_moment().await;
             }
         };
         tokio::time::timeout(LIMIT, reached).await.expect("not in time");

@@ -83,7 +83,7 @@ async fn both() -> Cluster {
     }
     let merged = async {
         while cluster.node(2).health().await.unwrap().conflicts != 1 {
-            tokio::task::yield_now().await;
+            crate::a_moment().await;
         }
     };
     tokio::time::timeout(crate::LIMIT, merged).await.expect("the two sides do not meet");

@@ -17,7 +17,7 @@ impl Cluster {
         let client = self.node(at);
         let waited = async {
             while !is(&client.repair()) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                crate::a_moment().await;
             }
         };
         let in_time = tokio::time::timeout(LIMIT, waited).await;
@@ -29,7 +29,7 @@ impl Cluster {
         client.start_scrub().await.unwrap();
         let ended = async {
             while client.scrub().last_complete_ms.is_none() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                crate::a_moment().await;
             }
         };
         tokio::time::timeout(LIMIT, ended).await.unwrap();

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use dfs_core::replica::scrub::EVERY;
 use dfs_server::{ScrubState, ScrubView};
@@ -25,7 +24,7 @@ impl Cluster {
         // What is on its way counts as missing only after a while.
         let all_have_all = async {
             while (0..3).any(|at| self.blob_files(at) != self.blob_files((at + 1) % 3)) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                crate::a_moment().await;
             }
         };
         assert!(tokio::time::timeout(LIMIT, all_have_all).await.is_ok(), "each has a copy of all");
@@ -48,7 +47,7 @@ impl Cluster {
                 if is(&view) {
                     return view;
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                crate::a_moment().await;
             }
         };
         match tokio::time::timeout(LIMIT, waited).await {

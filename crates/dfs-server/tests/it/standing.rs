@@ -17,7 +17,7 @@ impl Cluster {
         // A member that has just joined is given its share a moment later.
         let shared = async {
             while self.node(0).peers().iter().any(|peer| peer.bytes == 0) {
-                tokio::task::yield_now().await;
+                crate::a_moment().await;
             }
         };
         tokio::time::timeout(LIMIT, shared).await.expect("someone holds nothing");
@@ -45,7 +45,7 @@ impl Cluster {
         let client = self.node(at);
         let seen = async {
             while !client.peers().iter().any(|peer| peer.id == id && peer.state == state) {
-                tokio::task::yield_now().await;
+                crate::a_moment().await;
             }
         };
         let waited = tokio::time::timeout(LIMIT, seen).await;
@@ -115,7 +115,7 @@ async fn a_member_that_is_gone_is_removed_by_hand() {
     cluster.start(3).await;
     let gone = async {
         while !matches!(cluster.get(3, "f1").await, Err(Error::Retired(_))) {
-            tokio::task::yield_now().await;
+            crate::a_moment().await;
         }
     };
     tokio::time::timeout(LIMIT, gone).await.expect("it still believes to be a member");
@@ -133,7 +133,7 @@ async fn a_member_that_runs_is_evicted_and_nothing_is_asked_of_it() {
     // It still runs, still has the key, and takes part in nothing.
     let gone = async {
         while !matches!(cluster.get(3, "f1").await, Err(Error::Retired(_))) {
-            tokio::task::yield_now().await;
+            crate::a_moment().await;
         }
     };
     tokio::time::timeout(LIMIT, gone).await.expect("it still believes to be a member");

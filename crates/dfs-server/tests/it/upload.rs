@@ -24,7 +24,7 @@ async fn chunks_reach_their_replicas_while_the_source_is_slow() {
     let arrived = async {
         let other = cluster.node(1);
         while other.scrub().bytes_total < CHUNK as u64 {
-            tokio::task::yield_now().await;
+            crate::a_moment().await;
         }
     };
     tokio::time::timeout(LIMIT, arrived).await.expect("the chunk waits for the source");
