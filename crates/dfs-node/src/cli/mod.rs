@@ -13,6 +13,7 @@ mod http;
 mod invites;
 mod keys;
 mod layout;
+mod leftovers;
 mod members;
 mod moving;
 mod output;

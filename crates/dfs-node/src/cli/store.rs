@@ -10,6 +10,7 @@ use dfs_server::Stored;
 use crate::api::OfPath;
 use crate::cli::args::Put;
 use crate::cli::http::Api;
+use crate::cli::leftovers;
 use crate::cli::output::{Counted, Output, size};
 use crate::cli::paths::remote;
 use crate::cli::source::{Source, Watch};
@@ -184,6 +185,10 @@ fn collect_entry(entry: &DirEntry, dir: &str, files: &mut Vec<Found>) -> Result<
     let path = entry.path();
     let failed = |why: String| Failure::new(Code::Failed, why);
     let file_name = entry.file_name();
+    if leftovers::is_incomplete(&file_name) {
+        tell(format_args!("left out {}: an incomplete file of 'dfs get'", path.display()));
+        return Ok(());
+    }
     let base = file_name
         .to_str()
         .ok_or_else(|| failed(format!("{} is not a UTF-8 name", path.display())))?;

@@ -1,14 +1,18 @@
-//! Incomplete files: beside their target, under another name, removed when interrupted.
+//! Incomplete files: without a name, or under another one and removed when interrupted.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::cli::leftovers;
 
 static PENDING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
@@ -56,50 +60,102 @@ impl Write for Target {
 /// An incomplete file; it goes away unless it is kept.
 pub(super) struct TempFile {
     file: File,
-    path: PathBuf,
+    /// Where it is meanwhile, on a file system where every file needs a name.
+    path: Option<PathBuf>,
     target: PathBuf,
 }
 
 impl TempFile {
-    /// Begins a file beside its target.
+    /// Begins a file where its target will be. Until it is complete only its owner can read it, and
+    /// where that is possible it has no name, so that nothing is left of it however we end.
     fn beside(target: &Path) -> io::Result<Self> {
-        let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut temp_name = std::ffi::OsString::from(".");
-        temp_name.push(name);
-        temp_name.push(format!(".dfs-{}", std::process::id()));
-        // After a long name there is no room for the suffix.
-        if temp_name.len() > NAME_BYTES_MAX {
-            let hash = blake3_name(name.as_encoded_bytes());
-            temp_name = format!(".{hash}.dfs-{}", std::process::id()).into();
+        target.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let dir = dir_of(target);
+        leftovers::sweep(dir);
+        if let Some(file) = unnamed(dir) {
+            return Ok(Self { file, path: None, target: target.to_owned() });
         }
-        let path = target.with_file_name(temp_name);
         // Under the lock, so that an interrupt finds the file or comes before it.
         let mut pending = PENDING.lock();
-        let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&path)?;
+        let (file, path) = leftovers::create(dir)?;
         pending.insert(path.clone());
-        Ok(Self { file, path, target: target.to_owned() })
+        Ok(Self { file, path: Some(path), target: target.to_owned() })
     }
 
-    /// Puts the complete file in place. Until then only its owner can read it; then whoever could
-    /// read the file that it replaces, or may read new files.
-    fn keep(self) -> io::Result<()> {
-        let replaced = std::fs::symlink_metadata(&self.target).ok();
-        let mode = match replaced.filter(std::fs::Metadata::is_file) {
-            Some(replaced) => replaced.permissions().mode() & MODE_BITS,
+    /// Puts the complete file in place.
+    fn keep(mut self) -> io::Result<()> {
+        let replaced = std::fs::metadata(&self.target).ok();
+        let replaced = replaced.filter(std::fs::Metadata::is_file);
+        let mode = match &replaced {
+            Some(replaced) => self.mode_in_place_of(replaced),
             None => NEW & !umask(),
         };
         self.file.set_permissions(Permissions::from_mode(mode))?;
         self.file.sync_all()?;
-        std::fs::rename(&self.path, &self.target)
+        if self.path.is_none() {
+            if link(&self.file, &self.target).is_ok() {
+                return Ok(());
+            }
+            // Something is there: only a rename replaces it.
+            let mut pending = PENDING.lock();
+            let path = dir_of(&self.target).join(leftovers::new_name());
+            link(&self.file, &path)?;
+            pending.insert(path.clone());
+            self.path = Some(path);
+        }
+        match &self.path {
+            Some(path) => std::fs::rename(path, &self.target),
+            None => Ok(()),
+        }
+    }
+
+    /// What the new file may be: never more than the one it replaces was for anybody. Its owner and
+    /// group are kept where we may set them.
+    fn mode_in_place_of(&self, replaced: &std::fs::Metadata) -> u32 {
+        let mode = replaced.permissions().mode() & PERMISSIONS;
+        let Ok(ours) = self.file.metadata() else { return mode & PRIVATE };
+        let (uid, gid) = (replaced.uid(), replaced.gid());
+        if (ours.uid(), ours.gid()) == (uid, gid)
+            || fchown(&self.file, Some(uid), Some(gid)).is_ok()
+        {
+            return mode;
+        }
+        if ours.gid() == gid || fchown(&self.file, None, Some(gid)).is_ok() {
+            return mode;
+        }
+        // The group is another: it may what everybody may.
+        mode & (!GROUP | (mode & OTHERS) << 3)
     }
 }
 
 impl Drop for TempFile {
     fn drop(&mut self) {
-        // After `keep` there is nothing under this name any more.
-        let _ = std::fs::remove_file(&self.path);
-        PENDING.lock().remove(&self.path);
+        if let Some(path) = &self.path {
+            // After `keep` there is nothing under this name any more.
+            let _ = std::fs::remove_file(path);
+            PENDING.lock().remove(path);
+        }
     }
+}
+
+fn dir_of(target: &Path) -> &Path {
+    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or_else(|| Path::new("."))
+}
+
+/// A file without a name in a directory, where the file system and `/proc` let us name it later.
+fn unnamed(dir: &Path) -> Option<File> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(dir, flags, Mode::from_raw_mode(PRIVATE)).ok()?);
+    std::fs::metadata(in_proc(&file)).is_ok().then_some(file)
+}
+
+fn link(file: &File, path: &Path) -> io::Result<()> {
+    Ok(rustix::fs::linkat(CWD, in_proc(file), CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+fn in_proc(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 /// What new files are not allowed to be. Asked of the kernel, for to read it otherwise is to change
@@ -108,10 +164,6 @@ fn umask() -> u32 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o077)
-}
-
-fn blake3_name(name: &[u8]) -> String {
-    dfs_core::id::hex(&dfs_core::id::BlobId::of(name).as_bytes()[..8])
 }
 
 /// Removes what is incomplete and ends the program at once.
@@ -150,13 +202,13 @@ fn hangup_is_ignored() -> bool {
 }
 
 /// An incomplete file.
-const PRIVATE: u32 = 0o600;
+pub(super) const PRIVATE: u32 = 0o600;
 /// A new one, before the mask.
 const NEW: u32 = 0o666;
-/// All of a mode that `chmod` takes.
-const MODE_BITS: u32 = 0o7777;
-/// The longest file name of common file systems.
-const NAME_BYTES_MAX: usize = 255;
+/// What is kept of the mode of a file that is replaced: new content runs with nobody's rights.
+const PERMISSIONS: u32 = 0o777;
+const GROUP: u32 = 0o070;
+const OTHERS: u32 = 0o007;
 
 #[cfg(test)]
 mod tests {
@@ -181,18 +233,45 @@ mod tests {
     #[test]
     fn a_file_is_never_more_open_than_the_one_it_replaces() {
         let dir = tempfile::tempdir().unwrap();
-        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & MODE_BITS;
-        for replaced in [None, Some(0o600), Some(0o640), Some(0o755)] {
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        for replaced in [None, Some(0o600), Some(0o640), Some(0o755), Some(0o4711)] {
             let path = dir.path().join("file");
             if let Some(replaced) = replaced {
                 std::fs::write(&path, "old").unwrap();
                 std::fs::set_permissions(&path, Permissions::from_mode(replaced)).unwrap();
             }
             let Ok(Target::Temp(temp)) = Target::open(&path) else { panic!("a file") };
-            assert_eq!(mode(&temp.path), PRIVATE);
+            assert_eq!(temp.file.metadata().unwrap().permissions().mode() & 0o7777, PRIVATE);
             Target::Temp(temp).finish().unwrap();
-            assert_eq!(mode(&path), replaced.unwrap_or_else(|| NEW & !umask()));
+            assert_eq!(mode(&path), replaced.unwrap_or_else(|| NEW & !umask()) & PERMISSIONS);
+            // Nor is one that is fetched in place of a link to it.
+            let (link, target) = (dir.path().join("link"), dir.path().join("target"));
+            std::fs::rename(&path, &target).unwrap();
+            std::os::unix::fs::symlink(&target, &link).unwrap();
+            Target::open(&link).unwrap().finish().unwrap();
+            assert!(std::fs::symlink_metadata(&link).unwrap().is_file());
+            assert_eq!(mode(&link), mode(&target));
+            std::fs::rename(&link, &path).unwrap();
             std::fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_file_that_must_have_a_name_meanwhile_is_put_in_place_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("file");
+        let named = || {
+            let (file, path) = leftovers::create(dir.path()).unwrap();
+            TempFile { file, path: Some(path), target: target.clone() }
+        };
+        drop(named());
+        for content in ["first", "second"] {
+            let mut temp = named();
+            temp.file.write_all(content.as_bytes()).unwrap();
+            assert_eq!(temp.file.metadata().unwrap().permissions().mode() & 0o7777, PRIVATE);
+            temp.keep().unwrap();
+            assert_eq!(std::fs::read_to_string(&target).unwrap(), content);
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         }
     }
 
