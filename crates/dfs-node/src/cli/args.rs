@@ -194,6 +194,18 @@ pub struct Put {
     /// Store a directory: its content becomes DST itself
     #[arg(long, short)]
     pub recursive: bool,
+    /// With -r: leave out what matches, as '*.o', 'target/' or '/top/only'; repeat it
+    #[arg(long, value_name = "GLOB", requires = "recursive")]
+    pub exclude: Vec<String>,
+    /// With -r: the patterns of a file, one a line
+    #[arg(long, value_name = "FILE", requires = "recursive")]
+    pub exclude_from: Vec<PathBuf>,
+    /// With -r: leave out directories that a CACHEDIR.TAG marks as caches
+    #[arg(long, requires = "recursive")]
+    pub exclude_caches: bool,
+    /// With -r: stay on the file system of SRC
+    #[arg(long, short = 'x', requires = "recursive")]
+    pub one_file_system: bool,
     /// Only if nothing is there
     #[arg(long, conflicts_with = "if_version")]
     pub if_absent: bool,

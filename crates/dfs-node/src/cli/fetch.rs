@@ -137,20 +137,19 @@ fn get_tree(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {
     let base = top.rsplit('/').next().filter(|base| !base.is_empty()).unwrap_or(".");
     let dst = PathBuf::from(get.dst.as_deref().unwrap_or(base));
     create_dirs(&dst)?;
-    let count = names.len();
     let quiet = out.without_progress();
-    tree::for_each(names, |name| {
+    let fetched = tree::for_each(names.into_iter(), |name| {
         // Names were checked when they were stored, and are checked again: nothing leaves `dst`.
         let path = remote(&name)?;
         let below = path.as_str().strip_prefix(&prefix).unwrap_or(path.as_str());
         let target = paths::below(&dst, below)?;
         let bytes = get_file(api, &path, None, &target, &quiet)?;
         if out.json { say(out, &path, bytes, &target) } else { Ok(()) }
-    })?;
+    });
     if !out.json {
-        tell(format_args!("fetched {count} files to {}", dst.display()));
+        tell(format_args!("fetched {} files to {}", fetched.done, dst.display()));
     }
-    Ok(())
+    fetched.result
 }
 
 /// How often a broken transfer is taken up again while it makes progress.

@@ -6,6 +6,7 @@
 #[allow(unnameable_types, reason = "clap fills them; only their verbs are handed on")]
 mod args;
 mod browse;
+mod exclude;
 mod fetch;
 mod find;
 mod history;
@@ -17,6 +18,7 @@ mod leftovers;
 mod members;
 mod moving;
 mod output;
+mod own;
 mod paths;
 mod progress;
 mod repair;
@@ -27,6 +29,7 @@ mod store;
 mod temp;
 mod transport;
 mod tree;
+mod walk;
 
 use clap::CommandFactory;
 

@@ -49,6 +49,11 @@ pub(super) fn below(dst: &Path, name: &str) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
+/// Why a local file or directory could not be read.
+pub(super) fn failed_to_read(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Code::Failed, format!("cannot read {}: {error}", path.display()))
+}
+
 pub(super) fn create_dirs(dir: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(dir).map_err(|error| {
         Failure::new(Code::Failed, format!("cannot create {}: {error}", dir.display()))

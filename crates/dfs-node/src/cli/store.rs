@@ -1,20 +1,22 @@
 //! `dfs put`.
 
-use std::fs::{DirEntry, File, Metadata};
+use std::fs::{File, Metadata};
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dfs_core::name::FilePath;
 use dfs_server::Stored;
 
 use crate::api::OfPath;
 use crate::cli::args::Put;
+use crate::cli::exclude::{self, Pattern};
 use crate::cli::http::Api;
-use crate::cli::leftovers;
 use crate::cli::output::{Counted, Output, size};
 use crate::cli::paths::remote;
 use crate::cli::source::{Source, Watch};
-use crate::cli::tree;
+use crate::cli::tree::{self, Outcome};
+use crate::cli::walk::{NotStored, Rules, Walk};
 use crate::exit::{Code, Failure, tell};
 
 pub(super) fn put(api: &Api, put: &Put, out: &Output) -> Result<(), Failure> {
@@ -46,7 +48,7 @@ pub(super) fn put(api: &Api, put: &Put, out: &Output) -> Result<(), Failure> {
         if condition.is_some() {
             return Err(Failure::new(Code::Usage, "a condition is for one file, not for '-r'"));
         }
-        return put_tree(api, src, &dst, out);
+        return put_tree(api, put, src, &dst, out);
     }
     let stored = put_file(api, src, &remote(&dst)?, condition, out)?;
     say(out, &stored)
@@ -144,90 +146,69 @@ fn say(out: &Output, stored: &OfPath<Stored>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn put_tree(api: &Api, src: &Path, dst: &str, out: &Output) -> Result<(), Failure> {
+fn put_tree(api: &Api, put: &Put, src: &Path, dst: &str, out: &Output) -> Result<(), Failure> {
     let top = dst.trim_matches('/');
-    let mut files = Vec::new();
-    collect(src, top, &mut files);
-    let count = files.len();
+    let rules = rules(put)?;
+    let mut walk = Walk::new(src, top, &rules)?;
     let quiet = out.without_progress();
-    tree::for_each(files, |found| {
+    let bytes = AtomicU64::new(0);
+    let stored = tree::for_each(walk.by_ref(), |found| {
         let (path, name) = found?;
         let stored = put_file(api, &path, &remote(&name)?, None, &quiet)?;
+        bytes.fetch_add(stored.about.bytes, Ordering::Relaxed);
         if out.json { out.object(&stored) } else { Ok(()) }
-    })?;
-    if !out.json {
-        tell(format_args!("stored {count} files under {top:?}"));
-    }
-    Ok(())
-}
-
-/// A local file with the remote name it gets, or why it has none.
-type Found = Result<(PathBuf, String), Failure>;
-
-/// Collects every regular file below a directory. Links are not followed. What cannot be read or
-/// named is collected as a failure, so that it is counted and does not stop the others.
-fn collect(dir: &Path, name: &str, files: &mut Vec<Found>) {
-    let unreadable =
-        |error| Failure::new(Code::Failed, format!("cannot read {}: {error}", dir.display()));
-    match std::fs::read_dir(dir) {
-        Err(error) => files.push(Err(unreadable(error))),
-        Ok(entries) => {
-            for entry in entries {
-                let collected =
-                    entry.map_err(unreadable).and_then(|entry| collect_entry(&entry, name, files));
-                files.extend(collected.err().map(Err));
-            }
+    });
+    let not_stored = walk.not_stored();
+    say_tree(out, top, &stored, bytes.into_inner(), not_stored)?;
+    stored.result?;
+    match not_stored.skipped {
+        0 => Ok(()),
+        skipped => {
+            let message = format!("{skipped} links or special files were skipped");
+            Err(Failure::new(Code::Partly, message)
+                .hint("'--exclude' leaves out what you do not want stored"))
         }
     }
 }
 
-fn collect_entry(entry: &DirEntry, dir: &str, files: &mut Vec<Found>) -> Result<(), Failure> {
-    let path = entry.path();
-    let failed = |why: String| Failure::new(Code::Failed, why);
-    let file_name = entry.file_name();
-    if leftovers::is_incomplete(&file_name) {
-        tell(format_args!("left out {}: an incomplete file of 'dfs get'", path.display()));
-        return Ok(());
+fn rules(put: &Put) -> Result<Rules, Failure> {
+    let patterns: Result<Vec<_>, _> = put.exclude.iter().map(|text| Pattern::parse(text)).collect();
+    let mut exclude = patterns?;
+    for file in &put.exclude_from {
+        exclude.extend(exclude::from_file(file)?);
     }
-    let base = file_name
-        .to_str()
-        .ok_or_else(|| failed(format!("{} is not a UTF-8 name", path.display())))?;
-    let name = if dir.is_empty() { base.to_owned() } else { format!("{dir}/{base}") };
-    let kind = entry
-        .file_type()
-        .map_err(|error| failed(format!("cannot read {}: {error}", path.display())))?;
-    if kind.is_dir() {
-        collect(&path, &name, files);
-    } else if kind.is_file() {
-        files.push(Ok((path, name)));
-    } else {
-        tell(format_args!("skipped {}: neither a file nor a directory", path.display()));
+    let Put { one_file_system, exclude_caches, .. } = *put;
+    Ok(Rules { exclude, one_file_system, exclude_caches })
+}
+
+/// The closing line, which counts what was not stored.
+fn say_tree(
+    out: &Output,
+    top: &str,
+    stored: &Outcome,
+    bytes: u64,
+    not_stored: NotStored,
+) -> Result<(), Failure> {
+    let NotStored { skipped, left_out, excluded } = not_stored;
+    if out.json {
+        return out.object(&serde_json::json!({ "summary": {
+            "stored": stored.done, "bytes": bytes, "failed": stored.failed,
+            "skipped": skipped, "left_out": left_out, "excluded": excluded,
+        }}));
     }
+    let mut line = format!("stored {} files under {top:?}", stored.done);
+    for (word, count) in [("skipped", skipped), ("left out", left_out), ("excluded", excluded)] {
+        if count > 0 {
+            line.push_str(&format!(", {word} {count}"));
+        }
+    }
+    tell(line);
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt;
-
     use super::*;
-
-    #[test]
-    fn what_has_no_name_does_not_hide_the_others() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("sub")).unwrap();
-        for name in [&b"a"[..], b"\xff", b"sub/b", b"sub/\xfe"] {
-            std::fs::write(dir.path().join(OsStr::from_bytes(name)), "x").unwrap();
-        }
-        let mut files = Vec::new();
-        collect(dir.path(), "top", &mut files);
-        collect(&dir.path().join("missing"), "top", &mut files);
-        let (found, failed): (Vec<_>, Vec<_>) = files.into_iter().partition(Result::is_ok);
-        let mut names: Vec<_> = found.into_iter().map(|found| found.unwrap().1).collect();
-        names.sort();
-        assert_eq!((names, failed.len()), (vec!["top/a".to_owned(), "top/sub/b".to_owned()], 3));
-    }
 
     #[test]
     fn a_link_keeps_its_own_name_and_a_dot_has_that_of_its_directory() {

@@ -78,3 +78,76 @@ fn a_fetched_file_is_never_more_open_than_what_it_replaces() {
         }
     }
 }
+
+/// The last object of `put -r --json`.
+fn summary(output: &Output) -> serde_json::Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(text.lines().last().expect("a summary")).unwrap()
+}
+
+#[test]
+fn what_the_node_and_the_client_keep_is_not_stored_again() {
+    let home = Home::new();
+    let node = home.start("data", &[]);
+    fs::write(home.path("doc"), "mine").unwrap();
+    let words = home.dfs(&node, &["key", "export"], b"").stdout;
+    fs::write(home.path("words.txt"), words).unwrap();
+    let top = home.path("");
+    let top = top.to_str().unwrap();
+    for _ in 0..2 {
+        let put = home.dfs(&node, &["put", "-r", top, "home"], b"");
+        check(&put, 0, "data: the data directory of a node");
+        check(&put, 0, "vault.key: a key of dfs");
+        check(&put, 0, "cluster.key: a key of dfs");
+        check(&put, 0, "words.txt: the words of a vault key");
+        check(&put, 0, "files under \"home\", left out 4\n");
+        let stored = names(&home, &node, "home");
+        assert!(stored.contains("home/doc\n"), "{stored}");
+        for kept in ["key", "token", "blob", "data/", "words"] {
+            assert!(!stored.contains(kept), "{kept}: {stored}");
+        }
+    }
+    let data = home.path("data");
+    let inside = home.dfs(&node, &["put", "-r", data.to_str().unwrap(), "x"], b"");
+    check(&inside, 1, "is the data directory of a node");
+}
+
+#[test]
+fn what_is_skipped_is_counted_and_what_is_excluded_is_not_missed() {
+    let home = Home::new();
+    let node = home.start("data", &[]);
+    let dir = home.path("src");
+    fs::create_dir_all(dir.join("target/debug")).unwrap();
+    for name in ["a.c", "a.o", "target/debug/a"] {
+        fs::write(dir.join(name), "content").unwrap();
+    }
+    for link in ["l1", "l2", "l3"] {
+        std::os::unix::fs::symlink("a.c", dir.join(link)).unwrap();
+    }
+    let src = dir.to_str().unwrap();
+    let all = home.dfs(&node, &["put", "-r", src, "all"], b"");
+    check(&all, 3, "l1: a link\n");
+    check(&all, 3, "stored 3 files under \"all\", skipped 3\n");
+    let all = home.dfs(&node, &["--json", "put", "-r", src, "all"], b"");
+    let expected = |stored, bytes, skipped, excluded| {
+        serde_json::json!({ "summary": {
+            "stored": stored, "bytes": bytes, "failed": 0,
+            "skipped": skipped, "left_out": 0, "excluded": excluded,
+        }})
+    };
+    check(&all, 3, "3 links or special files were skipped");
+    assert_eq!(summary(&all), expected(3, 21, 3, 0));
+    fs::write(home.path("patterns"), "# those of the compiler\n\n*.o\n").unwrap();
+    let patterns = home.path("patterns");
+    let exclude = ["--exclude", "/target/", "--exclude-from", patterns.to_str().unwrap()];
+    let args = ["--json", "put", "-r", src, "some", "--exclude", "l[1-3]"];
+    let some = home.dfs(&node, &[&args[..], &exclude].concat(), b"");
+    check(&some, 0, "");
+    assert_eq!(summary(&some), expected(1, 7, 0, 5));
+    assert_eq!(names(&home, &node, "some"), "some/a.c\n");
+    let nothing = home.dfs(&node, &["--json", "put", "-r", src, "no", "--exclude", "*"], b"");
+    check(&nothing, 0, "");
+    assert_eq!(summary(&nothing), expected(0, 0, 0, 6));
+    check(&home.dfs(&node, &["put", "-r", src, "no", "--exclude", "[a"], b""), 2, "does not end");
+    check(&home.dfs(&node, &["put", "doc", "no", "--exclude", "a"], b""), 2, "--recursive");
+}
