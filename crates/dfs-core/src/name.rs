@@ -21,9 +21,9 @@ pub enum NameError {
     /// A `.` or `..` component.
     #[error("the name has a '.' or '..' component")]
     Dots,
-    /// NUL, a line break, or another control character.
-    #[error("the name has a control character")]
-    Control,
+    /// NUL, which no file system takes.
+    #[error("the name has a NUL character")]
+    Nul,
 }
 
 impl FilePath {
@@ -41,7 +41,7 @@ impl FilePath {
         match path {
             "" => Err(NameError::Empty),
             _ if path.len() > PATH_BYTES_MAX => Err(NameError::TooLong),
-            _ if path.chars().any(char::is_control) => Err(NameError::Control),
+            _ if path.contains('\0') => Err(NameError::Nul),
             _ if path.split('/').any(str::is_empty) => Err(NameError::EmptyComponent),
             _ if path.split('/').any(|part| part == "." || part == "..") => Err(NameError::Dots),
             _ => Ok(Self(path.to_owned())),

@@ -1,10 +1,12 @@
 //! Exit codes, and the line that says why: `error: what failed: why` and `hint: what to do`.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
+
+use crate::quote;
 
 /// The one table of exit codes: name, number, meaning, and the statuses of the HTTP answers whose
 /// body names it. An answer has one exit code, but a code may go with several statuses.
@@ -112,10 +114,14 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// Writes a line to stderr. A closed pipe or a full disk there must not end what is under way, as
-/// `eprintln!` would, so the error is dropped.
+/// Writes a line to stderr, on a terminal with nothing in it that acts on one. A closed pipe or a
+/// full disk there must not end what is under way, as `eprintln!` would, so the error is dropped.
 pub fn tell(line: impl fmt::Display) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let mut stderr = io::stderr().lock();
+    let _ = match stderr.is_terminal() {
+        true => writeln!(stderr, "{}", quote::line(&line.to_string())),
+        false => writeln!(stderr, "{line}"),
+    };
 }
 
 /// An error and its causes, as one line.

@@ -8,6 +8,7 @@
 //! | [`api`] | the local HTTP API |
 //! | [`cli`] | the verbs of `dfs` |
 //! | [`signals`], [`telemetry`] | shutting down, and logs |
+//! | [`quote`] | what a terminal is shown of text that others chose |
 //! | [`limits`] | what the process asks of the operating system at its start |
 
 pub mod api;
@@ -17,6 +18,7 @@ pub mod exit;
 pub mod join;
 pub mod keyring;
 pub mod limits;
+pub mod quote;
 pub mod run_record;
 pub mod signals;
 pub mod telemetry;

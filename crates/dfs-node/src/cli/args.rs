@@ -188,7 +188,7 @@ pub enum InviteVerb {
 #[derive(Debug, ClapArgs)]
 pub struct Put {
     /// Local file or directory, or `-`
-    pub src: String,
+    pub src: PathBuf,
     /// Remote path [default: the name of SRC]
     pub dst: Option<String>,
     /// Store a directory: its content becomes DST itself
@@ -220,7 +220,7 @@ pub struct Get {
     /// Remote path
     pub src: String,
     /// Local file or directory, or `-` [default: the name of SRC]
-    pub dst: Option<String>,
+    pub dst: Option<PathBuf>,
     /// Fetch a directory
     #[arg(long, short)]
     pub recursive: bool,

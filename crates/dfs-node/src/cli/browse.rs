@@ -5,7 +5,7 @@ use dfs_server::{Listed, ListedKind, Stat, rfc3339};
 use crate::api::{ListPage, OfPath};
 use crate::cli::args;
 use crate::cli::http::Api;
-use crate::cli::output::{Output, print, size, word};
+use crate::cli::output::{Output, print, shown, size, word};
 use crate::cli::paths::remote;
 use crate::exit::{Code, Failure, tell};
 
@@ -45,7 +45,7 @@ pub(super) fn stat(api: &Api, args: &args::Stat, out: &Output) -> Result<(), Fai
     }
     let stat = &found.about;
     print(|text| {
-        writeln!(text, "path       {}", found.path)?;
+        writeln!(text, "path       {}", shown(&found.path))?;
         writeln!(text, "type       {}", word(&stat.kind))?;
         writeln!(text, "version    {}", stat.version)?;
         writeln!(text, "bytes      {} ({})", stat.bytes, size(stat.bytes))?;

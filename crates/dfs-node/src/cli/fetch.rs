@@ -22,9 +22,9 @@ pub(super) fn get(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {
     let src = remote(&get.src)?;
     let base = src.base().unwrap_or_default().to_owned();
     let dst = match get.dst.as_deref() {
-        Some("-") => return copy(api, &src, get.version.as_deref()),
-        Some(dst) if Path::new(dst).is_dir() => Path::new(dst).join(base),
-        Some(dst) => PathBuf::from(dst),
+        Some(dst) if dst == "-" => return copy(api, &src, get.version.as_deref()),
+        Some(dst) if dst.is_dir() => dst.join(base),
+        Some(dst) => dst.to_owned(),
         None => PathBuf::from(base),
     };
     let bytes = get_file(api, &src, get.version.as_deref(), &dst, out)?;
@@ -135,7 +135,7 @@ fn get_tree(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {
         }
     }
     let base = top.rsplit('/').next().filter(|base| !base.is_empty()).unwrap_or(".");
-    let dst = PathBuf::from(get.dst.as_deref().unwrap_or(base));
+    let dst = get.dst.clone().unwrap_or_else(|| base.into());
     create_dirs(&dst)?;
     let quiet = out.without_progress();
     let fetched = tree::for_each(names.into_iter(), |name| {

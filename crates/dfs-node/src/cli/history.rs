@@ -6,7 +6,7 @@ use dfs_server::{ConflictPage, ListedKind, Logged, rfc3339};
 
 use crate::cli::args::{Conflicts, Restore};
 use crate::cli::http::Api;
-use crate::cli::output::{Output, print, size, word};
+use crate::cli::output::{Output, print, shown, size, word};
 use crate::cli::paths::{remote, remote_dir};
 use crate::exit::{Failure, tell};
 
@@ -55,7 +55,7 @@ fn show_page(page: &ConflictPage, out: &Output) -> Result<(), Failure> {
     }
     print(|text| {
         page.conflicts.iter().try_for_each(|conflict| {
-            writeln!(text, "{}", conflict.path)?;
+            writeln!(text, "{}", shown(&conflict.path))?;
             conflict.versions.iter().try_for_each(|line| show_version(line, text))
         })
     })

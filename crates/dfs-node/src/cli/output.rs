@@ -1,5 +1,6 @@
 //! Results on stdout, progress on stderr.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Read, Write};
 
 use bytesize::ByteSize;
@@ -12,6 +13,7 @@ use crate::cli::args::Args;
 use crate::cli::progress::{DRAWN_EVERY, Speed};
 use crate::cli::temp;
 use crate::exit::{Code, Failure};
+use crate::quote;
 
 /// How results are shown.
 #[derive(Debug, Clone, Copy)]
@@ -33,10 +35,35 @@ pub(super) fn word(state: &impl Serialize) -> String {
     }
 }
 
-/// Writes a result to stdout.
+/// Writes a result to stdout; on a terminal nothing in it acts on one.
 pub(super) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    print_after("", write)
+}
+
+/// The same after a text that may act on a terminal, written together with it.
+pub(super) fn print_after(
+    before: &str,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    write(&mut stdout).and_then(|()| stdout.flush()).map_err(stdout_failed)
+    let write_all = || {
+        if !stdout.is_terminal() {
+            stdout.write_all(before.as_bytes())?;
+            write(&mut stdout)?;
+            return stdout.flush();
+        }
+        let mut text = Vec::new();
+        write(&mut text)?;
+        let text = String::from_utf8_lossy(&text);
+        stdout.write_all([before, &quote::text(&text)].concat().as_bytes())?;
+        stdout.flush()
+    };
+    write_all().map_err(stdout_failed)
+}
+
+/// A name among results: quoted on a terminal, as it is elsewhere.
+pub(super) fn shown(name: &str) -> Cow<'_, str> {
+    if io::stdout().is_terminal() { quote::name(name) } else { name.into() }
 }
 
 /// What a failed write to stdout means. When its reader has seen enough, as `head` has, there is
@@ -62,7 +89,10 @@ impl Output {
     pub(super) fn object(&self, value: &impl Serialize) -> Result<(), Failure> {
         print(|text| {
             let line = serde_json::to_string(value)?;
-            writeln!(text, "{line}")
+            match io::stdout().is_terminal() {
+                true => writeln!(text, "{}", quote::json(&line)),
+                false => writeln!(text, "{line}"),
+            }
         })
     }
 
@@ -71,15 +101,15 @@ impl Output {
             return self.object(entry);
         }
         let mark = if entry.kind == ListedKind::Dir { "/" } else { "" };
+        let path = shown(&entry.path);
         print(|text| match long {
-            false => writeln!(text, "{}{mark}", entry.path),
+            false => writeln!(text, "{path}{mark}"),
             true => writeln!(
                 text,
-                "{:>10}  {}  {}  {}{mark}",
+                "{:>10}  {}  {}  {path}{mark}",
                 size(entry.bytes),
                 rfc3339(entry.modified_ms),
                 entry.version,
-                entry.path
             ),
         })
     }

@@ -7,7 +7,7 @@ use dfs_server::{Fate, RepairState, RepairView, UnreadablePage, rfc3339};
 
 use crate::cli::args::RepairVerb;
 use crate::cli::http::Api;
-use crate::cli::output::{Output, print, size, word};
+use crate::cli::output::{Output, print, shown, size, word};
 use crate::cli::paths::remote_dir;
 use crate::exit::{Failure, tell};
 
@@ -88,7 +88,7 @@ fn show_page(page: &UnreadablePage, out: &Output) -> Result<(), Failure> {
                 rfc3339(version.modified_ms),
                 version.version,
                 word(&version.state),
-                line.path
+                shown(&line.path)
             )
         })
     })

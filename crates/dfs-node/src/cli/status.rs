@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::cli::args;
 use crate::cli::http::Api;
-use crate::cli::output::{Output, print, size};
+use crate::cli::output::{Output, print_after, size};
 use crate::exit::Failure;
 
 pub(super) fn run(api: &Api, args: &args::Status, out: &Output) -> Result<(), Failure> {
@@ -18,15 +18,14 @@ pub(super) fn run(api: &Api, args: &args::Status, out: &Output) -> Result<(), Fa
         if out.json {
             out.object(&status)?;
         } else {
-            // Into memory first: it is drawn at once, so an interrupt leaves none half drawn.
-            let mut text = Vec::new();
             let before = match (clears, is_first) {
                 (true, _) => CLEAR,
                 (false, true) => "",
                 (false, false) => "\n",
             };
-            text.extend_from_slice(before.as_bytes());
-            print(|shown| {
+            // Into memory first: it is drawn at once, so an interrupt leaves none half drawn.
+            let mut text = Vec::new();
+            print_after(before, |shown| {
                 show(&status, &mut text)?;
                 shown.write_all(&text)
             })?;

@@ -13,7 +13,7 @@ use crate::cli::args::Put;
 use crate::cli::exclude::{self, Pattern};
 use crate::cli::http::Api;
 use crate::cli::output::{Counted, Output, size};
-use crate::cli::paths::remote;
+use crate::cli::paths::{failed_to_read, remote};
 use crate::cli::source::{Source, Watch};
 use crate::cli::tree::{self, Outcome};
 use crate::cli::walk::{NotStored, Rules, Walk};
@@ -26,23 +26,21 @@ pub(super) fn put(api: &Api, put: &Put, out: &Output) -> Result<(), Failure> {
         (None, false) => None,
     };
     let condition = condition.as_ref().map(|(name, value)| (*name, value.as_str()));
-    if put.src == "-" {
+    let src = put.src.as_path();
+    if src == "-" {
         let usage = || Failure::new(Code::Usage, "stdin has no name: give the remote path as DST");
         let dst = remote(put.dst.as_deref().ok_or_else(usage)?)?;
         let stored = put_stdin(api, &dst, condition, out)?;
         return say(out, &stored);
     }
-    let src = Path::new(&put.src);
-    let unreadable =
-        |error| Failure::new(Code::Failed, format!("cannot read {}: {error}", put.src));
-    let found = std::fs::metadata(src).map_err(unreadable)?;
+    let found = std::fs::metadata(src).map_err(|error| failed_to_read(src, &error))?;
     let dst = match &put.dst {
         Some(dst) => dst.clone(),
         None => base_name(src)?,
     };
     if found.is_dir() {
         if !put.recursive {
-            return Err(Failure::new(Code::Usage, format!("{} is a directory", put.src))
+            return Err(Failure::new(Code::Usage, format!("{} is a directory", src.display()))
                 .hint("'-r' stores it with everything below"));
         }
         if condition.is_some() {
@@ -73,8 +71,7 @@ fn put_file(
     condition: Option<(&str, &str)>,
     out: &Output,
 ) -> Result<OfPath<Stored>, Failure> {
-    let unreadable =
-        |error| Failure::new(Code::Failed, format!("cannot read {}: {error}", src.display()));
+    let unreadable = |error| failed_to_read(src, &error);
     let name = src.display().to_string();
     refuse_pipe(src).map_err(unreadable)?;
     for is_last in [false, true] {

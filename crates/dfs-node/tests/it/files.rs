@@ -151,3 +151,49 @@ fn what_is_skipped_is_counted_and_what_is_excluded_is_not_missed() {
     check(&home.dfs(&node, &["put", "-r", src, "no", "--exclude", "[a"], b""), 2, "does not end");
     check(&home.dfs(&node, &["put", "doc", "no", "--exclude", "a"], b""), 2, "--recursive");
 }
+
+#[test]
+fn names_may_hold_anything_but_nul_and_are_exact_in_a_pipe() {
+    let home = Home::new();
+    let node = home.start("data", &[]);
+    let odd = ["Icon\r", "\ttab", "two\nlines", "\x1b[31mred", "del\x7f", "c1\u{9b}", "\u{202e}x"];
+    let src = home.path("src");
+    fs::create_dir_all(src.join("a\nb")).unwrap();
+    for name in odd {
+        fs::write(src.join("a\nb").join(name), name).unwrap();
+        let path = format!("put/{name}");
+        let put = home.dfs(&node, &["put", "-", &path], name.as_bytes());
+        check(&put, 0, &format!("stored {path} ("));
+        let stat = home.dfs(&node, &["--json", "stat", &path], b"").stdout;
+        let stat: serde_json::Value = serde_json::from_slice(&stat).unwrap();
+        assert_eq!(stat["path"], path);
+        assert_eq!(home.dfs(&node, &["cat", &path], b"").stdout, name.as_bytes());
+    }
+    check(&home.dfs(&node, &["put", "-r", src.to_str().unwrap(), "tree"], b""), 0, "7 files");
+    let out = home.path("out");
+    check(&home.dfs(&node, &["get", "-r", "tree", out.to_str().unwrap()], b""), 0, "7 files");
+    for name in odd {
+        assert_eq!(fs::read(out.join("a\nb").join(name)).unwrap(), name.as_bytes());
+    }
+    let mut sorted = odd.map(|name| format!("tree/a\nb/{name}\n"));
+    sorted.sort();
+    assert_eq!(names(&home, &node, "tree"), sorted.concat());
+    check(&home.dfs(&node, &["rm", "put/two\nlines"], b""), 0, "");
+    check(&home.dfs(&node, &["cat", "put/two\nlines"], b""), 4, "does not exist");
+}
+
+#[test]
+fn a_local_name_need_not_be_text_when_the_remote_one_is() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = Home::new();
+    let node = home.start("data", &[]);
+    let local = home.path("").join(std::ffi::OsStr::from_bytes(b"\xff"));
+    fs::write(&local, "content").unwrap();
+    let run = |args: &[&str]| home.client(&node.api, args).arg(&local).output().unwrap();
+    let put = home.client(&node.api, &["put"]).arg(&local).arg("f").output().unwrap();
+    check(&put, 0, "stored f");
+    check(&run(&["put"]), 2, "no name to use");
+    fs::remove_file(&local).unwrap();
+    check(&run(&["get", "f"]), 0, "fetched f");
+    assert_eq!(fs::read(&local).unwrap(), b"content");
+}
