@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -123,6 +124,18 @@ pub enum Verb {
     /// Read the disk of a node back: finds rot and has it mended
     #[command(subcommand)]
     Scrub(ScrubVerb),
+    /// Runs the command of `put --from-command`, and ends it when `dfs` ends
+    #[command(hide = true)]
+    RunBelow {
+        /// The process to end with
+        parent: i32,
+        /// End what the command has started, too
+        #[arg(long)]
+        group: bool,
+        /// The command
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
     /// Back up, restore and check keys
     #[command(subcommand)]
     Key(KeyVerb),
@@ -189,7 +202,7 @@ pub enum InviteVerb {
 pub struct Put {
     /// Local file or directory, or `-`
     pub src: PathBuf,
-    /// Remote path [default: the name of SRC]
+    /// Remote path [default: the name of SRC]; with --from-command the command
     pub dst: Option<String>,
     /// Store a directory: its content becomes DST itself
     #[arg(long, short)]
@@ -206,6 +219,12 @@ pub struct Put {
     /// With -r: stay on the file system of SRC
     #[arg(long, short = 'x', requires = "recursive")]
     pub one_file_system: bool,
+    /// Store as SRC what a command writes, if it ends with 0: `put --from-command PATH -- CMD ...`
+    #[arg(long, conflicts_with = "recursive", requires = "dst")]
+    pub from_command: bool,
+    /// With --from-command: its arguments
+    #[arg(value_name = "ARG", requires = "from_command")]
+    pub rest: Vec<OsString>,
     /// Only if nothing is there
     #[arg(long, conflicts_with = "if_version")]
     pub if_absent: bool,

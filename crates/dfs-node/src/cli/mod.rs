@@ -6,6 +6,7 @@
 #[allow(unnameable_types, reason = "clap fills them; only their verbs are handed on")]
 mod args;
 mod browse;
+mod command;
 mod exclude;
 mod fetch;
 mod find;
@@ -73,6 +74,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Layout(verb) => layout::run(&api()?, verb, &out),
         Verb::Repair(verb) => repair::run(&api()?, verb, &out),
         Verb::Scrub(verb) => scrub::run(&api()?, *verb, &out),
+        Verb::RunBelow { parent, group, command } => command::run_below(*parent, *group, command),
         Verb::Key(key) => keys::run(&args, key, &out),
         Verb::Completion { shell } => {
             // Into memory first: the generator panics when it cannot write.

@@ -1,5 +1,6 @@
 //! `dfs put`.
 
+use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -10,6 +11,7 @@ use dfs_server::Stored;
 
 use crate::api::OfPath;
 use crate::cli::args::Put;
+use crate::cli::command;
 use crate::cli::exclude::{self, Pattern};
 use crate::cli::http::Api;
 use crate::cli::output::{Counted, Output, size};
@@ -27,6 +29,10 @@ pub(super) fn put(api: &Api, put: &Put, out: &Output) -> Result<(), Failure> {
     };
     let condition = condition.as_ref().map(|(name, value)| (*name, value.as_str()));
     let src = put.src.as_path();
+    if put.from_command {
+        let stored = put_command(api, put, condition, out)?;
+        return say(out, &stored);
+    }
     if src == "-" {
         let usage = || Failure::new(Code::Usage, "stdin has no name: give the remote path as DST");
         let dst = remote(put.dst.as_deref().ok_or_else(usage)?)?;
@@ -120,7 +126,37 @@ fn put_stdin(
     let stored = api.put(dst, &mut source, None, condition);
     bar.finish_and_clear();
     source.check()?;
-    stored
+    stored.inspect(|stored| note_if_empty(stored, "stdin"))
+}
+
+/// Stores what a command writes, when it has ended with 0 and not before.
+fn put_command(
+    api: &Api,
+    put: &Put,
+    condition: Option<(&str, &str)>,
+    out: &Output,
+) -> Result<OfPath<Stored>, Failure> {
+    let not_utf8 = || Failure::new(Code::Usage, "the remote path is not UTF-8");
+    let dst = remote(put.src.to_str().ok_or_else(not_utf8)?)?;
+    let command: Vec<_> = put.dst.iter().map(OsString::from).chain(put.rest.clone()).collect();
+    let mut written = command::Output::of(&command)?;
+    let bar = out.bar(None);
+    let counted = Counted { source: &mut written, bar: &bar };
+    let mut source = Source::new(counted, "what the command writes", None);
+    let stored = api.put(&dst, &mut source, None, condition);
+    bar.finish_and_clear();
+    let read = source.check();
+    // That the command failed explains everything else.
+    written.finish()?;
+    read?;
+    stored.inspect(|stored| note_if_empty(stored, "what the command wrote"))
+}
+
+/// A pipeline whose first command failed looks like this.
+fn note_if_empty(stored: &OfPath<Stored>, source: &str) {
+    if stored.about.bytes == 0 {
+        tell(format_args!("note: {source} was empty"));
+    }
 }
 
 fn say(out: &Output, stored: &OfPath<Stored>) -> Result<(), Failure> {

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::cli::leftovers;
+use crate::cli::{command, leftovers};
 
 static PENDING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
@@ -168,6 +168,7 @@ fn umask() -> u32 {
 
 /// Removes what is incomplete and ends the program at once.
 pub(super) fn end(exit: i32) -> ! {
+    command::end_running();
     // Held to the end, so that no other thread begins a file.
     let pending = PENDING.lock();
     for path in pending.iter() {

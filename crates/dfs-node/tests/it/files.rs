@@ -197,3 +197,58 @@ fn a_local_name_need_not_be_text_when_the_remote_one_is() {
     check(&run(&["get", "f"]), 0, "fetched f");
     assert_eq!(fs::read(&local).unwrap(), b"content");
 }
+
+#[test]
+fn what_a_command_writes_is_stored_when_it_ends_well() {
+    let home = Home::new();
+    let node = home.start("data", &[]);
+    let put = |script: &str| {
+        home.dfs(&node, &["put", "--from-command", "dump", "--", "sh", "-c", script], b"input")
+    };
+    check(&put("echo half; exit 3"), 1, "nothing was stored: sh ended with exit code 3");
+    check(&put("echo half; kill -9 $$"), 1, "nothing was stored: sh was ended by signal 9");
+    check(&put("head -c 5000000 /dev/zero; false"), 1, "ended with exit code 1");
+    check(&home.dfs(&node, &["stat", "dump"], b""), 4, "does not exist");
+    check(&put("cat; exec >&-; exit 0"), 0, "stored dump (5 B)");
+    assert_eq!(home.dfs(&node, &["cat", "dump"], b"").stdout, b"input");
+    // What failed leaves what was there.
+    check(&put("echo half; exit 1"), 1, "nothing was stored");
+    assert_eq!(home.dfs(&node, &["cat", "dump"], b"").stdout, b"input");
+    check(&put("true"), 0, "note: what the command wrote was empty");
+    let missing = home.dfs(&node, &["put", "--from-command", "x", "--", "/no/such/program"], b"");
+    check(&missing, 1, "cannot run /no/such/program: ");
+    check(&home.dfs(&node, &["put", "--from-command", "x"], b""), 2, "DST");
+    // A refusal is told as such, and the command does not run on.
+    let args = ["put", "--if-absent", "--from-command", "dump", "--", "sh", "-c", "exec cat"];
+    check(&home.dfs(&node, &args, b""), 7, "");
+    check(&home.dfs(&node, &["put", "-", "x"], b""), 0, "note: stdin was empty");
+    // After two dashes a file may begin with one.
+    fs::write(home.path("-f"), "dash").unwrap();
+    check(&shell(&home, &node, "\"$@\" put -- -f"), 0, "stored -f (4 B)");
+}
+
+#[test]
+fn a_command_ends_with_the_put_that_started_it() {
+    use std::io::Read;
+    let home = Home::new();
+    let node = home.start("data", &[]);
+    // On a terminal what the command starts is not ours to end.
+    let has_terminal = fs::File::open("/dev/tty").is_ok();
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::KILL] {
+        // Whatever runs of it holds the pipe open.
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let wait = if has_terminal { "exec sleep 1000" } else { "sleep 1000 & wait" };
+        let script = format!("echo started >&2; {wait}");
+        let args = ["put", "--from-command", "dump", "--", "sh", "-c", &script];
+        let mut command = home.client(&node.api, &args);
+        let mut child = command.stderr(writer).spawn().unwrap();
+        drop(command);
+        let mut started = [0; 8];
+        reader.read_exact(&mut started).unwrap();
+        crate::signal(&child, signal);
+        child.wait().unwrap();
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).unwrap();
+    }
+    check(&home.dfs(&node, &["stat", "dump"], b""), 4, "does not exist");
+}
