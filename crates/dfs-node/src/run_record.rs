@@ -58,7 +58,12 @@ impl Drop for Published {
 pub fn dirs(config_dir: &Path) -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
     let runtime = runtime.map(|dir| PathBuf::from(dir).join("dfs"));
-    runtime.into_iter().chain([config_dir.join("run")]).collect()
+    runtime.into_iter().chain([shared_dir(config_dir)]).collect()
+}
+
+/// Where nodes keep their records that have the same keys.
+pub fn shared_dir(config_dir: &Path) -> PathBuf {
+    config_dir.join("run")
 }
 
 /// The boot this process belongs to, where the system names it.
@@ -154,6 +159,11 @@ pub fn answering(candidates: Vec<RunRecord>) -> Vec<RunRecord> {
     }
     let (refusing, answering): (Vec<_>, Vec<_>) = candidates.into_iter().partition(refuses);
     if answering.is_empty() { refusing } else { answering }
+}
+
+/// The first of several records whose API does not refuse a connection.
+pub fn first_open(candidates: impl IntoIterator<Item = RunRecord>) -> Option<RunRecord> {
+    candidates.into_iter().find(|record| !refuses(record))
 }
 
 fn refuses(record: &RunRecord) -> bool {

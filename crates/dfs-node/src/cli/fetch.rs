@@ -69,8 +69,9 @@ struct Sink<'a> {
     failed: &'a dyn Fn(std::io::Error) -> Failure,
 }
 
-/// Copies a file. When a later chunk cannot be had, the node breaks the connection off. The rest of
-/// the same version is then asked for, and that answer has the reason.
+/// Copies a file. When a later chunk cannot be had, the node breaks the connection off, and when it
+/// ends the connection breaks too. The rest of the same version is then asked for, of a node that
+/// restarted or of another one. That answer has the reason, if there is one.
 fn continue_from(
     api: &Api,
     src: &FilePath,
@@ -82,7 +83,7 @@ fn continue_from(
     if !first.guarded {
         tell(UNGUARDED_READ);
     }
-    let mut done = 0;
+    let (mut done, mut stalled) = (0, 0);
     let mut content = first.content;
     for _ in 0..RESUMES_MAX {
         let before = done;
@@ -100,10 +101,16 @@ fn continue_from(
         if done == total {
             return Ok(total);
         }
-        content = api.open(src, Some(&version), done)?.content;
-        if done == before {
+        stalled = if done > before { 0 } else { stalled + 1 };
+        if stalled == STALLED_MAX {
             break;
         }
+        let rest = api.open(src, Some(&version), done)?;
+        if (rest.bytes, &rest.version) != (total - done, &version) {
+            let message = format!("{src}: the rest that the node has is not that of {version}");
+            return Err(Failure::new(Code::Retryable, message));
+        }
+        content = rest.content;
     }
     Err(Failure::new(Code::Retryable, format!("{src}: the connection broke after {done} bytes")))
 }
@@ -154,6 +161,8 @@ fn get_tree(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {
 
 /// How often a broken transfer is taken up again while it makes progress.
 const RESUMES_MAX: usize = 100;
+/// How often one may bring nothing.
+const STALLED_MAX: usize = 3;
 /// Bytes copied at once.
 const COPY_BYTES: usize = 256 * 1024;
 

@@ -1,25 +1,23 @@
 //! Which running node to ask.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use dfs_core::address::Address;
 
 use crate::exit::{Code, Failure, tell};
 use crate::run_record::{self, RunRecord};
 
-/// The base URL and the token file of the node to ask.
+/// The record of the node to ask, or the URL of one that has none.
 pub(super) fn choose(
     wanted: Option<&str>,
     running: Vec<RunRecord>,
-) -> Result<(String, Option<PathBuf>), Failure> {
-    let of = |record: &RunRecord| (record.api.clone(), Some(record.token_file.clone()));
+) -> Result<Result<RunRecord, String>, Failure> {
     match wanted {
         Some(url) if url.starts_with("http://") => {
             let url = url.trim_end_matches('/');
             let known = matching(running, |record| is_api_of(url, record));
             // The record's own URL is asked: "localhost" may also be another program's address.
-            Ok(known.first().map_or_else(|| (url.to_owned(), None), of))
+            Ok(known.into_iter().next().ok_or_else(|| url.to_owned()))
         }
         Some(text) => {
             let address: Address = text
@@ -30,15 +28,15 @@ pub(super) fn choose(
                 Failure::new(Code::NoNode, format!("no running node of yours listens on {text}"))
                     .hint("'dfs-node --listen' starts one")
             };
-            known.first().map(of).ok_or_else(missing)
+            known.into_iter().next().map(Ok).ok_or_else(missing)
         }
-        None => match matching(running, |_| true).as_slice() {
+        None => match &matching(running, |_| true)[..] {
             [] => Err(Failure::new(Code::NoNode, "no node of yours is running on this machine")
                 .hint("start one with 'dfs-node', or name one with --node")),
-            [only] => Ok(of(only)),
+            [only] => Ok(Ok(only.clone())),
             [first, ..] => {
                 tell(format_args!("using the node on {}", first.listen));
-                Ok(of(first))
+                Ok(Ok(first.clone()))
             }
         },
     }
@@ -103,9 +101,9 @@ mod tests {
     #[test]
     fn the_record_says_where_to_connect_and_a_stranger_gets_no_token() {
         let known = || vec![record("http://127.0.0.1:4000")];
-        let (base, token) = choose(Some("http://localhost:4000/"), known()).unwrap();
-        assert_eq!((base.as_str(), token.is_some()), ("http://127.0.0.1:4000", true));
-        let (base, token) = choose(Some("http://localhost:4001"), known()).unwrap();
-        assert_eq!((base.as_str(), token), ("http://localhost:4001", None));
+        let found = choose(Some("http://localhost:4000/"), known()).unwrap();
+        assert_eq!(found, Ok(record("http://127.0.0.1:4000")));
+        let stranger = choose(Some("http://localhost:4001"), known()).unwrap();
+        assert_eq!(stranger, Err("http://localhost:4001".to_owned()));
     }
 }

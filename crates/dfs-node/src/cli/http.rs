@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_core::name::FilePath;
@@ -18,16 +19,16 @@ use ureq::{Agent, Body, RequestBuilder, SendBody};
 use crate::api::{AdmittedView, ErrorBody, GUARDED, ListPage, MemberView, OfPath};
 use crate::cli::args::{Args, ModeArg};
 use crate::cli::args::{Invite, InvitedRole};
-use crate::cli::find::choose;
+use crate::cli::asked::{Asked, Place, Trouble};
 use crate::cli::transport::{Answered, Attentive};
-use crate::config::default_config_dir;
 use crate::exit::{Code, Failure, chain};
-use crate::run_record;
 
 /// The API of one running node.
 #[derive(Clone)]
 pub(super) struct Api {
     agent: Agent,
+    /// Where it is now; `base` and `token` are where it was when this was made.
+    asked: Arc<Asked>,
     base: String,
     token: Option<String>,
     mode: Option<ModeArg>,
@@ -77,13 +78,8 @@ impl Paged for UnreadablePage {
 impl Api {
     /// Finds the node that the arguments name, or the only one.
     pub(super) fn find(args: &Args) -> Result<Self, Failure> {
-        let config_dir = match &args.config_dir {
-            Some(dir) => dir.clone(),
-            None => default_config_dir()?,
-        };
-        let running = run_record::running(&run_record::dirs(&config_dir));
-        let (base, token_file) = choose(args.node.as_deref(), running)?;
-        let token = token_file.and_then(|path| std::fs::read_to_string(path).ok());
+        let asked = Arc::new(Asked::find(args)?);
+        let Place { base, token, .. } = asked.place();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
@@ -92,7 +88,16 @@ impl Api {
             .build();
         let connector = Attentive { connect_max: CONNECT_MAX };
         let agent = Agent::with_parts(config, connector, DefaultResolver::default());
-        Ok(Self { agent, base, token, mode: args.mode })
+        Ok(Self { agent, asked, base, token, mode: args.mode })
+    }
+
+    /// Asks a node until there is an answer, also when it restarts or another one must be asked.
+    /// `ask` may be repeated from its beginning.
+    pub(super) fn patiently<T>(
+        &self,
+        mut ask: impl FnMut(&Self) -> Result<T, Trouble>,
+    ) -> Result<T, Failure> {
+        self.asked.patiently(|Place { base, token, .. }| ask(&Self { base, token, ..self.clone() }))
     }
 
     fn url(&self, endpoint: &str, path: Option<&FilePath>, query: &[(&str, &str)]) -> String {
@@ -113,7 +118,7 @@ impl Api {
 
     fn authorized<T>(&self, request: RequestBuilder<T>) -> RequestBuilder<T> {
         match &self.token {
-            Some(token) => request.header("Authorization", format!("Bearer {}", token.trim())),
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
             None => request,
         }
     }
@@ -127,14 +132,18 @@ impl Api {
     fn check(
         &self,
         response: Result<Response<Body>, ureq::Error>,
-    ) -> Result<Response<Body>, Failure> {
-        let mut response = response.map_err(|error| self.no_node(&error))?;
-        if response.status().is_success() {
+    ) -> Result<Response<Body>, Trouble> {
+        let gone = |error| Trouble::Gone(self.no_node(&error));
+        let mut response = response.map_err(gone)?;
+        let status = response.status();
+        if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            self.asked.note_answer();
+        }
+        if status.is_success() {
             return Ok(response);
         }
-        let status = response.status();
         let text = response.body_mut().read_to_string().unwrap_or_default();
-        Err(self.refused(status, &text))
+        Err(self.refused(status, &text).into())
     }
 
     fn refused(&self, status: StatusCode, text: &str) -> Failure {
@@ -155,27 +164,32 @@ impl Api {
     }
 
     fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, Failure> {
+        Ok(self.try_get(url)?)
+    }
+
+    fn try_get<T: DeserializeOwned>(&self, url: &str) -> Result<T, Trouble> {
         self.read(self.authorized(self.agent.get(url)).call())
     }
 
     fn post<T: DeserializeOwned>(&self, url: &str) -> Result<T, Failure> {
-        self.read(self.authorized(self.agent.post(url)).send_empty())
+        Ok(self.read(self.authorized(self.agent.post(url)).send_empty())?)
     }
 
     /// Reads an answer in JSON.
     fn read<T: DeserializeOwned>(
         &self,
         response: Result<Response<Body>, ureq::Error>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, Trouble> {
         let mut response = self.check(response)?;
         let text = response.body_mut().with_config().limit(JSON_BYTES_MAX).read_to_string();
-        let text = text.map_err(|error| self.no_node(&error))?;
-        serde_json::from_str(&text)
-            .map_err(|error| Failure::new(Code::Failed, format!("an unexpected answer: {error}")))
+        let text = text.map_err(|error| Trouble::Gone(self.no_node(&error)))?;
+        let unexpected =
+            |error| Failure::new(Code::Failed, format!("an unexpected answer: {error}"));
+        Ok(serde_json::from_str(&text).map_err(unexpected)?)
     }
 
     pub(super) fn status(&self) -> Result<serde_json::Value, Failure> {
-        self.get(&self.url("status", None, &[]))
+        self.patiently(|api| api.try_get(&api.url("status", None, &[])))
     }
 
     pub(super) fn peers(&self) -> Result<Vec<PeerView>, Failure> {
@@ -330,7 +344,7 @@ impl Api {
         let mut after = String::new();
         loop {
             let query = [query, &[("after", &after)]].concat();
-            let page: P = self.get(&self.url(what, None, &query))?;
+            let page: P = self.patiently(|api| api.try_get(&api.url(what, None, &query)))?;
             each(&page)?;
             match page.next() {
                 Some(next) => after = next,
@@ -346,7 +360,7 @@ impl Api {
     ) -> Result<serde_json::Value, Failure> {
         let query: &[_] = if recursive { &[("recursive", "true")] } else { &[] };
         let request = self.authorized(self.agent.delete(self.url("files", Some(path), query)));
-        self.read(request.call())
+        Ok(self.read(request.call())?)
     }
 
     /// Stores the bytes of `source`; `len` is their count, if known.
@@ -357,6 +371,17 @@ impl Api {
         len: Option<u64>,
         condition: Option<(&str, &str)>,
     ) -> Result<OfPath<Stored>, Failure> {
+        Ok(self.try_put(path, source, len, condition)?)
+    }
+
+    /// The same, told apart by whether another attempt can help.
+    pub(super) fn try_put(
+        &self,
+        path: &FilePath,
+        source: &mut dyn Read,
+        len: Option<u64>,
+        condition: Option<(&str, &str)>,
+    ) -> Result<OfPath<Stored>, Trouble> {
         let request = self.agent.put(self.url("files", Some(path), &[]));
         let mut request = self.authorized(request);
         if let Some(len) = len {
@@ -372,10 +397,15 @@ impl Api {
         let sent = request.send(SendBody::from_reader(source));
         if let Some(answered) = sent.as_ref().err().and_then(Answered::of) {
             let status = StatusCode::from_u16(answered.status).unwrap_or_default();
-            return Err(self.refused(status, &answered.body));
+            self.asked.note_answer();
+            return Err(self.refused(status, &answered.body).into());
         }
         match sent {
-            Err(ureq::Error::Io(error)) if is_cut_off(&error) => Err(cut_off(path, &error)),
+            Err(ureq::Error::Io(error)) if is_cut_off(&error) => {
+                // There was a node.
+                self.asked.note_answer();
+                Err(Trouble::Gone(cut_off(path, &error)))
+            }
             response => self.read(response),
         }
     }
@@ -387,6 +417,15 @@ impl Api {
         version: Option<&str>,
         from: u64,
     ) -> Result<Incoming, Failure> {
+        self.patiently(|api| api.try_open(path, version, from))
+    }
+
+    fn try_open(
+        &self,
+        path: &FilePath,
+        version: Option<&str>,
+        from: u64,
+    ) -> Result<Incoming, Trouble> {
         let query: Vec<_> = version.map(|version| ("version", version)).into_iter().collect();
         let request = self.agent.get(self.url("files", Some(path), &query));
         let mut request = self.authorized(request);
@@ -404,7 +443,7 @@ impl Api {
 
     pub(super) fn note_key_backup(&self) -> Result<(), Failure> {
         let request = self.authorized(self.agent.post(self.url("key-backup", None, &[])));
-        self.check(request.send_empty()).map(|_| ())
+        Ok(self.check(request.send_empty()).map(|_| ())?)
     }
 }
 
@@ -449,8 +488,9 @@ mod tests {
     #[test]
     fn a_token_is_not_shown() {
         let agent = Agent::config_builder().build().new_agent();
-        let token = Some("5ec2e7".to_owned());
-        let api = Api { agent, base: "http://127.0.0.1:4000".to_owned(), token, mode: None };
+        let asked = Arc::new(Asked::at("http://127.0.0.1:4000", "5ec2e7"));
+        let Place { base, token, .. } = asked.place();
+        let api = Api { agent, asked, base, token, mode: None };
         assert!(!format!("{api:?}").contains("5ec2e7"));
     }
 }

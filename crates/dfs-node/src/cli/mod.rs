@@ -5,6 +5,7 @@
 
 #[allow(unnameable_types, reason = "clap fills them; only their verbs are handed on")]
 mod args;
+mod asked;
 mod browse;
 mod command;
 mod exclude;

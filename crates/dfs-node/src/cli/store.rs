@@ -11,6 +11,7 @@ use dfs_server::Stored;
 
 use crate::api::OfPath;
 use crate::cli::args::Put;
+use crate::cli::asked::Trouble;
 use crate::cli::command;
 use crate::cli::exclude::{self, Pattern};
 use crate::cli::http::Api;
@@ -78,8 +79,25 @@ fn put_file(
     out: &Output,
 ) -> Result<OfPath<Stored>, Failure> {
     let unreadable = |error| failed_to_read(src, &error);
-    let name = src.display().to_string();
     refuse_pipe(src).map_err(unreadable)?;
+    let is_regular = std::fs::metadata(src).map_err(unreadable)?.is_file();
+    // A condition that does not hold the second time may have held the first time.
+    if condition.is_some() || !is_regular {
+        return Ok(put_once(api, src, dst, condition, out)?);
+    }
+    api.patiently(|api| put_once(api, src, dst, None, out))
+}
+
+/// Stores a file by one node. A file that changes meanwhile is read once more.
+fn put_once(
+    api: &Api,
+    src: &Path,
+    dst: &FilePath,
+    condition: Option<(&str, &str)>,
+    out: &Output,
+) -> Result<OfPath<Stored>, Trouble> {
+    let unreadable = |error| failed_to_read(src, &error);
+    let name = src.display().to_string();
     for is_last in [false, true] {
         let file = File::open(src).map_err(unreadable)?;
         let found = file.metadata().map_err(unreadable)?;
@@ -88,7 +106,7 @@ fn put_file(
         let bar = out.bar(len);
         let counted = Counted { source: file, bar: &bar };
         let mut source = Source::new(counted, &name, len).watching(watch);
-        let stored = api.put(dst, &mut source, len, condition);
+        let stored = api.try_put(dst, &mut source, len, condition);
         bar.finish_and_clear();
         if source.has_changed() && !is_last {
             tell(format_args!("{name} changed while it was read: reading it again"));

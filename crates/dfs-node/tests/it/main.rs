@@ -8,6 +8,7 @@ mod history;
 mod invites;
 mod lifecycle;
 mod proof;
+mod restart;
 mod restore;
 mod scrub;
 
