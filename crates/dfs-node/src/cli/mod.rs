@@ -26,6 +26,7 @@ mod progress;
 mod repair;
 mod scrub;
 mod source;
+mod sparse;
 mod status;
 mod store;
 mod temp;

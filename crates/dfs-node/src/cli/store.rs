@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
+use std::io::Read;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,7 @@ use crate::cli::http::Api;
 use crate::cli::output::{Counted, Output, size};
 use crate::cli::paths::{failed_to_read, remote};
 use crate::cli::source::{Source, Watch};
+use crate::cli::sparse::Holey;
 use crate::cli::tree::{self, Outcome};
 use crate::cli::walk::{NotStored, Rules, Walk};
 use crate::exit::{Code, Failure, tell};
@@ -104,7 +106,12 @@ fn put_once(
         let len = announced(&found);
         let watch = len.map(|_| Watch::of(&file, &found)).transpose().map_err(unreadable)?;
         let bar = out.bar(len);
-        let counted = Counted { source: file, bar: &bar };
+        // What says that it is empty, as files of /proc do, may have no map either.
+        let content: Box<dyn Read> = match len {
+            Some(len) => Box::new(Holey::new(file, len)),
+            None => Box::new(file),
+        };
+        let counted = Counted { source: content, bar: &bar };
         let mut source = Source::new(counted, &name, len).watching(watch);
         let stored = api.try_put(dst, &mut source, len, condition);
         bar.finish_and_clear();

@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::cli::sparse::HoleMaker;
 use crate::cli::{command, leftovers};
 
 static PENDING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
@@ -47,7 +48,7 @@ impl Target {
 impl Write for Target {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Temp(temp) => temp.file.write(bytes),
+            Self::Temp(temp) => temp.holes.write(&temp.file, bytes).map(|()| bytes.len()),
             Self::Through(file) => file.write(bytes),
         }
     }
@@ -60,6 +61,7 @@ impl Write for Target {
 /// An incomplete file; it goes away unless it is kept.
 pub(super) struct TempFile {
     file: File,
+    holes: HoleMaker,
     /// Where it is meanwhile, on a file system where every file needs a name.
     path: Option<PathBuf>,
     target: PathBuf,
@@ -73,17 +75,22 @@ impl TempFile {
         let dir = dir_of(target);
         leftovers::sweep(dir);
         if let Some(file) = unnamed(dir) {
-            return Ok(Self { file, path: None, target: target.to_owned() });
+            return Ok(Self::new(file, None, target));
         }
         // Under the lock, so that an interrupt finds the file or comes before it.
         let mut pending = PENDING.lock();
         let (file, path) = leftovers::create(dir)?;
         pending.insert(path.clone());
-        Ok(Self { file, path: Some(path), target: target.to_owned() })
+        Ok(Self::new(file, Some(path), target))
+    }
+
+    fn new(file: File, path: Option<PathBuf>, target: &Path) -> Self {
+        Self { file, holes: HoleMaker::default(), path, target: target.to_owned() }
     }
 
     /// Puts the complete file in place.
     fn keep(mut self) -> io::Result<()> {
+        self.holes.finish(&self.file)?;
         let replaced = std::fs::metadata(&self.target).ok();
         let replaced = replaced.filter(std::fs::Metadata::is_file);
         let mode = match &replaced {
@@ -263,12 +270,12 @@ mod tests {
         let target = dir.path().join("file");
         let named = || {
             let (file, path) = leftovers::create(dir.path()).unwrap();
-            TempFile { file, path: Some(path), target: target.clone() }
+            TempFile::new(file, Some(path), &target)
         };
         drop(named());
         for content in ["first", "second"] {
             let mut temp = named();
-            temp.file.write_all(content.as_bytes()).unwrap();
+            temp.holes.write(&temp.file, content.as_bytes()).unwrap();
             assert_eq!(temp.file.metadata().unwrap().permissions().mode() & 0o7777, PRIVATE);
             temp.keep().unwrap();
             assert_eq!(std::fs::read_to_string(&target).unwrap(), content);

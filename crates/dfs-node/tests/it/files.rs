@@ -252,3 +252,22 @@ fn a_command_ends_with_the_put_that_started_it() {
     }
     check(&home.dfs(&node, &["stat", "dump"], b""), 4, "does not exist");
 }
+
+#[test]
+fn a_file_of_holes_comes_back_as_one() {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+    let home = Home::new();
+    let node = home.start("data", &[]);
+    let image = fs::File::create(home.path("image")).unwrap();
+    let bytes = (12 << 20) + 5;
+    image.set_len(bytes).unwrap();
+    image.write_all_at(b"in the midst", 5 << 20).unwrap();
+    let (src, dst) = (home.path("image"), home.path("out"));
+    check(&home.dfs(&node, &["put", src.to_str().unwrap(), "image"], b""), 0, "stored");
+    check(&home.dfs(&node, &["get", "image", dst.to_str().unwrap()], b""), 0, "fetched");
+    assert!(fs::read(&src).unwrap() == fs::read(&dst).unwrap());
+    let (before, after) = (fs::metadata(&src).unwrap(), fs::metadata(&dst).unwrap());
+    assert_eq!(after.len(), bytes);
+    // 64 KiB for the words, and one block at the end.
+    assert!(after.blocks() * 512 <= before.blocks() * 512 + 80 * 1024, "{}", after.blocks());
+}
