@@ -19,6 +19,21 @@ pub(crate) fn connections_max() -> usize {
     usize::try_from(files / 4).unwrap_or(usize::MAX).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)
 }
 
+/// How many files a client may have on their way at once, of as many as it likes: each takes a
+/// connection and its file, which is watched by another descriptor.
+pub(crate) fn transfers_max(wanted: usize) -> usize {
+    transfers_within(getrlimit(Resource::Nofile).current, wanted)
+}
+
+fn transfers_within(descriptors: Option<u64>, wanted: usize) -> usize {
+    let left = descriptors.unwrap_or(u64::MAX).saturating_sub(CLIENT_DESCRIPTORS);
+    usize::try_from(left / TRANSFER_DESCRIPTORS).unwrap_or(usize::MAX).clamp(1, wanted)
+}
+
+/// What a client has open besides: streams, signals, a directory, a record of a node.
+const CLIENT_DESCRIPTORS: u64 = 12;
+/// Three, and one for what is looked at before.
+const TRANSFER_DESCRIPTORS: u64 = 4;
 /// An idle connection costs some 20 KiB: so many together are well below what one transfer takes.
 const CONNECTIONS_MAX: usize = 4096;
 /// As many even where descriptors are very few.
@@ -27,6 +42,15 @@ const CONNECTIONS_MIN: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_descriptors_mean_few_files_at_once_and_never_none() {
+        for (descriptors, expected) in
+            [(Some(256), 8), (Some(44), 8), (Some(24), 3), (Some(12), 1), (Some(0), 1), (None, 8)]
+        {
+            assert_eq!(transfers_within(descriptors, 8), expected, "{descriptors:?}");
+        }
+    }
 
     #[test]
     fn open_files_are_raised_and_core_dumps_forbidden() {

@@ -50,8 +50,7 @@ fn get_file(
     dst: &Path,
     out: &Output,
 ) -> Result<u64, Failure> {
-    let unwritable =
-        |error| Failure::new(Code::Failed, format!("cannot write {}: {error}", dst.display()));
+    let unwritable = |error| paths::unwritable("write", dst, &error);
     // Asked before anything is created: a file that does not exist leaves no trace.
     let first = api.open(src, version, 0)?;
     let bar = out.bar(Some(first.bytes));

@@ -1,5 +1,6 @@
 //! Remote paths as they are typed, and local directories to write to.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use dfs_core::name::FilePath;
@@ -55,9 +56,17 @@ pub(super) fn failed_to_read(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 pub(super) fn create_dirs(dir: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(dir).map_err(|error| {
-        Failure::new(Code::Failed, format!("cannot create {}: {error}", dir.display()))
-    })
+    std::fs::create_dir_all(dir).map_err(|error| unwritable("create", dir, &error))
+}
+
+/// Why a local file or directory could not be made, with what to do when it is for its name.
+pub(super) fn unwritable(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+    let failure = Failure::new(Code::Failed, format!("cannot {what} {}: {error}", path.display()));
+    match error.kind() {
+        ErrorKind::InvalidFilename => failure
+            .hint("this file system does not take the name: 'dfs get SRC DST' fetches it as DST"),
+        _ => failure,
+    }
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ impl Target {
             Ok(found) if !found.is_file() && !found.is_dir() => {
                 Ok(Self::Through(OpenOptions::new().write(true).open(path)?))
             }
+            // Told before anything is fetched.
+            Err(error) if error.kind() == io::ErrorKind::InvalidFilename => Err(error),
             _ => Ok(Self::Temp(TempFile::beside(path)?)),
         }
     }
@@ -150,7 +152,14 @@ fn dir_of(target: &Path) -> &Path {
     parent.unwrap_or_else(|| Path::new("."))
 }
 
-/// A file without a name in a directory, where the file system and `/proc` let us name it later.
+/// A file without a name in a directory, where the system, the file system and `/proc` let us name
+/// it later.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn unnamed(_: &Path) -> Option<File> {
+    None
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
 fn unnamed(dir: &Path) -> Option<File> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(dir, flags, Mode::from_raw_mode(PRIVATE)).ok()?);

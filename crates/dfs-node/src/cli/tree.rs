@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::exit::{Code, Failure};
+use crate::limits;
 
 /// What became of many items.
 pub(super) struct Outcome {
@@ -23,7 +24,7 @@ pub(super) fn for_each<T: Send>(
     let (done, failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let worst = Mutex::new(None);
     std::thread::scope(|scope| {
-        for _ in 0..WORKERS {
+        for _ in 0..limits::transfers_max(WORKERS) {
             scope.spawn(|| {
                 loop {
                     let item = items.lock().next();

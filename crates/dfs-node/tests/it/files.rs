@@ -271,3 +271,34 @@ fn a_file_of_holes_comes_back_as_one() {
     // 64 KiB for the words, and one block at the end.
     assert!(after.blocks() * 512 <= before.blocks() * 512 + 80 * 1024, "{}", after.blocks());
 }
+
+#[test]
+fn few_descriptors_are_enough_for_many_files() {
+    let home = Home::new();
+    let node = home.start("data", &[]);
+    fs::create_dir(home.path("src")).unwrap();
+    for name in 0..60 {
+        fs::write(home.path(&format!("src/{name}")), vec![7; 20_000]).unwrap();
+    }
+    let put = shell(&home, &node, "ulimit -n 20; \"$@\" put -r src dst");
+    check(&put, 0, "stored 60 files");
+    let get = shell(&home, &node, "ulimit -n 20; \"$@\" get -r dst out");
+    check(&get, 0, "fetched 60 files");
+    assert_eq!(fs::read_dir(home.path("out")).unwrap().count(), 60);
+}
+
+#[test]
+fn a_name_that_the_file_system_does_not_take_says_what_to_do() {
+    let home = Home::new();
+    let node = home.start("data", &[]);
+    let long = "x".repeat(300);
+    for path in [format!("d/{long}"), format!("d/{long}d/a"), "d/a".to_owned()] {
+        check(&home.dfs(&node, &["put", "-", &path], b"content"), 0, "stored");
+    }
+    let get = shell(&home, &node, "\"$@\" get -r d out");
+    check(&get, 3, "2 of 3 files failed");
+    let hints = String::from_utf8_lossy(&get.stderr).matches("'dfs get SRC DST'").count();
+    assert_eq!(hints, 2);
+    check(&shell(&home, &node, &format!("\"$@\" get d/{long}")), 1, "'dfs get SRC DST'");
+    check(&shell(&home, &node, &format!("\"$@\" get d/{long} short")), 0, "to short");
+}
