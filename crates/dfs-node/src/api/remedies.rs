@@ -38,6 +38,14 @@ fn sentence(remedy: &Remedy) -> String {
         ),
         Remedy::MakeRoom => "raise --capacity, free space, or add a node".to_owned(),
         Remedy::AskOthers => "ask whoever runs them before you do anything to it".to_owned(),
+        Remedy::NameAddress(dialled) if dialled.is_empty() => {
+            "restart this node with '--bootstrap ADDR', an address of one of them".to_owned()
+        }
+        Remedy::NameAddress(dialled) => format!(
+            "this node dials {}; if they have other addresses now, restart it with '--bootstrap \
+             ADDR', one of those",
+            dialled.join(" and ")
+        ),
         Remedy::JoinApart(reason) => join(*reason).to_owned(),
         Remedy::SetClock(owner) => {
             let machine = match owner {
@@ -75,6 +83,16 @@ fn join(reason: ApartReason) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_that_are_dialled_in_vain_are_named() {
+        let dialled = vec!["10.0.0.1:3000".to_owned(), "10.0.0.2:3000".to_owned()];
+        assert_eq!(
+            sentence(&Remedy::NameAddress(dialled)),
+            "this node dials 10.0.0.1:3000 and 10.0.0.2:3000; if they have other addresses now, \
+             restart it with '--bootstrap ADDR', one of those"
+        );
+    }
 
     #[test]
     fn a_loss_that_others_went_on_without_names_the_command_to_follow() {

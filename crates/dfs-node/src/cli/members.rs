@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use dfs_core::node::clocks::Ahead;
-use dfs_server::{PeerView, ProofState, ProofView, rfc3339};
+use dfs_server::{PeerState, PeerView, ProofState, ProofView, rfc3339};
 
 use crate::api::MemberView;
 use crate::cli::http::Api;
@@ -16,12 +16,11 @@ pub(super) fn peers(api: &Api, out: &Output) -> Result<(), Failure> {
         return peers.iter().try_for_each(|peer| out.object(peer));
     }
     print(|shown| peers.iter().try_for_each(|peer| show_peer(peer, shown)))?;
-    if let [alone] = &peers[..]
-        && alone.is_self
-    {
-        // It may be alone because it is kept out.
+    let is_away = |peer: &PeerView| matches!(peer.state, PeerState::Suspect | PeerState::Down);
+    if peers.iter().all(|peer| peer.is_self || is_away(peer)) {
+        // It may be alone because it is kept out, or because all others have moved.
         let health = api.status()?;
-        if health["cluster"] == "" {
+        if health["cluster"] == "" || peers.len() > 1 {
             tell(health["message"].as_str().unwrap_or_default());
         }
     }

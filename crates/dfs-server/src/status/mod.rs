@@ -136,6 +136,9 @@ impl Status {
         };
         let failed = self.replica.store.has_failed();
         (health.health, health.message, health.remedy) = judge(&health, &state, &down, failed);
+        if !failed {
+            health.remedy = health.remedy.or_else(|| self.dialled_in_vain(&state));
+        }
         if let Some(loss) = self.chain.foreign_loss() {
             let (message, remedy) = went_on_without(&loss, &self.replica.id);
             (health.health, health.message) = (health.health.max(Level::AtRisk), message);

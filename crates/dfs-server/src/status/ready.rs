@@ -25,7 +25,8 @@ impl Status {
                         "{out} of {all} partitions have too few replicas in reach \
                          ({alive} of {nodes} members answer)"
                     );
-                    reasons.push(reason.into());
+                    let remedy = if alive <= 1 { self.dialled_in_vain(&state) } else { None };
+                    reasons.push(NotReady { reason, remedy });
                 }
             }
         }
@@ -89,6 +90,23 @@ impl Status {
         }
     }
 
+    /// Where this node dials the other members, when none of them is there: all may have moved, and
+    /// then nobody in reach can say where to.
+    pub(super) fn dialled_in_vain(&self, state: &EpochState) -> Option<Remedy> {
+        let others: Vec<_> = state
+            .active()
+            .map(|member| member.node_id)
+            .filter(|member| *member != self.replica.id)
+            .collect();
+        if others.is_empty() || others.iter().any(|member| self.replica.is_reachable(member)) {
+            return None;
+        }
+        let addr =
+            |member| self.replica.net().with_info(member, |info| info.addrs.first().cloned());
+        let addrs = others.iter().filter_map(addr).flatten();
+        Some(Remedy::NameAddress(addrs.take(DIALLED_SHOWN).collect()))
+    }
+
     /// Partitions that cannot be read and written now, as the default mode asks.
     fn out_of_reach(&self, state: &EpochState) -> usize {
         let quorum = self.replica.is_quorum(Mode::Default, state);
@@ -110,5 +128,7 @@ impl Status {
     }
 }
 
+/// Addresses that are named: enough to see whether they are those of old.
+const DIALLED_SHOWN: usize = 4;
 /// Clocks of which something is said.
 pub(super) const CLOCKS_SHOWN: usize = 8;

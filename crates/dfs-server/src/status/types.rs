@@ -35,6 +35,9 @@ pub enum Remedy {
     TakeOut(String),
     /// Make room for new files.
     MakeRoom,
+    /// Name an address of a member that has another one than those that are dialled in vain; the
+    /// first few of them.
+    NameAddress(Vec<String>),
     /// Bring this node and one that it dials in vain together.
     JoinApart(ApartReason),
     /// Set the clock of this node or of another, as far as it is known whose is wrong.

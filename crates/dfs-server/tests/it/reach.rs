@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use dfs_server::PeerState;
+use dfs_server::health::{Health, Remedy};
 
 use crate::machines::{How, Machines, listing};
 
@@ -66,6 +67,34 @@ async fn a_node_that_comes_back_elsewhere_is_found_again() {
     machines.until_at(1, &machines.id(0), 5002).await;
     machines.until_at(2, &machines.id(0), 5002).await;
     machines.are_one(&[0, 1, 2]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_have_all_moved_say_what_they_dial_until_one_address_brings_them_together() {
+    let mut machines = Machines::new(3);
+    machines.start(0, listing(&[])).await;
+    machines.start(1, listing(&[0])).await;
+    machines.start(2, listing(&[0])).await;
+    machines.are_one(&[0, 1, 2]).await;
+    tokio::time::sleep(BOOKS_WRITTEN).await;
+    (0..3).for_each(|at| machines.crash(at));
+    let at = |port, list: &[&str]| How {
+        port: Some(port),
+        list: list.iter().map(|addr| (*addr).to_owned()).collect(),
+        ..listing(&[])
+    };
+    machines.start(1, at(6001, &[])).await;
+    machines.start(2, at(6002, &[":6001"])).await;
+    machines.start(0, at(6000, &[])).await;
+    let told = |health: &Health| matches!(&health.remedy, Some(Remedy::NameAddress(_)));
+    let health = machines.until(0, told).await;
+    let Some(Remedy::NameAddress(dialled)) = health.remedy else { unreachable!() };
+    assert!(dialled.len() == 2 && !dialled.iter().any(|addr| addr.contains(":600")), "{dialled:?}");
+    assert_eq!(machines.node(0).not_ready()[0].remedy, Some(Remedy::NameAddress(dialled)));
+    machines.crash(0);
+    machines.start(0, at(6000, &[":6001"])).await;
+    machines.are_one(&[0, 1, 2]).await;
+    machines.until(0, |health| !told(health)).await;
 }
 
 #[tokio::test(start_paused = true)]
