@@ -199,6 +199,7 @@ pub enum InviteVerb {
 
 /// Arguments of `put`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = PUT_EXAMPLES)]
 pub struct Put {
     /// Local file or directory, or `-`
     pub src: PathBuf,
@@ -235,6 +236,7 @@ pub struct Put {
 
 /// Arguments of `get`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = GET_EXAMPLES)]
 pub struct Get {
     /// Remote path
     pub src: String,
@@ -260,6 +262,7 @@ pub struct Cat {
 
 /// Arguments of `stat`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = STAT_EXAMPLES)]
 pub struct Stat {
     /// Remote path
     pub path: String,
@@ -270,6 +273,7 @@ pub struct Stat {
 
 /// Arguments of `ls`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = LS_EXAMPLES)]
 pub struct Ls {
     /// Remote directory or file
     #[arg(default_value = "")]
@@ -284,6 +288,7 @@ pub struct Ls {
 
 /// Arguments of `rm`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = RM_EXAMPLES)]
 pub struct Rm {
     /// Remote paths
     #[arg(required = true)]
@@ -446,3 +451,29 @@ pub enum KeyVerb {
         cluster: bool,
     },
 }
+
+const PUT_EXAMPLES: &str = "\
+Examples:
+  dfs put photo.jpg photos/2026/photo.jpg
+  dfs put -r ~/docs docs --exclude '*.tmp' --exclude-caches
+  dfs put --from-command db/today.sql -- pg_dump shop";
+
+const GET_EXAMPLES: &str = "\
+Examples:
+  dfs get photos/2026/photo.jpg ~/Pictures
+  dfs get -r docs ~/docs";
+
+const LS_EXAMPLES: &str = "\
+Examples:
+  dfs ls -l photos/2026
+  dfs ls -r --json docs";
+
+const STAT_EXAMPLES: &str = "\
+Examples:
+  dfs stat photos/2026/photo.jpg
+  dfs stat --json docs/plan.txt --version 870718859fd548cef32314ba26eef307";
+
+const RM_EXAMPLES: &str = "\
+Examples:
+  dfs rm docs/old.txt docs/older.txt
+  dfs rm -r photos/2019";

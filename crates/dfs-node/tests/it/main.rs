@@ -316,6 +316,11 @@ fn completion_and_manual_pages_are_made() {
     let home = Home::new();
     let dfs = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_dfs")).args(args).output().unwrap();
     assert!(dfs(&["completion", "bash"]).stdout.len() > 1000);
+    for verb in ["put", "get", "ls", "stat", "rm"] {
+        let help = String::from_utf8(dfs(&[verb, "--help"]).stdout).unwrap();
+        let (_, examples) = help.split_once("Examples:\n").expect(verb);
+        assert!(examples.matches(&format!("  dfs {verb} ")).count() >= 2, "{help}");
+    }
     let man = home.path("man");
     check(&dfs(&["man", man.to_str().unwrap()]), 0, "");
     assert!(man.join("dfs.1").exists() && man.join("dfs-put.1").exists());
