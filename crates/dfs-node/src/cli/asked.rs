@@ -25,8 +25,10 @@ pub(super) struct Asked {
     said: Mutex<Option<String>>,
     /// Whether a node answered and knew the token: one that never did does not come again.
     answered: AtomicBool,
-    /// Whether it was said that a node is looked for.
-    told: AtomicBool,
+    /// The place of which it was said that the node went away.
+    told: Mutex<Option<Place>>,
+    /// Whether it was waited for in vain: nothing else waits for it again.
+    given_up: AtomicBool,
 }
 
 /// Where a node is asked.
@@ -83,9 +85,17 @@ impl Asked {
     }
 
     fn new(config_dir: PathBuf, place: Place) -> Self {
-        let (answered, told) = (AtomicBool::new(false), AtomicBool::new(false));
+        let [answered, given_up] = [const { AtomicBool::new(false) }; 2];
         let (meant, said) = (place.node.clone(), Mutex::new(place.node.clone()));
-        Self { config_dir, meant, place: Mutex::new(place), said, answered, told }
+        Self {
+            config_dir,
+            meant,
+            place: Mutex::new(place),
+            said,
+            answered,
+            told: Mutex::new(None),
+            given_up,
+        }
     }
 
     pub(super) fn place(&self) -> Place {
@@ -108,37 +118,45 @@ impl Asked {
             let place = self.place();
             let trouble = match ask(place.clone()) {
                 Ok(done) => {
-                    self.told.store(false, Ordering::Relaxed);
                     self.say_who(&place);
                     return Ok(done);
                 }
                 Err(trouble) => trouble,
             };
-            let may_return = self.meant.is_some() && self.answered.load(Ordering::Relaxed);
+            let may_return = self.meant.is_some()
+                && self.answered.load(Ordering::Relaxed)
+                && !self.given_up.load(Ordering::Relaxed);
             match patience.after(&trouble, may_return, Instant::now()) {
-                Next::GiveUp => return Err(self.given_up(trouble, &patience)),
+                Next::GiveUp => return Err(self.give_up(trouble, &patience)),
                 Next::Wait(_) if self.look_again(&place) => std::thread::sleep(AGAIN_FIRST),
                 Next::Wait(wait) => {
-                    if !self.told.swap(true, Ordering::Relaxed) {
-                        tell(format_args!(
-                            "the node at {} went away: waiting for it, for {} s at most",
-                            place.base,
-                            AGAIN_MAX.as_secs()
-                        ));
-                    }
+                    self.say_gone(place);
                     std::thread::sleep(wait);
                 }
             }
         }
     }
 
-    fn given_up(&self, trouble: Trouble, patience: &Patience) -> Failure {
+    fn give_up(&self, trouble: Trouble, patience: &Patience) -> Failure {
         let failure = Failure::from(trouble);
         if patience.until.is_none() {
             return failure;
         }
+        self.given_up.store(true, Ordering::Relaxed);
         let node = self.meant.as_deref().unwrap_or_default();
         failure.hint(format!("start the node {node} again, then repeat the command"))
+    }
+
+    /// Says it once, however many transfers wait.
+    fn say_gone(&self, place: Place) {
+        let mut told = self.told.lock();
+        if told.as_ref() != Some(&place) {
+            let (base, most) = (&place.base, AGAIN_MAX.as_secs());
+            tell(format_args!(
+                "the node at {base} went away: waiting for it, for {most} s at most"
+            ));
+            *told = Some(place);
+        }
     }
 
     fn say_who(&self, place: &Place) {
