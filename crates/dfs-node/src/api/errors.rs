@@ -282,7 +282,7 @@ mod tests {
             assert_eq!(u8::from(body.exit), exit, "{said}");
             assert!(body.exit.statuses().contains(&status), "{said}: {status}");
         }
-        assert_eq!(count, 22);
+        assert_eq!(count, 25);
     }
 
     #[test]

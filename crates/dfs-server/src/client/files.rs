@@ -7,7 +7,7 @@ use dfs_core::id::{BlobId, DirId, RecordKey, Vid};
 use dfs_core::layout::epoch::EpochState;
 use dfs_core::name::{FilePath, NameError};
 use dfs_core::record::conditional::Condition;
-use dfs_core::record::version::Record;
+use dfs_core::record::version::{Kind, Record};
 use dfs_env::{Bug, bug};
 use dfs_store::vault::entry::{Entry, EntryNode, INLINE_BYTES_MAX};
 use tokio::io::AsyncRead;
@@ -21,8 +21,8 @@ use crate::content::{CHUNK_BYTES, Uploaded};
 use crate::error::Error;
 use crate::names::conditional::WriteIf;
 use crate::names::history::NewVersion;
-use crate::names::open::count_conflicts;
-use crate::names::parts::{Part, Parts, refuse_directory};
+use crate::names::open::{KnownVersion, count_conflicts, known_versions};
+use crate::names::parts::{Part, Parts, holds, refuse_directory};
 use crate::names::paths::{Arrival, PathFound};
 use crate::records::{Written, copies_wanted};
 
@@ -44,6 +44,22 @@ pub struct FileRef {
 }
 
 impl FileRef {
+    /// A version that a record knows of, under the name it has; `None` for a deletion.
+    pub(crate) fn of_known(known: KnownVersion, key: RecordKey, name: &str) -> Option<Self> {
+        Some(Self {
+            entry: known.entry(name)?,
+            key,
+            vid: known.vid,
+            ref_id: known.ref_id,
+            refs_root: known.refs_root,
+            blobs: known.blobs,
+            bytes_stored: known.bytes_stored,
+            conflicts: 0,
+            // Nobody can show an older one in its place.
+            guarded: true,
+        })
+    }
+
     /// Bytes of content.
     pub fn bytes(&self) -> u64 {
         self.entry.bytes()
@@ -82,6 +98,26 @@ pub(crate) struct Target<'a> {
     record: Record,
     /// See [`PathFound::is_below_file`].
     is_below_file: bool,
+    /// Whether directories above it were missing.
+    made_dirs: bool,
+}
+
+/// A file that has its name.
+pub(crate) struct Published {
+    pub(crate) stored: Stored,
+    /// Where it was written.
+    pub(crate) key: RecordKey,
+    pub(crate) vid: Vid,
+    /// The version of a file that was shown before.
+    pub(crate) replaced: Option<Vid>,
+}
+
+/// What a write of a file found.
+struct WrittenFile {
+    written: Written,
+    /// Whether nobody has looked yet whether the name is a directory.
+    is_new: bool,
+    replaced: Option<Vid>,
 }
 
 /// Stored content that has no name yet.
@@ -153,12 +189,15 @@ impl Client {
         if bug(Bug::NameInLog) {
             tracing::info!(%path, "storing");
         }
-        if condition.is_some_and(|condition| !condition.holds(&target.record)) {
+        if let Some(condition) = condition
+            && !holds(&names.keys, &target.key, &target.record, condition)?
+        {
             return Err(Error::Condition);
         }
         let (vid, modified_ms) = (names.new_vid(), parts.replica.unix_ms());
         let uploaded = names.content.upload(target.key, vid, mode, source).await?;
-        self.publish(target, NewContent { vid, modified_ms, uploaded }, condition, mode).await
+        let content = NewContent { vid, modified_ms, uploaded };
+        Ok(self.publish(target, content, condition, mode).await?.stored)
     }
 
     /// Where a file of this path is to be stored; missing directories are made.
@@ -174,13 +213,14 @@ impl Client {
         let mut parents: Vec<&str> = path.components().collect();
         let name = parents.pop().ok_or(NameError::Empty)?;
         let PathFound { dir, record, is_below_file, .. } = names.walk(path, mode).await?;
+        let made_dirs = dir.is_none();
         let dir = match dir {
             Some(dir) => dir,
             None => names.make_dirs(&parents, mode).await?,
         };
         let key = names.keys.record_key(&dir, name);
         refuse_directory(&names.keys, &key, &record, path)?;
-        Ok(Target { path, parents, name, dir, key, record, is_below_file })
+        Ok(Target { path, parents, name, dir, key, record, is_below_file, made_dirs })
     }
 
     /// Gives stored content its name.
@@ -190,31 +230,37 @@ impl Client {
         content: NewContent,
         condition: Option<Condition>,
         mode: Mode,
-    ) -> Result<Stored, Error> {
+    ) -> Result<Published, Error> {
         let (parts, names) = (&self.0, self.0.names()?);
         let quorum = parts.replica.is_quorum(mode, &*parts.replica.joined()?);
         let own = &parts.replica.id;
         let mut is_written = false;
         for _ in 0..MOVED_TRIES {
-            let (written, is_new) = match self.write_file(&target, &content, condition, mode).await
-            {
-                Ok(written) => written,
-                Err(error) if is_written => return Err(error.once_written(own)),
-                Err(error) => return Err(error),
-            };
+            let WrittenFile { written, is_new, replaced } =
+                match self.write_file(&target, &content, condition, mode).await {
+                    Ok(written) => written,
+                    Err(error) if is_written => return Err(error.once_written(own)),
+                    Err(error) => return Err(error),
+                };
             is_written = true;
             let Target { path, parents: ref above, dir, key, is_below_file, .. } = target;
             let new = is_new.then_some(key);
             let arrival = Arrival { path, parents: above, dir, new, is_below_file };
             match names.keep_reachable(&arrival, mode).await {
                 Ok(true) => {
-                    let Uploaded { bytes, copies, .. } = content.uploaded;
-                    return Ok(stored(content.vid.to_string(), bytes, written, copies, quorum));
+                    let (vid, Uploaded { bytes, copies, .. }) = (content.vid, content.uploaded);
+                    let stored = stored(vid.to_string(), bytes, written, copies, quorum);
+                    return Ok(Published { stored, key, vid, replaced });
                 }
                 // The directory was deleted and made anew meanwhile: the file belongs there.
                 Ok(false) => {}
                 Err(error @ (Error::IsDirectory(_) | Error::NotDirectory(_))) => {
-                    self.give_way(&target, &content.vid, mode).await?;
+                    let taken =
+                        self.take_back(key, target.name, &content.vid, replaced, mode).await;
+                    taken.map_err(|error| error.once_written(own))?;
+                    if target.made_dirs {
+                        self.give_way_above(&target.parents, mode).await?;
+                    }
                     return Err(error);
                 }
                 Err(error) => return Err(error.once_written(own)),
@@ -226,15 +272,15 @@ impl Client {
         Err(Error::Moving)
     }
 
-    /// Writes a version of a file. Says whether there was none before. After an error that is not
-    /// [`Error::Unavailable`] nothing was written.
+    /// Writes a version of a file. After an error that is not [`Error::Unavailable`] nothing was
+    /// written.
     async fn write_file(
         &self,
         target: &Target<'_>,
         content: &NewContent,
         condition: Option<Condition>,
         mode: Mode,
-    ) -> Result<(Written, bool), Error> {
+    ) -> Result<WrittenFile, Error> {
         let names = self.0.names()?;
         let NewContent { vid, modified_ms, uploaded } = content;
         let (key, path) = (target.key, target.path);
@@ -242,23 +288,51 @@ impl Client {
         let _one = names.lock(&key).await;
         names.content.need_held(uploaded)?;
         if let Some(condition) = condition {
+            let replaced = match condition {
+                Condition::Absent => None,
+                Condition::Version(vid) => Some(vid),
+            };
             let write = WriteIf { key, path, condition, vid: *vid, new, mode };
-            return Ok((names.write_if(&write).await?, true));
+            let written = names.write_if(&write).await?;
+            return Ok(WrittenFile { written, is_new: replaced.is_none(), replaced });
         }
         let (read, quorum) = self.0.records.read_record(key, mode).await?;
         refuse_directory(&names.keys, &key, &read, path)?;
-        let is_new = Parts::of(&names.keys, &key, &read)?.file.is_none();
+        let replaced = Parts::of(&names.keys, &key, &read)?.file.map(|(version, _)| version.vid);
         let written = names.write_part(key, (&read, quorum), Part::File, new, mode).await?;
-        Ok((written, is_new))
+        Ok(WrittenFile { written, is_new: replaced.is_none(), replaced })
     }
 
-    /// Takes back a file that was written where, or below where, someone made the other of file and
-    /// directory at the same time.
-    async fn give_way(&self, target: &Target<'_>, vid: &Vid, mode: Mode) -> Result<(), Error> {
+    /// Takes back a version of a file that was written a moment ago, unless another has superseded
+    /// it: what it replaced is there again, or nothing.
+    pub(super) async fn take_back(
+        &self,
+        key: RecordKey,
+        name: &str,
+        vid: &Vid,
+        replaced: Option<Vid>,
+        mode: Mode,
+    ) -> Result<(), Error> {
         let names = self.0.names()?;
-        let taken = names.take_back(target.key, target.name, vid, mode).await;
-        taken.map_err(|error| error.once_written(&self.0.replica.id))?;
-        self.give_way_above(&target.parents, mode).await
+        let (read, _) = self.0.records.read_record(key, mode).await?;
+        let Some(own) = read.head(vid) else { return Ok(()) };
+        let known = known_versions(&names.keys, &key, &Record::of(own.clone()))?;
+        // Another that is live beside it has replaced that as well, or is shown without it.
+        let is_alone = read.heads().filter(|head| head.kind == Kind::Live).count() == 1;
+        let before = known.into_iter().find(|known| is_alone && Some(known.vid) == replaced);
+        let before = before.and_then(|known| FileRef::of_known(known, key, name));
+        let new = match before {
+            Some(before) => {
+                let again = names.new_vid();
+                let uploaded = self.reuse(key, again, &before, mode).await?;
+                NewVersion::file(again, name, before.modified_ms(), &uploaded)
+            }
+            None => NewVersion::tombstone(names.new_vid(), name, self.0.replica.unix_ms()),
+        };
+        let _one = names.lock(&key).await;
+        let (read, _) = self.0.records.read_record(key, mode).await?;
+        names.replace_head(key, &read, vid, new, mode).await?;
+        Ok(())
     }
 
     /// Removes what is empty of the directories of a path, down to the one that someone made a file

@@ -4,15 +4,15 @@
 //! both, never neither. A directory is moved name by name: what stops half way has lost nothing,
 //! and is gone on with by the same move, told to merge.
 
-use dfs_core::id::{RecordKey, Vid};
+use dfs_core::id::Vid;
 use dfs_core::name::{FilePath, NameError};
 use dfs_core::record::conditional::Condition;
 use serde::{Deserialize, Serialize};
 
 use super::Client;
-use super::files::{FileRef, NewContent};
+use super::files::{FileRef, NewContent, Published};
 use super::together::{Together, unless_gone};
-use super::types::{ListedKind, Stored};
+use super::types::ListedKind;
 use super::walk::{Walk, WalkOptions};
 use crate::config::Mode;
 use crate::error::Error;
@@ -123,6 +123,8 @@ impl Transfer<'_> {
             let Some(entry) = entry else { return Ok(()) };
             let target = destination(from, to, &entry.path)?;
             if entry.listed.dir.is_some() {
+                // What is under way stands still meanwhile, perhaps with a lock that this needs.
+                together.finish().await?;
                 client.make_dir(&target, true, onto.mode).await?;
                 open.push((entry.path, entry.order));
                 continue;
@@ -144,31 +146,53 @@ impl Transfer<'_> {
     }
 
     async fn file(&self, from: &FilePath, to: &FilePath) -> Result<(), Error> {
-        let (client, onto) = (self.client, self.onto);
-        let own = &client.0.replica.id;
-        for _ in 0..CHANGED_TRIES {
+        let Self { client, onto, .. } = *self;
+        if self.verb == Verb::Copy {
             let old = client.find(from, None, onto.mode).await?;
-            if self.verb == Verb::Copy {
-                link(client, &old, from, to, client.0.replica.unix_ms(), onto).await?;
-                return Ok(());
+            link(client, &old, (from, to), client.0.replica.unix_ms(), onto, None).await?;
+            return Ok(());
+        }
+        let own = &client.0.replica.id;
+        let mut linked: Option<Published> = None;
+        for _ in 0..CHANGED_TRIES {
+            let old = client.find(from, None, onto.mode).await;
+            if let (Err(Error::NotFound(_)), Some(linked)) = (&old, &linked) {
+                self.unlink(linked, to).await.map_err(|error| error.once_written(own))?;
             }
+            let old = old?;
             self.need_one_version(&old, from).await?;
-            let (_, key, vid) = link(client, &old, from, to, old.modified_ms(), onto).await?;
+            // What an earlier turn linked may be replaced, and what that replaced is taken back to.
+            let last = linked.as_ref().map(|linked| linked.vid);
+            let next = link(client, &old, (from, to), old.modified_ms(), onto, last).await;
+            let next = next.map_err(|error| match last {
+                Some(_) => error.once_written(own),
+                None => error,
+            })?;
+            let replaced = match linked {
+                Some(linked) if next.replaced == last => linked.replaced,
+                _ => next.replaced,
+            };
+            let next = Published { replaced, ..next };
             let removed = self.remove_if_still(&old, from).await;
             match removed.map_err(|error| error.once_written(own))? {
                 Some(true) => return Ok(()),
                 // It was changed meanwhile: the newer version is moved.
-                Some(false) => {}
+                Some(false) => linked = Some(next),
                 // Someone else moved it away, or deleted it.
                 None => {
-                    let name = to.base().ok_or(NameError::Empty)?;
-                    let taken = client.0.names()?.take_back(key, name, &vid, onto.mode).await;
-                    taken.map_err(|error| error.once_written(own))?;
+                    self.unlink(&next, to).await.map_err(|error| error.once_written(own))?;
                     return Err(Error::NotFound(from.to_string()));
                 }
             }
         }
         Err(Error::Contended)
+    }
+
+    /// Takes back what was linked.
+    async fn unlink(&self, linked: &Published, to: &FilePath) -> Result<(), Error> {
+        let name = to.base().ok_or(NameError::Empty)?;
+        let Published { key, vid, replaced, .. } = linked;
+        self.client.take_back(*key, name, vid, *replaced, self.onto.mode).await
     }
 
     /// Refuses a file with several versions that nobody has chosen between: only one would move.
@@ -195,37 +219,38 @@ impl Transfer<'_> {
         let names = parts.names()?;
         let name = path.base().ok_or(NameError::Empty)?;
         let _one = names.lock(&found.key).await;
-        let (read, quorum) = parts.records.read_record(found.key, mode).await?;
+        let (read, _) = parts.records.read_record(found.key, mode).await?;
         let now = Parts::of(&names.keys, &found.key, &read)?.file;
         let Some((version, _)) = now else { return Ok(None) };
         if version.vid != found.vid {
             return Ok(Some(false));
         }
         let new = NewVersion::tombstone(names.new_vid(), name, parts.replica.unix_ms());
-        names.write_part(found.key, (&read, quorum), Part::File, new, mode).await?;
+        // Of several only the one that was linked.
+        names.replace_head(found.key, &read, &found.vid, new, mode).await?;
         Ok(Some(true))
     }
 }
 
-/// Writes the content of a file as a new version of another name.
+/// Writes the content of a file as a new version of another name. Where nothing may be replaced,
+/// `last` may: what the same move has linked before.
 pub(super) async fn link(
     client: &Client,
     old: &FileRef,
-    from: &FilePath,
-    to: &FilePath,
+    (from, to): (&FilePath, &FilePath),
     modified_ms: u64,
     onto: Onto,
-) -> Result<(Stored, RecordKey, Vid), Error> {
+    last: Option<Vid>,
+) -> Result<Published, Error> {
     if old.kind() == ListedKind::Dir {
         return Err(Error::IsDirectory(from.to_string()));
     }
     let vid = client.0.names()?.new_vid();
     let target = client.target(to, onto.mode).await?;
     let uploaded = client.reuse(target.key, vid, old, onto.mode).await?;
-    let condition = (!onto.replace).then_some(Condition::Absent);
-    let key = target.key;
+    let condition = (!onto.replace).then(|| last.map_or(Condition::Absent, Condition::Version));
     let content = NewContent { vid, modified_ms, uploaded };
-    Ok((client.publish(target, content, condition, onto.mode).await?, key, vid))
+    client.publish(target, content, condition, onto.mode).await
 }
 
 /// Where something below `from` belongs below `to`.

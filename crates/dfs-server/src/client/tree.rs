@@ -162,7 +162,7 @@ impl Client {
     ) -> Result<Stored, Error> {
         let old = self.find(from, version, onto.mode).await?;
         let now = self.0.replica.unix_ms();
-        Ok(link(self, &old, from, to, now, onto).await?.0)
+        Ok(link(self, &old, (from, to), now, onto, None).await?.stored)
     }
 
     /// Copies a file, or a directory with everything below it.

@@ -97,24 +97,12 @@ impl Client {
         let vid = from_hex(version).map(Vid::new).ok_or_else(missing)?;
         let name = path.base().ok_or(NameError::Empty)?;
         for place in self.places(path, mode).await? {
-            let known = place.known.iter().find(|known| known.vid == vid);
-            let Some((known, entry)) = known.and_then(|known| Some((known, known.entry(name)?)))
-            else {
-                continue;
-            };
             let waiting = if place.is_current { live_heads(&place.known).len() } else { 0 };
-            return Ok(FileRef {
-                entry,
-                key: place.key,
-                vid,
-                ref_id: known.ref_id,
-                refs_root: known.refs_root,
-                blobs: known.blobs,
-                bytes_stored: known.bytes_stored,
-                conflicts: waiting.saturating_sub(1),
-                // Nobody can show an older one in its place.
-                guarded: true,
-            });
+            let known = place.known.into_iter().find(|known| known.vid == vid);
+            let found = known.and_then(|known| FileRef::of_known(known, place.key, name));
+            if let Some(found) = found {
+                return Ok(FileRef { conflicts: waiting.saturating_sub(1), ..found });
+            }
         }
         Err(missing())
     }
@@ -170,7 +158,8 @@ impl Client {
         let target = self.target(path, mode).await?;
         let (vid, modified_ms) = (names.new_vid(), parts.replica.unix_ms());
         let uploaded = self.reuse(target.key, vid, &old, mode).await?;
-        self.publish(target, NewContent { vid, modified_ms, uploaded }, None, mode).await
+        let content = NewContent { vid, modified_ms, uploaded };
+        Ok(self.publish(target, content, None, mode).await?.stored)
     }
 }
 

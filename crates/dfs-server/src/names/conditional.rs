@@ -22,7 +22,7 @@ use tracing::debug;
 
 use super::Names;
 use super::history::NewVersion;
-use super::parts::refuse_directory;
+use super::parts::{Part, holds, refuse_directory, superseded};
 use crate::config::Mode;
 use crate::error::Error;
 use crate::records::{Written, copies_wanted};
@@ -140,7 +140,7 @@ impl Names {
         let is_found = open.is_some();
         let version = match open {
             Some(version) => Some(version),
-            None if !write.condition.holds(&read) => {
+            None if !holds(&self.keys, &key, &read, write.condition)? => {
                 if sent.is_empty() {
                     return Ok(Attempt::Refused);
                 }
@@ -150,8 +150,9 @@ impl Names {
             }
             None => {
                 refuse_directory(&self.keys, &key, &read, write.path)?;
-                let draft = self.draft(key, &read, write.new.clone(), write.mode).await?;
-                let version = self.writer.conditional_after(&key, &read, draft).await?;
+                let part = superseded(&self.keys, &key, &read, Part::File)?;
+                let draft = self.draft(key, &part, write.new.clone(), write.mode).await?;
+                let version = self.writer.conditional_after(&key, &part, draft).await?;
                 sent.push(version.clone());
                 Some(version)
             }

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 
 use dfs_core::id::RecordKey;
 use dfs_core::name::FilePath;
+use dfs_core::record::conditional::Condition;
 use dfs_core::record::version::{Kind, Record, Version};
 use dfs_store::vault::entry::Entry;
 use dfs_store::vault::keys::VaultKeys;
@@ -83,6 +84,20 @@ pub(crate) fn refuse_directory(
     }
 }
 
+/// Whether a condition of a file's write holds. A version is compared with the file that is shown,
+/// also where the name is a directory as well.
+pub(crate) fn holds(
+    keys: &VaultKeys,
+    key: &RecordKey,
+    read: &Record,
+    condition: Condition,
+) -> Result<bool, Error> {
+    Ok(match condition {
+        Condition::Absent => condition.holds(read),
+        Condition::Version(_) => condition.holds(&*superseded(keys, key, read, Part::File)?),
+    })
+}
+
 /// What a write of one sort supersedes: the record without the live heads of the other. Borrowed
 /// when that is all of it.
 pub(crate) fn superseded<'a>(
@@ -91,9 +106,6 @@ pub(crate) fn superseded<'a>(
     read: &'a Record,
     part: Part,
 ) -> Result<Cow<'a, Record>, Error> {
-    if read.heads().nth(1).is_none() {
-        return Ok(Cow::Borrowed(read));
-    }
     let mut kept = Vec::new();
     for head in read.heads() {
         if head.kind == Kind::Dead || Part::of(&open_entry(keys, key, head)?) == part {

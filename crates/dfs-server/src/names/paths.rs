@@ -11,11 +11,12 @@
 
 use std::time::Duration;
 
-use dfs_core::id::{DirId, RecordKey};
+use dfs_core::id::{DirId, RecordKey, Vid};
 use dfs_core::name::FilePath;
 use dfs_core::record::version::Record;
 
 use quick_cache::sync::Cache;
+use tokio::time::Instant;
 
 use super::Names;
 use super::history::NewVersion;
@@ -27,25 +28,29 @@ use crate::error::Error;
 use dfs_store::vault::entry::{Entry, EntryNode};
 
 /// Directories seen lately.
-pub(super) struct DirCache(Cache<(DirId, String), DirId>);
+pub(super) struct DirCache {
+    known: Cache<(DirId, String), DirId>,
+    /// Those that were named once more; see [`Names::link_again`].
+    linked: Cache<RecordKey, (Vid, Instant)>,
+}
 
 impl Default for DirCache {
     fn default() -> Self {
-        Self(Cache::new(DIRS_CACHED_MAX))
+        Self { known: Cache::new(DIRS_CACHED_MAX), linked: Cache::new(DIRS_LINKED_MAX) }
     }
 }
 
 impl DirCache {
     fn get(&self, parent: DirId, name: &str) -> Option<DirId> {
-        self.0.get(&(parent, name.to_owned()))
+        self.known.get(&(parent, name.to_owned()))
     }
 
     fn set(&self, parent: DirId, name: &str, dir: Option<DirId>) {
         let place = (parent, name.to_owned());
         match dir {
-            Some(dir) => self.0.insert(place, dir),
+            Some(dir) => self.known.insert(place, dir),
             None => {
-                self.0.remove(&place);
+                self.known.remove(&place);
             }
         }
     }
@@ -108,6 +113,22 @@ impl Names {
     }
 
     async fn walk_to(&self, path: &FilePath, end: End, mode: Mode) -> Result<PathFound, Error> {
+        let found = self.walk_as(path, end, true, mode).await?;
+        if found.dir.is_none() && !found.whole {
+            // What is out of reach may know of it: that it is missing a majority must say.
+            return self.walk_as(path, End::Name, false, mode).await;
+        }
+        Ok(found)
+    }
+
+    /// Walks a path; where it may be `lenient`, as [`Names::read_path`] does.
+    async fn walk_as(
+        &self,
+        path: &FilePath,
+        end: End,
+        lenient: bool,
+        mode: Mode,
+    ) -> Result<PathFound, Error> {
         let keys = &self.keys;
         let names: Vec<&str> = path.components().collect();
         let mut dir = keys.root_dir();
@@ -124,7 +145,7 @@ impl Names {
             let places = dirs.iter().zip(&names[at..]);
             let asked: Vec<_> = places.map(|(dir, name)| keys.record_key(dir, name)).collect();
             let reaches_end = end == End::Name && at + asked.len() == names.len();
-            let read = self.read_path(&asked, reaches_end, mode).await?;
+            let read = self.read_path(&asked, reaches_end, lenient, mode).await?;
             guarded &= read.guarded;
             whole &= read.whole;
             for (guess, record) in dirs.iter().copied().zip(read.records) {
@@ -135,13 +156,12 @@ impl Names {
                     let dir = Some(dir);
                     return Ok(PathFound { dir, record, guarded, is_below_file, whole });
                 }
-                let child = self.child(dir, &names[..=at], &record)?;
+                let child = match self.child(dir, &names[..=at], &record) {
+                    Err(Error::NotDirectory(_)) if !whole => Child::default(),
+                    child => child?,
+                };
                 is_below_file |= child.is_both;
                 let Some(child) = child.dir else {
-                    if !whole {
-                        // What is out of reach may know of it.
-                        self.records.read_records(&asked, mode).await?;
-                    }
                     let (dir, record) = (None, Record::default());
                     return Ok(PathFound { dir, record, guarded, is_below_file, whole });
                 };
@@ -152,25 +172,30 @@ impl Names {
     }
 
     /// Reads the records of a path; the last is that of a name if `ends` says so. Where no majority
-    /// answers for a directory above it, what is in reach does.
+    /// answers for a directory above it and this may be `lenient`, what is in reach does, unless
+    /// that is older than what was seen here.
     async fn read_path(
         &self,
         asked: &[RecordKey],
         ends: bool,
+        lenient: bool,
         mode: Mode,
     ) -> Result<PathRead, Error> {
         let above = asked.len() - usize::from(ends);
-        match self.records.read_records(asked, mode).await {
-            Err(Error::Unavailable(_)) if above > 0 => {}
+        let unavailable = match self.records.read_records(asked, mode).await {
+            Err(error @ Error::Unavailable(_)) if above > 0 && lenient => error,
             read => {
                 let read = read?;
                 let (records, guarded) = (read.records, read.guarded);
                 return Ok(PathRead { records, guarded, whole: true });
             }
-        }
+        };
         // The name first: where that is out of reach nothing is known.
         let last = self.records.read_records(&asked[above..], mode).await?;
         let found = self.records.read_records(&asked[..above], Mode::Available).await?;
+        if self.records.show_less(&asked[..above], &found.records) {
+            return Err(unavailable);
+        }
         let mut records = found.records;
         records.extend(last.records);
         Ok(PathRead { records, guarded: false, whole: false })
@@ -204,15 +229,18 @@ impl Names {
         let found = self.walk_to(path, End::Dir, mode).await?;
         let PathFound { dir, record, guarded, whole, .. } = found;
         let names: Vec<&str> = path.components().collect();
-        let dir = match dir {
-            Some(parent) => self.child(parent, &names, &record)?.dir,
-            None => None,
+        let of = |parent: Option<DirId>, record: &Record| match parent {
+            Some(parent) => self.child(parent, &names, record).map(|child| child.dir),
+            None => Ok(None),
         };
-        if dir.is_none() && !whole {
-            // What is out of reach may know of it.
-            self.walk(path, mode).await?;
+        let found = of(dir, &record);
+        if !whole && !matches!(found, Ok(Some(_))) {
+            // As in a walk: that it is missing, or a file, a majority must say.
+            let PathFound { dir, record, guarded, .. } =
+                self.walk_as(path, End::Name, false, mode).await?;
+            return Ok((of(dir, &record)?, guarded));
         }
-        Ok((dir, guarded))
+        Ok((found?, guarded))
     }
 
     /// The directory of a path; what is missing of it is made.
@@ -250,7 +278,7 @@ impl Names {
         Ok(child)
     }
 
-    /// Names a directory. The name's lock is held.
+    /// Names a directory, in a version of this id. The name's lock is held.
     pub(crate) async fn link_dir(
         &self,
         key: RecordKey,
@@ -258,12 +286,12 @@ impl Names {
         dir: DirId,
         read: (&Record, bool),
         mode: Mode,
-    ) -> Result<(), Error> {
+    ) -> Result<Vid, Error> {
         let (name, modified_ms) = (name.to_owned(), self.replica.unix_ms());
         let entry = Entry { name, modified_ms, node: EntryNode::Dir(dir) };
-        let new = NewVersion::entry(self.new_vid(), entry);
-        self.write_part(key, read, Part::Dir, new, mode).await?;
-        Ok(())
+        let vid = self.new_vid();
+        self.write_part(key, read, Part::Dir, NewVersion::entry(vid, entry), mode).await?;
+        Ok(vid)
     }
 
     /// Names a directory once more where no majority answers for its name: a deletion on the other
@@ -272,7 +300,16 @@ impl Names {
         let name = path.last().copied().unwrap_or_default();
         let _one = self.writer.lock(&key).await;
         let (record, _) = self.records.read_record(key, Mode::Available).await?;
-        self.link_dir(key, name, dir, (&record, false), Mode::Available).await
+        let now = self.replica.env.mono();
+        let is_own = |(vid, at): (Vid, Instant)| {
+            now - at < LINKED_AGAIN_AFTER && record.head(&vid).is_some()
+        };
+        if self.dirs.linked.get(&key).is_some_and(is_own) {
+            return Ok(());
+        }
+        let vid = self.link_dir(key, name, dir, (&record, false), Mode::Available).await?;
+        self.dirs.linked.insert(key, (vid, now));
+        Ok(())
     }
 
     /// Checks, after a write, that the path leads to it. A directory that was deleted meanwhile is
@@ -306,22 +343,32 @@ impl Names {
         asked.extend(arrival.new);
         let looks = if asked.is_empty() { 0 } else { BOTH_TRIES };
         for tries in 1..=looks {
-            let read = self.read_path(&asked, arrival.new.is_some(), mode).await?;
+            let read = self.read_path(&asked, arrival.new.is_some(), true, mode).await?;
             if let Some((key, record)) = arrival.new.zip(read.records.get(names.len()))
                 && Parts::of(&self.keys, &key, record)?.dir.is_some()
             {
                 return Err(Error::IsDirectory(arrival.path.to_string()));
             }
-            let mut both = None;
+            let (mut both, mut is_back) = (None, false);
             for (at, record) in read.records.iter().take(names.len()).enumerate() {
                 let path = &names[..=at];
-                let child = self.child(dirs[at], path, record)?;
-                if child.is_both && !arrival.is_below_file {
+                let child = match self.child(dirs[at], path, record) {
+                    // Nobody gives way to what a majority does not say.
+                    Err(Error::NotDirectory(_)) if !read.whole => {
+                        self.records.read_records(&asked, mode).await?;
+                        return Ok(false);
+                    }
+                    child => child?,
+                };
+                if child.is_both && !arrival.is_below_file && read.whole {
                     both = Some(path);
                 }
                 let found = match child.dir {
                     Some(child) => child,
-                    None => self.make_dir(dirs[at], path, Some(dirs[at + 1]), mode).await?,
+                    None => {
+                        is_back = true;
+                        self.make_dir(dirs[at], path, Some(dirs[at + 1]), mode).await?
+                    }
                 };
                 if found != dirs[at + 1] {
                     return Ok(false);
@@ -331,6 +378,8 @@ impl Names {
                 }
             }
             match both {
+                // Whoever made a file of what was brought back may not have seen that.
+                None if is_back && tries < looks => {}
                 None => return Ok(true),
                 Some(path) if tries == BOTH_TRIES => {
                     return Err(Error::NotDirectory(path.join("/")));
@@ -347,6 +396,10 @@ impl Names {
 
 /// Directories remembered: 2 MiB. Those not seen for long are found again.
 const DIRS_CACHED_MAX: usize = 16_384;
+/// Directories of which it is remembered that they were named once more: some hundred KiB.
+const DIRS_LINKED_MAX: usize = 4_096;
+/// How long that holds: a split that ends, a deletion that sees it, and the next split take longer.
+const LINKED_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// How often a path is looked at on which someone made a file at the same time.
 const BOTH_TRIES: u32 = 5;
 /// The first wait between: about one write.

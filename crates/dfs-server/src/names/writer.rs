@@ -207,22 +207,21 @@ impl Names {
         self.write_version(key, &superseded, quorum_read, draft, mode).await
     }
 
-    /// Takes back a version that was written a moment ago, unless another has superseded it.
-    pub(crate) async fn take_back(
+    /// Writes a version that supersedes only one head, and leaves what else there is; `None` where
+    /// that is no head any more. The name's lock is held.
+    pub(crate) async fn replace_head(
         &self,
         key: RecordKey,
-        name: &str,
-        vid: &Vid,
+        read: &Record,
+        head: &Vid,
+        new: NewVersion,
         mode: Mode,
-    ) -> Result<(), Error> {
-        let _one = self.lock(&key).await;
-        let (read, _) = self.records.read_record(key, mode).await?;
-        let Some(own) = read.head(vid) else { return Ok(()) };
-        let own = Record::of(own.clone());
-        let new = NewVersion::tombstone(self.new_vid(), name, self.replica.unix_ms());
-        let draft = self.draft(key, &own, new, mode).await?;
-        self.write_version(key, &own, false, draft, mode).await?;
-        Ok(())
+    ) -> Result<Option<Written>, Error> {
+        let Some(head) = read.head(head) else { return Ok(None) };
+        let only = Record::of(head.clone());
+        let draft = self.draft(key, &only, new, mode).await?;
+        // As another actor: this process may have written the others.
+        self.write_version(key, &only, false, draft, mode).await.map(Some)
     }
 }
 

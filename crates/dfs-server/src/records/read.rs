@@ -139,6 +139,14 @@ impl Records {
         Ok(())
     }
 
+    /// Whether any of these is older than what was seen here before.
+    pub(crate) fn show_less(&self, keys: &[RecordKey], records: &[Record]) -> bool {
+        let (now, age) = (self.replica.unix_ms(), self.replica.grace.purge_age());
+        let marks = self.seen.of(keys);
+        let mut told = marks.iter().zip(records);
+        told.any(|(mark, record)| mark.as_ref().is_some_and(|m| m.is_hidden_in(record, now, age)))
+    }
+
     fn begin_read(
         self: &Arc<Self>,
         task: ReadTask<NodeId>,

@@ -192,7 +192,7 @@ async fn a_file_is_found_after_its_directory_was_deleted_and_made_anew() {
     assert_eq!((log.len(), old.len()), (3, 2), "the last deletion is told of");
     cluster.restore(0, "d/e/f", &two).await.unwrap();
     assert_eq!(cluster.list(0, "d/", true).await, ["d/e/f", "d/other"]);
-    let directory = cluster.restore(0, "d", &cluster.log(0, "d").await[1].version).await;
+    let directory = cluster.restore(0, "d", &cluster.log(0, "d").await[0].version).await;
     assert!(matches!(directory, Err(Error::IsDirectory(_))), "{directory:?}");
 }
 

@@ -147,3 +147,54 @@ async fn directories_are_made_once() {
     cluster.node(0).remove(&path("a/b"), Mode::Default).await.unwrap();
     assert!(cluster.list(0, "a/", false).await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_move_twice_at_once_loses_nothing() {
+    let cluster = Cluster::of(3).await;
+    for round in 0..20 {
+        let (from, to) = (format!("a{round}"), format!("b{round}"));
+        cluster.put(0, &from, &content(round * 2_000)).await.unwrap();
+        if round % 2 == 1 {
+            cluster.put(0, &to, b"was there").await.unwrap();
+        }
+        let (first, second) =
+            tokio::join!(cluster.rename(1, &from, &to), cluster.rename(2, &from, &to));
+        assert!(first.is_ok() || second.is_ok(), "round {round}: {first:?}, {second:?}");
+        let there = cluster.get(0, &to).await.unwrap();
+        assert!(there == content(round * 2_000), "round {round}: {} bytes", there.len());
+        assert!(cluster.get(0, &from).await.is_err());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_move_that_fails_leaves_what_was_there() {
+    let cluster = Cluster::of(3).await;
+    for round in 0..20 {
+        let (from, to) = (format!("a{round}"), format!("b{round}"));
+        cluster.put(0, &from, b"moved").await.unwrap();
+        cluster.put(0, &to, &content(30_000)).await.unwrap();
+        let (client, gone) = (cluster.node(2), path(&from));
+        let (moved, _) =
+            tokio::join!(cluster.rename(1, &from, &to), client.remove(&gone, Mode::Default));
+        let there = cluster.get(0, &to).await.unwrap();
+        match moved {
+            Ok(_) => assert_eq!(there, b"moved"),
+            Err(Error::NotFound(_)) => {
+                assert!(there == content(30_000), "round {round}: {} bytes", there.len());
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wide_tree_with_many_directories_moves_to_its_end() {
+    let cluster = Cluster::of(1).await;
+    for number in 0..40 {
+        cluster.put(0, &format!("a/{number:02}-file"), b"x").await.unwrap();
+        cluster.put(0, &format!("a/{number:02}/in/deep"), b"x").await.unwrap();
+    }
+    let moved = cluster.rename(0, "a", "b/c").await.unwrap();
+    assert_eq!(moved, Moved { files: 80, dirs: 81 });
+    assert_eq!(cluster.list(0, "b/c/", true).await.len(), 80);
+}

@@ -1,7 +1,8 @@
 //! Writers that meet on one name, or on a directory that goes.
 
+use dfs_core::id::{Vid, from_hex};
 use dfs_core::name::FilePath;
-use dfs_server::{Error, ListedKind, Mode, VersionState};
+use dfs_server::{Condition, Error, ListedKind, Mode, VersionState};
 
 use crate::Cluster;
 
@@ -115,6 +116,44 @@ async fn a_name_that_is_a_file_and_a_directory_hides_neither() {
     let file = states.iter().find(|line| line.bytes == 10).unwrap();
     assert_eq!(cluster.get_version(2, "g", Some(&file.version)).await.unwrap(), b"file again");
     assert!(matches!(cluster.put(0, "g", b"x").await, Err(Error::IsDirectory(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_condition_on_a_name_that_is_both_is_one_on_the_file() {
+    let cluster = both().await;
+    let client = cluster.node(0);
+    let version = client.find(&path("g"), None, Mode::Default).await.unwrap().version();
+    let vid = Vid::new(from_hex(&version).unwrap());
+    let absent = client.store_if(&path("g"), &b"x"[..], Condition::Absent).await;
+    assert!(matches!(absent, Err(Error::Condition)), "{absent:?}");
+    let condition = Condition::Version(vid);
+    client.store_if(&path("g"), &b"by condition"[..], condition).await.unwrap();
+    assert_eq!(cluster.get(1, "g").await.unwrap(), b"by condition");
+    assert_eq!(cluster.get(1, "g/bar").await.unwrap(), b"below");
+    let again = client.store_if(&path("g"), &b"x"[..], condition).await;
+    assert!(matches!(again, Err(Error::Condition)), "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_overwrite_below_a_directory_that_becomes_a_file_is_there_or_was_deleted() {
+    let cluster = Cluster::of(3).await;
+    for round in 0..ROUNDS {
+        let (dir, below) = (format!("w{round}"), format!("w{round}/f"));
+        cluster.put(0, &below, b"first").await.unwrap();
+        let (client, top) = (cluster.node(0), path(&dir));
+        let remake = async {
+            client.remove_all(&top, Mode::Default).await.map_err(drop)?;
+            cluster.put(1, &dir, b"file").await.map_err(drop)
+        };
+        let (file, over) = tokio::join!(remake, cluster.put(2, &below, b"second"));
+        if over.is_ok() && cluster.get(1, &below).await.is_err() {
+            let log = cluster.node(1).log(&path(&below), Mode::Default).await.unwrap();
+            assert_eq!(log[0].state, VersionState::Deleted, "round {round}");
+        }
+        if file.is_ok() {
+            assert_eq!(cluster.get(2, &dir).await.unwrap(), b"file", "round {round}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
