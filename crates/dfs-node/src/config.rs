@@ -44,6 +44,12 @@ pub struct Args {
     #[arg(long, env = "DFS_INIT", value_name = "BOOL", value_parser = BoolishValueParser::new())]
     #[arg(num_args = 0..=1, default_missing_value = "true")]
     pub init: Option<bool>,
+    /// Begin as a new node though one of this address or data directory is known; once, where its
+    /// disk is gone for good
+    #[arg(long, env = "DFS_NEW_NODE", value_name = "BOOL")]
+    #[arg(value_parser = BoolishValueParser::new())]
+    #[arg(num_args = 0..=1, default_missing_value = "true")]
+    pub new_node: Option<bool>,
     /// Local HTTP API
     #[arg(long, env = "DFS_API", value_name = "ADDR")]
     pub api: Option<Address>,
@@ -123,6 +129,8 @@ pub struct NodeConfig {
     pub join: Option<String>,
     /// Found a cluster at once if in none.
     pub init: bool,
+    /// Begin as a new node though another is known here.
+    pub new_node: bool,
     /// Local HTTP API.
     pub api: SocketAddr,
     /// Everything this node owns.
@@ -192,6 +200,7 @@ impl Args {
             bootstrap,
             join: self.join.or(file.join),
             init: self.init.unwrap_or(false),
+            new_node: self.new_node.unwrap_or(false),
             api: match api {
                 Some(api) => bind_addr(&api, Ipv4Addr::LOCALHOST.into())?,
                 None => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`config`] | flags, environment and `config.toml` of the node, in that order |
 //! | [`keyring`] | the config directory and its two keys |
+//! | [`known_nodes`] | which nodes have run, so that an unmounted disk is noticed |
 //! | [`run_record`] | how a client finds a running node |
 //! | [`api`] | the local HTTP API |
 //! | [`cli`] | the verbs of `dfs` |
@@ -17,6 +18,7 @@ pub mod config;
 pub mod exit;
 pub mod join;
 pub mod keyring;
+pub mod known_nodes;
 pub mod limits;
 pub mod quote;
 pub mod run_record;

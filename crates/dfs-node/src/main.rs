@@ -14,6 +14,7 @@ use dfs_node::api::{self, Api};
 use dfs_node::config::{Args, Command, NodeConfig};
 use dfs_node::exit::{Code, Failure, chain, exit_code};
 use dfs_node::join::has_keys;
+use dfs_node::known_nodes::{self, KnownNode};
 use dfs_node::run_record::{self, RunRecord};
 use dfs_node::signals::EndSignals;
 use dfs_node::{join, keyring, limits, telemetry};
@@ -80,6 +81,7 @@ async fn run_upgrade(config: &NodeConfig) -> Result<(), Failure> {
 }
 
 async fn start(env: &Env, config: &NodeConfig) -> Result<(TcpListener, Arc<Server>), Failure> {
+    known_nodes::refuse_to_replace(config)?;
     let invite = config.join.as_deref().map(|at| join::read(at, config)).transpose()?.flatten();
     let mut recalled = None;
     if let Some(invite) = &invite {
@@ -140,6 +142,7 @@ fn server_config(config: &NodeConfig, keys: keyring::Keys, invite: Option<Invite
         invite,
         init: config.init,
         founds: config.join.is_none(),
+        new_node: config.new_node,
         cluster_key: keys.cluster,
         vault: keys.vault.map(|key| VaultConfig { key }),
         zone: config.zone.clone(),
@@ -176,14 +179,14 @@ fn start_failed(error: &StartServerError, config: &NodeConfig) -> Failure {
         StartServerError::Store(OpenStoreError::Index(..)) => Failure::new(Code::Failed, message)
             .hint(
                 "this node cannot go on: its copies are on other nodes. Move 'format' and 'blobs' \
-                 of this directory into an empty one and start a new node there with --bootstrap: \
-                 it takes over what verifies and fetches the rest",
+                 of this directory into an empty one and start a new node there with --new-node \
+                 and --bootstrap: it takes over what verifies and fetches the rest",
             ),
         StartServerError::Network(_) => Failure::new(Code::Failed, message)
             .hint("another program uses the port: give another --listen, or ':0' for a free one"),
         StartServerError::Retired(_) => Failure::new(Code::Failed, message).hint(
-            "what it holds may be stale: give --data-dir an empty directory, to join as a new \
-             node; the other nodes have the copies",
+            "what it holds may be stale: give --data-dir an empty directory, and --new-node to \
+             join as a new node; the other nodes have the copies",
         ),
         _ => Failure::new(Code::Failed, message),
     }
@@ -218,12 +221,23 @@ async fn serve(
         boot: run_record::this_boot(),
         started: run_record::started(std::process::id()),
     };
+    let known = KnownNode::of(record.node.clone(), record.listen, config);
+    let dir = config.config_dir.clone();
+    let noted = known_nodes::note_once_joined(env.clone(), dir, known, server.client());
+    let _noting = env.spawn("note", noted);
     let _published = publish(&config.config_dir, &record);
     if let Err(error) = say_ready(&record) {
         warn!(%error, "nobody was told that this node is ready");
     }
-    signals.next().await;
-    info!("shutting down; a second signal ends at once");
+    let given_up = tokio::select! {
+        biased;
+        _ = signals.next() => None,
+        why = server.given_up() => Some(why),
+    };
+    match &given_up {
+        None => info!("shutting down; a second signal ends at once"),
+        Some(why) => error!(why, "this node ends"),
+    }
     stop.cancel();
     let drain = async {
         // The API first: its requests still need the node.
@@ -238,9 +252,19 @@ async fn serve(
         }
         () = drain => {}
     }
-    match server.client().has_failed() {
-        true => Err(Failure::new(Code::Failed, "the disk failed while the node ran")),
-        false => Ok(()),
+    if server.client().has_left() || given_up.is_some() {
+        known_nodes::forget(&config.config_dir, &record.node);
+    }
+    match given_up {
+        Some(why) => Err(Failure::new(Code::Failed, why).hint(
+            "if this machine is that member, mount its disk or give --data-dir where its files \
+             are; if they are gone for good, --new-node starts another node here, and 'dfs remove' \
+             takes the old one out",
+        )),
+        None if server.client().has_failed() => {
+            Err(Failure::new(Code::Failed, "the disk failed while the node ran"))
+        }
+        None => Ok(()),
     }
 }
 

@@ -125,6 +125,12 @@ fn is_gone(older: &RunRecord, ours: &RunRecord) -> bool {
     older.token_file == ours.token_file || (here && one_host && a.port() == b.port())
 }
 
+/// Every record there is, also those that nodes left which were killed.
+pub fn all(dirs: &[PathBuf]) -> Vec<RunRecord> {
+    let ours = dirs.iter().filter(|dir| refuse_foreign(dir).is_ok());
+    ours.flat_map(|dir| read(dir)).map(|(_, record)| record).collect()
+}
+
 /// The records of nodes that run, in order of their ports.
 pub fn running(dirs: &[PathBuf]) -> Vec<RunRecord> {
     let boot = this_boot();

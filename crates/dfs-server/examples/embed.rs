@@ -20,6 +20,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         cluster_key: ClusterKey::from_bytes(env.random()),
         invite: None,
         founds: true,
+        new_node: false,
         vault: Some(VaultConfig { key: VaultKey::from_bytes(env.random()) }),
         zone: "default".to_owned(),
         capacity: None,

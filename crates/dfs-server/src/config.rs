@@ -22,6 +22,9 @@ pub struct Config {
     pub bootstrap: Vec<Address>,
     /// Founds a cluster if this node is in none and nothing is listed.
     pub founds: bool,
+    /// Joins also while a member has this node's address that does not answer. Without it such a
+    /// node ends: it may be that member, whose disk is not where it should be.
+    pub new_node: bool,
     /// Founds a cluster at once if this node is in none, whatever is listed.
     pub init: bool,
     /// Lets the node join.
@@ -140,6 +143,7 @@ impl Config {
             cluster_key: ClusterKey::from_bytes([1; 32]),
             invite: None,
             founds: true,
+            new_node: true,
             vault: Some(VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
             zone: "z".to_owned(),
             capacity: None,

@@ -133,7 +133,7 @@ impl Server {
         let admin = config.vault.as_ref().map(|vault| vault.key.admin());
         // Only now: a node that cannot listen must not leave a cluster of its own behind.
         let in_cluster = epoch.is_some();
-        let joining = Joining::open(&env, &store, &data_dir, in_cluster, config.founds).await?;
+        let joining = Joining::open(&env, &store, &data_dir, in_cluster, &config).await?;
         let alone = config.founds && config.bootstrap.is_empty() && joining.is_free();
         if epoch.is_none() && (config.init || alone) {
             let admin = admin.as_ref().ok_or(StartServerError::NoVaultKey)?;
@@ -212,6 +212,12 @@ impl Server {
     /// This node's id.
     pub fn node_id(&self) -> NodeId {
         self.replica().id
+    }
+
+    /// Waits until this node must end, and returns why: it has the address of a member that does
+    /// not answer, and was not told that it is another node.
+    pub async fn given_up(&self) -> String {
+        self.client.0.status.chain.given_up().await
     }
 
     /// What the node calls its peers with: for the same tests.

@@ -283,6 +283,7 @@ impl Cluster {
             cluster_key: ClusterKey::from_bytes([1; 32]),
             invite: None,
             founds: true,
+            new_node: true,
             vault: machine.vault.then(|| VaultConfig { key: VaultKey::from_bytes(VAULT_KEY) }),
             zone: format!("zone-{}", host % self.zones),
             capacity: None,

@@ -157,7 +157,9 @@ fn hint(error: &Error) -> Option<&'static str> {
             Some("'dfs peers' shows who is away; try again when they are back")
         }
         Error::NotJoined => Some("'dfs status' says why"),
-        Error::Retired(_) => Some("start it with an empty data directory, or ask another node"),
+        Error::Retired(_) => {
+            Some("start it with --new-node and an empty data directory, or ask another node")
+        }
         Error::Condition => Some("'dfs stat' shows the version that is current"),
         Error::TooSlow => Some("store it again, over a faster line"),
         Error::Moving | Error::ShuttingDown | Error::Contended => Some("try again"),

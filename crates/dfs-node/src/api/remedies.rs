@@ -72,11 +72,11 @@ fn join(reason: ApartReason) -> &'static str {
              restart this node"
         }
         ApartReason::OtherCluster => {
-            "to have one of the two nodes join the other's cluster, start it with an empty data \
-             directory"
+            "to have one of the two nodes join the other's cluster, start it with --new-node and \
+             an empty data directory"
         }
         ApartReason::Incompatible { .. } => "update the older of the two",
-        ApartReason::Former => "start it with an empty data directory, to join as a new node",
+        ApartReason::Former => "start it with --new-node and an empty data directory",
     }
 }
 

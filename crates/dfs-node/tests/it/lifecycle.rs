@@ -65,3 +65,36 @@ fn a_killed_node_leaves_no_record_that_outlives_its_next_start() {
     let local = node.api.replace("127.0.0.1", "localhost");
     check(&home.client(&local, &["peers"]).output().unwrap(), 0, "");
 }
+
+#[test]
+fn a_data_directory_that_is_not_mounted_makes_no_new_member() {
+    let home = Home::new();
+    let first = home.start("first", &[]);
+    let second = home.start("second", &["--bootstrap", &first.listen]);
+    home.wait(&first, |status| status["nodes"] == 2 && status["moving"] == 0);
+    let (listen, away) = (second.listen.clone(), home.path("away"));
+    assert_eq!(second.end(), Some(0));
+    fs::rename(home.path("second"), &away).unwrap();
+    let start = |data: &str, more: &[&str]| {
+        home.node_on(&listen, data, &[&["--bootstrap", &first.listen], more].concat())
+    };
+    // Not there at all, then the empty place to mount it, then another place at its address.
+    check(&start("second", &[]).output().unwrap(), 1, "is not there, and node");
+    assert!(!home.path("second").exists());
+    fs::create_dir(home.path("second")).unwrap();
+    check(&start("second", &[]).output().unwrap(), 1, "--new-node");
+    check(&start("elsewhere", &[]).output().unwrap(), 1, "with its data in");
+    assert_eq!(fs::read_dir(home.path("second")).unwrap().count(), 0);
+    // Its peers know it where nothing here does.
+    fs::remove_dir_all(home.path("config/nodes")).unwrap();
+    check(&start("second", &[]).output().unwrap(), 1, "has the address of this node");
+    // Once more, for what that start wrote is of no node that matters.
+    check(&start("second", &[]).output().unwrap(), 1, "--new-node");
+    fs::remove_dir_all(home.path("second")).unwrap();
+    fs::rename(&away, home.path("second")).unwrap();
+    let back = Home::run(start("second", &[]).stderr(Stdio::null()));
+    home.wait(&back, |status| status["nodes"] == 2 && status["alive"] == 2);
+    drop(back);
+    let new = Home::run(start("new", &["--new-node"]).stderr(Stdio::null()));
+    home.wait(&new, |status| status["nodes"] == 3);
+}

@@ -14,9 +14,11 @@ use dfs_store::Store;
 use dfs_store::disk::data_dir::DataDir;
 use futures_util::future::join_all;
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use super::Chain;
+use crate::config::Config;
 use crate::error::StartServerError;
 
 /// This node's way into a cluster.
@@ -26,6 +28,10 @@ pub(crate) struct Joining {
     why: Mutex<String>,
     /// See [`crate::Config::founds`].
     founds: bool,
+    /// See [`crate::Config::new_node`].
+    pub(super) new_node: bool,
+    /// Why this node must not go on, once it must not.
+    given_up: watch::Sender<Option<String>>,
 }
 
 impl Joining {
@@ -35,7 +41,7 @@ impl Joining {
         store: &Store,
         data_dir: &DataDir,
         in_cluster: bool,
-        founds: bool,
+        config: &Config,
     ) -> Result<Self, StartServerError> {
         let me = NodeId::new(data_dir.node_key().verifying_key().to_bytes());
         let promised = store.state(FOUNDER).await?;
@@ -48,8 +54,26 @@ impl Joining {
         Ok(Self {
             forming: Mutex::new(forming),
             why: Mutex::new("no peer has answered yet".to_owned()),
-            founds,
+            founds: config.founds,
+            new_node: config.new_node,
+            given_up: watch::Sender::new(None),
         })
+    }
+
+    /// Ends the way into a cluster: whoever runs this node must look first.
+    pub(super) fn give_up(&self, why: String) {
+        self.tell(why.clone());
+        self.given_up.send_replace(Some(why));
+    }
+
+    /// Waits until this node must not go on, and returns why.
+    pub(crate) async fn given_up(&self) -> String {
+        let mut given_up = self.given_up.subscribe();
+        match given_up.wait_for(Option::is_some).await.map(|why| why.clone()) {
+            Ok(Some(why)) => why,
+            // The sender is this value's own.
+            _ => std::future::pending().await,
+        }
     }
 
     fn forming(&self) -> MutexGuard<'_, Forming> {

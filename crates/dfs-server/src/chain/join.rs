@@ -29,7 +29,11 @@ impl Chain {
                 if let Err(error) = self.catch_up(&node).await {
                     warn!(%error, "the layout could not be stored");
                 }
-                self.ask_to_join(&node).await;
+                match self.place_is_free() {
+                    PlaceIsFree::Yes => self.ask_to_join(&node).await,
+                    PlaceIsFree::NotKnownYet => {}
+                    PlaceIsFree::No(why) => return self.joining.give_up(why),
+                }
             }
             self.tell_if_nobody_decides();
         }
@@ -51,6 +55,38 @@ impl Chain {
         }
     }
 
+    /// Whether no member that is away has the address of this node. One that has would be this very
+    /// node, before its disk was lost or not mounted: as another member it would leave the first
+    /// one's copies to be made anew, and fill the wrong disk.
+    fn place_is_free(&self) -> PlaceIsFree {
+        let Some(state) = self.replica.layout.current() else { return PlaceIsFree::NotKnownYet };
+        if self.joining.new_node || state.is_member(&self.replica.id) {
+            return PlaceIsFree::Yes;
+        }
+        let net = self.replica.net();
+        let own = net.own_info().addrs;
+        let mut place = PlaceIsFree::Yes;
+        for member in state.present() {
+            let Some(away) = net.down_for(&member.node_id) else { continue };
+            let shared = net.with_info(&member.node_id, |info| {
+                info.addrs.iter().find(|addr| own.contains(addr)).cloned()
+            });
+            match shared {
+                Some(Some(addr)) if away >= PLACE_AFTER => {
+                    return PlaceIsFree::No(format!(
+                        "member {} of this cluster has the address of this node, {addr}, and does \
+                         not answer",
+                        member.node_id.short()
+                    ));
+                }
+                // It may have moved, and answer in a moment; or nobody has told of it yet.
+                Some(Some(_)) | None if away < PLACE_AFTER => place = PlaceIsFree::NotKnownYet,
+                _ => {}
+            }
+        }
+        place
+    }
+
     async fn ask_to_join(&self, voter: &NodeId) {
         let decides =
             self.replica.layout.current().is_some_and(|state| state.voters.contains(voter));
@@ -70,6 +106,16 @@ impl Chain {
     }
 }
 
+/// Whether a new node may have the place that it asks for.
+enum PlaceIsFree {
+    Yes,
+    NotKnownYet,
+    /// And why.
+    No(String),
+}
+
+/// So long a node that joins looks for a member of its own address: the first dials are over then.
+const PLACE_AFTER: Duration = Duration::from_secs(3);
 /// A zone's name as the layout keeps it: a snapshot of many members must fit a frame.
 pub const ZONE_BYTES_MAX: usize = 64;
 /// How often a node asks to join.

@@ -103,6 +103,11 @@ impl Chain {
         self.joining.why()
     }
 
+    /// Waits until this node must not go on, and returns why.
+    pub(crate) async fn given_up(&self) -> String {
+        self.joining.given_up().await
+    }
+
     /// Takes the word of this node's operator that members are gone.
     pub(crate) fn take_operator_loss(&self, loss: Loss, until: Instant) {
         *self.operator_loss.lock() = Some((loss, until));

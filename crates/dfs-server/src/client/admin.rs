@@ -204,6 +204,17 @@ impl Client {
         self.0.replica.store.has_failed()
     }
 
+    /// Whether this node is a member of a cluster and takes part.
+    pub fn is_member(&self) -> bool {
+        self.0.replica.joined().is_ok()
+    }
+
+    /// Whether the cluster let this node go.
+    pub fn has_left(&self) -> bool {
+        let replica = &self.0.replica;
+        replica.layout.current().is_some_and(|state| replica.left(&state).is_some())
+    }
+
     /// Blobs on this node's disk that failed their check since it started.
     pub fn corrupt_blobs(&self) -> u64 {
         self.0.replica.store.corrupt_count()

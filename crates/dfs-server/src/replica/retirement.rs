@@ -24,7 +24,7 @@ impl Replica {
     /// promised. [`Replica::keep_retirement`] makes it durable.
     pub(crate) fn retire(&self, why: &str) {
         let why = format!("{RETIRED}: {why}");
-        error!(why, "this node is retired; start it with an empty data directory");
+        error!(why, "this node is retired; start it with --new-node and an empty data directory");
         if self.retirement.0.set(why).is_ok() {
             self.wakes.retirement.notify_one();
         }

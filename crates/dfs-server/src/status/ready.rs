@@ -72,8 +72,8 @@ impl Status {
         let left = || self.replica.left(&*self.replica.layout.current()?);
         if let Some(why) = self.replica.retirement.why().map(str::to_owned).or_else(left) {
             let reason = format!(
-                "this node is retired: {why}; it takes part in nothing; start it with an empty \
-                 data directory to join as a new node"
+                "this node is retired: {why}; it takes part in nothing; start it with \
+                 --new-node and an empty data directory"
             );
             return reason.into();
         }

@@ -73,12 +73,14 @@ pub(crate) struct How {
     /// Which vault's key it has, if any.
     pub(crate) vault: Option<u8>,
     pub(crate) port: Option<u16>,
+    /// Whether it may take the place of a member that is away.
+    pub(crate) new_node: bool,
 }
 
 /// The numbers of the nodes it lists.
 pub(crate) fn listing(list: &[u16]) -> How {
     let list = list.iter().map(|number| format!(":{}", 4000 + number)).collect();
-    How { list, init: false, key: 1, vault: Some(2), port: None }
+    How { list, init: false, key: 1, vault: Some(2), port: None, new_node: true }
 }
 
 impl Machines {
@@ -140,6 +142,7 @@ impl Machines {
             cluster_key: ClusterKey::from_bytes([how.key; 32]),
             invite: None,
             founds: true,
+            new_node: how.new_node,
             vault: how.vault.map(|key| VaultConfig { key: VaultKey::from_bytes([key; 32]) }),
             zone: "z".to_owned(),
             capacity: None,

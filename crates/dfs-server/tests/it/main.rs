@@ -175,6 +175,7 @@ impl Cluster {
             cluster_key: ClusterKey::from_bytes([1; 32]),
             invite: None,
             founds: true,
+            new_node: true,
             vault: vault.then(|| VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
             zone: "z".to_owned(),
             capacity: None,

@@ -134,3 +134,20 @@ async fn a_node_restored_from_an_older_state_takes_part_in_nothing() {
     machines.start(2, listing(&[0, 1])).await;
     machines.until(2, |health| health.nodes == 4).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_disk_at_the_address_of_a_member_that_is_away_is_no_new_member_unasked() {
+    let mut machines = Machines::new(3);
+    machines.three().await;
+    let away = machines.servers[2].as_ref().unwrap().node_id();
+    machines.crash(2);
+    machines.disks[2] = MemoryFs::default();
+    machines.start(2, How { new_node: false, ..listing(&[0, 1]) }).await;
+    let why = machines.servers[2].as_ref().unwrap().given_up().await;
+    assert!(why.contains(&away.short()) && why.contains("127.0.0.1:4002"), "{why}");
+    machines.until(0, |health| health.nodes == 3).await;
+    machines.crash(2);
+    // Asked for, it joins beside the member whose disk is gone.
+    machines.start(2, listing(&[0, 1])).await;
+    machines.until(2, |health| health.nodes == 4).await;
+}
