@@ -42,13 +42,17 @@ pub struct DirEntry {
     pub is_dir: bool,
 }
 
-/// Room on a file system, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Room on a file system, in bytes and in files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DiskSpace {
     /// In all.
     pub total: u64,
     /// Free to this user.
     pub free: u64,
+    /// How many files and directories there can be (inodes); 0 where that has no limit.
+    pub files_total: u64,
+    /// How many more there can be.
+    pub files_free: u64,
 }
 
 /// A lock held until it is dropped or the process ends.

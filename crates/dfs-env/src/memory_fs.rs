@@ -21,6 +21,8 @@ struct Disk {
     locked: BTreeSet<PathBuf>,
     /// Bytes that may still be written; `None` is no limit.
     room: Option<u64>,
+    /// How many files there can be, and how many more; `None` is no limit.
+    files: Option<(u64, u64)>,
 }
 
 #[derive(Clone)]
@@ -68,6 +70,11 @@ impl MemoryFs {
     /// From now on at most `bytes` more can be written; then the disk is full.
     pub fn set_room(&self, bytes: Option<u64>) {
         self.disk().room = bytes;
+    }
+
+    /// From now on says that there can be so many files, and so many more.
+    pub fn set_files(&self, total: u64, free: u64) {
+        self.disk().files = Some((total, free));
     }
 
     /// Changes the content of a file behind everyone's back, as rot does.
@@ -201,7 +208,9 @@ impl Vfs for MemoryFs {
 
     fn space(&self, _path: &Path) -> io::Result<DiskSpace> {
         let free = self.disk().room.unwrap_or(UNLIMITED_BYTES);
-        Ok(DiskSpace { total: UNLIMITED_BYTES, free })
+        let files = self.disk().files;
+        let (files_total, files_free) = files.unwrap_or_default();
+        Ok(DiskSpace { total: UNLIMITED_BYTES, free, files_total, files_free })
     }
 
     fn lock(&self, path: &Path, _wait: bool) -> io::Result<Option<FileLock>> {

@@ -174,7 +174,12 @@ impl Vfs for RealFs {
 
     fn space(&self, path: &Path) -> io::Result<DiskSpace> {
         let stat = rustix::fs::statvfs(path)?;
-        Ok(DiskSpace { total: stat.f_blocks * stat.f_frsize, free: stat.f_bavail * stat.f_frsize })
+        Ok(DiskSpace {
+            total: stat.f_blocks * stat.f_frsize,
+            free: stat.f_bavail * stat.f_frsize,
+            files_total: stat.f_files,
+            files_free: stat.f_favail,
+        })
     }
 
     fn lock(&self, path: &Path, wait: bool) -> io::Result<Option<FileLock>> {

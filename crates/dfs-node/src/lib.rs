@@ -20,6 +20,7 @@ pub mod join;
 pub mod keyring;
 pub mod known_nodes;
 pub mod limits;
+mod log_limit;
 pub mod quote;
 pub mod run_record;
 pub mod signals;

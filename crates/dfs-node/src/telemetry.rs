@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
+use crate::log_limit::Limited;
 
 /// Starts logging.
 ///
@@ -21,9 +22,13 @@ pub fn start(filter: &str, format: LogFormat) -> Result<()> {
         .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .with_ansi(colour);
+    let format_text = tracing_subscriber::fmt::format();
     match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => builder.event_format(Limited::new(format_text, false)).init(),
+        LogFormat::Json => {
+            let format_json = format_text.json();
+            builder.json().event_format(Limited::new(format_json, true)).init();
+        }
     }
     Ok(())
 }

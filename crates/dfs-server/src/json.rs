@@ -10,6 +10,22 @@ pub fn rfc3339(unix_ms: u64) -> String {
     humantime::format_rfc3339_seconds(moment).to_string()
 }
 
+/// Bytes as people read them.
+pub(crate) fn size(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let (mut tenths, mut unit) = (u128::from(bytes) * 10, "B");
+    for larger in units {
+        if tenths < 10_240 {
+            break;
+        }
+        (tenths, unit) = (tenths / 1024, larger);
+    }
+    match unit {
+        "B" => format!("{bytes} B"),
+        _ => format!("{}.{} {unit}", tenths / 10, tenths % 10),
+    }
+}
+
 /// Milliseconds since 1970, written by [`rfc3339`].
 pub(crate) mod moment {
     use std::time::UNIX_EPOCH;

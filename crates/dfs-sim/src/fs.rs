@@ -397,7 +397,7 @@ impl Vfs for SimFs {
     fn space(&self, _path: &Path) -> io::Result<DiskSpace> {
         let state = self.begin(Kind::Look, 0)?;
         let free = state.faults.room.unwrap_or(TOTAL_BYTES / 2);
-        Ok(DiskSpace { total: TOTAL_BYTES, free })
+        Ok(DiskSpace { total: TOTAL_BYTES, free, ..DiskSpace::default() })
     }
 
     fn lock(&self, path: &Path, _wait: bool) -> io::Result<Option<FileLock>> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use dfs_server::health::Health;
 use dfs_server::{ScrubState, ScrubView};
+use dfs_store::{DiskView, Shortage};
 
 use super::errors::Problem;
 use super::shared::Shared;
@@ -15,6 +16,7 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<String,
     gauge("dfs_cluster_quorum", u64::from(shared.client.not_ready().is_empty()));
     scrub_gauges(&shared.client.scrub());
     metrics::gauge!("dfs_clock_ahead_seconds").set(seconds(health.clock_ahead_ms));
+    disk_gauges(&shared.client.disk());
     for peer in shared.client.peers() {
         if peer.is_self {
             gauge("dfs_chunk_bytes_stored", peer.bytes);
@@ -61,6 +63,21 @@ fn status_gauges(health: &Health) {
     gauge("dfs_repair_bytes_left", copying.and_then(|copying| copying.bytes).unwrap_or(0));
     gauge("dfs_repair_bytes_per_second", copying.map_or(0, |copying| copying.bytes_per_second));
     gauge("dfs_repair_seconds_left", copying.and_then(|copying| copying.seconds).unwrap_or(0));
+}
+
+fn disk_gauges(disk: &DiskView) {
+    gauge("dfs_disk_bytes", disk.space.total);
+    gauge("dfs_disk_free_bytes", disk.space.free);
+    gauge("dfs_disk_files", disk.space.files_total);
+    gauge("dfs_disk_free_files", disk.space.files_free);
+    for (reason, shortage) in
+        [("offer", Shortage::Offer), ("bytes", Shortage::Bytes), ("files", Shortage::Files)]
+    {
+        let is_full = u8::from(disk.shortage == Some(shortage));
+        metrics::gauge!("dfs_disk_full", "reason" => reason).set(f64::from(is_full));
+    }
+    gauge("dfs_disk_refuses", u64::from(disk.refuses.is_some()));
+    gauge("dfs_disk_failed", u64::from(disk.failed.is_some()));
 }
 
 fn scrub_gauges(view: &ScrubView) {

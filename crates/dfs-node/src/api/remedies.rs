@@ -37,6 +37,16 @@ fn sentence(remedy: &Remedy) -> String {
              {node}' trusts it anew"
         ),
         Remedy::MakeRoom => "raise --capacity, free space, or add a node".to_owned(),
+        Remedy::FreeDisk => {
+            "free that disk of other things, or move the node to a larger one; what \
+                             is missing is fetched then"
+                .to_owned()
+        }
+        Remedy::MendDisk => {
+            "see what the kernel's log says of it, mend or replace it, and restart \
+                             the node"
+                .to_owned()
+        }
         Remedy::AskOthers => "ask whoever runs them before you do anything to it".to_owned(),
         Remedy::NameAddress(dialled) if dialled.is_empty() => {
             "restart this node with '--bootstrap ADDR', an address of one of them".to_owned()

@@ -65,6 +65,9 @@ fn show(status: &Value, shown: &mut dyn Write) -> io::Result<()> {
     if status["unreadable"].as_u64().is_some_and(|count| count > 0) {
         writeln!(shown, "unread     {} pieces or rows on this disk", text("unreadable"))?;
     }
+    for disk in status["disks"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        writeln!(shown, "disk       {disk}")?;
+    }
     writeln!(shown, "conflicts  {}", text("conflicts"))?;
     let (epoch, moving) = (text("epoch"), text("moving"));
     let voters = status["voters"].as_array().map_or(0, Vec::len);

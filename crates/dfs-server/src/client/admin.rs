@@ -1,5 +1,7 @@
 //! What an operator asks of a node: status, members, repair, scrub, what was collected, its disk.
 
+use dfs_store::DiskView;
+
 use super::Client;
 use crate::disk::ScrubView;
 use crate::error::{DiskError, Error, InviteError, MemberError};
@@ -194,7 +196,8 @@ impl Client {
         self.0.status.not_ready()
     }
 
-    /// What an operator should know though the node serves: clocks that are wrong.
+    /// What an operator should know though the node serves: a disk that is full, clocks that are
+    /// wrong.
     pub fn notes(&self) -> Vec<NotReady> {
         self.0.status.notes()
     }
@@ -213,6 +216,11 @@ impl Client {
     pub fn has_left(&self) -> bool {
         let replica = &self.0.replica;
         replica.layout.current().is_some_and(|state| replica.left(&state).is_some())
+    }
+
+    /// How this node's disk was when it was last looked at.
+    pub fn disk(&self) -> DiskView {
+        self.0.replica.store.disk()
     }
 
     /// Blobs on this node's disk that failed their check since it started.

@@ -28,6 +28,7 @@ pub(crate) mod layout;
 pub(crate) mod load;
 pub(crate) mod missing;
 pub(crate) mod owed;
+pub(crate) mod refusing;
 pub(crate) mod retirement;
 pub(crate) mod rows;
 pub(crate) mod unwanted;
@@ -40,6 +41,7 @@ use self::layout::Layout;
 use self::load::Load;
 use self::missing::Missing;
 use self::owed::Owed;
+use self::refusing::Refusing;
 use self::retirement::Retirement;
 use self::unwanted::Unwanted;
 use self::wakes::Wakes;
@@ -53,6 +55,8 @@ pub(crate) struct Replica {
     pub(crate) grace: Grace,
     /// How members behave.
     pub(crate) conduct: Conduct,
+    /// Members that do not store what they are given.
+    pub(crate) refusing: Refusing,
     /// Blobs that should be on this disk and are not.
     pub(crate) missing: Missing,
     /// Blobs on this disk that no row here needs.
@@ -87,6 +91,7 @@ impl Replica {
             layout,
             grace,
             conduct: Conduct::new(id, cadence),
+            refusing: Refusing::default(),
             missing: Missing::new(now),
             unwanted: Unwanted::default(),
             owed: Owed::default(),

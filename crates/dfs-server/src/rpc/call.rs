@@ -85,6 +85,7 @@ impl Rpc {
             answer_bytes_max: ask.answer_bytes_max,
         };
         let (id, net) = (self.replica.id, self.replica.net());
+        let is_given = !call.body.is_empty();
         let answer = if *node == id {
             let own = self.own.get().expect("it is set before anything is asked");
             own.handle(
@@ -111,6 +112,10 @@ impl Rpc {
             && let Err(error) = self.chain.catch_up(node).await
         {
             debug!(%error, "a newer layout could not be stored");
+        }
+        if is_given {
+            let told = answer.result.as_ref().map(|_| ()).map_err(|refusal| refusal.code);
+            self.replica.refusing.note(self.replica.env.mono(), *node, told);
         }
         match answer.result {
             // One replica's word ends no operation: the newer layout must be here by now.

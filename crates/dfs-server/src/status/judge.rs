@@ -12,7 +12,7 @@ pub(super) fn judge(
     health: &Health,
     state: &EpochState,
     down: &[NodeId],
-    failed: bool,
+    failed: Option<String>,
 ) -> (Level, String, Option<Remedy>) {
     let copies = state.copies_at_rest();
     let holders = state.rows.iter().map(|row| {
@@ -25,10 +25,8 @@ pub(super) fn judge(
         let message = format!("{} pieces of files have no good copy left", health.unrecoverable);
         return (Level::Lost, message, None);
     }
-    if failed {
-        let message =
-            "this node's disk failed; it takes no writes until it is restarted".to_owned();
-        return (Level::AtRisk, message, None);
+    if let Some(message) = failed {
+        return (Level::AtRisk, message, Some(Remedy::MendDisk));
     }
     if fewest == 0 {
         return (Level::AtRisk, format!("some files are out of reach: {away} do not answer"), None);

@@ -24,6 +24,7 @@ use crate::sync::Handoff;
 
 mod behind;
 pub(crate) mod count;
+mod disks;
 mod doubts;
 mod judge;
 mod outlook;
@@ -76,6 +77,7 @@ impl Status {
                 unvouched: Vec::new(),
                 doubts: Vec::new(),
                 clocks: Vec::new(),
+                disks: self.own_disk().into_iter().map(|said| said.text).collect(),
                 clock_ahead_ms: None,
                 conflicts: 0,
                 key_backup,
@@ -130,11 +132,12 @@ impl Status {
             unvouched: self.unvouched(&state),
             doubts: self.doubts(&state),
             clocks: Vec::new(),
+            disks: Vec::new(),
             clock_ahead_ms: self.replica.clocks().own().map(|ahead| ahead.0),
             conflicts: counted.conflicts,
             key_backup,
         };
-        let failed = self.replica.store.has_failed();
+        let failed = disks::failed(&self.replica.store.disk());
         (health.health, health.message, health.remedy) = judge(&health, &state, &down, failed);
         if !failed {
             health.remedy = health.remedy.or_else(|| self.dialled_in_vain(&state));
@@ -152,13 +155,14 @@ impl Status {
             health.message.push_str("; the nodes are full and take no new files");
             health.remedy.get_or_insert(Remedy::MakeRoom);
         }
+        self.say_disks(&mut health, &state);
         self.say_clocks(&mut health);
         Ok(health)
     }
 
     /// Says whose clock is wrong, after anything worse.
     fn say_clocks(&self, health: &mut Health) {
-        let notes = self.notes();
+        let notes = self.clock_notes();
         health.clocks = notes.iter().map(|note| note.reason.clone()).collect();
         let Some(NotReady { reason, remedy }) = notes.into_iter().next() else { return };
         if health.health == Level::Ok {

@@ -41,6 +41,10 @@ impl Status {
                 distrusted: member.and_then(|_| {
                     self.replica.conduct.distrusted(&info.node_id).map(str::to_owned)
                 }),
+                disk: match is_self {
+                    true => self.own_disk().map(|said| said.text),
+                    false => self.disk_of(&info.node_id),
+                },
                 clock_ahead_ms: if is_self { Some(0) } else { ahead.get(&info.node_id).copied() },
                 clock: wrong
                     .iter()

@@ -34,13 +34,20 @@ impl Status {
             reasons.push(self.wrong_clock());
         }
         if self.replica.store.has_failed() {
-            reasons.push("the disk failed; the node takes no writes".to_owned().into());
+            reasons.extend(self.own_disk().map(NotReady::from));
         }
         reasons
     }
 
-    /// What about clocks does not matter for whether this node serves, or not alone.
+    /// What about disks and clocks does not matter for whether this node serves, or not alone.
     pub(crate) fn notes(&self) -> Vec<NotReady> {
+        let mut notes = self.disk_notes();
+        notes.extend(self.clock_notes());
+        notes
+    }
+
+    /// What there is to say of clocks.
+    pub(super) fn clock_notes(&self) -> Vec<NotReady> {
         let said = self.replica.clock_sentences().into_iter().take(CLOCKS_SHOWN);
         said.map(|said| self.of_clock(said)).collect()
     }

@@ -38,6 +38,10 @@ pub enum Remedy {
     /// Name an address of a member that has another one than those that are dialled in vain; the
     /// first few of them.
     NameAddress(Vec<String>),
+    /// Free the disk of this node of other things.
+    FreeDisk,
+    /// See what is wrong with the disk of this node.
+    MendDisk,
     /// Bring this node and one that it dials in vain together.
     JoinApart(ApartReason),
     /// Set the clock of this node or of another, as far as it is known whose is wrong.
@@ -131,6 +135,9 @@ pub struct Health {
     /// What there is to say of clocks that are wrong, this node's first. The first few.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub clocks: Vec<String>,
+    /// What there is to say of disks that are full or fail, this node's first. The first few.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<String>,
     /// How far this node's clock is ahead of those that a majority agrees on, in milliseconds;
     /// `None` when that cannot be told.
     pub clock_ahead_ms: Option<i64>,
@@ -202,6 +209,9 @@ pub struct PeerView {
     /// Why it is distrusted, if it is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub distrusted: Option<String>,
+    /// What there is to say of its disk, if it is full or fails.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub disk: Option<String>,
     /// How far its clock is ahead of that of the node that was asked, in milliseconds; negative
     /// when it is behind. Not there while it is not known.
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -25,7 +25,15 @@ impl Publisher {
 
     /// Publishes what changed until shutdown.
     pub(crate) async fn run(self: Arc<Self>) {
+        let mut looked = None;
         loop {
+            let now = self.replica.env.mono();
+            if looked.is_none_or(|looked| looked + DISK_EVERY <= now) {
+                looked = Some(now);
+                // A disk that does not answer must not keep this node silent.
+                let look = self.replica.store.look_at_disk();
+                let _ = self.replica.env.timeout(DISK_LOOK_MAX, look).await;
+            }
             self.publish();
             let rested = self.replica.env.sleep(PUBLISHED_APART);
             tokio::select! {
@@ -100,5 +108,9 @@ impl Publisher {
 /// What this node says of itself is signed, sent to all, and looked at by every steward: not for
 /// each blob that arrives.
 const PUBLISHED_APART: Duration = Duration::from_millis(100);
+/// How often it is looked what the disk has room for, where nothing is stored.
+const DISK_EVERY: Duration = Duration::from_secs(2);
+/// How long a look at the disk is waited for.
+const DISK_LOOK_MAX: Duration = Duration::from_millis(200);
 /// How often this node looks without being told.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

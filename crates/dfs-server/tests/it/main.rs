@@ -32,6 +32,7 @@ mod clock;
 mod clocks;
 mod collect;
 mod disaster;
+mod disks;
 mod history;
 mod liar;
 mod listed;

@@ -2,8 +2,8 @@
 //!
 //! All changes that wait share one transaction, and are answered when it is durable.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use dfs_core::replica::dir_changes::DirChanges;
 use dfs_env::{Env, Task};
@@ -20,6 +20,8 @@ pub(crate) struct Index {
     env: Env,
     meta: Arc<Meta>,
     failed: Arc<AtomicBool>,
+    /// What the disk said then.
+    why: Arc<OnceLock<String>>,
     /// What is listed otherwise than before, noted before whoever changed it hears so.
     changes: Arc<Mutex<DirChanges>>,
     /// Gone once the index is closed.
@@ -31,17 +33,19 @@ impl Index {
     /// Starts the committer.
     pub(crate) fn start(env: Env, meta: Meta) -> Self {
         let (meta, failed) = (Arc::new(meta), Arc::new(AtomicBool::new(false)));
+        let why = Arc::new(OnceLock::new());
         let changes = Arc::new(Mutex::new(DirChanges::new(env.random_u64())));
         let (jobs, waiting) = mpsc::channel(JOBS_WAITING_MAX);
         let commit = Committer {
             env: env.clone(),
             meta: meta.clone(),
             failed: failed.clone(),
+            why: why.clone(),
             changes: changes.clone(),
         };
         let committer = env.spawn("committer", commit.run(waiting));
         let committer = tokio::sync::Mutex::new(Some(committer));
-        Self { env, meta, failed, changes, jobs: Mutex::new(Some(jobs)), committer }
+        Self { env, meta, failed, why, changes, jobs: Mutex::new(Some(jobs)), committer }
     }
 
     /// The newest changes of what is listed.
@@ -60,6 +64,12 @@ impl Index {
     /// Whether a failed disk made this refuse changes.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// What the disk said when it made this refuse changes, if it did.
+    pub(crate) fn failure(&self) -> Option<String> {
+        let unknown = || "its index ended".to_owned();
+        self.has_failed().then(|| self.why.get().cloned().unwrap_or_else(unknown))
     }
 
     /// How many rows were found not to decode since this was opened.
@@ -108,6 +118,7 @@ struct Committer {
     env: Env,
     meta: Arc<Meta>,
     failed: Arc<AtomicBool>,
+    why: Arc<OnceLock<String>>,
     changes: Arc<Mutex<DirChanges>>,
 }
 
@@ -123,6 +134,9 @@ impl Committer {
             let commit = move || commit_batch(&meta, jobs, &changes);
             let (completions, result) = self.env.offload(commit).await;
             let result = result.map_err(Arc::new);
+            if let Err(error) = &result {
+                let _ = self.why.set(error.to_string());
+            }
             for complete in completions {
                 complete(result.clone());
             }

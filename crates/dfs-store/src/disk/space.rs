@@ -1,7 +1,7 @@
 //! Capacity: what this node offers, and when it stops taking more.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -18,6 +18,17 @@ pub(crate) enum Purpose {
     Restored,
     /// Records, tombstones and reference rows.
     Record,
+}
+
+/// Why a node takes no new blobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortage {
+    /// What it offers is used up.
+    Offer,
+    /// The disk has too few free bytes.
+    Bytes,
+    /// The disk has room for too few more files (inodes).
+    Files,
 }
 
 /// Keeps count of the bytes of blobs, and refuses what would not fit.
@@ -44,6 +55,23 @@ struct Seen {
     at: Instant,
     /// Bytes admitted since, which that look does not count.
     admitted: u64,
+    /// Files as well.
+    admitted_files: u64,
+}
+
+impl Seen {
+    fn new(disk: DiskSpace, at: Instant) -> Self {
+        Self { disk, at, admitted: 0, admitted_files: 0 }
+    }
+
+    /// The disk with what was admitted since.
+    fn left(&self) -> DiskSpace {
+        DiskSpace {
+            free: self.disk.free.saturating_sub(self.admitted),
+            files_free: self.disk.files_free.saturating_sub(self.admitted_files),
+            ..self.disk
+        }
+    }
 }
 
 impl Space {
@@ -62,7 +90,7 @@ impl Space {
             capacity: AtomicU64::new(wanted.unwrap_or(0)),
             cap: AtomicU64::new(u64::MAX),
             used: AtomicU64::new(used),
-            seen: Mutex::new(Seen { disk, at, admitted: 0 }),
+            seen: Mutex::new(Seen::new(disk, at)),
             asking: Mutex::new(()),
             refusing: Default::default(),
         };
@@ -72,6 +100,11 @@ impl Space {
 
     pub(crate) fn capacity(&self) -> u64 {
         self.capacity.load(Ordering::Relaxed).min(self.cap.load(Ordering::Relaxed))
+    }
+
+    /// The data directory whose disk it is.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Offers no more than this from now on.
@@ -114,16 +147,32 @@ impl Space {
     pub(crate) fn admits(&self, env: &Env, purpose: Purpose, len: u64) -> io::Result<bool> {
         self.look(env)?;
         let mut seen = self.seen.lock();
-        let free = seen.disk.free.saturating_sub(seen.admitted);
-        let disk = DiskSpace { free, ..seen.disk };
+        let disk = seen.left();
         let refusing = &self.refusing[purpose as usize];
         let margin = refusing.load(Ordering::Relaxed);
-        let fits = fits(self.capacity(), self.used(), disk, purpose, len, margin);
+        let short = shortage(self.capacity(), self.used(), disk, purpose, len, margin);
+        let fits = short.is_none();
         refusing.store(!fits, Ordering::Relaxed);
         if fits {
             seen.admitted = seen.admitted.saturating_add(len);
+            seen.admitted_files = seen.admitted_files.saturating_add(files_of(purpose, len));
         }
         Ok(fits)
+    }
+
+    /// Asks the file system what is free, unless someone else does just now: a disk that does not
+    /// answer holds up one who asks, and no more.
+    pub(crate) fn look_if_nobody_does(&self, env: &Env) -> io::Result<()> {
+        let Some(_asking) = self.asking.try_lock() else { return Ok(()) };
+        self.look_now(env)
+    }
+
+    /// What there was room for at the last look, and why no new blob is taken, if none is.
+    pub(crate) fn seen(&self) -> (DiskSpace, Option<Shortage>) {
+        let disk = self.seen.lock().left();
+        let margin = self.refusing[Purpose::Blob as usize].load(Ordering::Relaxed);
+        let short = shortage(self.capacity(), self.used(), disk, Purpose::Blob, 0, margin);
+        (disk, short)
     }
 
     /// Asks the file system what is free, unless that was done just now.
@@ -133,9 +182,13 @@ impl Space {
         if now.saturating_duration_since(self.seen.lock().at) < LOOK_KEPT {
             return Ok(());
         }
-        let disk = env.fs().space(&self.root)?;
+        self.look_now(env)
+    }
+
+    fn look_now(&self, env: &Env) -> io::Result<()> {
+        let (now, disk) = (env.mono(), env.fs().space(&self.root)?);
         self.follow(disk);
-        *self.seen.lock() = Seen { disk, at: now, admitted: 0 };
+        *self.seen.lock() = Seen::new(disk, now);
         Ok(())
     }
 }
@@ -145,21 +198,30 @@ pub(crate) fn new_blobs_up_to(capacity: u64) -> u64 {
     (capacity / 100).saturating_mul(SOFT_PERCENT)
 }
 
-/// Whether `len` more bytes stay below the watermark of their purpose; with `margin`, well below.
-fn fits(
+/// Files and directories that storing so much may make: a blob's own, and the two that it lies in.
+/// The rows of the index are one file.
+fn files_of(purpose: Purpose, len: u64) -> u64 {
+    if purpose == Purpose::Record || len == 0 { 0 } else { 3 }
+}
+
+/// What keeps `len` more bytes from staying below the watermark of their purpose; with `margin`,
+/// well below.
+fn shortage(
     capacity: u64,
     used: u64,
     disk: DiskSpace,
     purpose: Purpose,
     len: u64,
     margin: bool,
-) -> bool {
-    let (percent, kept_free, kept_percent) = match purpose {
-        Purpose::Blob => (SOFT_PERCENT, SOFT_FREE_BYTES, SOFT_FREE_PERCENT),
-        Purpose::Restored => (HARD_PERCENT, HARD_FREE_BYTES, HARD_FREE_PERCENT),
+) -> Option<Shortage> {
+    let (percent, kept_free, kept_files, kept_percent) = match purpose {
+        Purpose::Blob => (SOFT_PERCENT, SOFT_FREE_BYTES, SOFT_FREE_FILES, SOFT_FREE_PERCENT),
+        Purpose::Restored => (HARD_PERCENT, HARD_FREE_BYTES, HARD_FREE_FILES, HARD_FREE_PERCENT),
         // Always small: only the disk itself sets them a limit.
-        Purpose::Record => (u64::MAX, LAST_FREE_BYTES, LAST_FREE_PERCENT),
+        Purpose::Record => (u64::MAX, LAST_FREE_BYTES, 0, LAST_FREE_PERCENT),
     };
+    let kept_files = kept_files.min(disk.files_total / 100 * kept_percent);
+    let kept_files = if margin { 2 * kept_files } else { kept_files };
     // On a small disk what is kept free shrinks with it, or nothing could ever be stored there.
     let kept_free = kept_free.min(disk.total / 100 * kept_percent);
     let (percent, kept_free) = match margin {
@@ -172,7 +234,15 @@ fn fits(
     };
     let within_offer = purpose == Purpose::Record
         || used.saturating_add(len) <= (capacity / 100).saturating_mul(percent);
-    within_offer && disk.free >= kept_free.saturating_add(len)
+    let has_files = disk.files_total == 0
+        || purpose == Purpose::Record
+        || disk.files_free >= kept_files.max(files_of(purpose, 1)) + files_of(purpose, len);
+    match () {
+        () if disk.free < kept_free.saturating_add(len) => Some(Shortage::Bytes),
+        () if !has_files => Some(Shortage::Files),
+        () if !within_offer => Some(Shortage::Offer),
+        () => None,
+    }
 }
 
 /// How long a look at the disk is valid: a busy node asks at most a hundred times a second, and
@@ -196,6 +266,10 @@ const HARD_FREE_BYTES: u64 = 256 << 20;
 /// Free space below which nothing is taken: more than the largest commit of the index writes, for
 /// an index that meets a full disk in a commit accepts nothing more until it is opened again.
 const LAST_FREE_BYTES: u64 = 64 << 20;
+/// Files that there can be beyond what is there, below which no new blob is taken, and below which
+/// none at all: what is left is for what the node itself writes anew, and for other programs.
+const SOFT_FREE_FILES: u64 = 16 * 1024;
+const HARD_FREE_FILES: u64 = 4 * 1024;
 /// The most of a small disk that each of the three may keep free.
 const SOFT_FREE_PERCENT: u64 = 5;
 const HARD_FREE_PERCENT: u64 = 3;
@@ -210,7 +284,18 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn disk(free: u64) -> DiskSpace {
-        DiskSpace { total: 1000 * GIB, free }
+        DiskSpace { total: 1000 * GIB, free, ..DiskSpace::default() }
+    }
+
+    fn fits(
+        capacity: u64,
+        used: u64,
+        disk: DiskSpace,
+        purpose: Purpose,
+        len: u64,
+        margin: bool,
+    ) -> bool {
+        shortage(capacity, used, disk, purpose, len, margin).is_none()
     }
 
     #[track_caller]
@@ -290,8 +375,57 @@ mod tests {
 
     #[test]
     fn a_small_disk_can_be_used() {
-        let disk = DiskSpace { total: 64 << 20, free: 60 << 20 };
+        let disk = DiskSpace { total: 64 << 20, free: 60 << 20, ..DiskSpace::default() };
         assert!(fits(48 << 20, 0, disk, Purpose::Blob, 1 << 20, false));
         assert!(fits(48 << 20, 0, disk, Purpose::Blob, 1 << 20, true));
+    }
+
+    #[test]
+    fn a_disk_short_of_files_is_full_as_one_short_of_bytes_is() {
+        let disk =
+            |total, free| DiskSpace { files_total: total, files_free: free, ..disk(500 * GIB) };
+        for (total, free, expected) in [
+            // Some file systems make them as they are needed.
+            (0, 0, [true, true, true]),
+            (1 << 20, 16 * 1024 + 3, [true, true, true]),
+            (1 << 20, 16 * 1024 + 2, [false, true, true]),
+            (1 << 20, 4 * 1024 + 3, [false, true, true]),
+            (1 << 20, 4 * 1024 + 2, [false, false, true]),
+            (1 << 20, 0, [false, false, true]),
+            // A small disk keeps less.
+            (2000, 103, [true, true, true]),
+            (2000, 102, [false, true, true]),
+            (2000, 62, [false, false, true]),
+            (10, 5, [false, false, true]),
+        ] {
+            let purposes = [Purpose::Blob, Purpose::Restored, Purpose::Record];
+            let found =
+                purposes.map(|purpose| fits(100 * GIB, 0, disk(total, free), purpose, MIB, false));
+            assert_eq!(found, expected, "{free} of {total}");
+        }
+        let short = |disk| shortage(100 * GIB, 0, disk, Purpose::Blob, MIB, false);
+        assert_eq!(short(disk(2000, 5)), Some(Shortage::Files));
+        assert_eq!(short(DiskSpace { free: GIB, ..disk(2000, 5) }), Some(Shortage::Bytes));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_seen_names_what_is_short_and_follows_the_disk() {
+        let (fs, root) = (dfs_env::MemoryFs::default(), PathBuf::from("/"));
+        let env = Env::with_disk(1, dfs_env::MemoryNet::default(), fs.clone());
+        let space = Space::new(&env, root, Some(100 * GIB), 0).unwrap();
+        let seen = || {
+            space.look_if_nobody_does(&env).unwrap();
+            space.seen().1
+        };
+        assert_eq!(seen(), None);
+        fs.set_files(1 << 20, 10);
+        assert_eq!(seen(), Some(Shortage::Files));
+        fs.set_room(Some(MIB));
+        assert_eq!(seen(), Some(Shortage::Bytes));
+        fs.set_room(None);
+        fs.set_files(1 << 20, 1 << 19);
+        assert_eq!(seen(), None);
+        space.add(95 * GIB);
+        assert_eq!(seen(), Some(Shortage::Offer));
     }
 }

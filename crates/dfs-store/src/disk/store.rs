@@ -15,7 +15,7 @@ use dfs_core::paxos::Register;
 use dfs_core::record::refs::RefRow;
 use dfs_core::record::writer::WriterCert;
 use dfs_core::replica::sync::Root;
-use dfs_env::{Env, write_replacing};
+use dfs_env::{DiskSpace, Env, write_replacing};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 
@@ -27,6 +27,7 @@ use crate::disk::foreign_rows;
 use crate::disk::index::Index;
 use crate::disk::meta::{Meta, guarded};
 pub use crate::disk::meta::{PAGE_BYTES_MAX, Page, PageLimit, record_row, ref_row};
+pub use crate::disk::space::Shortage;
 use crate::disk::space::{Purpose, Space, new_blobs_up_to};
 use crate::error::{OpenStoreError, ReadError, ReconcileError, WriteError};
 
@@ -54,12 +55,29 @@ pub struct Config {
 #[derive(Debug, Clone)]
 pub struct Store(Arc<Inner>);
 
+/// How the disk of a store is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskView {
+    /// The data directory on it.
+    pub root: PathBuf,
+    /// What there is room for.
+    pub space: DiskSpace,
+    /// Why no new blob is taken, if none is.
+    pub shortage: Option<Shortage>,
+    /// What the disk said to the last file that was to be written, unless it took it.
+    pub refuses: Option<String>,
+    /// What it said when it made the store refuse all writes, if it did.
+    pub failed: Option<String>,
+}
+
 #[derive(Debug)]
 struct Inner {
     env: Env,
     index: Index,
     chunks: Arc<Chunks>,
     space: Arc<Space>,
+    /// See [`DiskView::refuses`].
+    refuses: Arc<Mutex<Option<String>>>,
     /// Files being written at once: beyond a few, a disk only queues. Work whose caller has gone
     /// keeps its place until it is done, so that a peer cannot pile it up by giving up.
     writing: Arc<Semaphore>,
@@ -100,6 +118,7 @@ impl Store {
             env,
             chunks: Arc::new(chunks),
             space: Arc::new(space),
+            refuses: Arc::default(),
             writing: Arc::new(Semaphore::new(FILES_WRITING_MAX)),
             reading: Arc::new(Semaphore::new(FILES_READING_MAX)),
             renaming: (0..RENAME_LOCKS).map(|_| Arc::default()).collect(),
@@ -116,6 +135,23 @@ impl Store {
     /// Whether a failed disk made the store refuse writes.
     pub fn has_failed(&self) -> bool {
         self.0.index.has_failed()
+    }
+
+    /// How the disk was when it was last looked at.
+    pub fn disk(&self) -> DiskView {
+        let inner = &self.0;
+        let (space, shortage) = inner.space.seen();
+        let (root, refuses) = (inner.space.root().to_owned(), inner.refuses.lock().clone());
+        DiskView { root, space, shortage, refuses, failed: inner.index.failure() }
+    }
+
+    /// Looks at what the disk has room for. Waits for the disk, and only one who asks does.
+    pub async fn look_at_disk(&self) {
+        let (env, space) = (self.0.env.clone(), self.0.space.clone());
+        let looked = self.0.env.offload(move || space.look_if_nobody_does(&env)).await;
+        if let Err(error) = looked {
+            *self.0.refuses.lock() = Some(error.to_string());
+        }
     }
 
     /// Blobs that failed their check since this store was opened.

@@ -61,7 +61,7 @@ impl Store {
             self.add_blob(id, len).await?;
         }
         let (env, chunks) = (inner.env.clone(), inner.chunks.clone());
-        let space = inner.space.clone();
+        let (space, refuses) = (inner.space.clone(), inner.refuses.clone());
         let write = move || {
             let _place = place;
             // Only now: what waited for its turn must not count on room that others used meanwhile.
@@ -72,7 +72,9 @@ impl Store {
             let blob = blob.ok_or(WriteError::WrongId(id))?;
             // Repair must not push what users read often out of memory.
             let read_soon = purpose != Purpose::Restored;
-            chunks.write(&env, &id, &blob.bytes, read_soon).map_err(WriteError::from)?;
+            let written = chunks.write(&env, &id, &blob.bytes, read_soon);
+            *refuses.lock() = written.as_ref().err().map(ToString::to_string);
+            written?;
             Ok::<_, WriteError>(order)
         };
         let _order = inner.env.offload(write).await?;
