@@ -2,6 +2,7 @@
 
 pub mod assign;
 pub mod departure;
+pub mod drains;
 pub mod epoch;
 pub mod facts;
 pub mod forming;

@@ -75,7 +75,7 @@ impl Facts for World {
 
 /// Members 1 to `zones.len()`, each in the zone named; every partition on three that follow each
 /// other.
-fn cluster(zones: &[&str]) -> EpochState {
+pub(super) fn cluster(zones: &[&str]) -> EpochState {
     let mut state = genesis().0;
     state.members.clear();
     for (of, zone) in (1u8..).zip(zones) {
@@ -92,7 +92,7 @@ fn cluster(zones: &[&str]) -> EpochState {
     state
 }
 
-fn set(state: &mut EpochState, of: u8, to: MemberState) {
+pub(super) fn set(state: &mut EpochState, of: u8, to: MemberState) {
     state.members[usize::from(of) - 1].state = to;
 }
 

@@ -12,6 +12,7 @@ mod conn;
 mod corpus;
 mod departure;
 mod directory;
+mod drains;
 mod drop;
 mod epoch;
 mod epoch_chain;

@@ -128,6 +128,7 @@ fn peers() {
             capacity: 5_000_000_000,
             cap: Some(7),
             distrusted: None,
+            drain: Some("waits".to_owned()),
             disk: Some("it is full".to_owned()),
             clock_ahead_ms: Some(0),
             clock: None,
@@ -135,7 +136,7 @@ fn peers() {
         let expected = concat!(
             r#"{"id":"dn18","addr":"127.0.0.1:26000","zone":"default","state":"WORD""#,
             r#","role":"storage","self":true,"bytes":3,"capacity":5000000000,"cap":7"#,
-            r#","disk":"it is full","clock_ahead_ms":0}"#,
+            r#","drain":"waits","disk":"it is full","clock_ahead_ms":0}"#,
         )
         .replace("WORD", word);
         check(&peer, &expected);

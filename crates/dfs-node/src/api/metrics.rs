@@ -43,6 +43,7 @@ fn seconds(ms: Option<i64>) -> f64 {
 
 fn status_gauges(health: &Health) {
     gauge("dfs_members", health.nodes as u64);
+    gauge("dfs_members_draining", health.drains.len() as u64);
     gauge("dfs_members_alive", health.alive as u64);
     gauge("dfs_layout_epoch", health.epoch);
     gauge("dfs_partitions_moving", health.moving as u64);

@@ -37,6 +37,10 @@ fn sentence(remedy: &Remedy) -> String {
              {node}' trusts it anew"
         ),
         Remedy::MakeRoom => "raise --capacity, free space, or add a node".to_owned(),
+        Remedy::EndDrain(node) => {
+            format!("start it again; if it is gone for good, 'dfs remove {node}' ends the drain")
+        }
+        Remedy::StartNodes => "start them, or 'dfs remove' those that are gone".to_owned(),
         Remedy::FreeDisk => {
             "free that disk of other things, or move the node to a larger one; what \
                              is missing is fetched then"

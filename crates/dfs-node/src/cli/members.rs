@@ -44,6 +44,9 @@ fn show_peer(peer: &PeerView, shown: &mut dyn Write) -> io::Result<()> {
     if let Some(why) = &peer.clock {
         writeln!(shown, "  clock: {why}")?;
     }
+    if let Some(waits) = &peer.drain {
+        writeln!(shown, "  drain: {waits}")?;
+    }
     if let Some(why) = &peer.disk {
         writeln!(shown, "  disk: {why}")?;
     }

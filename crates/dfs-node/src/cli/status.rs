@@ -65,8 +65,10 @@ fn show(status: &Value, shown: &mut dyn Write) -> io::Result<()> {
     if status["unreadable"].as_u64().is_some_and(|count| count > 0) {
         writeln!(shown, "unread     {} pieces or rows on this disk", text("unreadable"))?;
     }
-    for disk in status["disks"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        writeln!(shown, "disk       {disk}")?;
+    for (name, said) in [("drains", "drain     "), ("disks", "disk      ")] {
+        for text in status[name].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            writeln!(shown, "{said} {text}")?;
+        }
     }
     writeln!(shown, "conflicts  {}", text("conflicts"))?;
     let (epoch, moving) = (text("epoch"), text("moving"));

@@ -26,6 +26,7 @@ mod behind;
 pub(crate) mod count;
 mod disks;
 mod doubts;
+mod drains;
 mod judge;
 mod outlook;
 mod peers;
@@ -77,6 +78,7 @@ impl Status {
                 unvouched: Vec::new(),
                 doubts: Vec::new(),
                 clocks: Vec::new(),
+                drains: Vec::new(),
                 disks: self.own_disk().into_iter().map(|said| said.text).collect(),
                 clock_ahead_ms: None,
                 conflicts: 0,
@@ -132,6 +134,7 @@ impl Status {
             unvouched: self.unvouched(&state),
             doubts: self.doubts(&state),
             clocks: Vec::new(),
+            drains: Vec::new(),
             disks: Vec::new(),
             clock_ahead_ms: self.replica.clocks().own().map(|ahead| ahead.0),
             conflicts: counted.conflicts,
@@ -155,6 +158,7 @@ impl Status {
             health.message.push_str("; the nodes are full and take no new files");
             health.remedy.get_or_insert(Remedy::MakeRoom);
         }
+        drains::say(&drains::seen_from(&self.replica, &state), &mut health);
         self.say_disks(&mut health, &state);
         self.say_clocks(&mut health);
         Ok(health)

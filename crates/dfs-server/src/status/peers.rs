@@ -8,6 +8,7 @@ use dfs_core::layout::epoch::{EpochState, MemberState, NO_CAP};
 use dfs_core::node::member::NodeInfo;
 
 use super::Status;
+use super::drains::{seen_from, waits};
 use super::types::{PeerState, PeerView};
 use crate::layout::admit::PeerRole;
 
@@ -19,6 +20,8 @@ impl Status {
         let (clocks, wrong) = (self.replica.clocks(), self.replica.clock_sentences());
         let ahead: BTreeMap<NodeId, i64> =
             clocks.peers().iter().map(|(node, ahead)| (*node, ahead.0)).collect();
+        let drains =
+            state.as_ref().map(|state| seen_from(&self.replica, state)).unwrap_or_default();
         let view = |info: &NodeInfo, shown: PeerState, is_self| {
             let member = state.as_ref().and_then(|state| state.member(&info.node_id));
             PeerView {
@@ -41,6 +44,7 @@ impl Status {
                 distrusted: member.and_then(|_| {
                     self.replica.conduct.distrusted(&info.node_id).map(str::to_owned)
                 }),
+                drain: drains.iter().find(|drain| drain.node == info.node_id).map(waits),
                 disk: match is_self {
                     true => self.own_disk().map(|said| said.text),
                     false => self.disk_of(&info.node_id),

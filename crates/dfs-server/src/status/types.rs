@@ -33,6 +33,10 @@ pub enum Remedy {
     Admit(Vec<String>),
     /// Take a member out that is distrusted, or vouch for it anew.
     TakeOut(String),
+    /// Start a member that is drained and away, or remove it.
+    EndDrain(String),
+    /// Start the nodes that are away.
+    StartNodes,
     /// Make room for new files.
     MakeRoom,
     /// Name an address of a member that has another one than those that are dialled in vain; the
@@ -135,6 +139,9 @@ pub struct Health {
     /// What there is to say of clocks that are wrong, this node's first. The first few.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub clocks: Vec<String>,
+    /// Who is drained, how far that is and what it waits for. The first few.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub drains: Vec<String>,
     /// What there is to say of disks that are full or fail, this node's first. The first few.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<String>,
@@ -209,6 +216,9 @@ pub struct PeerView {
     /// Why it is distrusted, if it is.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub distrusted: Option<String>,
+    /// What its drain waits for, if it is drained.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub drain: Option<String>,
     /// What there is to say of its disk, if it is full or fails.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub disk: Option<String>,

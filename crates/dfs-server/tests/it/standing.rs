@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dfs_core::name::FilePath;
+use dfs_server::health::{Level, Remedy};
 use dfs_server::{Departure, Error, MemberError, Mode, OUT_AFTER, PeerState, Running};
 
 use crate::{Cluster, LIMIT, content};
@@ -74,6 +75,36 @@ async fn a_drained_member_gives_everything_away_and_leaves() {
     cluster.start(1).await;
     let not_again = cluster.put(1, "x", b"x").await;
     assert!(matches!(not_again, Err(Error::Retired(_))), "{not_again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_that_waits_for_a_dead_member_says_so_and_how_it_ends() {
+    let mut cluster = Cluster::of(4).await;
+    cluster.share().await;
+    let id = cluster.id(3);
+    // Dead before it can give anything away itself.
+    cluster.crash(3);
+    cluster.node(0).drain(&id).await.unwrap();
+    let client = cluster.node(0);
+    let waits = async {
+        loop {
+            let health = client.health().await.unwrap();
+            if health.drains.iter().any(|said| said.contains("waits for that node itself")) {
+                return health;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let health = tokio::time::timeout(LIMIT, waits).await.expect("the drain is not told of");
+    assert_eq!(health.health, Level::Degraded, "{health:?}");
+    assert!(health.message.contains("is drained"), "{}", health.message);
+    assert!(matches!(health.remedy, Some(Remedy::EndDrain(_))), "{:?}", health.remedy);
+    let peers = client.peers();
+    assert!(peers.iter().any(|peer| peer.id == id && peer.drain.is_some()));
+    // The remedy is one.
+    cluster.sees(0, &id, PeerState::Down).await;
+    client.remove_member(&id, Running::Stays).await.unwrap();
+    assert!(client.health().await.unwrap().drains.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
