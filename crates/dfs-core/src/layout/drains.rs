@@ -1,8 +1,8 @@
 //! How far each drain is, and what it waits for.
 //!
 //! A member that is drained leaves once no partition names it, it is no voter, and it has said that
-//! it keeps nothing for others ([`super::departure`]). Here the first of these that is not so yet is
-//! told, and who would have to do something about it.
+//! it keeps nothing for others ([`super::departure`]). Here the first of these that is not so yet
+//! is told, and who would have to do something about it.
 
 use crate::id::NodeId;
 use crate::layout::epoch::{EpochState, Member, MemberState, Row, Stage};

@@ -8,6 +8,7 @@ mod conditions;
 mod contract;
 mod errors;
 mod files;
+mod heads;
 mod history;
 mod invites;
 mod layout;

@@ -3,12 +3,14 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::heads::Heads;
 use super::work::Crowded;
 
 /// A stream whose writes fail once the other side has taken nothing for [`STILL_MAX`], or for
@@ -16,13 +18,19 @@ use super::work::Crowded;
 pub(super) struct Patient<S> {
     inner: S,
     crowded: Crowded,
+    heads: Arc<Heads>,
     /// Runs while a write waits, and how often it has run out.
     waits: Option<(Pin<Box<Sleep>>, u32)>,
 }
 
 impl<S> Patient<S> {
     pub(super) fn new(inner: S, crowded: Crowded) -> Self {
-        Self { inner, crowded, waits: None }
+        Self { inner, crowded, heads: Arc::default(), waits: None }
+    }
+
+    /// What the heads of the requests say that come over it.
+    pub(super) fn heads(&self) -> Arc<Heads> {
+        self.heads.clone()
     }
 }
 
@@ -57,7 +65,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         context: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(context, out)
+        let before = out.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(context, out))?;
+        self.heads.read(&out.filled()[before..]);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -101,8 +112,6 @@ pub(super) const STILL_LOOK: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
+use axum::response::IntoResponse;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -21,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::patient::Patient;
+use super::well_formed::refuse_length;
 use super::work::Crowded;
 
 /// Serves up to `connections_max` connections at once until `stop`, then lets requests under way
@@ -172,19 +175,29 @@ fn log_end(ended: Result<(), tokio::task::JoinError>) {
 }
 
 /// Answers the requests of one connection.
-async fn converse(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    app: Router,
-    place: Arc<Place>,
-) {
+async fn converse<S>(stream: Patient<S>, app: Router, place: Arc<Place>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let heads = stream.heads();
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_WAIT_MAX);
     let closing = place.closing.clone();
     let answering = middleware::from_fn(move |mut request: Request, next: Next| {
         let busy = place.busy();
+        let bad_length = heads.next();
+        let ends_here =
+            bad_length.is_some() || request.headers().contains_key(header::TRANSFER_ENCODING);
         request.extensions_mut().insert(busy.clone());
         async move {
-            let response = next.run(request).await;
+            let mut response = match bad_length {
+                Some(bad) => refuse_length(bad).into_response(),
+                None => next.run(request).await,
+            };
+            if ends_here {
+                // Of what may follow such a body nobody has read the head.
+                response.headers_mut().insert(header::CONNECTION, CLOSE);
+            }
             drop(busy);
             response
         }
@@ -205,6 +218,7 @@ async fn converse(
     }
 }
 
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// How long a client may take to send the head of its next request. Longer than `dfs` keeps a
 /// connection for the next file (15 s), so that none is closed under a request.
 const HEADER_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -241,7 +255,12 @@ mod tests {
             let (mut client, server) = tokio::io::duplex(1024);
             client.write_all(begun).await.unwrap();
             let since = Instant::now();
-            converse(server, app(), Arc::<Open>::default().enter(CancellationToken::new())).await;
+            converse(
+                Patient::new(server, never()),
+                app(),
+                Arc::<Open>::default().enter(CancellationToken::new()),
+            )
+            .await;
             assert!(since.elapsed() >= HEADER_WAIT_MAX);
         }
     }
@@ -297,10 +316,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_request_of_two_lengths_is_refused_and_nothing_after_it_is_read() {
+        for (fields, expected) in [
+            ("Content-Length: 4\r\nTransfer-Encoding: chunked", "400"),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 4", "400"),
+            ("Content-Length: 1\r\nContent-Length: 1", "400"),
+            ("Transfer-Encoding: chunked", "200"),
+        ] {
+            let (mut client, server) = tokio::io::duplex(1024);
+            let (head, next) =
+                ("GET / HTTP/1.1\r\nHost: a\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            let sent = format!("{head}{fields}\r\n\r\n1\r\nx\r\n0\r\n\r\n{next}");
+            client.write_all(sent.as_bytes()).await.unwrap();
+            let open = Arc::<Open>::default();
+            converse(Patient::new(server, never()), app(), open.enter(CancellationToken::new()))
+                .await;
+            let answered = answer(&mut client).await;
+            assert!(answered.starts_with(&format!("HTTP/1.1 {expected}")), "{answered}");
+            assert_eq!(answered.matches("HTTP/1.1").count(), 1, "{answered}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_stop_lets_idle_connections_go_at_once() {
         let (_client, server) = tokio::io::duplex(1024);
         let stop = CancellationToken::new();
         stop.cancel();
-        converse(server, app(), Arc::<Open>::default().enter(stop)).await;
+        converse(Patient::new(server, never()), app(), Arc::<Open>::default().enter(stop)).await;
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Upload {
     /// When the client began to wait for "100 Continue"; `None` when it does not wait, or was told
     /// to go on.
     waits_since: Option<Instant>,
+    /// Its client was given up, and sends nothing that could be dropped.
+    is_given_up: bool,
 }
 
 impl Upload {
@@ -44,13 +46,16 @@ impl Upload {
         });
         let content = content.boxed();
         let waits_since = headers.contains_key(header::EXPECT).then(Instant::now);
-        Self { content: StreamReader::new(content), waits_since }
+        Self { content: StreamReader::new(content), waits_since, is_given_up: false }
     }
 
     /// Reads and drops what the client still sends, within bounds. Returns `false` when there is
     /// more: a connection that is closed with unread content is reset, and the client then sees a
     /// broken pipe instead of the refusal.
     async fn drain(mut self) -> bool {
+        if self.is_given_up {
+            return true;
+        }
         // It hears the refusal before it sends anything.
         if self.waits_since.is_some_and(|since| since.elapsed() < WAITS_MIN) {
             return true;
@@ -108,7 +113,11 @@ impl AsyncRead for Upload {
     ) -> Poll<io::Result<()>> {
         // Reading is what makes the server say "100 Continue".
         self.waits_since = None;
-        Pin::new(&mut self.content).poll_read(context, out)
+        let read = Pin::new(&mut self.content).poll_read(context, out);
+        if matches!(&read, Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::TimedOut) {
+            self.is_given_up = true;
+        }
+        read
     }
 }
 
@@ -172,9 +181,13 @@ mod tests {
         let body = Body::from_stream(pieces.chain(stream::pending()));
         let since = Instant::now();
         let mut content = Vec::new();
-        let ended = Upload::new(&HeaderMap::new(), body, never()).read_to_end(&mut content).await;
+        let mut upload = Upload::new(&HeaderMap::new(), body, never());
+        let ended = upload.read_to_end(&mut content).await;
         assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!((&content[..], since.elapsed()), (&b"half"[..], SILENCE_MAX));
+        // Nor is it waited for once more before its connection is closed.
+        assert!(upload.drain().await);
+        assert_eq!(since.elapsed(), SILENCE_MAX);
     }
 
     #[tokio::test]

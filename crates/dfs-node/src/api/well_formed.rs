@@ -1,15 +1,16 @@
 //! What is refused of a request before anything looks at what it asks for.
 
 use axum::extract::Request;
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::errors::Problem;
+use super::heads::BadLength;
 use crate::exit::Code;
 
-/// Refuses requests whose path is not encoded as URLs are, whose length is said in two ways, and
-/// puts without any: without a length nobody can tell an empty file from content that broke off.
+/// Refuses requests whose path is not encoded as URLs are, bodies in codings that are not undone
+/// here, and puts without a length: without a length nobody can tell an empty file from content that broke off.
 pub(super) async fn refuse_malformed(request: Request, next: Next) -> Response {
     match malformed(&request) {
         Some(problem) => problem.into_response(),
@@ -22,18 +23,30 @@ fn malformed(request: &Request) -> Option<Problem> {
         let why = "a '%' of the path is not followed by two hexadecimal digits";
         return Some(Problem::usage(why));
     }
-    let has = |name| request.headers().contains_key(name);
-    match (has(header::CONTENT_LENGTH), has(header::TRANSFER_ENCODING)) {
-        (true, true) => {
-            let why = "both Content-Length and Transfer-Encoding are given";
-            Some(Problem::usage(why))
+    let headers = request.headers();
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    match (codings.next(), codings.next()) {
+        (Some(only), None) if is_chunked(only) => None,
+        (Some(_), _) => {
+            let why = "a body is sent with a coding other than chunked";
+            Some(Problem::new(StatusCode::NOT_IMPLEMENTED, Code::Failed, why))
         }
-        (false, false) if request.method() == Method::PUT => {
+        (None, _) => {
+            let has_none =
+                request.method() == Method::PUT && !headers.contains_key(header::CONTENT_LENGTH);
             let why = "a put needs Content-Length, or Transfer-Encoding: chunked";
-            Some(Problem::new(StatusCode::LENGTH_REQUIRED, Code::Usage, why))
+            has_none.then(|| Problem::new(StatusCode::LENGTH_REQUIRED, Code::Usage, why))
         }
-        _ => None,
     }
+}
+
+/// Refuses a request whose length is said in two ways.
+pub(super) fn refuse_length(bad: BadLength) -> Problem {
+    Problem::usage(match bad {
+        BadLength::Both => "both Content-Length and Transfer-Encoding are given",
+        BadLength::NotOne => "Content-Length is given more than once, or is no number",
+    })
 }
 
 /// Whether every `%` begins an encoded byte.
