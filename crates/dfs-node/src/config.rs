@@ -53,6 +53,10 @@ pub struct Args {
     /// Local HTTP API
     #[arg(long, env = "DFS_API", value_name = "ADDR")]
     pub api: Option<Address>,
+    /// A name by which the API may be asked, beside addresses; repeat it or separate with commas
+    #[arg(long, env = "DFS_API_HOST", value_name = "NAME", value_delimiter = ',')]
+    #[arg(value_parser = parse_host)]
+    pub api_host: Vec<String>,
     /// Everything this node owns; created closed to others, and locked
     #[arg(long, env = "DFS_DATA_DIR", value_name = "DIR", global = true)]
     pub data_dir: Option<PathBuf>,
@@ -109,6 +113,7 @@ struct FileConfig {
     bootstrap: Vec<String>,
     join: Option<String>,
     api: Option<String>,
+    api_host: Vec<String>,
     data_dir: Option<PathBuf>,
     zone: Option<String>,
     capacity: Option<String>,
@@ -133,6 +138,8 @@ pub struct NodeConfig {
     pub new_node: bool,
     /// Local HTTP API.
     pub api: SocketAddr,
+    /// Names by which the API may be asked.
+    pub api_hosts: Vec<String>,
     /// Everything this node owns.
     pub data_dir: PathBuf,
     /// Keys and `config.toml`.
@@ -175,6 +182,13 @@ impl Args {
         } else {
             self.bootstrap
         };
+        let api_hosts = if self.api_host.is_empty() {
+            let parse = |text: &String| parse_host(text).map_err(anyhow::Error::msg);
+            let parsed: Result<_> = file.api_host.iter().map(parse).collect();
+            parsed.context("api-host")?
+        } else {
+            self.api_host
+        };
         let capacity = match (self.capacity, file.capacity) {
             (Some(bytes), _) => Some(bytes),
             (None, Some(text)) => Some(parse_size(&text).map_err(anyhow::Error::msg)?),
@@ -205,6 +219,7 @@ impl Args {
                 Some(api) => bind_addr(&api, Ipv4Addr::LOCALHOST.into())?,
                 None => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             },
+            api_hosts,
             data_dir,
             config_dir,
             zone,
@@ -269,6 +284,14 @@ fn strategy() -> Result<impl BaseStrategy> {
 pub fn parse_size(text: &str) -> Result<u64, String> {
     let size: ByteSize = text.trim().parse()?;
     Ok(size.as_u64())
+}
+
+/// Reads the name of a host.
+fn parse_host(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let is_name = (1..=253).contains(&text.len()) && text.chars().all(allowed);
+    let why = || format!("{text:?} is not a host name; leave the port out");
+    is_name.then(|| text.to_owned()).ok_or_else(why)
 }
 
 /// Reads a time, as `90s`, `5m`, `2h` or `1d 12h`.

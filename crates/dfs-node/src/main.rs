@@ -208,8 +208,8 @@ async fn serve(
     let token_file = config.data_dir.join("api-token");
     let token_failed = |error| failed(&format!("cannot write {}", token_file.display()), &error);
     let token_file = std::path::absolute(&token_file).map_err(token_failed)?;
-    let token = api::new_token(env, &token_file).map_err(token_failed)?;
-    let api = Api::new(env, server.client(), token, api_addr)?;
+    let tokens = api::Tokens::open(env, &token_file).map_err(token_failed)?;
+    let api = Api::new(env, server.client(), tokens, api_addr, config.api_hosts.clone())?;
     let stop = CancellationToken::new();
     let serving = env.spawn("api", api.serve(listener, stop.clone()));
     let record = RunRecord {

@@ -1,6 +1,6 @@
 //! How long each request says its body is, read beside the server: that takes one of two lengths
-//! and forgets the other, and a proxy before it may have taken the other one. What follows is then a
-//! body to the one and a request to the other (RFC 9112, section 6.3 and 11.2).
+//! and forgets the other, and a proxy before it may have taken the other one. What follows is then
+//! a body to the one and a request to the other (RFC 9112, section 6.3 and 11.2).
 
 use std::collections::VecDeque;
 

@@ -11,7 +11,6 @@ use dfs_server::{PeerView, ProofView};
 use serde::Deserialize;
 
 use super::errors::Problem;
-use super::has_token;
 use super::remedies::{told, with_remedy};
 use super::shared::Shared;
 
@@ -45,14 +44,14 @@ pub(super) async fn readyz(
     let reasons = shared.client.not_ready();
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let text = match (reasons.is_empty(), query.verbose) {
-        (true, Some(_)) if has_token(&headers, &shared) => {
+        (true, Some(_)) if shared.tokens.access(&headers).is_some() => {
             let notes = shared.client.notes().into_iter();
             let notes = notes.map(|note| format!("note: {}\n", told(note)));
             std::iter::once("ready\n".to_owned()).chain(notes).collect()
         }
         (true, _) => "ready\n".to_owned(),
         (false, None) => "not ready\n".to_owned(),
-        (false, Some(_)) if has_token(&headers, &shared) => {
+        (false, Some(_)) if shared.tokens.access(&headers).is_some() => {
             reasons.into_iter().map(|reason| format!("{}\n", told(reason))).collect()
         }
         // A probe has no token, and whoever asks without one is not told of peers.

@@ -10,7 +10,8 @@ use super::heads::BadLength;
 use crate::exit::Code;
 
 /// Refuses requests whose path is not encoded as URLs are, bodies in codings that are not undone
-/// here, and puts without a length: without a length nobody can tell an empty file from content that broke off.
+/// here, and puts without a length: then nobody can tell an empty file from content that broke
+/// off.
 pub(super) async fn refuse_malformed(request: Request, next: Next) -> Response {
     match malformed(&request) {
         Some(problem) => problem.into_response(),

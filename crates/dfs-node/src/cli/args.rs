@@ -15,6 +15,9 @@ pub struct Args {
     /// The node to ask: an API URL, or `:PORT` of a running node of yours
     #[arg(long, global = true, env = "DFS_NODE", value_name = "X")]
     pub node: Option<String>,
+    /// A file with the token to show, as `dfs token create` made it [default: the node's own]
+    #[arg(long, global = true, env = "DFS_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// Where cluster.key and vault.key are
     #[arg(long, global = true, env = "DFS_CONFIG_DIR", value_name = "DIR")]
     pub config_dir: Option<PathBuf>,
@@ -136,6 +139,9 @@ pub enum Verb {
         #[arg(last = true)]
         command: Vec<OsString>,
     },
+    /// Give programs tokens for the API of a node, and take them back
+    #[command(subcommand)]
+    Token(TokenVerb),
     /// Back up, restore and check keys
     #[command(subcommand)]
     Key(KeyVerb),
@@ -194,6 +200,26 @@ pub enum InviteVerb {
     Revoke {
         /// The beginning of its id, as `dfs invite ls` shows it
         id: String,
+    },
+}
+
+/// What can be done about tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenVerb {
+    /// Make a token and print it, this once; it lasts until it is revoked
+    Create {
+        /// What to call it
+        name: String,
+        /// It may ask, and change nothing
+        #[arg(long)]
+        read_only: bool,
+    },
+    /// List the tokens that were given
+    Ls,
+    /// Take a token back
+    Revoke {
+        /// Its name
+        name: String,
     },
 }
 

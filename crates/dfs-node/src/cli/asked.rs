@@ -18,6 +18,8 @@ use crate::run_record::{self, RunRecord};
 /// The node that is asked.
 pub(super) struct Asked {
     config_dir: PathBuf,
+    /// A token that was given: it opens each node, instead of that of its run record.
+    token: Option<String>,
     /// The id of the node that was meant; unknown of an address without a run record.
     meant: Option<String>,
     place: Mutex<Place>,
@@ -74,7 +76,16 @@ impl Asked {
             Ok(record) => Place::of(&record),
             Err(base) => Place { base, token: None, node: None },
         };
-        Ok(Self::new(config_dir, place))
+        let mut asked = Self::new(config_dir, place);
+        if let Some(path) = &args.token_file {
+            let token = std::fs::read_to_string(path).map_err(|error| {
+                Failure::new(Code::Key, format!("cannot read {}: {error}", path.display()))
+            })?;
+            let token = token.trim().to_owned();
+            asked.place.get_mut().token = Some(token.clone());
+            asked.token = Some(token);
+        }
+        Ok(asked)
     }
 
     /// A node with no record.
@@ -89,6 +100,7 @@ impl Asked {
         let (meant, said) = (place.node.clone(), Mutex::new(place.node.clone()));
         Self {
             config_dir,
+            token: None,
             meant,
             place: Mutex::new(place),
             said,
@@ -180,10 +192,15 @@ impl Asked {
         // Nodes of other clusters may have their records in the runtime directory too.
         let related = run_record::running(&[run_record::shared_dir(&self.config_dir)]);
         let found = everywhere.into_iter().filter(is_meant).chain(related);
-        let found = found.filter(|record| Place::of(record) != *asked);
+        let found = found.filter(|record| self.place_of(record) != *asked);
         let Some(record) = run_record::first_open(found) else { return false };
-        *place = Place::of(&record);
+        *place = self.place_of(&record);
         true
+    }
+
+    fn place_of(&self, record: &RunRecord) -> Place {
+        let place = Place::of(record);
+        Place { token: self.token.clone().or(place.token), ..place }
     }
 }
 

@@ -16,7 +16,7 @@ use ureq::http::{Response, StatusCode};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, RequestBuilder, SendBody};
 
-use crate::api::{AdmittedView, ErrorBody, GUARDED, ListPage, MemberView, OfPath};
+use crate::api::{AdmittedView, ErrorBody, GUARDED, ListPage, MemberView, OfPath, TokenView};
 use crate::cli::args::{Args, ModeArg};
 use crate::cli::args::{Invite, InvitedRole};
 use crate::cli::asked::{Asked, Place, Trouble};
@@ -159,7 +159,9 @@ impl Api {
 
     fn hint_for(&self, status: StatusCode) -> Option<String> {
         (status == StatusCode::UNAUTHORIZED && self.token.is_none()).then(|| {
-            "no running node of yours has this address; only its owner can use it".to_owned()
+            "no running node of yours has this address; its owner can give you a token with 'dfs \
+             token create', for --token-file"
+                .to_owned()
         })
     }
 
@@ -267,6 +269,20 @@ impl Api {
     pub(super) fn revoke_invite(&self, id: &str) -> Result<InviteView, Failure> {
         let id = utf8_percent_encode(id, IN_QUERY);
         self.post(&format!("{}/v1/invites/{id}/revoke", self.base))
+    }
+
+    pub(super) fn create_token(&self, name: &str, read_only: bool) -> Result<TokenView, Failure> {
+        let read_only = if read_only { "true" } else { "false" };
+        self.post(&self.url("tokens", None, &[("name", name), ("read_only", read_only)]))
+    }
+
+    pub(super) fn tokens(&self) -> Result<Vec<TokenView>, Failure> {
+        self.get(&self.url("tokens", None, &[]))
+    }
+
+    pub(super) fn revoke_token(&self, name: &str) -> Result<TokenView, Failure> {
+        let name = utf8_percent_encode(name, IN_QUERY);
+        self.post(&format!("{}/v1/tokens/{name}/revoke", self.base))
     }
 
     pub(super) fn admit(&self, node: &str, cap: Option<u64>) -> Result<AdmittedView, Failure> {

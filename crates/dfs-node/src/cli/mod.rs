@@ -30,6 +30,7 @@ mod sparse;
 mod status;
 mod store;
 mod temp;
+mod tokens;
 mod transport;
 mod tree;
 mod walk;
@@ -76,6 +77,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Layout(verb) => layout::run(&api()?, verb, &out),
         Verb::Repair(verb) => repair::run(&api()?, verb, &out),
         Verb::Scrub(verb) => scrub::run(&api()?, *verb, &out),
+        Verb::Token(verb) => tokens::run(&api()?, verb, &out),
         Verb::RunBelow { parent, group, command } => command::run_below(*parent, *group, command),
         Verb::Key(key) => keys::run(&args, key, &out),
         Verb::Completion { shell } => {

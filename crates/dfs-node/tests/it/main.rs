@@ -11,6 +11,7 @@ mod proof;
 mod restart;
 mod restore;
 mod scrub;
+mod tokens;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

@@ -7,6 +7,7 @@
 //! writer.key    signs what it writes         tmp/         files not yet complete
 //! peers.book    nodes heard of               quarantine/  files that failed their check
 //! api-token     opens the local HTTP API
+//! tokens.json   hashes of tokens given to programs
 //! index-made    the index was complete once
 //! ```
 
