@@ -217,6 +217,7 @@ async fn serve(
         listen: server.listen_addr(),
         api: url.clone(),
         token_file,
+        locked: false,
         pid: std::process::id(),
         boot: run_record::this_boot(),
         started: run_record::started(std::process::id()),

@@ -5,13 +5,14 @@
 //! into which others can put one is not used.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dfs_env::{Bug, Env, bug, write_replacing};
+use dfs_env::{Bug, bug};
 use serde::{Deserialize, Serialize};
 use ureq::http::Uri;
 use ureq::http::uri::{Authority, Scheme};
@@ -29,7 +30,11 @@ pub struct RunRecord {
     pub api: String,
     /// The file with the API's token.
     pub token_file: PathBuf,
-    /// Its process.
+    /// Whether the node locks its record while it runs. The lock ends with its process, however that
+    /// ends, and holds for whoever has another view of processes, as containers do.
+    #[serde(default)]
+    pub locked: bool,
+    /// Its process. Where the record is not locked it tells whether the node runs.
     pub pid: u32,
     /// The boot of the machine that the process belongs to, where the system names it. After
     /// another boot, and on another machine with the same home, another process has the process id.
@@ -41,17 +46,24 @@ pub struct RunRecord {
     pub started: Option<u64>,
 }
 
-/// Records that go away with their owner.
+/// Records that go away with their owner, and their locks.
 #[derive(Debug)]
-pub struct Published(Vec<PathBuf>);
+pub struct Published(Vec<(PathBuf, File)>);
 
 impl Drop for Published {
     fn drop(&mut self) {
-        for path in &self.0 {
-            // Best effort: a stale record is recognised by its dead process.
+        for (path, _) in &self.0 {
+            // Best effort: a record that stays is not locked any more.
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// A record, as it was found.
+struct Found {
+    path: PathBuf,
+    record: RunRecord,
+    runs: bool,
 }
 
 /// Where records are kept: `$XDG_RUNTIME_DIR/dfs`, and `run` in the config directory.
@@ -89,7 +101,7 @@ pub fn publish(dirs: &[PathBuf], record: &RunRecord) -> io::Result<Published> {
     let mut failure = None;
     for dir in dirs {
         match publish_in(dir, record) {
-            Ok(path) => published.0.push(path),
+            Ok(locked) => published.0.push(locked),
             Err(error) => {
                 let error = io::Error::new(error.kind(), format!("{}: {error}", dir.display()));
                 tracing::warn!(%error, "a run record was not written");
@@ -103,21 +115,33 @@ pub fn publish(dirs: &[PathBuf], record: &RunRecord) -> io::Result<Published> {
     }
 }
 
-fn publish_in(dir: &Path, record: &RunRecord) -> io::Result<PathBuf> {
+fn publish_in(dir: &Path, record: &RunRecord) -> io::Result<(PathBuf, File)> {
     std::fs::DirBuilder::new().mode(0o700).recursive(true).create(dir)?;
     refuse_foreign(dir)?;
-    for (path, older) in read(dir) {
-        if is_gone(&older, record) {
-            let _ = std::fs::remove_file(path);
+    for older in read(dir) {
+        let holds_lock = older.record.locked && older.runs;
+        if !holds_lock && is_gone(&older.record, record) {
+            let _ = std::fs::remove_file(older.path);
         }
     }
-    let path = dir.join(format!("{}.json", record.pid));
-    write_replacing(Env::real().fs(), &path, &serde_json::to_vec(record)?)?;
-    Ok(path)
+    // By the node, which no other has, and not by its process id, which another container's may.
+    let name = |extension: &str| dir.join(format!("{}.{extension}", record.node));
+    let (path, aside) = (name("json"), name("tmp"));
+    match std::fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&aside)?;
+    // Before anyone can see it. Not every file system has locks.
+    let locked = file.try_lock().is_ok();
+    file.write_all(&serde_json::to_vec(&RunRecord { locked, ..record.clone() })?)?;
+    std::fs::rename(&aside, &path)?;
+    Ok((path, file))
 }
 
-/// Whether `ours` proves that the node of `older` ended: we hold the lock of its data directory, or
-/// listen where it listened. Its process id proves nothing: another process may have it by now.
+/// Whether `ours` proves that the node of `older`, whose record is not locked, ended: we hold the
+/// lock of its data directory, or listen where it listened. Its process id proves nothing: another
+/// process may have it by now.
 fn is_gone(older: &RunRecord, ours: &RunRecord) -> bool {
     let (a, b) = (older.listen, ours.listen);
     let one_host = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
@@ -128,7 +152,7 @@ fn is_gone(older: &RunRecord, ours: &RunRecord) -> bool {
 /// Every record there is, also those that nodes left which were killed.
 pub fn all(dirs: &[PathBuf]) -> Vec<RunRecord> {
     let ours = dirs.iter().filter(|dir| refuse_foreign(dir).is_ok());
-    ours.flat_map(|dir| read(dir)).map(|(_, record)| record).collect()
+    ours.flat_map(|dir| read(dir)).map(|found| found.record).collect()
 }
 
 /// The records of nodes that run, in order of their ports.
@@ -145,10 +169,9 @@ pub fn running(dirs: &[PathBuf]) -> Vec<RunRecord> {
                 continue;
             }
         }
-        for (_, record) in read(dir) {
+        for Found { record, runs, .. } in read(dir) {
             let this_boot = record.boot.is_none() || record.boot == boot;
-            let runs = this_boot && is_running(&record);
-            if runs && known.insert((record.pid, record.api.clone())) {
+            if this_boot && runs && known.insert((record.node.clone(), record.api.clone())) {
                 records.push(record);
             }
         }
@@ -195,19 +218,29 @@ fn refuse_foreign(dir: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
-fn read(dir: &Path) -> Vec<(PathBuf, RunRecord)> {
-    let mut records = Vec::new();
+fn read(dir: &Path) -> Vec<Found> {
+    let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path.extension().is_none_or(|extension| extension != "json") {
-            continue;
-        }
-        let text = std::fs::read(&path).unwrap_or_default();
-        if let Ok(record) = serde_json::from_slice::<RunRecord>(&text) {
-            records.push((path, record));
+        if path.extension().is_some_and(|extension| extension == "json") {
+            found.extend(read_one(path));
         }
     }
-    records
+    found
+}
+
+fn read_one(path: PathBuf) -> Option<Found> {
+    let mut file = File::open(&path).ok()?;
+    let mut text = Vec::new();
+    (&mut file).take(RECORD_BYTES_MAX).read_to_end(&mut text).ok()?;
+    let record: RunRecord = serde_json::from_slice(&text).ok()?;
+    // The file that was read, whatever has its name by now. Held for this moment only, and no node
+    // waits for it: each locks a file that nobody has seen.
+    let runs = match record.locked {
+        true => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        false => is_running(&record),
+    };
+    Some(Found { path, record, runs })
 }
 
 /// Whether the process of a record runs: this user's, and not a later one with the same id, which
@@ -222,6 +255,8 @@ fn is_running(record: &RunRecord) -> bool {
     pid.is_some_and(is_ours) && is_same()
 }
 
+/// More than a record has.
+const RECORD_BYTES_MAX: u64 = 64 * 1024;
 /// Linux names each boot here.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// The 22nd field of a process's `stat`, counted from the one after its name.
@@ -243,9 +278,25 @@ mod tests {
             listen: SocketAddr::from(([127, 0, 0, 1], port)),
             api: format!("http://127.0.0.1:{port}"),
             token_file: token_file.into(),
+            locked: false,
             pid: std::process::id(),
             boot: this_boot(),
             started: started(std::process::id()),
+        }
+    }
+
+    /// A record as it is read while its node runs.
+    fn locked(record: &RunRecord) -> RunRecord {
+        RunRecord { locked: true, ..record.clone() }
+    }
+
+    /// Puts a record where `publish` does, and locks nothing: as a node leaves it that was killed,
+    /// or one of an earlier version, which locks none.
+    fn leave(dirs: &[PathBuf], record: &RunRecord) {
+        for dir in dirs {
+            drop(publish(std::slice::from_ref(dir), record));
+            let path = dir.join(format!("{}.json", record.node));
+            std::fs::write(path, serde_json::to_vec(record).unwrap()).unwrap();
         }
     }
 
@@ -259,7 +310,7 @@ mod tests {
         let dirs = dirs_in(&home);
         let published = publish(&dirs, &record(3000, "/a/token")).unwrap();
         for dirs in [&dirs[..], &dirs[..1], &dirs[1..]] {
-            assert_eq!(running(dirs), [record(3000, "/a/token")]);
+            assert_eq!(running(dirs), [locked(&record(3000, "/a/token"))]);
         }
         drop(published);
         assert!(running(&dirs).is_empty());
@@ -271,9 +322,30 @@ mod tests {
         let dirs = dirs_in(&home);
         let other_boot = RunRecord { boot: Some("another".to_owned()), ..record(3000, "/a/token") };
         let _published = publish(&dirs, &other_boot).unwrap();
-        let dead = RunRecord { pid: 0, ..record(4000, "/b/token") };
-        let _published_too = publish(&dirs, &dead).unwrap();
+        leave(&dirs, &RunRecord { pid: 0, ..record(4000, "/b/token") });
         assert!(running(&dirs).is_empty());
+    }
+
+    #[test]
+    fn whether_a_node_runs_is_told_by_its_lock_whatever_its_process_id_is() {
+        let home = tempfile::tempdir().unwrap();
+        let dirs = dirs_in(&home);
+        // As in two containers: one process id, one address each in its own network, one path.
+        let first = RunRecord { node: "first".to_owned(), pid: 1, ..record(3000, "/a/token") };
+        let second =
+            RunRecord { node: "second".to_owned(), api: "http://b:1".to_owned(), ..first.clone() };
+        let one = publish(&dirs, &first).unwrap();
+        let other = publish(&dirs, &second).unwrap();
+        assert_eq!(running(&dirs), [locked(&first), locked(&second)]);
+        drop(one);
+        assert_eq!(running(&dirs), [locked(&second)]);
+        drop(other);
+        // Killed: the process id is that of this test, which runs.
+        leave(&dirs, &locked(&record(3000, "/a/token")));
+        assert!(running(&dirs).is_empty());
+        let _again = publish(&dirs, &first).unwrap();
+        assert_eq!(running(&dirs), [locked(&first)]);
+        assert_eq!(std::fs::read_dir(&dirs[0]).unwrap().count(), 1);
     }
 
     #[test]
@@ -283,10 +355,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let dirs = dirs_in(&home);
         let killed = RunRecord { started: Some(since - 1), ..ours.clone() };
-        let _killed = publish(&dirs[..1], &killed).unwrap();
+        leave(&dirs[..1], &killed);
         assert!(running(&dirs).is_empty());
         let _published = publish(&dirs[1..], &ours).unwrap();
-        assert_eq!(running(&dirs), [ours]);
+        assert_eq!(running(&dirs), [locked(&ours)]);
         // Nor is a process of another user: this one may not signal it, unless it may signal all.
         if !rustix::process::geteuid().is_root() {
             assert!(!is_running(&RunRecord { pid: 1, started: None, ..killed }));
@@ -309,10 +381,9 @@ mod tests {
         }
         let home = tempfile::tempdir().unwrap();
         let dirs = dirs_in(&home);
-        let killed = RunRecord { pid: 1, ..record(3000, "/b/token") };
-        let _killed = publish(&dirs, &killed).unwrap();
+        leave(&dirs, &RunRecord { pid: 1, node: "killed".to_owned(), ..record(3000, "/b/token") });
         let _published = publish(&dirs, &ours).unwrap();
-        assert_eq!(running(&dirs), [ours]);
+        assert_eq!(running(&dirs), [locked(&ours)]);
     }
 
     #[test]
@@ -324,7 +395,7 @@ mod tests {
         assert!(running(&dirs).is_empty());
         assert!(publish(&dirs[..1], &record(4000, "/b/token")).is_err());
         let _published = publish(&dirs, &record(4000, "/b/token")).unwrap();
-        assert_eq!(running(&dirs), [record(4000, "/b/token")]);
+        assert_eq!(running(&dirs), [locked(&record(4000, "/b/token"))]);
         drop(planted);
     }
 

@@ -71,6 +71,7 @@ mod tests {
             listen: "127.0.0.1:3000".parse().unwrap(),
             api: api.to_owned(),
             token_file: "/data/api-token".into(),
+            locked: false,
             pid: std::process::id(),
             boot: None,
             started: None,
