@@ -30,8 +30,8 @@ pub struct RunRecord {
     pub api: String,
     /// The file with the API's token.
     pub token_file: PathBuf,
-    /// Whether the node locks its record while it runs. The lock ends with its process, however that
-    /// ends, and holds for whoever has another view of processes, as containers do.
+    /// Whether the node locks its record while it runs. The lock ends with its process, however
+    /// that ends, and holds for whoever has another view of processes, as containers do.
     #[serde(default)]
     pub locked: bool,
     /// Its process. Where the record is not locked it tells whether the node runs.

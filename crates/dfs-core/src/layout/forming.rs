@@ -1,8 +1,8 @@
 //! Who founds a cluster when nodes that are in none list each other.
 //!
-//! The lowest gateway of a set founds once every other node of the set has promised it to, for a
-//! cluster is governed by who holds a vault's key; a node promises only what it lists itself, and
-//! keeps the promise across restarts. A promise binds: until the founder gives it back, the node
+//! A set is what lists close over ([`closure`]). The lowest gateway of a set founds once every
+//! other node of the set has promised it to, for a cluster is governed by who holds a vault's key;
+//! a node promises only for its own set, and keeps the promise across restarts. A promise binds: until the founder gives it back, the node
 //! promises nobody else and joins no cluster that the founder is not in. So no set of nodes ever
 //! ends up in two clusters, whatever is lost, late or restarted between an offer and the founding.
 //! Nothing here depends on time.
@@ -93,6 +93,44 @@ impl Listed {
         let founder = nodes.iter().copied().find(is_gateway);
         Self { nodes, founder }
     }
+}
+
+/// A node whose list is not known, so that nobody can tell yet whom a list stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListUnknown {
+    /// Whose list it is.
+    pub of: NodeId,
+    /// Who lists that node.
+    pub by: NodeId,
+}
+
+/// The nodes that a list stands for: those on it, those that these list, and so on. So nodes that
+/// each list the next one have one list between them.
+///
+/// Which set a node goes by is no matter of safety: a promise is given only for a set that is its
+/// maker's own, and all of it must promise. `O(n log n)` for `n` nodes on all lists together.
+///
+/// # Errors
+/// [`ListUnknown`] of the first that has not told its list.
+pub fn closure(
+    me: NodeId,
+    own: &BTreeSet<NodeId>,
+    list_of: impl Fn(&NodeId) -> Option<BTreeSet<NodeId>>,
+) -> Result<BTreeSet<NodeId>, ListUnknown> {
+    let mut nodes = BTreeSet::from([me]);
+    let mut found: Vec<(NodeId, NodeId)> = own.iter().map(|node| (*node, me)).collect();
+    while let Some((node, by)) = found.pop() {
+        if !nodes.insert(node) {
+            continue;
+        }
+        let listed = list_of(&node).ok_or(ListUnknown { of: node, by })?;
+        found.extend(listed.into_iter().map(|next| (next, node)));
+        // More than may found together: there is no need to know the rest.
+        if nodes.len() > FOUNDERS_MAX {
+            break;
+        }
+    }
+    Ok(nodes)
 }
 
 /// One node's part in forming a cluster.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::NodeId;
 use crate::layout::forming::{
-    Declined, FOUNDERS_MAX, Forming, FormingStep, Listed, TooLate, Waiting,
+    Declined, FOUNDERS_MAX, Forming, FormingStep, ListUnknown, Listed, TooLate, Waiting, closure,
 };
 
 fn node(of: u8) -> NodeId {
@@ -127,6 +127,35 @@ fn what_was_withdrawn_or_said_to_an_earlier_set_does_not_count() {
     assert_eq!(lowest.withdrawn(), Err(TooLate));
 }
 
+#[test]
+fn lists_that_close_over_the_same_nodes_are_one_list() {
+    type Lists = &'static [(u8, &'static [u8])];
+    let ring: Lists = &[(1, &[2]), (2, &[3]), (3, &[1])];
+    let star: Lists = &[(1, &[2, 3]), (2, &[1]), (3, &[1])];
+    let tail: Lists = &[(1, &[2]), (2, &[3]), (3, &[2])];
+    let unknown: Lists = &[(1, &[2]), (2, &[3])];
+    for (me, own, lists, expected) in [
+        (1, &[2][..], ring, Ok(set(&[1, 2, 3]))),
+        (2, &[3], ring, Ok(set(&[1, 2, 3]))),
+        (3, &[1, 3], ring, Ok(set(&[1, 2, 3]))),
+        (1, &[2, 3], star, Ok(set(&[1, 2, 3]))),
+        (3, &[1], star, Ok(set(&[1, 2, 3]))),
+        // Nobody lists the first: the others found without it, and it joins them.
+        (1, &[2], tail, Ok(set(&[1, 2, 3]))),
+        (2, &[3], tail, Ok(set(&[2, 3]))),
+        (1, &[2], unknown, Err(ListUnknown { of: node(3), by: node(2) })),
+        (9, &[], unknown, Ok(set(&[9]))),
+    ] {
+        let list_of = |of: &NodeId| {
+            let found = lists.iter().find(|(by, _)| node(*by) == *of);
+            found.map(|(_, listed)| set(listed))
+        };
+        assert_eq!(closure(node(me), &set(own), list_of), expected, "{me} {own:?}");
+    }
+    let endless = |of: &NodeId| Some(set(&[of.as_bytes()[0].wrapping_add(1)]));
+    assert!(closure(node(1), &set(&[2]), endless).unwrap().len() > FOUNDERS_MAX);
+}
+
 /// SplitMix64 (Steele et al. 2014).
 struct Rng(u64);
 
@@ -151,12 +180,23 @@ enum Message {
 
 struct Host {
     list: BTreeSet<NodeId>,
+    /// What others list, as this one was told.
+    told: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    /// What its list stood for when it looked last.
+    seen: BTreeSet<NodeId>,
     forming: Forming,
     // What survives a restart.
     bound: Option<NodeId>,
     /// The founder of the cluster it is in.
     cluster: Option<NodeId>,
     life: u64,
+}
+
+impl Host {
+    fn new(list: BTreeSet<NodeId>, forming: Forming, cluster: Option<NodeId>) -> Self {
+        let (told, seen) = (BTreeMap::new(), BTreeSet::new());
+        Self { list, told, seen, forming, bound: None, cluster, life: 0 }
+    }
 }
 
 /// A world of nodes; the highest founded a cluster before, and takes in whoever wants to come.
@@ -171,16 +211,22 @@ struct World {
 impl World {
     fn new(seed: u64, count: u8, outsider: bool) -> Self {
         let all: Vec<u8> = (1..=count).collect();
+        // All list all, or each the next one, or one more that chance picks besides.
+        let mut chance = Rng(!seed);
+        let mut lists = |me: u8| match seed / 4 % 4 {
+            0 | 1 => set(&all),
+            2 => set(&[me % count + 1]),
+            _ => set(&[me % count + 1, all[chance.below(all.len())]]),
+        };
         let host = |me: &u8| {
             let forming = Forming::new(node(*me), None, 0);
-            let list = set(&all);
-            (node(*me), Host { list, forming, bound: None, cluster: None, life: 0 })
+            (node(*me), Host::new(lists(*me), forming, None))
         };
         let mut hosts: BTreeMap<_, _> = all.iter().map(host).collect();
         if outsider {
             let forming = Forming::new(node(200), None, 0);
             let cluster = Some(node(200));
-            let mut outsider = Host { list: set(&[]), forming, bound: None, cluster, life: 0 };
+            let mut outsider = Host::new(set(&[]), forming, cluster);
             outsider.forming.done();
             hosts.insert(node(200), outsider);
         }
@@ -228,10 +274,19 @@ impl World {
 
     fn look(&mut self, me: NodeId, hostile: bool) {
         let blind = hostile && self.rng.below(8) == 0;
-        let host = self.host(me);
-        let mut listed = host.list.clone();
-        listed.insert(me);
+        // What others list is told when they are met, and may have changed since.
+        for other in self.hosts.keys().copied().collect::<Vec<_>>() {
+            if !hostile || self.rng.below(3) > 0 {
+                let told = self.hosts[&other].list.clone();
+                self.host(me).told.insert(other, told);
+            }
+        }
+        let Host { list, told, .. } = self.host(me);
+        let Ok(listed) = closure(me, list, |of| told.get(of).cloned()) else {
+            return self.host(me).forming.see(None);
+        };
         let in_cluster = listed.iter().any(|n| self.hosts[n].cluster.is_some());
+        self.host(me).seen = listed.clone();
         self.host(me).forming.see((!blind && !in_cluster).then(|| Listed::new(listed, |_| true)));
     }
 
@@ -249,8 +304,7 @@ impl World {
                 self.flying.push((me, founder, Message::Withdraw { promise }));
             }
             FormingStep::Found => {
-                let mut nodes = host.list.clone();
-                nodes.insert(me);
+                let nodes = host.seen.clone();
                 assert!(host.forming.begin_founding());
                 if cut_short {
                     // Ended before the first epoch was durable.

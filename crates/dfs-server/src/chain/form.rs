@@ -1,12 +1,14 @@
 //! Founding a cluster together with listed peers: the decisions of [`dfs_core::layout::forming`]
 //! carried out, and why this node has not joined a cluster yet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dfs_core::id::NodeId;
 use dfs_core::layout::epoch::EpochState;
-use dfs_core::layout::forming::{Forming, FormingStep, Listed, Waiting};
+use dfs_core::layout::forming::{
+    FOUNDERS_MAX, Forming, FormingStep, ListUnknown, Listed, Waiting, closure,
+};
 use dfs_env::Env;
 use dfs_p2p::Caller;
 use dfs_p2p::message::{Call, Code, Priority, Refusal, Request, Response};
@@ -30,6 +32,10 @@ pub(crate) struct Joining {
     founds: bool,
     /// See [`crate::Config::new_node`].
     pub(super) new_node: bool,
+    /// What nodes list that are in no cluster either, as they told; by which start of each.
+    told: Mutex<BTreeMap<NodeId, (u64, BTreeSet<NodeId>)>>,
+    /// Whom this node told what it lists, and in which start of each.
+    heard: Mutex<BTreeMap<NodeId, (u64, BTreeSet<NodeId>)>>,
     /// Why this node must not go on, once it must not.
     given_up: watch::Sender<Option<String>>,
 }
@@ -56,6 +62,8 @@ impl Joining {
             why: Mutex::new("no peer has answered yet".to_owned()),
             founds: config.founds,
             new_node: config.new_node,
+            told: Mutex::default(),
+            heard: Mutex::default(),
             given_up: watch::Sender::new(None),
         })
     }
@@ -121,6 +129,7 @@ impl Chain {
         if self.replica.layout.current().is_some() {
             return;
         }
+        self.tell_list().await;
         let listed = self.listed_and_free();
         let step = {
             let mut forming = self.joining.forming();
@@ -150,13 +159,96 @@ impl Chain {
         if listed.len() == 1 && !self.joining.founds {
             return Err("it shall join a cluster, and no node of one is named".to_owned());
         }
-        let in_cluster = |node: &&NodeId| {
-            **node != self.replica.id
-                && self.replica.net().info(node).is_some_and(|i| i.durable_epoch > 0)
+        let in_cluster = |nodes: &BTreeSet<NodeId>| {
+            let joined = nodes.iter().find(|node| {
+                **node != self.replica.id
+                    && self.replica.net().info(node).is_some_and(|i| i.durable_epoch > 0)
+            });
+            joined.map(|node| format!("asking to join the cluster of {}", node.short()))
         };
-        match listed.iter().find(in_cluster) {
-            Some(node) => Err(format!("asking to join the cluster of {}", node.short())),
-            None => Ok(listed),
+        if let Some(why) = in_cluster(&listed) {
+            return Err(why);
+        }
+        let told = self.joining.told.lock();
+        let list_of = |node: &NodeId| {
+            let (start, listed) = told.get(node)?;
+            self.replica.is_reachable(node).then_some(())?;
+            let is_its = self.replica.net().with_info(node, |info| info.incarnation == *start);
+            is_its.filter(|is_its| *is_its).map(|_| listed.clone())
+        };
+        let all = closure(self.replica.id, &listed, list_of);
+        drop(told);
+        let all = all.map_err(|ListUnknown { of, by }| self.why_unknown(&of, &by))?;
+        match in_cluster(&all) {
+            Some(why) => Err(why),
+            None => Ok(all),
+        }
+    }
+
+    /// Why it is not known what a node lists.
+    fn why_unknown(&self, of: &NodeId, by: &NodeId) -> String {
+        let lists = match *by == self.replica.id {
+            true => "this node lists it".to_owned(),
+            false => format!("node {} lists it", by.short()),
+        };
+        let of = of.short();
+        match self.replica.is_reachable(by) {
+            _ if self
+                .replica
+                .net()
+                .peers()
+                .iter()
+                .any(|peer| peer.info.node_id.short() == of && peer.down_for.is_none()) =>
+            {
+                format!("waiting for {of} to tell which peers it lists; {lists}")
+            }
+            _ => format!(
+                "waiting for {of}, which does not answer; {lists}. Start it, or take it off the \
+                 list; if this cluster shall begin without it, start one node with --init"
+            ),
+        }
+    }
+
+    /// Tells every node in reach that is in no cluster what this one lists, once: an offer of a set
+    /// that is not the receiver's own is declined, and noted all the same.
+    async fn tell_list(&self) {
+        let Ok(listed) = self.replica.net().listed() else { return };
+        if listed.len() == 1 || listed.len() > FOUNDERS_MAX {
+            return;
+        }
+        let whom: Vec<(NodeId, u64)> = {
+            let heard = self.joining.heard.lock();
+            let peers = self.replica.net().peers().into_iter();
+            let free = peers.filter(|peer| peer.down_for.is_none() && peer.info.durable_epoch == 0);
+            let starts = free.map(|peer| (peer.info.node_id, peer.info.incarnation));
+            let is_news = |(node, start): &(NodeId, u64)| {
+                heard.get(node).is_none_or(|(to, what)| to != start || *what != listed)
+            };
+            starts.filter(is_news).take(FOUNDERS_MAX).collect()
+        };
+        let tells = whom.into_iter().map(|(node, start)| {
+            let nodes = listed.iter().copied().collect();
+            async move {
+                let request = Request::GenesisOffer(nodes);
+                // However it is answered, it was heard.
+                let heard = self.replica.net().call(&node, call(request)).await.is_ok();
+                heard.then_some((node, start))
+            }
+        });
+        let heard: Vec<_> = join_all(tells).await.into_iter().flatten().collect();
+        let mut known = self.joining.heard.lock();
+        known.retain(|node, _| self.replica.is_reachable(node));
+        known.extend(heard.into_iter().map(|(node, start)| (node, (start, listed.clone()))));
+    }
+
+    /// Notes what a node lists, of as many as may found together.
+    fn note_list(&self, from: &NodeId, nodes: &[NodeId]) {
+        let start = self.replica.net().with_info(from, |info| info.incarnation);
+        let Some(start) = start else { return };
+        let mut told = self.joining.told.lock();
+        told.retain(|node, _| node == from || self.replica.is_reachable(node));
+        if told.contains_key(from) || told.len() < LISTS_MAX {
+            told.insert(*from, (start, nodes.iter().copied().collect()));
         }
     }
 
@@ -244,6 +336,7 @@ impl Chain {
         if !from.proved {
             return Err(Refusal::new(Code::NotMember, "the cluster key is not proved"));
         }
+        self.note_list(&from.node, nodes);
         let _one = self.adopting.lock().await;
         let listed = self.listed_and_free();
         {
@@ -273,5 +366,7 @@ fn call(request: Request) -> Call {
 
 /// Whom this node has promised to found with; empty when the promise was given back.
 const FOUNDER: &str = "founder";
+/// Nodes of which it is remembered what they list: whoever has the cluster's key can tell.
+const LISTS_MAX: usize = 4 * FOUNDERS_MAX;
 /// A promise is one small durable write.
 const ANSWER_MAX: Duration = Duration::from_secs(5);

@@ -49,19 +49,16 @@ async fn nodes_that_list_a_member_join_its_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_with_different_lists_say_so_and_init_founds() {
+async fn a_list_with_one_that_is_away_is_waited_for_and_init_founds() {
     let mut machines = Machines::new(3);
     machines.start(0, listing(&[1])).await;
     machines.start(1, listing(&[0, 2])).await;
-    machines.start(2, listing(&[1])).await;
-    // One of the two at the ends is not the lowest of its pair; the lowest of all asks the others.
-    let differ = |health: &Health| health.message.contains("lists other peers");
-    let asked = futures_util::future::select_all(
-        (0..3).map(|at| Box::pin(machines.until(at, differ))).collect::<Vec<_>>(),
-    );
-    drop(asked.await);
+    machines.until(0, |health| health.message.contains("to tell which peers it lists")).await;
+    machines.until(1, |health| health.message.contains("does not answer")).await;
     machines.crash(1);
     machines.start(1, How { init: true, ..listing(&[0, 2]) }).await;
+    machines.are_one(&[0, 1]).await;
+    machines.start(2, listing(&[1])).await;
     machines.are_one(&[0, 1, 2]).await;
 }
 
@@ -150,4 +147,36 @@ async fn an_empty_disk_at_the_address_of_a_member_that_is_away_is_no_new_member_
     // Asked for, it joins beside the member whose disk is gone.
     machines.start(2, listing(&[0, 1])).await;
     machines.until(2, |health| health.nodes == 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_each_list_the_next_one_found_one_cluster() {
+    for count in [3u16, 5] {
+        let mut machines = Machines::new(count.into());
+        for at in 0..count {
+            machines.start(at.into(), listing(&[(at + 1) % count])).await;
+        }
+        let all: Vec<usize> = (0..count.into()).collect();
+        machines.are_one(&all).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ring_that_is_not_closed_waits_and_says_for_whom() {
+    let mut machines = Machines::new(3);
+    machines.start(0, listing(&[1])).await;
+    machines.start(1, listing(&[2])).await;
+    machines.until(0, |health| health.message.contains("lists it")).await;
+    machines.until(1, |health| health.message.contains("does not answer")).await;
+    machines.start(2, listing(&[0])).await;
+    machines.are_one(&[0, 1, 2]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_lists_two_that_list_each_other_joins_them() {
+    let mut machines = Machines::new(3);
+    machines.start(0, listing(&[1])).await;
+    machines.start(1, listing(&[2])).await;
+    machines.start(2, listing(&[1])).await;
+    machines.are_one(&[0, 1, 2]).await;
 }
