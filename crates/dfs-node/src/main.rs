@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::Parser;
 use dfs_core::address::Address;
 use dfs_core::node::invite::Invite;
@@ -18,6 +17,7 @@ use dfs_node::known_nodes::{self, KnownNode};
 use dfs_node::run_record::{self, RunRecord};
 use dfs_node::signals::EndSignals;
 use dfs_node::{join, keyring, limits, telemetry};
+use dfs_p2p::StartError;
 use dfs_server::{Config, Server, StartServerError, VaultConfig};
 use dfs_store::OpenStoreError;
 use dfs_store::disk::upgrade::{Upgraded, upgrade};
@@ -98,7 +98,10 @@ async fn start(env: &Env, config: &NodeConfig) -> Result<(TcpListener, Arc<Serve
     }
     // The port is bound first, so that a busy one costs nothing.
     let listener = TcpListener::bind(config.api).await;
-    let listener = listener.with_context(|| format!("cannot listen on {}", config.api))?;
+    let listener = listener.map_err(|error| {
+        let what = format!("the API cannot listen on {}: {error}", config.api);
+        Failure::new(Code::Failed, what).hint(listen_hint(&error, "--api"))
+    })?;
     let server = Server::start(env.clone(), server_config(config, keys, invite)).await;
     let server = Arc::new(server.map_err(|error| start_failed(&error, config))?);
     if let Some(key) = recalled {
@@ -182,13 +185,35 @@ fn start_failed(error: &StartServerError, config: &NodeConfig) -> Failure {
                  of this directory into an empty one and start a new node there with --new-node \
                  and --bootstrap: it takes over what verifies and fetches the rest",
             ),
-        StartServerError::Network(_) => Failure::new(Code::Failed, message)
-            .hint("another program uses the port: give another --listen, or ':0' for a free one"),
+        StartServerError::Network(StartError::Listen(_, error)) => {
+            Failure::new(Code::Failed, message).hint(listen_hint(error, "--listen"))
+        }
+        StartServerError::Store(OpenStoreError::UnknownVersion(..)) => {
+            Failure::new(Code::Failed, message)
+                .hint("a newer dfs-node wrote it: start that version, or a later one")
+        }
         StartServerError::Retired(_) => Failure::new(Code::Failed, message).hint(
             "what it holds may be stale: give --data-dir an empty directory, and --new-node to \
              join as a new node; the other nodes have the copies",
         ),
         _ => Failure::new(Code::Failed, message),
+    }
+}
+
+/// What to do where an address cannot be listened on; `flag` is the one that gave it.
+fn listen_hint(error: &io::Error, flag: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("another program uses the port: give another {flag}, or port 0 for a free one")
+        }
+        io::ErrorKind::AddrNotAvailable => format!(
+            "this machine does not have that address: give {flag} one that it has, as '[::1]:0' \
+             where there is only IPv6"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            format!("ports below 1024 need a privilege: give {flag} a higher one")
+        }
+        _ => format!("give another {flag}"),
     }
 }
 

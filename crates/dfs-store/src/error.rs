@@ -24,7 +24,7 @@ pub enum OpenStoreError {
     #[error("{0} has the format of an earlier version")]
     Old(PathBuf),
     /// Written by a newer program.
-    #[error("{0} has unknown format {1:?}")]
+    #[error("{0} has unknown format {1}")]
     UnknownVersion(PathBuf, String),
     /// A key inside is missing or damaged.
     #[error(transparent)]

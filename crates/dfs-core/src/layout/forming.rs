@@ -2,10 +2,10 @@
 //!
 //! A set is what lists close over ([`closure`]). The lowest gateway of a set founds once every
 //! other node of the set has promised it to, for a cluster is governed by who holds a vault's key;
-//! a node promises only for its own set, and keeps the promise across restarts. A promise binds: until the founder gives it back, the node
-//! promises nobody else and joins no cluster that the founder is not in. So no set of nodes ever
-//! ends up in two clusters, whatever is lost, late or restarted between an offer and the founding.
-//! Nothing here depends on time.
+//! a node promises only for its own set, and keeps the promise across restarts. A promise binds:
+//! until the founder gives it back, the node promises nobody else and joins no cluster that the
+//! founder is not in. So no set of nodes ever ends up in two clusters, whatever is lost, late or
+//! restarted between an offer and the founding. Nothing here depends on time.
 //!
 //! The caller makes a promise durable before it tells the founder, and the first epoch durable
 //! before it tells anyone; both, and joining, one after the other.

@@ -36,7 +36,9 @@ fn sentence(remedy: &Remedy) -> String {
             "'dfs drain {node}' takes it out, 'dfs remove --force {node}' at once; 'dfs admit \
              {node}' trusts it anew"
         ),
-        Remedy::MakeRoom => "raise --capacity, free space, or add a node".to_owned(),
+        Remedy::MakeRoom => "raise --capacity, free space, or add a node; the space of deleted \
+                             files and old versions comes back after 30 days"
+            .to_owned(),
         Remedy::EndDrain(node) => {
             format!("start it again; if it is gone for good, 'dfs remove {node}' ends the drain")
         }

@@ -159,7 +159,13 @@ fn a_data_directory_that_is_not_ours_alone_is_refused() {
     refused(&home, "data", &[], 1, "writable by others");
     set_mode(&home.path("data"), 0o700);
     fs::write(home.path("data/format"), "dfs-data 9\n").unwrap();
-    refused(&home, "data", &[], 1, "unknown format");
+    refused(
+        &home,
+        "data",
+        &[],
+        1,
+        "unknown format \"dfs-data 9\"; this program reads \"dfs-data 2\"",
+    );
     fs::create_dir(home.path("thesis")).unwrap();
     fs::write(home.path("thesis/chapter-1.txt"), "mine").unwrap();
     refused(&home, "thesis", &[], 1, "holds other files");
@@ -205,6 +211,16 @@ fn a_busy_port_and_bad_flags_are_named() {
         .output()
         .unwrap();
     check(&busy, 1, "cannot listen on");
+    assert!(String::from_utf8_lossy(&busy.stderr).contains("another program uses the port"));
+    // An address of the documentation's network (RFC 5737) is none of this machine.
+    let elsewhere = |args: &[&str], says: &str| {
+        let output = home.node_on("127.0.0.1:0", "three", args).output().unwrap();
+        check(&output, 1, says);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("another program"));
+    };
+    elsewhere(&["--api", "192.0.2.1:0"], "give --api one that it has");
+    let output = home.node_on("192.0.2.1:0", "three", &[]).output().unwrap();
+    check(&output, 1, "give --listen one that it has");
     // A port that is free later must not find a cluster founded on the side.
     let joined = home.start("two", &["--bootstrap", &running.listen]);
     drop(joined);

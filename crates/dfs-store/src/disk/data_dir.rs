@@ -160,7 +160,8 @@ fn check_format(fs: &dyn Vfs, root: &Path) -> Result<(), OpenStoreError> {
             Err(OpenStoreError::Old(root.to_owned()))
         }
         Ok(text) => {
-            let text = String::from_utf8_lossy(&text).trim().to_owned();
+            let (text, reads) = (String::from_utf8_lossy(&text), FORMAT.trim_ascii_end());
+            let text = format!("{:?}; this program reads {reads:?}", text.trim());
             Err(OpenStoreError::UnknownVersion(root.to_owned(), text))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
