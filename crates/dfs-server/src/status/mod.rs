@@ -141,8 +141,9 @@ impl Status {
             key_backup,
         };
         let failed = disks::failed(&self.replica.store.disk());
+        let has_failed = failed.is_some();
         (health.health, health.message, health.remedy) = judge(&health, &state, &down, failed);
-        if !failed {
+        if !has_failed {
             health.remedy = health.remedy.or_else(|| self.dialled_in_vain(&state));
         }
         if let Some(loss) = self.chain.foreign_loss() {
