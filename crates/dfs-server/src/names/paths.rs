@@ -106,6 +106,27 @@ pub(crate) struct Arrival<'a> {
     pub(crate) is_below_file: bool,
 }
 
+/// What a look at the path of something that was written shows.
+enum Look {
+    Fine,
+    /// A directory above was deleted meanwhile, and is there again.
+    BroughtBack,
+    /// Someone has just made a file of this directory above.
+    Both(String),
+    /// The path leads elsewhere now.
+    Elsewhere,
+}
+
+impl Look {
+    /// What weighs more: a file beside a directory is to be waited for.
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Fine, other) | (Self::BroughtBack, other @ Self::Both(_)) => other,
+            (own, _) => own,
+        }
+    }
+}
+
 impl Names {
     /// Walks a path that is not the root.
     pub(crate) async fn walk(&self, path: &FilePath, mode: Mode) -> Result<PathFound, Error> {
@@ -341,56 +362,70 @@ impl Names {
         let places = dirs.iter().zip(names);
         let mut asked: Vec<_> = places.map(|(dir, name)| self.keys.record_key(dir, name)).collect();
         asked.extend(arrival.new);
-        let looks = if asked.is_empty() { 0 } else { BOTH_TRIES };
-        for tries in 1..=looks {
-            let read = self.read_path(&asked, arrival.new.is_some(), true, mode).await?;
-            if let Some((key, record)) = arrival.new.zip(read.records.get(names.len()))
-                && Parts::of(&self.keys, &key, record)?.dir.is_some()
-            {
-                return Err(Error::IsDirectory(arrival.path.to_string()));
-            }
-            let (mut both, mut is_back) = (None, false);
-            for (at, record) in read.records.iter().take(names.len()).enumerate() {
-                let path = &names[..=at];
-                let child = match self.child(dirs[at], path, record) {
-                    // Nobody gives way to what a majority does not say.
-                    Err(Error::NotDirectory(_)) if !read.whole => {
-                        self.records.read_records(&asked, mode).await?;
-                        return Ok(false);
-                    }
-                    child => child?,
-                };
-                if child.is_both && !arrival.is_below_file && read.whole {
-                    both = Some(path);
-                }
-                let found = match child.dir {
-                    Some(child) => child,
-                    None => {
-                        is_back = true;
-                        self.make_dir(dirs[at], path, Some(dirs[at + 1]), mode).await?
-                    }
-                };
-                if found != dirs[at + 1] {
-                    return Ok(false);
-                }
-                if !read.whole {
-                    self.link_again(asked[at], path, found).await?;
-                }
-            }
-            match both {
+        if asked.is_empty() {
+            return Ok(true);
+        }
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.look_at(arrival, &dirs, &asked, mode).await? {
+                Look::Fine => return Ok(true),
+                Look::Elsewhere => return Ok(false),
                 // Whoever made a file of what was brought back may not have seen that.
-                None if is_back && tries < looks => {}
-                None => return Ok(true),
-                Some(path) if tries == BOTH_TRIES => {
-                    return Err(Error::NotDirectory(path.join("/")));
-                }
-                Some(_) => {
+                Look::BroughtBack if tries < BOTH_TRIES => {}
+                Look::BroughtBack => return Ok(true),
+                Look::Both(path) if tries == BOTH_TRIES => return Err(Error::NotDirectory(path)),
+                Look::Both(_) => {
                     let wait = self.replica.jitter(BOTH_WAIT * tries);
                     self.replica.env.sleep(wait).await;
                 }
             }
         }
-        Ok(true)
+    }
+
+    /// Looks once whether a path leads to what was written, and brings back what was deleted of it.
+    async fn look_at(
+        &self,
+        arrival: &Arrival<'_>,
+        dirs: &[DirId],
+        asked: &[RecordKey],
+        mode: Mode,
+    ) -> Result<Look, Error> {
+        let names = arrival.parents;
+        let read = self.read_path(asked, arrival.new.is_some(), true, mode).await?;
+        if let Some((key, record)) = arrival.new.zip(read.records.get(names.len()))
+            && Parts::of(&self.keys, &key, record)?.dir.is_some()
+        {
+            return Err(Error::IsDirectory(arrival.path.to_string()));
+        }
+        let mut look = Look::Fine;
+        for (at, record) in read.records.iter().take(names.len()).enumerate() {
+            let path = &names[..=at];
+            let child = match self.child(dirs[at], path, record) {
+                // Nobody gives way to what a majority does not say.
+                Err(Error::NotDirectory(_)) if !read.whole => {
+                    self.records.read_records(asked, mode).await?;
+                    return Ok(Look::Elsewhere);
+                }
+                child => child?,
+            };
+            let found = match child.dir {
+                Some(found) => found,
+                None => {
+                    look = look.or(Look::BroughtBack);
+                    self.make_dir(dirs[at], path, Some(dirs[at + 1]), mode).await?
+                }
+            };
+            if found != dirs[at + 1] {
+                return Ok(Look::Elsewhere);
+            }
+            if !read.whole {
+                self.link_again(asked[at], path, found).await?;
+            } else if child.is_both && !arrival.is_below_file {
+                look = look.or(Look::Both(path.join("/")));
+            }
+        }
+        Ok(look)
     }
 }
 
