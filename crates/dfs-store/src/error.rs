@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use dfs_core::id::BlobId;
 
+use crate::disk::data_dir::FORMAT_READ;
 use crate::keyfile::KeyFileError;
 
 /// Why a store could not be opened.
@@ -23,8 +24,8 @@ pub enum OpenStoreError {
     /// Written by an older program: an upgrade brings it to the current format.
     #[error("{0} has the format of an earlier version")]
     Old(PathBuf),
-    /// Written by a newer program.
-    #[error("{0} has unknown format {1}")]
+    /// Written by a newer program, in this format.
+    #[error("{0} has unknown format {1:?}; this program reads {FORMAT_READ:?}")]
     UnknownVersion(PathBuf, String),
     /// A key inside is missing or damaged.
     #[error(transparent)]

@@ -160,8 +160,7 @@ fn check_format(fs: &dyn Vfs, root: &Path) -> Result<(), OpenStoreError> {
             Err(OpenStoreError::Old(root.to_owned()))
         }
         Ok(text) => {
-            let (text, reads) = (String::from_utf8_lossy(&text), FORMAT.trim_ascii_end());
-            let text = format!("{:?}; this program reads {reads:?}", text.trim());
+            let text = String::from_utf8_lossy(&text).trim().to_owned();
             Err(OpenStoreError::UnknownVersion(root.to_owned(), text))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -204,7 +203,10 @@ fn count_boot(env: &Env, root: &Path) -> io::Result<u64> {
 pub(super) const INDEX: &str = "index.redb";
 /// Marks that the index was complete once.
 pub(super) const INDEX_MADE: &str = "index-made";
+/// What the file `format` holds.
 const FORMAT: &str = "dfs-data 2\n";
+/// The same, as messages name it.
+pub(crate) const FORMAT_READ: &str = FORMAT.trim_ascii_end();
 /// A directory that is being upgraded: no program starts a node on it.
 const BETWEEN: &str = "dfs-data 1 to 2\n";
 /// The format before, which [`super::upgrade`] brings to this one.
