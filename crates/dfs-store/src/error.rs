@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use dfs_core::id::BlobId;
 
-use crate::disk::data_dir::FORMAT_READ;
 use crate::keyfile::KeyFileError;
 
 /// Why a store could not be opened.
@@ -25,7 +24,10 @@ pub enum OpenStoreError {
     #[error("{0} has the format of an earlier version")]
     Old(PathBuf),
     /// Written by a newer program, in this format.
-    #[error("{0} has unknown format {1:?}; this program reads {FORMAT_READ:?}")]
+    #[error(
+        "{0} has unknown format {1:?}; this program reads {reads:?}",
+        reads = DATA_FORMAT.trim_ascii_end()
+    )]
     UnknownVersion(PathBuf, String),
     /// A key inside is missing or damaged.
     #[error(transparent)]
@@ -100,3 +102,6 @@ impl From<io::Error> for WriteError {
         }
     }
 }
+
+/// What the file `format` of a data directory holds.
+pub(crate) const DATA_FORMAT: &str = "dfs-data 2\n";

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use dfs_env::{Env, FileLock, Vfs, write_replacing};
 use ed25519_dalek::SigningKey;
 
-use crate::error::OpenStoreError;
+use crate::error::{DATA_FORMAT, OpenStoreError};
 use crate::keyfile::{self, KeyFileError, KeyKind};
 
 /// An open, locked data directory.
@@ -132,7 +132,7 @@ impl OldDataDir {
 
     /// Marks it as one of the current format. Durable on return.
     pub(super) fn set_current(&self, env: &Env) -> Result<(), OpenStoreError> {
-        self.set_format(env, FORMAT)
+        self.set_format(env, DATA_FORMAT)
     }
 
     fn set_format(&self, env: &Env, format: &str) -> Result<(), OpenStoreError> {
@@ -155,7 +155,7 @@ fn refuse_foreign(fs: &dyn Vfs, root: &Path) -> Result<(), OpenStoreError> {
 fn check_format(fs: &dyn Vfs, root: &Path) -> Result<(), OpenStoreError> {
     let path = root.join("format");
     match fs.read(&path, FORMAT_BYTES_MAX) {
-        Ok(text) if text == FORMAT.as_bytes() => Ok(()),
+        Ok(text) if text == DATA_FORMAT.as_bytes() => Ok(()),
         Ok(text) if [OLD_FORMAT, BETWEEN].iter().any(|old| text == old.as_bytes()) => {
             Err(OpenStoreError::Old(root.to_owned()))
         }
@@ -164,7 +164,7 @@ fn check_format(fs: &dyn Vfs, root: &Path) -> Result<(), OpenStoreError> {
             Err(OpenStoreError::UnknownVersion(root.to_owned(), text))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let result = write_replacing(fs, &path, FORMAT.as_bytes());
+            let result = write_replacing(fs, &path, DATA_FORMAT.as_bytes());
             result.map_err(|error| OpenStoreError::Io(path, error))
         }
         Err(error) => Err(OpenStoreError::Io(path, error)),
@@ -203,10 +203,6 @@ fn count_boot(env: &Env, root: &Path) -> io::Result<u64> {
 pub(super) const INDEX: &str = "index.redb";
 /// Marks that the index was complete once.
 pub(super) const INDEX_MADE: &str = "index-made";
-/// What the file `format` holds.
-const FORMAT: &str = "dfs-data 2\n";
-/// The same, as messages name it.
-pub(crate) const FORMAT_READ: &str = FORMAT.trim_ascii_end();
 /// A directory that is being upgraded: no program starts a node on it.
 const BETWEEN: &str = "dfs-data 1 to 2\n";
 /// The format before, which [`super::upgrade`] brings to this one.
