@@ -95,7 +95,7 @@ impl Names {
         if heads.count() > RETAINED_MAX {
             warn!(?key, "more versions lose at once than a record retains: the oldest go");
         }
-        let mut keep = to_keep(known, &new, now_ms, millis(self.replica.grace.history));
+        let mut keep = to_keep(known, &new.vid, now_ms, millis(self.replica.grace.history));
         let mut room = INLINE_BYTES_MAX - new.node.as_ref().map_or(0, EntryNode::inline_bytes);
         for known in &mut keep {
             let inline = known.node.as_ref().map_or(0, EntryNode::inline_bytes);
@@ -144,19 +144,17 @@ impl Names {
     }
 }
 
-/// What a new version keeps of those known. Deletions are not kept: there is nothing in them to
-/// have again; nor is what was the same directory.
+/// What a new version with this id keeps of those known. Deletions are not kept: there is nothing
+/// in them to have again.
 fn to_keep(
     known: Vec<KnownVersion>,
-    new: &NewVersion,
+    new: &Vid,
     now_ms: Option<u64>,
     kept_for_ms: u64,
 ) -> Vec<KnownVersion> {
-    let dir = new.node.as_ref().and_then(EntryNode::dir);
     let mut by_id: BTreeMap<Vid, KnownVersion> = known
         .into_iter()
-        .filter(|known| known.node.is_some() && known.vid != new.vid)
-        .filter(|known| dir.is_none() || known.node.as_ref().and_then(EntryNode::dir) != dir)
+        .filter(|known| known.node.is_some() && known.vid != *new)
         .map(|known| (known.vid, known))
         .collect();
     let earlier = by_id.values().map(|known| Earlier {
