@@ -269,7 +269,7 @@ fn what_is_given_up_nobody_needs() {
         assert!(!is_lost, "seed {seed}");
         dropped += usize::from(is_dropped);
     }
-    assert!(dropped > 200, "{dropped} given up");
+    assert!(dropped > 60, "{dropped} given up");
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn under_a_weaker_rule_something_would_be_lost() {
 }
 
 /// A run of 12,000 found nothing either; these take seconds.
-const SEEDS: u64 = 1500;
+const SEEDS: u64 = 500;
 const HOLDER: usize = 6;
 /// How long an operation takes at most.
 const WINDOW: u64 = 12;

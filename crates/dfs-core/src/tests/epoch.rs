@@ -177,7 +177,7 @@ fn an_aborted_move_remembers_who_may_hold_data() {
 #[test]
 fn a_cut_or_flipped_state_never_panics() {
     let bytes = genesis().0.to_canonical();
-    for at in (0..bytes.len()).step_by(7) {
+    for at in (0..bytes.len()).step_by(31) {
         assert!(EpochState::from_canonical(bytes[..at].to_vec()).is_err());
         let mut flipped = bytes.clone();
         flipped[at] ^= 0xff;

@@ -408,7 +408,7 @@ impl World {
 #[test]
 fn no_set_of_nodes_ever_ends_up_in_two_clusters() {
     let (mut founded, mut releases, mut joined_others) = (0, 0, 0);
-    for seed in 0..6000 {
+    for seed in 0..3000 {
         let mut world = World::new(seed, 2 + u8::try_from(seed % 4).unwrap(), seed % 3 == 0);
         for _ in 0..400 {
             world.act(true);
@@ -419,12 +419,12 @@ fn no_set_of_nodes_ever_ends_up_in_two_clusters() {
         let others = |host: &&Host| host.cluster == Some(node(200));
         joined_others += world.hosts.values().filter(others).count();
     }
-    assert!(founded > 500 && releases > 500 && joined_others > 500, "it tries what it should");
+    assert!(founded > 250 && releases > 250 && joined_others > 250, "it tries what it should");
 }
 
 #[test]
 fn nodes_that_list_each_other_form_one_cluster_once_the_faults_end() {
-    for seed in 0..1000 {
+    for seed in 0..400 {
         let count = 2 + u8::try_from(seed % 4).unwrap();
         let mut world = World::new(seed, count, false);
         for _ in 0..100 {

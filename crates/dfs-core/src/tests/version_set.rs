@@ -212,7 +212,7 @@ fn losses(rule: Rule, seeds: u64) -> usize {
 
 #[test]
 fn no_acknowledged_version_is_lost() {
-    assert_eq!(losses(Rule::AsBuilt, 3000), 0);
+    assert_eq!(losses(Rule::AsBuilt, 1500), 0);
 }
 
 #[test]

@@ -36,6 +36,7 @@ fn check(listing: &Listing, model: &BTreeMap<Tag, ListedName>) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(80))]
     #[test]
     fn it_says_what_a_sorted_map_would(
         rounds in prop::collection::vec(
