@@ -18,6 +18,12 @@ pub enum Error {
     /// A file operation met a directory.
     #[error("{0:?} is a directory")]
     IsDirectory(String),
+    /// A file operation met a symbolic link, which nobody follows.
+    #[error("{0:?} is a symbolic link")]
+    IsLink(String),
+    /// No symbolic link can say that.
+    #[error("a symbolic link says 1 to 4,095 bytes of text without NUL")]
+    BadLink,
     /// A component of the path is a file.
     #[error("{0:?} is a file, not a directory")]
     NotDirectory(String),

@@ -55,13 +55,15 @@ mod status;
 mod sync;
 
 pub use chain::ZONE_BYTES_MAX;
+pub use client::attributes::Said;
 pub use client::types::{
-    Conflict, ConflictPage, Fate, Listed, ListedKind, Logged, Page, Stat, Stored, Unreadable,
-    UnreadablePage, VersionState,
+    Conflict, ConflictPage, Depth, Fate, Listed, ListedKind, Logged, Page, Stat, Stored,
+    Unreadable, UnreadablePage, VersionState,
 };
 pub use client::{Client, FileRef, Moved, Onto};
 pub use config::{Config, Grace, Mode, OUT_AFTER, VaultConfig};
 pub use content::download::Download;
+pub use dfs_core::record::attributes::{AttributeError, Attributes, Mtime, Permissions};
 pub use dfs_core::record::conditional::Condition;
 pub use dfs_core::replica::possession::Cadence;
 pub use disk::{ScrubState, ScrubView};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dfs_core::name::FilePath;
-use dfs_server::{Client, Error, Mode};
+use dfs_server::{Client, Depth, Error, Mode};
 use futures_util::TryStreamExt;
 use tokio::time::{Instant, timeout};
 
@@ -333,7 +333,8 @@ pub async fn read(client: &Client, name: &str, mode: Mode) -> Result<(Vec<u8>, b
 }
 
 async fn list(handle: &Handle, history: &History, mode: Mode) {
-    let listed = outcome(handle, history, handle.client.list("", true, "", LISTED_MAX, mode)).await;
+    let listed =
+        outcome(handle, history, handle.client.list("", Depth::Files, "", LISTED_MAX, mode)).await;
     match listed {
         Some(Ok(page)) => {
             let order: Vec<String> = page.entries.iter().map(dfs_server::Listed::order).collect();

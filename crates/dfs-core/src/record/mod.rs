@@ -1,5 +1,6 @@
 //! What a name says: its versions, who signed them, and the blobs they use.
 
+pub mod attributes;
 pub mod ballot;
 pub mod conditional;
 pub mod digest;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use crate::id::{DirId, Tag, Vid};
+use crate::record::attributes::{Mtime, Permissions};
 use crate::record::digest::HeadsDigest;
 
 /// A name, and what is shown of it.
@@ -18,6 +19,12 @@ pub struct ListedName {
     pub bytes: u64,
     /// When it was written, in milliseconds since 1970.
     pub modified_ms: u64,
+    /// Its permissions, if they are told.
+    pub permissions: Option<Permissions>,
+    /// When its content was last changed where it came from, if that is told.
+    pub mtime: Option<Mtime>,
+    /// What a symbolic link says; `None` for anything else.
+    pub link: Option<Box<str>>,
     /// The version that is shown.
     pub vid: Vid,
     /// Which heads its record had.

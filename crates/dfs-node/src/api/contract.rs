@@ -5,7 +5,7 @@ use std::time::Duration;
 use dfs_core::name::FilePath;
 use dfs_server::{
     Conflict, ConflictPage, Departure, Fate, Listed, ListedKind, Logged, PeerRole, PeerState,
-    PeerView, ProofState, ProofView, RecoveryOutcome, RepairState, RepairView, ScrubState,
+    PeerView, ProofState, ProofView, RecoveryOutcome, RepairState, RepairView, Said, ScrubState,
     ScrubView, Stat, Stored, Unreadable, UnreadablePage, VersionState,
 };
 use serde::Serialize;
@@ -62,8 +62,16 @@ fn a_listing() {
         kind: ListedKind::File,
         bytes: 3_000_000,
         modified_ms: MODIFIED_MS,
+        said: Said::default(),
         version: "dac6".to_owned(),
     };
+    let said = Said {
+        permissions: Some("0755".parse().unwrap()),
+        mtime: Some("978307200.5".parse().unwrap()),
+        target: Some("../there".to_owned()),
+    };
+    let (path, kind) = ("docs/to".to_owned(), ListedKind::Link);
+    let link = Listed { path, kind, said, bytes: 8, ..file.clone() };
     let dir = Listed { path: "old".to_owned(), kind: ListedKind::Dir, ..file.clone() };
     let lines = [
         concat!(
@@ -71,11 +79,15 @@ fn a_listing() {
             r#","modified":"2026-11-25T16:47:09Z","version":"dac6"}"#,
         ),
         concat!(
+            r#"{"path":"docs/to","type":"link","bytes":8,"modified":"2026-11-25T16:47:09Z""#,
+            r#","permissions":"0755","mtime":"978307200.5","target":"../there","version":"dac6"}"#,
+        ),
+        concat!(
             r#"{"path":"old","type":"dir","bytes":3000000,"modified":"2026-11-25T16:47:09Z""#,
             r#","version":"dac6"}"#,
         ),
     ];
-    let entries = vec![file, dir];
+    let entries = vec![file, link, dir];
     let page = ListPage { entries, next: Some("old/".to_owned()), guarded: true };
     let expected = format!(r#"{{"entries":[{}],"next":"old/","guarded":true}}"#, lines.join(","));
     check(&page, &expected);
@@ -87,6 +99,7 @@ fn a_listing() {
 fn everything_about_a_file() {
     let stat = Stat {
         kind: ListedKind::File,
+        said: Said::default(),
         version: "8707".to_owned(),
         bytes: 3_000_000,
         modified_ms: MODIFIED_MS,

@@ -122,7 +122,9 @@ impl From<DiskError> for Problem {
 fn kind(error: &Error) -> (StatusCode, Code) {
     match error {
         Error::NotFound(_) => (StatusCode::NOT_FOUND, Code::NotFound),
-        Error::Name(_) | Error::IntoItself(_) => (StatusCode::BAD_REQUEST, Code::Usage),
+        Error::Name(_) | Error::IntoItself(_) | Error::BadLink => {
+            (StatusCode::BAD_REQUEST, Code::Usage)
+        }
         Error::Unavailable(_)
         | Error::NotJoined
         | Error::ShuttingDown
@@ -131,6 +133,7 @@ fn kind(error: &Error) -> (StatusCode, Code) {
         Error::Retired(_) => (StatusCode::GONE, Code::Failed),
         Error::Condition => (StatusCode::PRECONDITION_FAILED, Code::Condition),
         Error::IsDirectory(_)
+        | Error::IsLink(_)
         | Error::NotDirectory(_)
         | Error::NotEmpty(_)
         | Error::Exists(_)
@@ -152,6 +155,9 @@ fn kind(error: &Error) -> (StatusCode, Code) {
 fn hint(error: &Error) -> Option<&'static str> {
     match error {
         Error::NotEmpty(_) => Some("'-r' removes it with everything below"),
+        Error::IsLink(_) => {
+            Some("'dfs stat' shows what it says; 'dfs get -r' of the directory makes it again")
+        }
         Error::InConflict(_) => Some("'dfs conflicts' shows them; 'dfs restore' settles it"),
         Error::Unavailable(_) => {
             Some("'dfs peers' shows who is away; try again when they are back")
@@ -181,6 +187,7 @@ fn hint(error: &Error) -> Option<&'static str> {
         | Error::NotDirectory(_)
         | Error::Exists(_)
         | Error::IntoItself(_)
+        | Error::BadLink
         | Error::Name(_)
         | Error::Source(_) => None,
     }
@@ -240,12 +247,14 @@ mod tests {
         let Some(error) = error else { return Some((Error::NotFound(text()), 4)) };
         Some(match error {
             Error::NotFound(_) => (Error::IsDirectory(text()), 1),
-            Error::IsDirectory(_) => (Error::NotDirectory(text()), 1),
+            Error::IsDirectory(_) => (Error::IsLink(text()), 1),
+            Error::IsLink(_) => (Error::NotDirectory(text()), 1),
             Error::NotDirectory(_) => (Error::NotEmpty(text()), 1),
             Error::NotEmpty(_) => (Error::Exists(text()), 1),
             Error::Exists(_) => (Error::InConflict(text()), 1),
             Error::InConflict(_) => (Error::IntoItself(text()), 2),
-            Error::IntoItself(_) => (Error::Name(FilePath::parse("..").unwrap_err()), 2),
+            Error::IntoItself(_) => (Error::BadLink, 2),
+            Error::BadLink => (Error::Name(FilePath::parse("..").unwrap_err()), 2),
             Error::Name(_) => (Error::Unavailable(Vec::new()), 5),
             Error::Unavailable(_) => (Error::NotJoined, 5),
             Error::NotJoined => (Error::Retired(text()), 1),
@@ -284,7 +293,7 @@ mod tests {
             assert_eq!(u8::from(body.exit), exit, "{said}");
             assert!(body.exit.statuses().contains(&status), "{said}: {status}");
         }
-        assert_eq!(count, 25);
+        assert_eq!(count, 27);
     }
 
     #[test]

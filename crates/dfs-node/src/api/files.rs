@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use dfs_core::name::FilePath;
-use dfs_server::{FileRef, ListedKind, Mode, Stored};
+use dfs_server::{AttributeError, Attributes, FileRef, ListedKind, Mode, Stored};
 use futures_util::StreamExt;
 use serde::Deserialize;
 
@@ -63,17 +63,14 @@ async fn store(
     headers: &HeaderMap,
     content: &mut Upload,
 ) -> Result<OfPath<Stored>, Problem> {
-    let condition = condition(headers)?;
+    let (condition, said) = (condition(headers)?, said(headers)?);
     let path = parse(path)?;
     let _place = shared.work.transfer().await?;
     if let Some(len) = length(headers) {
         let mode = if condition.is_some() { Mode::Quorum } else { query.mode() };
         shared.client.need_room(len, mode)?;
     }
-    let stored = match condition {
-        Some(condition) => shared.client.store_if(&path, content, condition).await,
-        None => shared.client.store(&path, content, query.mode()).await,
-    };
+    let stored = shared.client.store_with(&path, content, said, condition, query.mode()).await;
     count("put", stored.is_ok());
     Ok(OfPath::new(&path, stored?))
 }
@@ -110,7 +107,7 @@ pub(super) async fn head(
     let path = parse(&path)?;
     let _place = shared.work.naming().await?;
     let file = shared.client.find(&path, query.version.as_deref(), query.mode()).await?;
-    refuse_directory(file.kind(), &path)?;
+    need_file(file.kind(), &path)?;
     let mut response = match judged(&file, &headers)? {
         Some(not_modified) => not_modified,
         None => Body::empty().into_response(),
@@ -140,7 +137,7 @@ async fn open(
 ) -> Result<Response, Problem> {
     let path = parse(path)?;
     let file = shared.client.find(&path, query.version.as_deref(), query.mode()).await?;
-    refuse_directory(file.kind(), &path)?;
+    need_file(file.kind(), &path)?;
     if let Some(mut not_modified) = judged(&file, headers)? {
         describe(not_modified.headers_mut(), &file, None);
         return Ok(not_modified);
@@ -177,9 +174,10 @@ async fn open(
     Ok(response)
 }
 
-fn refuse_directory(kind: ListedKind, path: &FilePath) -> Result<(), Problem> {
+fn need_file(kind: ListedKind, path: &FilePath) -> Result<(), Problem> {
     match kind {
         ListedKind::File => Ok(()),
+        ListedKind::Link => Err(dfs_server::Error::IsLink(path.to_string()).into()),
         ListedKind::Dir => Err(dfs_server::Error::IsDirectory(path.to_string()).into()),
     }
 }
@@ -210,6 +208,36 @@ fn describe(headers: &mut HeaderMap, file: &FileRef, len: Option<u64>) {
     headers.insert("dfs-modified-ms", HeaderValue::from(file.modified_ms()));
     let guarded = if file.is_guarded() { "true" } else { "false" };
     headers.insert(GUARDED, HeaderValue::from_static(guarded));
+    let Attributes { permissions, mtime, .. } = file.attributes();
+    let text = [permissions.map(|said| said.to_string()), mtime.map(|said| said.to_string())];
+    for (name, value) in [PERMISSIONS, MTIME].into_iter().zip(text) {
+        if let Some(value) = value {
+            set(headers, header::HeaderName::from_static(name), &value);
+        }
+    }
+}
+
+/// What a client says of a file beside its content.
+fn said(headers: &HeaderMap) -> Result<Attributes, Problem> {
+    let text = |name| match headers.get(name).map(HeaderValue::to_str) {
+        None => Ok(None),
+        Some(Ok(text)) => Ok(Some(text)),
+        Some(Err(_)) => Err(Problem::usage(&format!("{name} is no text"))),
+    };
+    attributes(text(PERMISSIONS)?, text(MTIME)?)
+}
+
+/// The same of a query.
+pub(super) fn attributes(
+    permissions: Option<&str>,
+    mtime: Option<&str>,
+) -> Result<Attributes, Problem> {
+    let bad = |error: AttributeError| Problem::usage(&error.to_string());
+    Ok(Attributes {
+        permissions: permissions.map(str::parse).transpose().map_err(bad)?,
+        mtime: mtime.map(str::parse).transpose().map_err(bad)?,
+        ..Attributes::default()
+    })
 }
 
 fn set(headers: &mut HeaderMap, name: header::HeaderName, value: &str) {
@@ -223,5 +251,9 @@ fn count(op: &'static str, ok: bool) {
     metrics::counter!("dfs_gateway_requests_total", "op" => op, "result" => result).increment(1);
 }
 
+/// The permissions of a file, four octal digits.
+pub(crate) const PERMISSIONS: &str = "dfs-permissions";
+/// When its content was last changed where it came from, in seconds since 1970.
+pub(crate) const MTIME: &str = "dfs-mtime";
 /// Whether gateways answered for a name, and not storage nodes alone.
 pub(crate) const GUARDED: &str = "dfs-guarded";

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use dfs_server::{Listed, Mode, Stat};
+use dfs_server::{Depth, Listed, Mode, Stat};
 use serde::Deserialize;
 
 use super::errors::Problem;
@@ -19,6 +19,9 @@ pub(super) struct ListQuery {
     #[serde(default)]
     prefix: String,
     delimiter: Option<String>,
+    /// Lists directories too where it goes into them.
+    #[serde(default)]
+    dirs: bool,
     #[serde(default)]
     after: String,
     limit: Option<usize>,
@@ -29,9 +32,10 @@ pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<ListPage>, Problem> {
-    let recursive = match query.delimiter.as_deref() {
-        None | Some("") => true,
-        Some("/") => false,
+    let depth = match query.delimiter.as_deref() {
+        None | Some("") if query.dirs => Depth::Tree,
+        None | Some("") => Depth::Files,
+        Some("/") => Depth::Names,
         Some(_) => {
             return Err(Problem::new(
                 StatusCode::BAD_REQUEST,
@@ -43,7 +47,7 @@ pub(super) async fn list(
     let limit = page_len(query.limit);
     let mode = query.mode.map_or(Mode::Default, ModeName::mode);
     let (prefix, after) = (&query.prefix, &query.after);
-    let page = shared.client.list(prefix, recursive, after, limit, mode).await?;
+    let page = shared.client.list(prefix, depth, after, limit, mode).await?;
     let next = page.entries.last().filter(|_| page.more).map(Listed::order);
     Ok(Json(ListPage { entries: page.entries, next, guarded: page.guarded }))
 }

@@ -59,7 +59,7 @@ pub use views::{AdmittedView, ListPage, MemberView, OfPath};
 use crate::exit::Code;
 use crate::limits::connections_max;
 use errors::Problem;
-pub(crate) use files::GUARDED;
+pub(crate) use files::{GUARDED, MTIME, PERMISSIONS};
 use shared::Shared;
 use tokens::Access;
 use upload::{Rests, Upload};
@@ -125,6 +125,8 @@ impl Api {
             .route("/v1/copy/{*path}", post(moving::copy))
             .route("/v1/move/{*path}", post(moving::rename))
             .route("/v1/mkdir/{*path}", post(moving::make_dir))
+            .route("/v1/link/{*path}", post(moving::make_link))
+            .route("/v1/attributes/{*path}", post(moving::set_attributes))
             .route("/v1/conflicts", get(history::conflicts))
             .route("/v1/unreadable", get(repair::unreadable))
             .route("/v1/invites", get(invites::list).post(invites::make))

@@ -1,4 +1,5 @@
-//! `/v1/copy`, `/v1/move` and `/v1/mkdir`: names change, and content stays where it is.
+//! `/v1/copy`, `/v1/move`, `/v1/mkdir`, `/v1/link` and `/v1/attributes`: names change, and content
+//! stays where it is.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use dfs_server::{Mode, Onto};
 use serde::Deserialize;
 
 use super::errors::Problem;
+use super::files::attributes;
 use super::query::{ModeName, parse};
 use super::shared::Shared;
 use super::views::OfPath;
@@ -35,6 +37,25 @@ pub(super) struct MoveQuery {
 pub(super) struct DirQuery {
     #[serde(default)]
     parents: bool,
+    permissions: Option<String>,
+    mtime: Option<String>,
+    mode: Option<ModeName>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct LinkQuery {
+    target: String,
+    /// Replaces a file or link that is there.
+    #[serde(default)]
+    replace: bool,
+    mtime: Option<String>,
+    mode: Option<ModeName>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct AttributesQuery {
+    permissions: Option<String>,
+    mtime: Option<String>,
     mode: Option<ModeName>,
 }
 
@@ -79,7 +100,36 @@ pub(super) async fn make_dir(
     Query(query): Query<DirQuery>,
 ) -> Result<Response, Problem> {
     let path = parse(&path)?;
+    let said = attributes(query.permissions.as_deref(), query.mtime.as_deref())?;
     let mode = query.mode.map_or(Mode::Default, ModeName::mode);
     shared.client.make_dir(&path, query.parents, mode).await?;
+    if !said.is_empty() {
+        shared.client.set_attributes(&path, &said, mode).await?;
+    }
     Ok((StatusCode::CREATED, Json(serde_json::json!({ "path": path.as_str() }))).into_response())
+}
+
+pub(super) async fn make_link(
+    State(shared): State<Arc<Shared>>,
+    Path(path): Path<String>,
+    Query(query): Query<LinkQuery>,
+) -> Result<Response, Problem> {
+    let path = parse(&path)?;
+    let LinkQuery { target, replace, mtime, mode } = query;
+    let said = attributes(None, mtime.as_deref())?;
+    let mode = mode.map_or(Mode::Default, ModeName::mode);
+    let stored = shared.client.make_link(&path, &target, said, replace, mode).await?;
+    Ok((StatusCode::CREATED, Json(OfPath::new(&path, stored))).into_response())
+}
+
+pub(super) async fn set_attributes(
+    State(shared): State<Arc<Shared>>,
+    Path(path): Path<String>,
+    Query(query): Query<AttributesQuery>,
+) -> Result<Response, Problem> {
+    let path = parse(&path)?;
+    let said = attributes(query.permissions.as_deref(), query.mtime.as_deref())?;
+    let mode = query.mode.map_or(Mode::Default, ModeName::mode);
+    shared.client.set_attributes(&path, &said, mode).await?;
+    Ok(Json(serde_json::json!({ "path": path.as_str() })).into_response())
 }

@@ -75,6 +75,8 @@ pub enum Verb {
     Mv(Mv),
     /// Make directories
     Mkdir(Mkdir),
+    /// Store a symbolic link
+    Ln(Ln),
     /// List the versions of a name that are kept, newest first
     Log {
         /// Remote path, also of a deleted file
@@ -372,6 +374,21 @@ pub struct Mkdir {
     /// Those above that are missing too; one that is there is fine
     #[arg(long, short)]
     pub parents: bool,
+}
+
+/// Arguments of `ln`.
+#[derive(Debug, ClapArgs)]
+pub struct Ln {
+    /// Makes a symbolic link; there are no others
+    #[arg(long, short, required = true)]
+    pub symbolic: bool,
+    /// Replaces a file or link that is there
+    #[arg(long, short)]
+    pub force: bool,
+    /// What the link says; nobody here follows it
+    pub target: String,
+    /// Remote path
+    pub path: String,
 }
 
 /// Arguments of `restore`.

@@ -1,6 +1,6 @@
 //! `dfs ls`, `dfs stat` and `dfs rm`.
 
-use dfs_server::{Listed, ListedKind, Stat, rfc3339};
+use dfs_server::{Depth, Listed, ListedKind, Said, Stat, rfc3339};
 
 use crate::api::{ListPage, OfPath};
 use crate::cli::args;
@@ -18,7 +18,8 @@ pub(super) fn list(api: &Api, ls: &args::Ls, out: &Output) -> Result<(), Failure
         guarded &= page.guarded;
         page.entries.iter().try_for_each(|entry| out.listed(entry, ls.long))
     };
-    api.list(&inside, ls.recursive, &mut each)?;
+    let depth = if ls.recursive { Depth::Files } else { Depth::Names };
+    api.list(&inside, depth, &mut each)?;
     if !guarded {
         tell(UNGUARDED_LIST);
     }
@@ -29,13 +30,13 @@ pub(super) fn list(api: &Api, ls: &args::Ls, out: &Output) -> Result<(), Failure
     let stat = api.stat(&remote(shown)?, None)?;
     match stat.about.kind {
         ListedKind::Dir => Ok(()),
-        ListedKind::File => out.listed(&as_listed(stat), ls.long),
+        ListedKind::File | ListedKind::Link => out.listed(&as_listed(stat), ls.long),
     }
 }
 
 fn as_listed(stat: OfPath<Stat>) -> Listed {
-    let OfPath { path, about: Stat { kind, bytes, modified_ms, version, .. } } = stat;
-    Listed { path, kind, bytes, modified_ms, version }
+    let OfPath { path, about: Stat { kind, bytes, modified_ms, said, version, .. } } = stat;
+    Listed { path, kind, bytes, modified_ms, said, version }
 }
 
 pub(super) fn stat(api: &Api, args: &args::Stat, out: &Output) -> Result<(), Failure> {
@@ -50,6 +51,16 @@ pub(super) fn stat(api: &Api, args: &args::Stat, out: &Output) -> Result<(), Fai
         writeln!(text, "version    {}", stat.version)?;
         writeln!(text, "bytes      {} ({})", stat.bytes, size(stat.bytes))?;
         writeln!(text, "modified   {}", rfc3339(stat.modified_ms))?;
+        let Said { permissions, mtime, target } = &stat.said;
+        if let Some(permissions) = permissions {
+            writeln!(text, "mode       {permissions}")?;
+        }
+        if let Some(mtime) = mtime {
+            writeln!(text, "mtime      {mtime}")?;
+        }
+        if let Some(target) = target {
+            writeln!(text, "target     {}", shown(target))?;
+        }
         writeln!(text, "chunks     {}", stat.chunks)?;
         writeln!(text, "copies     {} of {}", stat.copies, stat.wanted)?;
         writeln!(text, "conflicts  {}", stat.conflicts)

@@ -4,15 +4,14 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use dfs_core::name::FilePath;
-use dfs_server::ListedKind;
 use indicatif::ProgressBar;
 
 use crate::cli::args::{Cat, Get};
+use crate::cli::fetch_tree::get_tree;
 use crate::cli::http::Api;
 use crate::cli::output::{Counted, Output, size, stdout_failed};
-use crate::cli::paths::{self, create_dirs, remote};
+use crate::cli::paths::{self, remote};
 use crate::cli::temp::Target;
-use crate::cli::tree;
 use crate::exit::{Code, Failure, tell};
 
 pub(super) fn get(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {
@@ -43,7 +42,7 @@ fn copy(api: &Api, src: &FilePath, version: Option<&str>) -> Result<(), Failure>
     stdout.flush().map_err(stdout_failed)
 }
 
-fn get_file(
+pub(super) fn get_file(
     api: &Api,
     src: &FilePath,
     version: Option<&str>,
@@ -53,12 +52,13 @@ fn get_file(
     let unwritable = |error| paths::unwritable("write", dst, &error);
     // Asked before anything is created: a file that does not exist leaves no trace.
     let first = api.open(src, version, 0)?;
+    let said = first.said.clone();
     let bar = out.bar(Some(first.bytes));
     let mut target = Target::open(dst).map_err(unwritable)?;
     let mut sink = Sink { out: &mut target, failed: &unwritable };
     let bytes = continue_from(api, src, first, &mut sink, &bar)?;
     bar.finish_and_clear();
-    target.finish().map_err(unwritable)?;
+    target.finish(&said).map_err(unwritable)?;
     Ok(bytes)
 }
 
@@ -114,7 +114,7 @@ fn continue_from(
     Err(Failure::new(Code::Retryable, format!("{src}: the connection broke after {done} bytes")))
 }
 
-fn say(out: &Output, src: &FilePath, bytes: u64, dst: &Path) -> Result<(), Failure> {
+pub(super) fn say(out: &Output, src: &FilePath, bytes: u64, dst: &Path) -> Result<(), Failure> {
     if out.json {
         let value = serde_json::json!({
             "path": src.as_str(), "bytes": bytes, "file": dst.display().to_string(),
@@ -123,39 +123,6 @@ fn say(out: &Output, src: &FilePath, bytes: u64, dst: &Path) -> Result<(), Failu
     }
     tell(format_args!("fetched {src} ({}) to {}", size(bytes), dst.display()));
     Ok(())
-}
-
-fn get_tree(api: &Api, get: &Get, out: &Output) -> Result<(), Failure> {
-    let top = get.src.trim_matches('/');
-    let prefix = if top.is_empty() { String::new() } else { format!("{}/", remote(top)?) };
-    let mut names = Vec::new();
-    api.list(&prefix, true, &mut |page| {
-        names.extend(page.entries.iter().map(|entry| entry.path.clone()));
-        Ok(())
-    })?;
-    if names.is_empty() && !top.is_empty() {
-        // A file, an empty directory, or nothing.
-        let stat = api.stat(&remote(top)?, None)?;
-        if stat.about.kind != ListedKind::Dir {
-            return Err(Failure::new(Code::Usage, format!("{top:?} is a file: get it without -r")));
-        }
-    }
-    let base = top.rsplit('/').next().filter(|base| !base.is_empty()).unwrap_or(".");
-    let dst = get.dst.clone().unwrap_or_else(|| base.into());
-    create_dirs(&dst)?;
-    let quiet = out.without_progress();
-    let fetched = tree::for_each(names.into_iter(), |name| {
-        // Names were checked when they were stored, and are checked again: nothing leaves `dst`.
-        let path = remote(&name)?;
-        let below = path.as_str().strip_prefix(&prefix).unwrap_or(path.as_str());
-        let target = paths::below(&dst, below)?;
-        let bytes = get_file(api, &path, None, &target, &quiet)?;
-        if out.json { say(out, &path, bytes, &target) } else { Ok(()) }
-    });
-    if !out.json {
-        tell(format_args!("fetched {} files to {}", fetched.done, dst.display()));
-    }
-    fetched.result
 }
 
 /// How often a broken transfer is taken up again while it makes progress.

@@ -65,6 +65,7 @@ fn show_version(line: &Logged, text: &mut dyn Write) -> io::Result<()> {
     let bytes = match line.kind {
         Some(ListedKind::File) => size(line.bytes),
         Some(ListedKind::Dir) => "directory".to_owned(),
+        Some(ListedKind::Link) => "link".to_owned(),
         None => String::new(),
     };
     writeln!(

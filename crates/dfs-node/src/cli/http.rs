@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use dfs_core::name::FilePath;
 use dfs_server::{
-    ConflictPage, InviteView, Logged, NewInvite, PeerView, ProofView, RecoveryOutcome, RepairView,
-    ScrubView, Stat, Stored, UnreadablePage,
+    ConflictPage, Depth, InviteView, Logged, NewInvite, PeerView, ProofView, RecoveryOutcome,
+    RepairView, Said, ScrubView, Stat, Stored, UnreadablePage,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
@@ -16,7 +16,9 @@ use ureq::http::{Response, StatusCode};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, RequestBuilder, SendBody};
 
-use crate::api::{AdmittedView, ErrorBody, GUARDED, ListPage, MemberView, OfPath, TokenView};
+use crate::api::{
+    AdmittedView, ErrorBody, GUARDED, ListPage, MTIME, MemberView, OfPath, PERMISSIONS, TokenView,
+};
 use crate::cli::args::{Args, ModeArg};
 use crate::cli::args::{Invite, InvitedRole};
 use crate::cli::asked::{Asked, Place, Trouble};
@@ -48,6 +50,8 @@ pub(super) struct Incoming {
     pub(super) version: String,
     /// Whether enough gateways answered for its name.
     pub(super) guarded: bool,
+    /// What else is said of it.
+    pub(super) said: Said,
     pub(super) content: Box<dyn Read>,
 }
 
@@ -238,9 +242,27 @@ impl Api {
         &self,
         path: &FilePath,
         parents: bool,
+        said: &Said,
     ) -> Result<serde_json::Value, Failure> {
-        let query: &[_] = if parents { &[("parents", "true")] } else { &[] };
-        self.post(&self.url("mkdir", Some(path), query))
+        let said = said_in(["permissions", "mtime"], said);
+        let mut query: Vec<_> = said.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        query.extend(parents.then_some(("parents", "true")));
+        self.post(&self.url("mkdir", Some(path), &query))
+    }
+
+    /// Stores a symbolic link that says `target`.
+    pub(super) fn make_link(
+        &self,
+        path: &FilePath,
+        target: &str,
+        replace: bool,
+        said: &Said,
+    ) -> Result<OfPath<Stored>, Failure> {
+        let said = said_in(["permissions", "mtime"], said);
+        let mut query: Vec<_> = said.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        query.push(("target", target));
+        query.extend(replace.then_some(("replace", "true")));
+        self.post(&self.url("link", Some(path), &query))
     }
 
     /// Takes a member out: `how` is `drain` or `remove`, perhaps with a query.
@@ -342,11 +364,13 @@ impl Api {
     pub(super) fn list(
         &self,
         prefix: &str,
-        recursive: bool,
+        depth: Depth,
         each: &mut dyn FnMut(&ListPage) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let delimiter = if recursive { "" } else { "/" };
-        let query = [("prefix", prefix), ("delimiter", delimiter), ("limit", LIST_PAGE)];
+        let delimiter = if depth == Depth::Names { "/" } else { "" };
+        let dirs = if depth == Depth::Tree { "true" } else { "false" };
+        let query =
+            [("prefix", prefix), ("delimiter", delimiter), ("dirs", dirs), ("limit", LIST_PAGE)];
         self.pages("list", &query, each)
     }
 
@@ -387,7 +411,7 @@ impl Api {
         len: Option<u64>,
         condition: Option<(&str, &str)>,
     ) -> Result<OfPath<Stored>, Failure> {
-        Ok(self.try_put(path, source, len, condition)?)
+        Ok(self.try_put(path, source, len, condition, &Said::default())?)
     }
 
     /// The same, told apart by whether another attempt can help.
@@ -397,6 +421,7 @@ impl Api {
         source: &mut dyn Read,
         len: Option<u64>,
         condition: Option<(&str, &str)>,
+        said: &Said,
     ) -> Result<OfPath<Stored>, Trouble> {
         let request = self.agent.put(self.url("files", Some(path), &[]));
         let mut request = self.authorized(request);
@@ -408,6 +433,9 @@ impl Api {
             request = request.header("Expect", "100-continue");
         }
         if let Some((name, value)) = condition {
+            request = request.header(name, value);
+        }
+        for (name, value) in said_in([PERMISSIONS, MTIME], said) {
             request = request.header(name, value);
         }
         let sent = request.send(SendBody::from_reader(source));
@@ -453,14 +481,26 @@ impl Api {
         let bytes = header("content-length").and_then(|len| len.parse().ok()).unwrap_or(0);
         let version = header("etag").unwrap_or_default().trim_matches('"').to_owned();
         let guarded = header(GUARDED) != Some("false");
+        let said = Said {
+            permissions: header(PERMISSIONS).and_then(|text| text.parse().ok()),
+            mtime: header(MTIME).and_then(|text| text.parse().ok()),
+            target: None,
+        };
         let content = response.into_body().into_with_config().limit(u64::MAX).reader();
-        Ok(Incoming { bytes, version, guarded, content: Box::new(content) })
+        Ok(Incoming { bytes, version, guarded, said, content: Box::new(content) })
     }
 
     pub(super) fn note_key_backup(&self) -> Result<(), Failure> {
         let request = self.authorized(self.agent.post(self.url("key-backup", None, &[])));
         Ok(self.check(request.send_empty()).map(|_| ())?)
     }
+}
+
+/// What is said of a name, under the names it is sent by.
+fn said_in([permissions, mtime]: [&'static str; 2], said: &Said) -> Vec<(&'static str, String)> {
+    let permissions = said.permissions.map(|said| (permissions, said.to_string()));
+    let mtime = said.mtime.map(|said| (mtime, said.to_string()));
+    permissions.into_iter().chain(mtime).collect()
 }
 
 /// Whether the other side of an open connection closed it. Only then did a node begin to answer; a

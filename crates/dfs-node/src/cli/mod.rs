@@ -10,6 +10,7 @@ mod browse;
 mod command;
 mod exclude;
 mod fetch;
+mod fetch_tree;
 mod find;
 mod history;
 mod http;
@@ -27,6 +28,7 @@ mod repair;
 mod scrub;
 mod source;
 mod sparse;
+mod stamp;
 mod status;
 mod store;
 mod temp;
@@ -64,6 +66,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Cp(cp) => moving::copy(&api()?, cp, &out),
         Verb::Mv(mv) => moving::rename(&api()?, mv, &out),
         Verb::Mkdir(mkdir) => moving::make_dirs(&api()?, mkdir, &out),
+        Verb::Ln(ln) => moving::make_link(&api()?, ln, &out),
         Verb::Log { path } => history::log(&api()?, path, &out),
         Verb::Restore(restore) => history::restore(&api()?, restore, &out),
         Verb::Conflicts(conflicts) => history::conflicts(&api()?, conflicts, &out),

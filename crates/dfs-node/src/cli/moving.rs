@@ -1,10 +1,10 @@
-//! `dfs cp`, `dfs mv` and `dfs mkdir`.
+//! `dfs cp`, `dfs mv`, `dfs mkdir` and `dfs ln`.
 
 use dfs_core::name::FilePath;
-use dfs_server::ListedKind;
+use dfs_server::{ListedKind, Said};
 use serde_json::Value;
 
-use crate::cli::args::{Cp, Mkdir, Mv, Onto};
+use crate::cli::args::{Cp, Ln, Mkdir, Mv, Onto};
 use crate::cli::http::Api;
 use crate::cli::output::Output;
 use crate::cli::paths::{remote, remote_dir};
@@ -69,10 +69,9 @@ impl Target {
         match kind {
             Some(ListedKind::Dir) => Ok(Self::Into(Some(path))),
             _ if !means_dir => Ok(Self::As(path)),
-            Some(ListedKind::File) => Err(Failure::new(
-                Code::Failed,
-                format!("{:?} is a file, not a directory", path.as_str()),
-            )),
+            Some(ListedKind::File | ListedKind::Link) => {
+                Err(Failure::new(Code::Failed, format!("{:?} is no directory", path.as_str())))
+            }
             None => {
                 Err(Failure::new(Code::NotFound, format!("{:?} does not exist", path.as_str()))
                     .hint("'dfs mkdir' makes a directory"))
@@ -112,9 +111,16 @@ fn show(
 
 pub(super) fn make_dirs(api: &Api, mkdir: &Mkdir, out: &Output) -> Result<(), Failure> {
     each(&mkdir.paths, |path| {
-        let made = api.make_dir(&remote(path.trim_end_matches('/'))?, mkdir.parents)?;
+        let made =
+            api.make_dir(&remote(path.trim_end_matches('/'))?, mkdir.parents, &Said::default())?;
         if out.json { out.object(&made) } else { Ok(()) }
     })
+}
+
+pub(super) fn make_link(api: &Api, ln: &Ln, out: &Output) -> Result<(), Failure> {
+    let path = remote(&ln.path)?;
+    let stored = api.make_link(&path, &ln.target, ln.force, &Said::default())?;
+    if out.json { out.object(&stored) } else { Ok(()) }
 }
 
 /// Does the same with each path. One that fails does not keep the others from it.

@@ -100,7 +100,11 @@ impl Output {
         if self.json {
             return self.object(entry);
         }
-        let mark = if entry.kind == ListedKind::Dir { "/" } else { "" };
+        let mark = match &entry.said.target {
+            _ if entry.kind == ListedKind::Dir => "/".to_owned(),
+            Some(target) if long => format!(" -> {}", shown(target)),
+            _ => String::new(),
+        };
         let path = shown(&entry.path);
         print(|text| match long {
             false => writeln!(text, "{path}{mark}"),

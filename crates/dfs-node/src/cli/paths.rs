@@ -24,30 +24,42 @@ pub(super) fn remote_dir(dir: &str) -> Result<Option<FilePath>, Failure> {
 /// A file below a directory that content is fetched into, with the directories above it made.
 /// Refuses what would lead elsewhere: links in its way, and a pipe or device in its place.
 pub(super) fn below(dst: &Path, name: &str) -> Result<PathBuf, Failure> {
-    let failed = |path: &Path, why: &str| {
-        Failure::new(Code::Failed, format!("cannot write {}: {why}", path.display()))
-    };
-    let mut path = dst.to_owned();
-    let mut parts = name.split('/').peekable();
-    while let Some(part) = parts.next() {
+    let path = place_below(dst, name)?;
+    match std::fs::metadata(&path) {
+        Ok(found) if found.is_dir() => Err(failed(&path, "it is a directory")),
+        Ok(found) if !found.is_file() => Err(failed(&path, "it is no file")),
+        _ => Ok(path),
+    }
+}
+
+/// The same where a link is to be made, whatever is there now.
+pub(super) fn place_below(dst: &Path, name: &str) -> Result<PathBuf, Failure> {
+    match name.rsplit_once('/') {
+        Some((above, base)) => Ok(dir_below(dst, above)?.0.join(base)),
+        None => Ok(dst.join(name)),
+    }
+}
+
+/// A directory below another, made with those above it; and whether it was not there.
+pub(super) fn dir_below(dst: &Path, name: &str) -> Result<(PathBuf, bool), Failure> {
+    let (mut path, mut is_new) = (dst.to_owned(), false);
+    for part in name.split('/') {
         path.push(part);
         let found = std::fs::symlink_metadata(&path).ok();
-        let is_last = parts.peek().is_none();
+        is_new = found.is_none();
         match found.map(|found| found.file_type()) {
-            Some(found) if found.is_symlink() && !is_last => {
+            Some(found) if found.is_symlink() => {
                 return Err(failed(&path, "it is a link, which may lead out of the target"));
             }
-            Some(_) if is_last => match std::fs::metadata(&path) {
-                Ok(found) if found.is_dir() => return Err(failed(&path, "it is a directory")),
-                Ok(found) if !found.is_file() => return Err(failed(&path, "it is no file")),
-                _ => {}
-            },
             Some(_) => {}
-            None if is_last => {}
             None => create_dirs(&path)?,
         }
     }
-    Ok(path)
+    Ok((path, is_new))
+}
+
+fn failed(path: &Path, why: &str) -> Failure {
+    Failure::new(Code::Failed, format!("cannot write {}: {why}", path.display()))
 }
 
 /// Why a local file or directory could not be read.

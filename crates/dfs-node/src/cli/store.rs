@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dfs_core::name::FilePath;
-use dfs_server::Stored;
+use dfs_server::{Said, Stored};
 
 use crate::api::OfPath;
 use crate::cli::args::Put;
@@ -20,8 +20,9 @@ use crate::cli::output::{Counted, Output, size};
 use crate::cli::paths::{failed_to_read, remote};
 use crate::cli::source::{Source, Watch};
 use crate::cli::sparse::Holey;
+use crate::cli::stamp;
 use crate::cli::tree::{self, Outcome};
-use crate::cli::walk::{NotStored, Rules, Walk};
+use crate::cli::walk::{Found, NotStored, Rules, Walk, What};
 use crate::exit::{Code, Failure, tell};
 
 pub(super) fn put(api: &Api, put: &Put, out: &Output) -> Result<(), Failure> {
@@ -103,6 +104,7 @@ fn put_once(
     for is_last in [false, true] {
         let file = File::open(src).map_err(unreadable)?;
         let found = file.metadata().map_err(unreadable)?;
+        let said = if found.is_file() { stamp::of(&found) } else { Said::default() };
         let len = announced(&found);
         let watch = len.map(|_| Watch::of(&file, &found)).transpose().map_err(unreadable)?;
         let bar = out.bar(len);
@@ -113,7 +115,7 @@ fn put_once(
         };
         let counted = Counted { source: content, bar: &bar };
         let mut source = Source::new(counted, &name, len).watching(watch);
-        let stored = api.try_put(dst, &mut source, len, condition);
+        let stored = api.try_put(dst, &mut source, len, condition, &said);
         bar.finish_and_clear();
         if source.has_changed() && !is_last {
             tell(format_args!("{name} changed while it was read: reading it again"));
@@ -211,10 +213,13 @@ fn put_tree(api: &Api, put: &Put, src: &Path, dst: &str, out: &Output) -> Result
     let quiet = out.without_progress();
     let bytes = AtomicU64::new(0);
     let stored = tree::for_each(walk.by_ref(), |found| {
-        let (path, name) = found?;
-        let stored = put_file(api, &path, &remote(&name)?, None, &quiet)?;
+        let found = found?;
+        let Some(stored) = put_found(api, &found, &quiet)? else { return Ok(0) };
         bytes.fetch_add(stored.about.bytes, Ordering::Relaxed);
-        if out.json { out.object(&stored) } else { Ok(()) }
+        if out.json {
+            out.object(&stored)?;
+        }
+        Ok(1)
     });
     let not_stored = walk.not_stored();
     say_tree(out, top, &stored, bytes.into_inner(), not_stored)?;
@@ -222,9 +227,29 @@ fn put_tree(api: &Api, put: &Put, src: &Path, dst: &str, out: &Output) -> Result
     match not_stored.skipped {
         0 => Ok(()),
         skipped => {
-            let message = format!("{skipped} links or special files were skipped");
+            let message = format!("{skipped} special files were skipped");
             Err(Failure::new(Code::Partly, message)
                 .hint("'--exclude' leaves out what you do not want stored"))
+        }
+    }
+}
+
+/// Stores what a walk came to. Of a directory nothing is said that could be counted.
+fn put_found(api: &Api, found: &Found, quiet: &Output) -> Result<Option<OfPath<Stored>>, Failure> {
+    let name = remote(&found.name)?;
+    let failed = |error| failed_to_read(&found.path, &error);
+    match &found.what {
+        What::File => put_file(api, &found.path, &name, None, quiet).map(Some),
+        What::Link(says) => {
+            let link = std::fs::symlink_metadata(&found.path).map_err(failed)?;
+            // Nobody asks what a link permits.
+            let said = Said { permissions: None, ..stamp::of(&link) };
+            api.make_link(&name, says, true, &said).map(Some)
+        }
+        What::Dir => {
+            // The top may be a link to it.
+            let said = stamp::of(&std::fs::metadata(&found.path).map_err(failed)?);
+            api.make_dir(&name, true, &said).map(|_| None)
         }
     }
 }

@@ -7,13 +7,14 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use dfs_server::Said;
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cli::sparse::HoleMaker;
-use crate::cli::{command, leftovers};
+use crate::cli::{command, leftovers, stamp};
 
 static PENDING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
@@ -38,10 +39,10 @@ impl Target {
         }
     }
 
-    /// Call it when all of the content was written.
-    pub(super) fn finish(self) -> io::Result<()> {
+    /// Call it when all of the content was written; `said` is what the file then is, beside it.
+    pub(super) fn finish(self, said: &Said) -> io::Result<()> {
         match self {
-            Self::Temp(temp) => temp.keep(),
+            Self::Temp(temp) => temp.keep(said),
             Self::Through(_) => Ok(()),
         }
     }
@@ -90,16 +91,20 @@ impl TempFile {
         Self { file, holes: HoleMaker::default(), path, target: target.to_owned() }
     }
 
-    /// Puts the complete file in place.
-    fn keep(mut self) -> io::Result<()> {
+    /// Puts the complete file in place. It is no more open than what it replaces, nor than it was
+    /// where it came from.
+    fn keep(mut self, said: &Said) -> io::Result<()> {
         self.holes.finish(&self.file)?;
         let replaced = std::fs::metadata(&self.target).ok();
         let replaced = replaced.filter(std::fs::Metadata::is_file);
-        let mode = match &replaced {
-            Some(replaced) => self.mode_in_place_of(replaced),
-            None => NEW & !umask(),
+        let mode = match (&replaced, stamp::mode_of(said)) {
+            (Some(replaced), Some(mode)) => self.mode_in_place_of(replaced) & mode,
+            (Some(replaced), None) => self.mode_in_place_of(replaced),
+            (None, Some(mode)) => mode,
+            (None, None) => NEW & !umask(),
         };
         self.file.set_permissions(Permissions::from_mode(mode))?;
+        stamp::set_time(&self.file, said)?;
         self.file.sync_all()?;
         if self.path.is_none() {
             if link(&self.file, &self.target).is_ok() {
@@ -242,7 +247,7 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         let mut target = Target::open(&path).unwrap();
         target.write_all(b"new").unwrap();
-        target.finish().unwrap();
+        target.finish(&Said::default()).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
@@ -259,13 +264,13 @@ mod tests {
             }
             let Ok(Target::Temp(temp)) = Target::open(&path) else { panic!("a file") };
             assert_eq!(temp.file.metadata().unwrap().permissions().mode() & 0o7777, PRIVATE);
-            Target::Temp(temp).finish().unwrap();
+            Target::Temp(temp).finish(&Said::default()).unwrap();
             assert_eq!(mode(&path), replaced.unwrap_or_else(|| NEW & !umask()) & PERMISSIONS);
             // Nor is one that is fetched in place of a link to it.
             let (link, target) = (dir.path().join("link"), dir.path().join("target"));
             std::fs::rename(&path, &target).unwrap();
             std::os::unix::fs::symlink(&target, &link).unwrap();
-            Target::open(&link).unwrap().finish().unwrap();
+            Target::open(&link).unwrap().finish(&Said::default()).unwrap();
             assert!(std::fs::symlink_metadata(&link).unwrap().is_file());
             assert_eq!(mode(&link), mode(&target));
             std::fs::rename(&link, &path).unwrap();
@@ -286,9 +291,32 @@ mod tests {
             let mut temp = named();
             temp.holes.write(&temp.file, content.as_bytes()).unwrap();
             assert_eq!(temp.file.metadata().unwrap().permissions().mode() & 0o7777, PRIVATE);
-            temp.keep().unwrap();
+            temp.keep(&Said::default()).unwrap();
             assert_eq!(std::fs::read_to_string(&target).unwrap(), content);
             assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_file_is_what_it_was_where_it_came_from_and_no_more_open_than_what_it_replaces() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let mode = || path.metadata().unwrap().mode() & 0o7777;
+        let said =
+            |mode: &str| Said { permissions: Some(mode.parse().unwrap()), ..Said::default() };
+        for (replaced, stored, expected) in [
+            (None, "0664", 0o664),
+            (None, "4755", 0o755),
+            (Some(0o600), "0755", 0o600),
+            (Some(0o755), "0640", 0o640),
+        ] {
+            if let Some(replaced) = replaced {
+                std::fs::write(&path, "old").unwrap();
+                std::fs::set_permissions(&path, Permissions::from_mode(replaced)).unwrap();
+            }
+            Target::open(&path).unwrap().finish(&said(stored)).unwrap();
+            assert_eq!(mode(), expected, "{stored} over {replaced:?}");
+            std::fs::remove_file(&path).unwrap();
         }
     }
 
@@ -297,7 +325,7 @@ mod tests {
         let mut target = Target::open(Path::new("/dev/null")).unwrap();
         assert!(matches!(target, Target::Through(_)));
         target.write_all(b"gone").unwrap();
-        target.finish().unwrap();
+        target.finish(&Said::default()).unwrap();
         assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
     }
 }

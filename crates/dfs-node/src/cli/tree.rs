@@ -15,11 +15,11 @@ pub(super) struct Outcome {
     pub(super) result: Result<(), Failure>,
 }
 
-/// Runs `work` for every item on a few threads. Failures are reported as they happen; when the node
+/// Runs `work` for every item on a few threads; it says how many files that was. Failures are reported as they happen; when the node
 /// is gone for good, what is left is not tried.
 pub(super) fn for_each<T: Send>(
     items: impl Iterator<Item = T> + Send,
-    work: impl Fn(T) -> Result<(), Failure> + Sync,
+    work: impl Fn(T) -> Result<usize, Failure> + Sync,
 ) -> Outcome {
     let items = Mutex::new(items);
     let (done, failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -35,8 +35,8 @@ pub(super) fn for_each<T: Send>(
                     let item = items.lock().next();
                     let Some(item) = item else { return };
                     match work(item) {
-                        Ok(()) => {
-                            done.fetch_add(1, Ordering::Relaxed);
+                        Ok(files) => {
+                            done.fetch_add(files, Ordering::Relaxed);
                         }
                         Err(failure) => {
                             failure.report();
@@ -78,7 +78,7 @@ mod tests {
     #[track_caller]
     fn check(code: Code, tried_max: usize, expected: &str) {
         let work = |item| match item {
-            0 => Ok(()),
+            0 => Ok(1),
             _ => Err(Failure::new(code, "no")),
         };
         let outcome = for_each(0..1000, work);

@@ -1,4 +1,4 @@
-//! The files below a local directory, one after the other, and what of it is not stored.
+//! What is in a local directory, one after the other, and what of it is not stored.
 
 use std::ffi::OsString;
 use std::fs::{DirEntry, FileType};
@@ -22,7 +22,7 @@ pub(super) struct Rules {
 /// How much was not stored, by reason.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NotStored {
-    /// Links, pipes, sockets and devices.
+    /// Pipes, sockets, devices, and links that say what is no text.
     pub(super) skipped: u64,
     /// What dfs itself keeps, caches and other file systems.
     pub(super) left_out: u64,
@@ -30,16 +30,32 @@ pub(super) struct NotStored {
     pub(super) excluded: u64,
 }
 
-/// A local file with the remote name it gets.
-pub(super) type Found = (PathBuf, String);
+/// Something local with the remote name it gets.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    pub(super) name: String,
+    pub(super) what: What,
+}
 
-/// Walks through a directory in order of the names. Links are not followed. It holds the names of
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum What {
+    File,
+    /// What it holds follows.
+    Dir,
+    /// What the link says.
+    Link(String),
+}
+
+/// Walks through a directory in order of the names, itself first. Links are not followed. It holds the names of
 /// the directories that it is in, and none of them open, so neither depth nor width costs
 /// descriptors.
 pub(super) struct Walk<'a> {
     rules: &'a Rules,
     /// Of the top, when other file systems are left out.
     device: Option<u64>,
+    /// The directory itself, before it was given out.
+    top: Option<Found>,
     /// What is still to be looked at, the next one last.
     ahead: Vec<Result<Entry, Failure>>,
     not_stored: NotStored,
@@ -65,7 +81,10 @@ impl<'a> Walk<'a> {
                 .hint("what it holds is stored already; stop the node and copy it to back it up"));
         }
         let device = rules.one_file_system.then(|| found.dev());
-        let mut walk = Self { rules, device, ahead: Vec::new(), not_stored: NotStored::default() };
+        let own = || Found { path: top.to_owned(), name: name.to_owned(), what: What::Dir };
+        let own = (!name.is_empty()).then(own);
+        let (ahead, not_stored) = (Vec::new(), NotStored::default());
+        let mut walk = Self { rules, device, top: own, ahead, not_stored };
         walk.enter(top, name, "");
         Ok(walk)
     }
@@ -93,7 +112,7 @@ impl<'a> Walk<'a> {
         self.ahead.append(&mut entries);
     }
 
-    /// What to do with one entry: a file to store, or nothing.
+    /// What to do with one entry: something to store, or nothing.
     fn look_at(&mut self, entry: Entry) -> Result<Option<Found>, Failure> {
         let Entry { path, kind, .. } = &entry;
         let below = Entry::joined(&entry.below, &entry.file_name.to_string_lossy());
@@ -101,11 +120,14 @@ impl<'a> Walk<'a> {
             self.not_stored.excluded += 1;
             return Ok(None);
         }
-        if let Some(what) = what_else(*kind) {
-            self.not_stored.skipped += 1;
-            tell(format_args!("skipped {}: {what}", path.display()));
-            return Ok(None);
-        }
+        let what = match sort(path, *kind)? {
+            Ok(what) => what,
+            Err(why) => {
+                self.not_stored.skipped += 1;
+                tell(format_args!("skipped {}: {why}", path.display()));
+                return Ok(None);
+            }
+        };
         if let Some(why) = self.why_left_out(&entry)? {
             self.not_stored.left_out += 1;
             tell(format_args!("left out {}: {why}", path.display()));
@@ -115,11 +137,10 @@ impl<'a> Walk<'a> {
         let not_utf8 =
             || Failure::new(Code::Failed, format!("{} is not a UTF-8 name", path.display()));
         let name = Entry::joined(&entry.dir, base.ok_or_else(not_utf8)?);
-        if kind.is_dir() {
+        if what == What::Dir {
             self.enter(path, &name, &below);
-            return Ok(None);
         }
-        Ok(Some((entry.path, name)))
+        Ok(Some(Found { path: entry.path, name, what }))
     }
 
     fn why_left_out(&self, entry: &Entry) -> Result<Option<&'static str>, Failure> {
@@ -141,6 +162,9 @@ impl Iterator for Walk<'_> {
     type Item = Result<Found, Failure>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(top) = self.top.take() {
+            return Some(Ok(top));
+        }
         loop {
             let found = self.ahead.pop()?.and_then(|entry| self.look_at(entry));
             if let Some(found) = found.transpose() {
@@ -163,15 +187,22 @@ impl Entry {
     }
 }
 
-/// What something is that is neither a file nor a directory.
-fn what_else(kind: FileType) -> Option<&'static str> {
-    match kind {
-        kind if kind.is_dir() || kind.is_file() => None,
-        kind if kind.is_symlink() => Some("a link"),
-        kind if kind.is_fifo() => Some("a pipe"),
-        kind if kind.is_socket() => Some("a socket"),
-        _ => Some("a device"),
-    }
+/// What something is, or why it is not stored.
+fn sort(path: &Path, kind: FileType) -> Result<Result<What, &'static str>, Failure> {
+    Ok(match kind {
+        kind if kind.is_dir() => Ok(What::Dir),
+        kind if kind.is_file() => Ok(What::File),
+        kind if kind.is_symlink() => {
+            let says = std::fs::read_link(path).map_err(|error| failed_to_read(path, &error))?;
+            says.into_os_string()
+                .into_string()
+                .map(What::Link)
+                .map_err(|_| "a link to a name that is not UTF-8")
+        }
+        kind if kind.is_fifo() => Err("a pipe"),
+        kind if kind.is_socket() => Err("a socket"),
+        _ => Err("a device"),
+    })
 }
 
 /// Whether a directory is marked as a cache, <https://bford.info/cachedir/>.
@@ -196,8 +227,9 @@ mod tests {
     fn walked(dir: &Path, rules: &Rules) -> (Vec<String>, usize, NotStored) {
         let mut walk = Walk::new(dir, "top", rules).unwrap();
         let (found, failed): (Vec<_>, Vec<_>) = walk.by_ref().partition(Result::is_ok);
-        let names = found.into_iter().map(|found| found.unwrap().1).collect();
-        (names, failed.len(), walk.not_stored())
+        let found = found.into_iter().map(Result::unwrap);
+        let names = found.filter(|found| found.what != What::Dir).map(|found| found.name);
+        (names.collect(), failed.len(), walk.not_stored())
     }
 
     fn write(dir: &Path, names: &[&str]) {
@@ -221,16 +253,36 @@ mod tests {
     }
 
     #[test]
-    fn links_and_special_files_are_counted() {
+    fn links_are_not_followed_and_special_files_are_counted() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), &["a", "sub/b"]);
         for link in ["to-file", "sub/to-nothing", "to-dir"] {
             std::os::unix::fs::symlink("sub", dir.path().join(link)).unwrap();
         }
+        let odd = OsStr::from_bytes(b"\xff");
+        std::os::unix::fs::symlink(odd, dir.path().join("to-odd")).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
         let (names, failed, not_stored) = walked(dir.path(), &Rules::default());
-        assert_eq!((names, failed), (vec!["top/a".to_owned(), "top/sub/b".to_owned()], 0));
-        assert_eq!(not_stored, NotStored { skipped: 4, ..NotStored::default() });
+        let expected = ["top/a", "top/sub/b", "top/sub/to-nothing", "top/to-dir", "top/to-file"];
+        assert_eq!((names, failed), (expected.map(ToOwned::to_owned).to_vec(), 0));
+        assert_eq!(not_stored, NotStored { skipped: 2, ..NotStored::default() });
+    }
+
+    #[test]
+    fn directories_come_before_what_they_hold_and_links_with_what_they_say() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        std::os::unix::fs::symlink("../x", dir.path().join("a/l")).unwrap();
+        let rules = Rules::default();
+        let found = Walk::new(dir.path(), "top", &rules).unwrap().map(Result::unwrap);
+        let found: Vec<_> = found.map(|found| (found.name, found.what)).collect();
+        let link = What::Link("../x".to_owned());
+        let named = |name: &str, what| (name.to_owned(), what);
+        let [top, a, b] = ["top", "top/a", "top/a/b"].map(|name| named(name, What::Dir));
+        assert_eq!(found, [top, a, b, named("top/a/l", link)]);
+        // The root has no name.
+        let names = Walk::new(dir.path(), "", &rules).unwrap().map(|found| found.unwrap().name);
+        assert_eq!(names.collect::<Vec<_>>(), ["a", "a/b", "a/l"]);
     }
 
     #[test]
@@ -275,7 +327,8 @@ mod tests {
         let rules = Rules::default();
         let mut walk = Walk::new(dir.path(), "", &rules).unwrap();
         let before = open();
-        assert_eq!(walk.next().unwrap().unwrap().1, format!("{deep}/f"));
+        assert_eq!(walk.find_map(Result::ok).unwrap().name, "d");
+        assert_eq!(walk.last().unwrap().unwrap().name, format!("{deep}/f"));
         // Other tests of this process open files too.
         assert!(open() < before + 100);
     }

@@ -1,7 +1,7 @@
 //! Local files: what `get` leaves and replaces, and what `put -r` takes.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -121,12 +121,12 @@ fn what_is_skipped_is_counted_and_what_is_excluded_is_not_missed() {
     for name in ["a.c", "a.o", "target/debug/a"] {
         fs::write(dir.join(name), "content").unwrap();
     }
-    for link in ["l1", "l2", "l3"] {
-        std::os::unix::fs::symlink("a.c", dir.join(link)).unwrap();
+    for socket in ["l1", "l2", "l3"] {
+        std::os::unix::net::UnixListener::bind(dir.join(socket)).unwrap();
     }
     let src = dir.to_str().unwrap();
     let all = home.dfs(&node, &["put", "-r", src, "all"], b"");
-    check(&all, 3, "l1: a link\n");
+    check(&all, 3, "l1: a socket\n");
     check(&all, 3, "stored 3 files under \"all\", skipped 3\n");
     let all = home.dfs(&node, &["--json", "put", "-r", src, "all"], b"");
     let expected = |stored, bytes, skipped, excluded| {
@@ -135,7 +135,7 @@ fn what_is_skipped_is_counted_and_what_is_excluded_is_not_missed() {
             "skipped": skipped, "left_out": 0, "excluded": excluded,
         }})
     };
-    check(&all, 3, "3 links or special files were skipped");
+    check(&all, 3, "3 special files were skipped");
     assert_eq!(summary(&all), expected(3, 21, 3, 0));
     fs::write(home.path("patterns"), "# those of the compiler\n\n*.o\n").unwrap();
     let patterns = home.path("patterns");
@@ -301,4 +301,88 @@ fn a_name_that_the_file_system_does_not_take_says_what_to_do() {
     assert_eq!(hints, 2);
     check(&shell(&home, &node, &format!("\"$@\" get d/{long}")), 1, "'dfs get SRC DST'");
     check(&shell(&home, &node, &format!("\"$@\" get d/{long} short")), 0, "to short");
+}
+
+/// Everything below a directory: its mode, its time, and what it is.
+fn tree(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut ahead = vec![dir.to_owned()];
+    while let Some(path) = ahead.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let name = path.strip_prefix(dir).unwrap().display().to_string();
+        let time = format!("{}.{:09}", meta.mtime(), meta.mtime_nsec());
+        let what = if meta.is_dir() {
+            ahead.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            "a directory".to_owned()
+        } else if meta.is_symlink() {
+            format!("to {}", fs::read_link(&path).unwrap().display())
+        } else {
+            format!("{:?}", fs::read(&path).unwrap())
+        };
+        // Of a link nobody asks.
+        let mode = if meta.is_symlink() { 0 } else { meta.mode() };
+        found.push(format!("{name} {mode:o} {time} {what}"));
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_tree_comes_back_with_its_modes_times_links_and_empty_directories() {
+    let home = Home::new();
+    let node = home.start("data", &[]);
+    let src = home.path("src");
+    fs::create_dir_all(src.join("sub/empty")).unwrap();
+    for (name, mode) in
+        [("secret", 0o600), ("tool", 0o755), ("sub/shared", 0o664), ("sub/ro", 0o444)]
+    {
+        fs::write(src.join(name), name).unwrap();
+        set_mode(&src.join(name), mode);
+    }
+    for (link, says) in [("sub/up", "../tool"), ("to-sub", "sub"), ("dangling", "/no/such\nname")] {
+        std::os::unix::fs::symlink(says, src.join(link)).unwrap();
+    }
+    let old = std::time::UNIX_EPOCH - std::time::Duration::from_nanos(1_500_000_001);
+    let set_time = |name: &str| fs::File::open(src.join(name)).unwrap().set_modified(old).unwrap();
+    ["secret", "sub/ro", "sub/empty", "sub", ""].into_iter().for_each(set_time);
+    set_mode(&src.join("sub/empty"), 0o700);
+    set_mode(&src.join("sub"), 0o775);
+    let [from, to] = ["src", "out"].map(|name| home.path(name).to_str().unwrap().to_owned());
+    check(&home.dfs(&node, &["put", "-r", &from, "d"], b""), 0, "stored 7 files under \"d\"\n");
+    check(&home.dfs(&node, &["get", "-r", "d", &to], b""), 0, "fetched 7 files to");
+    assert_eq!(tree(&home.path("out")), tree(&src));
+    // Once more over what is there, and from what was moved.
+    check(&home.dfs(&node, &["get", "-r", "d", &to], b""), 0, "fetched 7 files to");
+    assert_eq!(tree(&home.path("out")), tree(&src));
+    check(&home.dfs(&node, &["mv", "d", "e"], b""), 0, "moved");
+    let moved = home.path("moved");
+    check(&home.dfs(&node, &["get", "-r", "e", moved.to_str().unwrap()], b""), 0, "fetched 7");
+    assert_eq!(tree(&moved), tree(&src));
+    // A link is named with what it says, which no terminal obeys.
+    let listed = home.dfs(&node, &["ls", "-l", "e"], b"");
+    check(&listed, 0, "");
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("e/to-sub -> sub\n"));
+    check(&home.dfs(&node, &["get", "e/to-sub"], b""), 1, "\"e/to-sub\" is a symbolic link");
+    check(&home.dfs(&node, &["ln", "-s", "sub/ro", "e/new"], b""), 0, "");
+    check(&home.dfs(&node, &["ln", "-s", "x", "e/new"], b""), 1, "exists");
+    check(&home.dfs(&node, &["ln", "-sf", "x", "e/new"], b""), 0, "");
+}
+
+#[test]
+fn nothing_is_written_through_a_link_that_was_fetched() {
+    let home = Home::new();
+    let node = home.start("data", &[]);
+    let outside = home.path("outside");
+    fs::create_dir(&outside).unwrap();
+    let says = outside.to_str().unwrap();
+    check(&home.dfs(&node, &["ln", "-s", says, "d/l"], b""), 0, "");
+    let out = home.path("out");
+    let out = out.to_str().unwrap();
+    check(&home.dfs(&node, &["get", "-r", "d", out], b""), 0, "fetched 1 files");
+    // What is a directory now does not go where the link leads.
+    check(&home.dfs(&node, &["rm", "d/l"], b""), 0, "");
+    check(&home.dfs(&node, &["put", "-", "d/l/f"], b"x"), 0, "stored");
+    let refused = home.dfs(&node, &["get", "-r", "d", out], b"");
+    check(&refused, 1, "it is a link, which may lead out of the target");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use dfs_core::id::{BlobId, DirId, RecordKey, Vid};
 use dfs_core::layout::epoch::EpochState;
 use dfs_core::name::{FilePath, NameError};
+use dfs_core::record::attributes::Attributes;
 use dfs_core::record::conditional::Condition;
 use dfs_core::record::version::{Kind, Record};
 use dfs_env::{Bug, bug};
-use dfs_store::vault::entry::{Entry, EntryNode, INLINE_BYTES_MAX};
+use dfs_store::vault::entry::{Entry, EntryNode, INLINE_BYTES_MAX, LinkTarget};
 use tokio::io::AsyncRead;
 
 use super::Client;
+use super::attributes::Said;
 use super::types::{ListedKind, Stat, Stored};
 use crate::blobs::Copies;
 use crate::config::Mode;
@@ -81,9 +83,19 @@ impl FileRef {
         self.guarded
     }
 
-    /// File or directory.
+    /// File, directory or link.
     pub fn kind(&self) -> ListedKind {
         ListedKind::of(&self.entry.node)
+    }
+
+    /// What is said of it beside its content.
+    pub fn attributes(&self) -> &Attributes {
+        &self.entry.attributes
+    }
+
+    /// What it says, if it is a link.
+    pub fn link_target(&self) -> Option<&str> {
+        self.entry.node.link().map(LinkTarget::as_str)
     }
 }
 
@@ -124,6 +136,7 @@ struct WrittenFile {
 pub(crate) struct NewContent {
     pub(crate) vid: Vid,
     pub(crate) modified_ms: u64,
+    pub(crate) attributes: Attributes,
     pub(crate) uploaded: Uploaded,
 }
 
@@ -139,7 +152,7 @@ impl Client {
         source: impl AsyncRead + Unpin,
         mode: Mode,
     ) -> Result<Stored, Error> {
-        self.store_when(path, source, None, mode).await
+        self.store_with(path, source, Attributes::default(), None, mode).await
     }
 
     /// Refuses a content of so many bytes that surely finds no room, before any of it is taken.
@@ -171,13 +184,20 @@ impl Client {
         source: impl AsyncRead + Unpin,
         condition: Condition,
     ) -> Result<Stored, Error> {
-        self.store_when(path, source, Some(condition), Mode::Quorum).await
+        let said = Attributes::default();
+        self.store_with(path, source, said, Some(condition), Mode::Quorum).await
     }
 
-    async fn store_when(
+    /// The same with attributes, and with a condition or without. With one it needs a majority in
+    /// every mode.
+    ///
+    /// # Errors
+    /// As [`Client::store`] and [`Client::store_if`].
+    pub async fn store_with(
         &self,
         path: &FilePath,
         source: impl AsyncRead + Unpin,
+        attributes: Attributes,
         condition: Option<Condition>,
         mode: Mode,
     ) -> Result<Stored, Error> {
@@ -196,7 +216,7 @@ impl Client {
         }
         let (vid, modified_ms) = (names.new_vid(), parts.replica.unix_ms());
         let uploaded = names.content.upload(target.key, vid, mode, source).await?;
-        let content = NewContent { vid, modified_ms, uploaded };
+        let content = NewContent { vid, modified_ms, attributes, uploaded };
         Ok(self.publish(target, content, condition, mode).await?.stored)
     }
 
@@ -282,9 +302,10 @@ impl Client {
         mode: Mode,
     ) -> Result<WrittenFile, Error> {
         let names = self.0.names()?;
-        let NewContent { vid, modified_ms, uploaded } = content;
+        let NewContent { vid, modified_ms, attributes, uploaded } = content;
         let (key, path) = (target.key, target.path);
-        let new = NewVersion::file(*vid, target.name, *modified_ms, uploaded);
+        let attributes = attributes.clone();
+        let new = NewVersion::file(*vid, target.name, *modified_ms, attributes, uploaded);
         let _one = names.lock(&key).await;
         names.content.need_held(uploaded)?;
         if let Some(condition) = condition {
@@ -325,7 +346,8 @@ impl Client {
             Some(before) => {
                 let again = names.new_vid();
                 let uploaded = self.reuse(key, again, &before, mode).await?;
-                NewVersion::file(again, name, before.modified_ms(), &uploaded)
+                let attributes = before.attributes().clone();
+                NewVersion::file(again, name, before.modified_ms(), attributes, &uploaded)
             }
             None => NewVersion::tombstone(names.new_vid(), name, self.0.replica.unix_ms()),
         };
@@ -431,11 +453,12 @@ impl Client {
         let bytes = file.bytes();
         let chunks = match &file.entry.node {
             EntryNode::Chunked { .. } => bytes.div_ceil(CHUNK_BYTES as u64),
-            EntryNode::Inline(_) | EntryNode::Dir(_) => 0,
+            EntryNode::Inline(_) | EntryNode::Dir(_) | EntryNode::Link(_) => 0,
         };
         Ok(Stat {
             kind: file.kind(),
             version: file.version(),
+            said: Said::of(&file.entry),
             bytes,
             modified_ms: file.modified_ms(),
             chunks,

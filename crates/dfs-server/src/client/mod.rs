@@ -15,6 +15,7 @@ use crate::replica::Replica;
 use crate::status::Status;
 
 mod admin;
+pub(crate) mod attributes;
 mod files;
 mod moving;
 mod together;

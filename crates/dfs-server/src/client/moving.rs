@@ -65,7 +65,7 @@ impl Transfer<'_> {
             return Err(Error::IntoItself(from.to_string()));
         }
         let mut moved = Moved::default();
-        if found.kind() == ListedKind::File {
+        if found.kind() != ListedKind::Dir {
             self.file(from, to).await?;
             moved.files = 1;
             return Ok(moved);
@@ -118,6 +118,7 @@ impl Transfer<'_> {
             let is_left = |below: &str| entry.as_ref().is_none_or(|e| !e.order.starts_with(below));
             while let Some((dir, _)) = open.pop_if(|(_, below)| is_left(below)) {
                 together.finish().await?;
+                self.say_of_dir(&dir).await?;
                 *dirs += u64::from(self.leave_dir(&dir).await?);
             }
             let Some(entry) = entry else { return Ok(()) };
@@ -132,6 +133,18 @@ impl Transfer<'_> {
             let one = async move { unless_gone(self.file(&entry.path, &target).await) };
             together.add(one).await?;
         }
+    }
+
+    /// Says of the directory that another becomes what is said of that.
+    async fn say_of_dir(&self, dir: &FilePath) -> Result<(), Error> {
+        let Self { client, from, to, onto, .. } = *self;
+        let found = client.find(dir, None, onto.mode).await;
+        let Ok(found) = found else { return found.map(|_| ()).or_else(gone) };
+        if found.kind() != ListedKind::Dir || found.attributes().is_empty() {
+            return Ok(());
+        }
+        let target = destination(from, to, dir)?;
+        client.set_attributes(&target, found.attributes(), onto.mode).await.or_else(gone)
     }
 
     /// Removes a directory whose names were moved. Returns whether it is done with.
@@ -249,13 +262,25 @@ pub(super) async fn link(
     let target = client.target(to, onto.mode).await?;
     let uploaded = client.reuse(target.key, vid, old, onto.mode).await?;
     let condition = (!onto.replace).then(|| last.map_or(Condition::Absent, Condition::Version));
-    let content = NewContent { vid, modified_ms, uploaded };
+    let attributes = old.attributes().clone();
+    let content = NewContent { vid, modified_ms, attributes, uploaded };
     client.publish(target, content, condition, onto.mode).await
+}
+
+/// What is gone meanwhile has nothing that could be said.
+fn gone(error: Error) -> Result<(), Error> {
+    match error {
+        Error::NotFound(_) => Ok(()),
+        other => Err(other),
+    }
 }
 
 /// Where something below `from` belongs below `to`.
 fn destination(from: &FilePath, to: &FilePath, path: &FilePath) -> Result<FilePath, Error> {
     let below = path.as_str().strip_prefix(from.as_str()).unwrap_or_default();
+    if below.is_empty() {
+        return Ok(to.clone());
+    }
     Ok(to.join(below.trim_start_matches('/'))?)
 }
 

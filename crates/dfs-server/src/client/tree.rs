@@ -1,13 +1,17 @@
 //! Whole trees: listing, removing, copying, moving, and looking for versions that need a person.
 
 use dfs_core::name::FilePath;
+use dfs_core::record::attributes::Attributes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 
 use super::Client;
+use super::attributes::{Said, make_link, set_attributes};
 use super::moving::{Moved, Onto, Transfer, Verb, link};
 use super::together::{Together, unless_gone};
-use super::types::{Conflict, ConflictPage, Listed, ListedKind, Page, Stored, UnreadablePage};
+use super::types::{
+    Conflict, ConflictPage, Depth, Listed, ListedKind, Page, Stored, UnreadablePage,
+};
 use super::unreadable::check_name;
 use super::versions::log_line;
 use super::walk::{Walk, WalkEntry, WalkOptions};
@@ -20,14 +24,14 @@ use crate::names::paths::Arrival;
 
 impl Client {
     /// Lists what begins with `prefix`, in byte order, after `after`, at most `limit` entries.
-    /// With `recursive` off, a directory is one entry; with it on, only files are listed.
+    /// `depth` says whether what is below directories is listed, and they themselves.
     ///
     /// # Errors
     /// [`Error::Name`] when the directory part of the prefix is no path.
     pub async fn list(
         &self,
         prefix: &str,
-        recursive: bool,
+        depth: Depth,
         after: &str,
         limit: usize,
         mode: Mode,
@@ -40,6 +44,7 @@ impl Client {
         let mut page = Page::default();
         // One more than is shown says whether more follow.
         let at_once = limit.saturating_add(1);
+        let recursive = depth != Depth::Names;
         let options = WalkOptions { after, prefix, recursive, at_once, mode };
         let mut walk = match Walk::new(self.0.names()?.clone(), &dir, options).await {
             Ok(walk) => walk,
@@ -54,7 +59,7 @@ impl Client {
         };
         while let Some(entry) = walk.next().await? {
             let kind = ListedKind::of_name(&entry.listed);
-            if recursive && kind == ListedKind::Dir {
+            if depth == Depth::Files && kind == ListedKind::Dir {
                 continue;
             }
             if page.entries.len() == limit {
@@ -66,6 +71,7 @@ impl Client {
                 kind,
                 bytes: entry.listed.bytes,
                 modified_ms: entry.listed.modified_ms,
+                said: Said::of_name(&entry.listed),
                 version: entry.listed.vid.to_string(),
             });
         }
@@ -225,6 +231,37 @@ impl Client {
             }
             Err(error) => Err(error.once_written(&self.0.replica.id)),
         }
+    }
+
+    /// Stores a symbolic link that says `says`, which nobody here follows. Without `replace` nothing
+    /// may have the name.
+    ///
+    /// # Errors
+    /// [`Error::BadLink`] for what no link can say; [`Error::Exists`]; [`Error::IsDirectory`], which
+    /// is never replaced.
+    pub async fn make_link(
+        &self,
+        path: &FilePath,
+        says: &str,
+        attributes: Attributes,
+        replace: bool,
+        mode: Mode,
+    ) -> Result<Stored, Error> {
+        make_link(self, path, says, attributes, replace, mode).await
+    }
+
+    /// Says something else of a file, directory or link, in a new version with the same content;
+    /// what `attributes` leave out stays. Of a file that needs a majority in every mode.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or [`Error::Contended`] when others keep changing it.
+    pub async fn set_attributes(
+        &self,
+        path: &FilePath,
+        attributes: &Attributes,
+        mode: Mode,
+    ) -> Result<(), Error> {
+        set_attributes(self, path, attributes, mode).await
     }
 
     /// The names below a directory with several versions that nobody has chosen between, in byte

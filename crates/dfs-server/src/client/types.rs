@@ -4,6 +4,8 @@ use dfs_core::replica::listing::ListedName;
 use dfs_store::vault::entry::EntryNode;
 use serde::{Deserialize, Serialize};
 
+use super::attributes::Said;
+
 /// A stored file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
@@ -25,9 +27,12 @@ pub struct Stored {
 /// Everything about one file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stat {
-    /// File or directory.
+    /// What it is.
     #[serde(rename = "type")]
     pub kind: ListedKind,
+    /// What else is said of it.
+    #[serde(flatten)]
+    pub said: Said,
     /// The version's id.
     pub version: String,
     /// Bytes of content.
@@ -56,16 +61,37 @@ pub enum ListedKind {
     File,
     /// A directory.
     Dir,
+    /// A symbolic link.
+    Link,
 }
 
 impl ListedKind {
     pub(crate) fn of(node: &EntryNode) -> Self {
-        if node.dir().is_some() { Self::Dir } else { Self::File }
+        match node {
+            EntryNode::Dir(_) => Self::Dir,
+            EntryNode::Inline(_) | EntryNode::Chunked { .. } => Self::File,
+            EntryNode::Link(_) => Self::Link,
+        }
     }
 
     pub(crate) fn of_name(name: &ListedName) -> Self {
-        if name.dir.is_some() { Self::Dir } else { Self::File }
+        match (name.dir, &name.link) {
+            (Some(_), _) => Self::Dir,
+            (None, Some(_)) => Self::Link,
+            (None, None) => Self::File,
+        }
     }
+}
+
+/// What a listing goes into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// One directory: those in it are names as others.
+    Names,
+    /// What is below too, and not the directories.
+    Files,
+    /// What is below too, each directory before what it holds.
+    Tree,
 }
 
 /// One line of a listing.
@@ -73,7 +99,7 @@ impl ListedKind {
 pub struct Listed {
     /// The whole path; of a directory without a slash at its end.
     pub path: String,
-    /// File or directory.
+    /// What it is.
     #[serde(rename = "type")]
     pub kind: ListedKind,
     /// Bytes of content.
@@ -81,6 +107,9 @@ pub struct Listed {
     /// When it was written, in milliseconds since 1970.
     #[serde(rename = "modified", with = "crate::json::moment")]
     pub modified_ms: u64,
+    /// What else is said of it.
+    #[serde(flatten)]
+    pub said: Said,
     /// The version's id.
     pub version: String,
 }
@@ -89,7 +118,7 @@ impl Listed {
     /// What listings are ordered by: a directory sorts as its name and a slash.
     pub fn order(&self) -> String {
         match self.kind {
-            ListedKind::File => self.path.clone(),
+            ListedKind::File | ListedKind::Link => self.path.clone(),
             ListedKind::Dir => format!("{}/", self.path),
         }
     }

@@ -158,7 +158,8 @@ impl Client {
         let target = self.target(path, mode).await?;
         let (vid, modified_ms) = (names.new_vid(), parts.replica.unix_ms());
         let uploaded = self.reuse(target.key, vid, &old, mode).await?;
-        let content = NewContent { vid, modified_ms, uploaded };
+        let attributes = old.attributes().clone();
+        let content = NewContent { vid, modified_ms, attributes, uploaded };
         Ok(self.publish(target, content, None, mode).await?.stored)
     }
 }

@@ -50,6 +50,7 @@ impl Content {
                 return Ok(stream::iter([Ok(part)]).boxed());
             }
             EntryNode::Dir(_) => return Err(Error::IsDirectory(entry.name.clone())),
+            EntryNode::Link(_) => return Err(Error::IsLink(entry.name.clone())),
         };
         let top = self.manifest(manifest).await?;
         if top.total_bytes != bytes {

@@ -42,6 +42,21 @@ pub(crate) struct Uploaded {
     pub(crate) held_until: Option<Hlc>,
 }
 
+impl Uploaded {
+    /// What lies in the record itself.
+    pub(crate) fn without_blobs(node: EntryNode) -> Self {
+        Self {
+            bytes: node.bytes(),
+            node,
+            refs_root: None,
+            blobs: 0,
+            bytes_stored: 0,
+            copies: None,
+            held_until: None,
+        }
+    }
+}
+
 /// One file being stored.
 struct Upload {
     replica: Arc<Replica>,
@@ -78,15 +93,7 @@ impl Content {
     ) -> Result<Uploaded, Error> {
         let first = read_chunk(&mut source).await?;
         if first.len() <= INLINE_BYTES_MAX {
-            return Ok(Uploaded {
-                bytes: first.len() as u64,
-                node: EntryNode::Inline(first),
-                refs_root: None,
-                blobs: 0,
-                bytes_stored: 0,
-                copies: None,
-                held_until: None,
-            });
+            return Ok(Uploaded::without_blobs(EntryNode::Inline(first)));
         }
         self.begin_upload(key, vid, mode).run(first, source).await
     }

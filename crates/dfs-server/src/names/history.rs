@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use dfs_core::codec::Canonical;
 use dfs_core::id::{BlobId, RecordKey, Vid};
+use dfs_core::record::attributes::Attributes;
 use dfs_core::record::retention::{Earlier, kept};
 use dfs_core::record::version::{Kind, RETAINED_MAX, Record, Retained};
 use dfs_store::vault::entry::{Entry, EntryNode, INLINE_BYTES_MAX, Payload};
@@ -41,6 +42,7 @@ pub(crate) struct NewVersion {
     vid: Vid,
     name: String,
     modified_ms: u64,
+    attributes: Attributes,
     /// `None` deletes the name.
     node: Option<EntryNode>,
     refs_root: Option<BlobId>,
@@ -51,17 +53,23 @@ pub(crate) struct NewVersion {
 impl NewVersion {
     /// An entry without blobs.
     pub(crate) fn entry(vid: Vid, entry: Entry) -> Self {
-        let Entry { name, modified_ms, node } = entry;
-        let (refs_root, blobs, bytes_stored) = (None, 0, 0);
-        Self { vid, name, modified_ms, node: Some(node), refs_root, blobs, bytes_stored }
+        let Entry { name, modified_ms, attributes, node } = entry;
+        Self { attributes, node: Some(node), ..Self::tombstone(vid, &name, modified_ms) }
     }
 
     /// A file whose content is stored.
-    pub(crate) fn file(vid: Vid, name: &str, modified_ms: u64, uploaded: &Uploaded) -> Self {
+    pub(crate) fn file(
+        vid: Vid,
+        name: &str,
+        modified_ms: u64,
+        attributes: Attributes,
+        uploaded: &Uploaded,
+    ) -> Self {
         Self {
             vid,
             name: name.to_owned(),
             modified_ms,
+            attributes,
             node: Some(uploaded.node.clone()),
             refs_root: uploaded.refs_root,
             blobs: uploaded.blobs,
@@ -71,9 +79,16 @@ impl NewVersion {
 
     /// A deletion.
     pub(crate) fn tombstone(vid: Vid, name: &str, modified_ms: u64) -> Self {
-        let (refs_root, blobs, bytes_stored) = (None, 0, 0);
-        let name = name.to_owned();
-        Self { vid, name, modified_ms, node: None, refs_root, blobs, bytes_stored }
+        Self {
+            vid,
+            name: name.to_owned(),
+            modified_ms,
+            attributes: Attributes::default(),
+            node: None,
+            refs_root: None,
+            blobs: 0,
+            bytes_stored: 0,
+        }
     }
 }
 
@@ -95,14 +110,17 @@ impl Names {
         if heads.count() > RETAINED_MAX {
             warn!(?key, "more versions lose at once than a record retains: the oldest go");
         }
-        let mut keep = to_keep(known, &new.vid, now_ms, millis(self.replica.grace.history));
         let mut room = INLINE_BYTES_MAX - new.node.as_ref().map_or(0, EntryNode::inline_bytes);
-        for known in &mut keep {
+        let mut keep = Vec::new();
+        for mut known in to_keep(known, &new.vid, now_ms, millis(self.replica.grace.history)) {
             let inline = known.node.as_ref().map_or(0, EntryNode::inline_bytes);
             match room.checked_sub(inline) {
                 Some(left) => room = left,
-                None => self.move_out(key, known, mode).await?,
+                // It has no blobs to go to. Newer ones came first.
+                None if known.node.as_ref().is_some_and(|node| node.link().is_some()) => continue,
+                None => self.move_out(key, &mut known, mode).await?,
             }
+            keep.push(known);
         }
         let retained = keep.iter().map(KnownVersion::retained).collect::<Vec<_>>();
         let history = keep.into_iter().filter_map(|known| known.past(now_ms)).collect::<Vec<_>>();
@@ -110,8 +128,8 @@ impl Names {
         let sealed = if kind == Kind::Dead && history.is_empty() {
             Bytes::new()
         } else {
-            let NewVersion { name, modified_ms, node, .. } = new;
-            let payload = Payload { name, modified_ms, node, history }.to_canonical();
+            let NewVersion { name, modified_ms, attributes, node, .. } = new;
+            let payload = Payload { name, modified_ms, attributes, node, history }.to_canonical();
             keys.payloads.seal(&payload, Salt::Random(self.replica.env.random()), true).bytes
         };
         Ok(Draft {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use dfs_core::codec::Canonical;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, CertId, DirId, RecordKey, Vid};
+use dfs_core::record::attributes::Attributes;
 use dfs_core::record::retention::{noted_again, replaced_at};
 use dfs_core::record::version::{Kind, Record, Retained, Version};
 use dfs_store::vault::entry::{Entry, EntryNode, Past, Payload};
@@ -35,6 +36,8 @@ pub(crate) struct KnownVersion {
     pub(crate) writer: CertId,
     /// When it was written, in milliseconds since 1970.
     pub(crate) modified_ms: u64,
+    /// What else is said of it.
+    pub(crate) attributes: Attributes,
     /// What it is; `None` says that the name was deleted.
     pub(crate) node: Option<EntryNode>,
     /// The id its blobs are referenced under.
@@ -51,7 +54,8 @@ impl KnownVersion {
     /// The entry it was, under the name it has; `None` for a deletion.
     pub(crate) fn entry(&self, name: &str) -> Option<Entry> {
         let node = self.node.clone()?;
-        Some(Entry { name: name.to_owned(), modified_ms: self.modified_ms, node })
+        let (name, attributes) = (name.to_owned(), self.attributes.clone());
+        Some(Entry { name, modified_ms: self.modified_ms, attributes, node })
     }
 
     pub(super) fn retained(&self) -> Retained {
@@ -71,6 +75,7 @@ impl KnownVersion {
             },
             bytes_stored: self.bytes_stored,
             ref_id: self.ref_id,
+            attributes: self.attributes,
             node: self.node?,
         })
     }
@@ -83,6 +88,7 @@ impl KnownVersion {
             writer: version.writer,
             modified_ms: payload
                 .map_or_else(|| version.hlc.unix_ms(), |payload| payload.modified_ms),
+            attributes: payload.map(|payload| payload.attributes.clone()).unwrap_or_default(),
             node: payload.and_then(|payload| payload.node.clone()),
             ref_id: version.vid,
             refs_root: version.refs_root,
@@ -98,6 +104,7 @@ impl KnownVersion {
             standing: Role::Replaced(past.replaced_ms),
             writer: past.writer,
             modified_ms: past.modified_ms,
+            attributes: past.attributes,
             node: Some(past.node),
             ref_id: past.ref_id,
             refs_root: retained.refs_root,
@@ -217,6 +224,19 @@ pub(super) fn last_dir(
 ) -> Result<Option<DirId>, Error> {
     let known = known_versions(keys, key, record)?;
     Ok(known.iter().find_map(|known| known.node.as_ref()?.dir()))
+}
+
+/// What was last said of a directory of this name.
+pub(super) fn dir_attributes(
+    keys: &VaultKeys,
+    key: &RecordKey,
+    record: &Record,
+    dir: DirId,
+) -> Result<Attributes, Error> {
+    let known = known_versions(keys, key, record)?;
+    let of_dir = |known: &KnownVersion| known.node.as_ref()?.dir();
+    let last = known.into_iter().find(|known| of_dir(known) == Some(dir));
+    Ok(last.map(|known| known.attributes).unwrap_or_default())
 }
 
 /// Opens the payload of a live version and checks that it is the one of this key.

@@ -20,11 +20,12 @@ use tokio::time::Instant;
 
 use super::Names;
 use super::history::NewVersion;
-use super::open::last_dir;
+use super::open::{dir_attributes, last_dir};
 use super::parts::{Part, Parts};
 use crate::config::Mode;
 use crate::error::Error;
 
+use dfs_core::record::attributes::Attributes;
 use dfs_store::vault::entry::{Entry, EntryNode};
 
 /// Directories seen lately.
@@ -299,7 +300,7 @@ impl Names {
         Ok(child)
     }
 
-    /// Names a directory, in a version of this id. The name's lock is held.
+    /// Names a directory, of which the same is said as before. The name's lock is held.
     pub(crate) async fn link_dir(
         &self,
         key: RecordKey,
@@ -308,8 +309,21 @@ impl Names {
         read: (&Record, bool),
         mode: Mode,
     ) -> Result<Vid, Error> {
+        let attributes = dir_attributes(&self.keys, &key, read.0, dir)?;
+        self.link_dir_as(key, name, (dir, attributes), read, mode).await
+    }
+
+    /// The same, and says this of it.
+    pub(crate) async fn link_dir_as(
+        &self,
+        key: RecordKey,
+        name: &str,
+        (dir, attributes): (DirId, Attributes),
+        read: (&Record, bool),
+        mode: Mode,
+    ) -> Result<Vid, Error> {
         let (name, modified_ms) = (name.to_owned(), self.replica.unix_ms());
-        let entry = Entry { name, modified_ms, node: EntryNode::Dir(dir) };
+        let entry = Entry { name, modified_ms, attributes, node: EntryNode::Dir(dir) };
         let vid = self.new_vid();
         self.write_part(key, read, Part::Dir, NewVersion::entry(vid, entry), mode).await?;
         Ok(vid)

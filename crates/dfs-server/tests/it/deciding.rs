@@ -131,7 +131,7 @@ async fn a_node_cut_off_from_every_replica_accepts_writes_and_hands_them_over() 
         let parts: Vec<Bytes> = read.content.try_collect().await.unwrap();
         assert_eq!(parts.concat(), content);
     }
-    let listed = client.list("d/", true, "", 100, Mode::Available).await.unwrap();
+    let listed = client.list("d/", Depth::Files, "", 100, Mode::Available).await.unwrap();
     assert!(listed.entries.len() >= 20);
     for at in 0..4 {
         cluster.start(at).await;

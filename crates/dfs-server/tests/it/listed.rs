@@ -64,7 +64,8 @@ async fn many_names_are_listed_in_pages_and_removed_by_whoever_is_left() {
     putting.join_all().await;
     let (mut after, mut all) = (String::new(), Vec::new());
     loop {
-        let page = cluster.node(1).list("d/", true, &after, 90, Mode::Default).await.unwrap();
+        let page =
+            cluster.node(1).list("d/", Depth::Files, &after, 90, Mode::Default).await.unwrap();
         all.extend(page.entries.iter().map(|entry| entry.path.clone()));
         assert!(page.guarded);
         if !page.more {

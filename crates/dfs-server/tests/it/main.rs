@@ -28,6 +28,7 @@ macro_rules! honest_otherwise {
 }
 
 mod apart;
+mod attributes;
 mod clock;
 mod clocks;
 mod collect;
@@ -60,8 +61,8 @@ use dfs_env::{Env, MemoryFs, MemoryNet};
 use dfs_p2p::Handler;
 use dfs_server::health::{CostName, Level};
 use dfs_server::{
-    CAP, Cadence, Config, Error, Grace, ListedKind, Mode, PeerRole, PeerState, PeerView, Server,
-    StartServerError, VaultConfig,
+    CAP, Cadence, Config, Depth, Error, Grace, ListedKind, Mode, PeerRole, PeerState, PeerView,
+    Server, StartServerError, VaultConfig,
 };
 use dfs_store::OpenStoreError;
 use dfs_store::vault::keys::{ClusterKey, VaultKey};
@@ -267,7 +268,8 @@ impl Cluster {
     }
 
     async fn list(&self, at: usize, prefix: &str, recursive: bool) -> Vec<String> {
-        let page = self.node(at).list(prefix, recursive, "", 1000, Mode::Default).await.unwrap();
+        let depth = if recursive { Depth::Files } else { Depth::Names };
+        let page = self.node(at).list(prefix, depth, "", 1000, Mode::Default).await.unwrap();
         page.entries.iter().map(dfs_server::Listed::order).collect()
     }
 
@@ -338,7 +340,7 @@ async fn listings_are_in_byte_order_and_paged() {
     let mut after = String::new();
     let mut seen = Vec::new();
     loop {
-        let page = cluster.node(0).list("", true, &after, 1, Mode::Default).await.unwrap();
+        let page = cluster.node(0).list("", Depth::Files, &after, 1, Mode::Default).await.unwrap();
         seen.extend(page.entries.iter().map(|entry| entry.path.clone()));
         assert!(page.entries.iter().all(|entry| entry.kind == ListedKind::File));
         if !page.more {

@@ -3,7 +3,7 @@
 use dfs_env::MemoryFs;
 use dfs_p2p::ApartReason;
 use dfs_server::health::{Health, Remedy};
-use dfs_server::{Error, Mode, Server, StartServerError};
+use dfs_server::{Depth, Error, Mode, Server, StartServerError};
 
 use crate::machines::{How, Machines, listing};
 
@@ -89,7 +89,7 @@ impl Machines {
     /// Waits until a node says that it is retired; then it answers for nothing, now and later.
     async fn is_retired(&mut self, at: usize) {
         self.until(at, |health| health.message.contains("this node is retired")).await;
-        let refused = self.node(at).list("", true, "", 10, Mode::Available).await;
+        let refused = self.node(at).list("", Depth::Files, "", 10, Mode::Available).await;
         assert!(matches!(refused, Err(Error::Retired(_) | Error::NoVaultKey)), "{refused:?}");
         self.servers[at].take().unwrap().shutdown().await;
         let env = self.env(at);

@@ -91,6 +91,16 @@ impl Chunks {
         result
     }
 
+    /// Writes a file and takes it away again: whether the disk takes any.
+    pub(crate) fn try_disk(&self, env: &Env) -> io::Result<()> {
+        let number = self.next_temp.fetch_add(1, Ordering::Relaxed);
+        let temp = self.root.join("tmp").join(format!("{number}.tmp"));
+        let file = env.fs().open(&temp, OpenMode::CreateNew)?;
+        let written = file.write_all_at(&[0], 0).and_then(|()| file.sync_data());
+        env.fs().remove_file(&temp)?;
+        written
+    }
+
     fn write_and_rename(
         &self,
         env: &Env,

@@ -145,12 +145,21 @@ impl Store {
         DiskView { root, space, shortage, refuses, failed: inner.index.failure() }
     }
 
-    /// Looks at what the disk has room for. Waits for the disk, and only one who asks does.
+    /// Looks at what the disk has room for, and, where it took nothing the last time, whether it
+    /// does now: nobody else may have anything to write. Waits for the disk, and only one who asks
+    /// does.
     pub async fn look_at_disk(&self) {
-        let (env, space) = (self.0.env.clone(), self.0.space.clone());
-        let looked = self.0.env.offload(move || space.look_if_nobody_does(&env)).await;
-        if let Err(error) = looked {
-            *self.0.refuses.lock() = Some(error.to_string());
+        let inner = &self.0;
+        let (env, space) = (inner.env.clone(), inner.space.clone());
+        let (chunks, refused) = (inner.chunks.clone(), inner.refuses.lock().is_some());
+        let look = move || {
+            space.look_if_nobody_does(&env)?;
+            if refused { chunks.try_disk(&env).map(Some) } else { Ok(None) }
+        };
+        match inner.env.offload(look).await {
+            Err(error) => *inner.refuses.lock() = Some(error.to_string()),
+            Ok(Some(())) => *inner.refuses.lock() = None,
+            Ok(None) => {}
         }
     }
 

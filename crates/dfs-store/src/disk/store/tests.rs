@@ -265,6 +265,21 @@ async fn a_full_disk_refuses_and_recovers() {
     store.merge_records(vec![record(1, 1)]).await.unwrap();
 }
 
+#[tokio::test]
+async fn that_a_disk_took_nothing_stands_until_it_takes_something() {
+    let disk = Disk::new();
+    let store = disk.open().await;
+    *store.0.refuses.lock() = Some("too many open files".to_owned());
+    disk.fs.set_room(Some(0));
+    store.look_at_disk().await;
+    let refuses = store.disk().refuses.unwrap();
+    assert_ne!(refuses, "too many open files");
+    disk.fs.set_room(None);
+    store.look_at_disk().await;
+    assert_eq!(store.disk().refuses, None);
+    assert!(disk.env.fs().list(Path::new("/data/tmp")).unwrap().is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_offer_made_on_a_full_disk_grows_with_the_room() {
     let disk = Disk::new();
