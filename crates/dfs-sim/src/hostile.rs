@@ -8,7 +8,7 @@ use dfs_core::id::NodeId;
 use dfs_core::name::FilePath;
 use dfs_core::record::conditional::Condition;
 use dfs_hostile::attack::Attack;
-use dfs_server::{Error, MemberError, Mode, Running};
+use dfs_server::{Error, MemberError, Mode, PeerState, PeerView, Running};
 use tokio::time::{Instant, timeout};
 
 use crate::cluster::{Cluster, Handle};
@@ -37,6 +37,7 @@ pub async fn withstand(
 ) -> Option<Noticed> {
     let host = options.hostile_machine()?;
     let shared = cluster.hostile()?.clone();
+    meet(cluster, history).await;
     calm(cluster, history).await;
     decide(cluster, history).await;
     // An attack whose name is not here is one of those that the node never had the chance for.
@@ -72,6 +73,27 @@ async fn is_named(cluster: &Cluster, host: Host) -> bool {
         tokio::time::sleep(AGAIN_AFTER).await;
     }
     false
+}
+
+/// Waits until the honest nodes have found each other after the faults: which rows a node can write
+/// before that is a matter of which others it has found.
+async fn meet(cluster: &Cluster, history: &History) {
+    let end = Instant::now() + CALM_MAX;
+    let honest = || (0..cluster.honest()).filter(|host| cluster.handle(*host).is_some());
+    let ids: Vec<String> = honest().filter_map(|host| cluster.id(host)).collect();
+    for (host, handle) in honest().filter_map(|host| Some((host, cluster.handle(host)?))) {
+        let has_met = |id: &String| {
+            let is = |peer: &PeerView| peer.id == *id && peer.state == PeerState::Alive;
+            handle.client.peers().iter().any(is)
+        };
+        while !ids.iter().all(has_met) {
+            if Instant::now() >= end {
+                history.violation(format!("node {host} does not find the honest ones again"));
+                return;
+            }
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+    }
 }
 
 /// Every node that can stores, reads, and writes under a condition: within a bound at first, and
