@@ -18,7 +18,7 @@ pub(crate) struct Args {
 }
 
 /// A bug, the crate that has the test which notices it, and that test.
-const CAUGHT_BY: [(&str, &str, &str); 21] = [
+const CAUGHT_BY: [(&str, &str, &str); 22] = [
     ("RetiredByHearsay", "dfs-p2p", "a_peers_bare_word_retires_no_node"),
     (
         "AnyoneTellsOfStrangers",
@@ -54,6 +54,7 @@ const CAUGHT_BY: [(&str, &str, &str); 21] = [
     ("MadeUpUsesCount", "dfs-server", "uses_that_no_record_has_are_taken_up_to_a_bound"),
     ("MarksClearedUnchecked", "dfs-server", "bytes_of_another_blob_keep_nothing_here"),
     ("AnyonesCallsCount", "dfs-server", "nobody_gives_way_to_what_a_storage_member_asks_for"),
+    ("PurgedComesBack", "dfs-server", "what_was_deleted_and_purged_is_taken_from_nobody"),
     ("UsesEndTogether", "dfs-store", "a_row_that_names_another_record_ends_no_genuine_use"),
     (
         "AnyProcessIsTheNode",

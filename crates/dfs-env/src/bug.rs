@@ -59,11 +59,12 @@ pub enum Bug {
     AnyonesCallsCount,
     AnsweredUnfenced,
     AnyProcessIsTheNode,
+    PurgedComesBack,
 }
 
 impl Bug {
     /// Every bug in the bank.
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 52] = [
         Self::SkipFileSync,
         Self::SkipDirSync,
         Self::IndexBeforeFile,
@@ -115,6 +116,7 @@ impl Bug {
         Self::AnyonesCallsCount,
         Self::AnsweredUnfenced,
         Self::AnyProcessIsTheNode,
+        Self::PurgedComesBack,
     ];
 }
 

@@ -189,10 +189,15 @@ pub fn false_ballot(call: &Call, seen: &Seen, luck: u64) -> Answer {
 pub fn false_rows(answer: &mut Answer, request: &Request, luck: u64) {
     let Ok(response) = &mut answer.result else { return };
     match (response, request) {
-        (Response::Differing(differing), Request::SyncRoots { roots, .. }) => match luck % 2 {
-            0 => differing.clear(),
-            _ => *differing = roots.iter().map(|(partition, _)| *partition).collect(),
-        },
+        (Response::Differing { partitions, floors }, Request::SyncRoots { roots, .. }) => {
+            let asked = || roots.iter().map(|(partition, _)| *partition);
+            match luck % 2 {
+                0 => partitions.clear(),
+                _ => *partitions = asked().collect(),
+            }
+            // As if everything that others lack had been deleted long ago.
+            *floors = asked().map(|partition| (partition, Hlc(u64::MAX))).collect();
+        }
         (Response::Rows { hashes, refs, last, more }, _) => match luck % 4 {
             0 => {
                 hashes.clear();

@@ -289,8 +289,14 @@ pub enum Response {
     Held(Vec<bool>),
     /// For each blob of a challenge, what is shown of it.
     Proofs(Vec<Proof>),
-    /// Partitions whose fingerprints differ.
-    Differing(Vec<Partition>),
+    /// How the fingerprints of partitions compare.
+    Differing {
+        /// Those that differ.
+        partitions: Vec<Partition>,
+        /// Up to which stamp the answerer holds every version that counts, of those of which it
+        /// knows.
+        floors: Vec<(Partition, Hlc)>,
+    },
     /// A page of rows.
     Rows {
         /// Keys and state hashes of records.

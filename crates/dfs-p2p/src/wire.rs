@@ -371,8 +371,9 @@ fn told(response: &Response) -> Option<Told> {
         Response::Proofs(proofs) => {
             Told::Proofs(proto::Proofs { proofs: proofs.iter().map(proof_out).collect() })
         }
-        Response::Differing(partitions) => Told::Differing(proto::Partitions {
+        Response::Differing { partitions, floors } => Told::Differing(proto::Partitions {
             partition: partitions.iter().map(|partition| u32::from(*partition)).collect(),
+            floors: floors.iter().map(floor_out).collect(),
         }),
         Response::Rows { hashes, refs, last, more } => Told::Rows(proto::SyncRows {
             hashes: hashes_out(hashes),
@@ -422,8 +423,13 @@ fn parse_told(told: Told) -> Wire<Response> {
         }
         Told::Differing(found) => {
             at_most("partition", PARTITIONS_MAX, &found.partition)?;
+            at_most("floors", PARTITIONS_MAX, &found.floors)?;
             let partitions = found.partition.into_iter().map(parse_partition);
-            Response::Differing(partitions.collect::<Wire<_>>()?)
+            let floors = found.floors.into_iter().map(parse_floor);
+            Response::Differing {
+                partitions: partitions.collect::<Wire<_>>()?,
+                floors: floors.collect::<Wire<_>>()?,
+            }
         }
         Told::Rows(rows) => Response::Rows {
             hashes: parse_hashes("hashes", rows.hashes)?,
@@ -432,6 +438,14 @@ fn parse_told(told: Told) -> Wire<Response> {
             more: rows.more,
         },
     })
+}
+
+fn floor_out((partition, stamp): &(Partition, Hlc)) -> proto::Floor {
+    proto::Floor { partition: u32::from(*partition), stamp: stamp.0 }
+}
+
+fn parse_floor(floor: proto::Floor) -> Wire<(Partition, Hlc)> {
+    Ok((parse_partition(floor.partition)?, Hlc(floor.stamp)))
 }
 
 fn gossip_out(gossip: &Gossip) -> proto::GossipSync {

@@ -105,6 +105,7 @@ pub fn is_for_seeds(bug: Bug) -> bool {
             | Bug::AnyonesCallsCount
             | Bug::AnsweredUnfenced
             | Bug::AnyProcessIsTheNode
+            | Bug::PurgedComesBack
     )
 }
 

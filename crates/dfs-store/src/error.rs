@@ -69,6 +69,9 @@ pub enum WriteError {
     /// A name has so many concurrent versions that no more fit: settle them first.
     #[error("the name has too many concurrent versions")]
     TooManyVersions,
+    /// It was deleted, and the tombstone is forgotten: whoever brings it has it from before.
+    #[error("the version was deleted long ago")]
+    Purged,
     /// What the index holds under this key does not decode: this replica cannot serve it.
     #[error("a row of the index is damaged")]
     Damaged,

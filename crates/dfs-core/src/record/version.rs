@@ -149,6 +149,13 @@ impl Record {
         self.heads.values()
     }
 
+    /// The record without some of its heads.
+    pub(crate) fn without(&self, is_out: impl Fn(&Version) -> bool) -> Self {
+        let heads = self.heads.iter().filter(|(_, head)| !is_out(head));
+        let heads = heads.map(|(vid, head)| (*vid, head.clone())).collect();
+        Self { heads, register: self.register.clone() }
+    }
+
     /// The head with this id.
     pub fn head(&self, vid: &Vid) -> Option<&Version> {
         self.heads.get(vid)

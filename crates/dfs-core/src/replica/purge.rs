@@ -156,6 +156,19 @@ fn nothing_held(
     }
 }
 
+/// What counts of a record that somebody tells of, at a replica that holds `ours` and every version
+/// of the partition that counts and is stamped no later than `floor`: all but those that it should
+/// hold and does not reflect. They were deleted, and the tombstone is forgotten; whoever tells of
+/// one brings it again. `None` when all of it counts.
+///
+/// A tombstone that comes back does no harm: a replica that did not hear that it may be forgotten
+/// gives it to the others. `O(heads)`.
+pub fn without_purged(told: &Record, ours: &Record, floor: Hlc) -> Option<Record> {
+    let is_purged =
+        |head: &Version| head.kind == Kind::Live && head.hlc <= floor && !ours.reflects(head);
+    told.heads().any(is_purged).then(|| told.without(is_purged))
+}
+
 /// The only head of a record, if it is a tombstone.
 pub fn lone_tombstone(record: &Record) -> Option<&Version> {
     let mut heads = record.heads();

@@ -15,7 +15,7 @@ use crate::paxos::Ballot;
 use crate::record::ballot::{Candidate, SignedBallot, Value};
 use crate::record::refs::RefRow;
 use crate::record::version::{Kind, Place, Record, Retained, merge};
-use crate::replica::purge::{AGE_MIN, Grounds, Kept, may_drop, may_purge};
+use crate::replica::purge::{AGE_MIN, Grounds, Kept, may_drop, may_purge, without_purged};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Rule {
@@ -28,6 +28,10 @@ enum Rule {
     NoHeldWrites,
     /// Targets of moves that were given up are not former holders.
     ForgetAborted,
+    /// What was purged is not remembered.
+    NoFloors,
+    /// A newcomer does not take over what was purged before it came.
+    FloorsNotMoved,
 }
 
 struct World {
@@ -35,6 +39,8 @@ struct World {
     rule: Rule,
     layout: EpochState,
     records: Vec<Record>,
+    /// Up to which stamp each has every version that counts.
+    floors: Vec<Hlc>,
     up: Vec<bool>,
     /// Members that hold nothing yet.
     spare: Vec<MemberIdx>,
@@ -65,7 +71,8 @@ impl Grounds for Known<'_> {
     }
 
     fn clean(&self, node: &NodeId) -> Clean {
-        let looks = matches!(self.world.rule, Rule::AsBuilt | Rule::ForgetAborted);
+        let looks =
+            !matches!(self.world.rule, Rule::Majority | Rule::ReplicasOnly | Rule::NoHeldWrites);
         let is_holder = *node == id(HOLDER) && looks;
         let clean = Clean { at: Hlc(u64::MAX), epoch: u64::MAX };
         if is_holder { self.world.clean } else { clean }
@@ -98,6 +105,7 @@ impl World {
         Self {
             layout: first_layout(vec![0, 1, 2]),
             records,
+            floors: vec![Hlc::default(); 6],
             up: [vec![true; 6], vec![!is_held || random.chance(50)]].concat(),
             spare: vec![3, 4, 5],
             held: if is_held { written() } else { Record::default() },
@@ -118,7 +126,11 @@ impl World {
     }
 
     fn give(&mut self, record: &Record, to: &[usize]) {
-        to.iter().for_each(|at| self.records[*at] = merge(&self.records[*at], record));
+        for at in to {
+            let ours = &self.records[*at];
+            let counts = without_purged(record, ours, self.floors[*at]);
+            self.records[*at] = merge(ours, counts.as_ref().unwrap_or(record));
+        }
     }
 
     fn gathered(&self, from: &[usize]) -> Record {
@@ -159,6 +171,10 @@ impl World {
             52..60 => self.clean_former(),
             60..66 if self.up[HOLDER] => self.hand_over(),
             66..80 if is_deleted => self.purge(),
+            80..90 if self.brings_back() => {
+                let at = self.random.pick(&self.replicas());
+                self.give(&written(), &[at]);
+            }
             _ => {}
         }
     }
@@ -177,6 +193,10 @@ impl World {
         let prepare = EpochOp::Prepare { partition: 0, next };
         self.decide(vec![prepare, EpochOp::Switch(0), EpochOp::Done(0)]);
         let all = self.gathered(&rest);
+        if self.rule != Rule::FloorsNotMoved {
+            let told = rest.iter().map(|at| self.floors[*at]).max();
+            self.floors[usize::from(joins)] = told.unwrap_or_default();
+        }
         rest.push(joins.into());
         self.give(&all, &rest);
     }
@@ -236,8 +256,17 @@ impl World {
         for at in self.reachable() {
             if self.records[at].state_hash() == hash {
                 self.records[at] = Record::default();
+                if self.rule != Rule::NoFloors {
+                    self.floors[at] = DELETED;
+                }
             }
         }
+    }
+
+    /// Whether someone who kept what was deleted brings it again now: once nobody else has it.
+    fn brings_back(&self) -> bool {
+        let rules = [Rule::AsBuilt, Rule::NoFloors, Rule::FloorsNotMoved];
+        self.purges > 0 && rules.contains(&self.rule)
     }
 
     /// Whether the deleted file is there again once everything has been brought together.
@@ -268,8 +297,39 @@ fn what_was_deleted_never_comes_back() {
 
 #[test]
 fn purging_under_a_weaker_rule_would_bring_it_back() {
-    for rule in [Rule::Majority, Rule::ReplicasOnly, Rule::NoHeldWrites, Rule::ForgetAborted] {
+    for rule in [
+        Rule::Majority,
+        Rule::ReplicasOnly,
+        Rule::NoHeldWrites,
+        Rule::ForgetAborted,
+        Rule::NoFloors,
+        Rule::FloorsNotMoved,
+    ] {
         assert!(resurrections(rule, 1000).0 > 0, "{rule:?}");
+    }
+}
+
+#[test]
+fn what_is_not_held_below_the_floor_was_deleted_and_nothing_else_was() {
+    let none = Record::default();
+    let later = |hlc| Place { actor: 3, hlc, context: BTreeMap::new() };
+    let again = Record::of(version(3, later(DELETED.next()), Kind::Live));
+    let both = merge(&written(), &again);
+    for (told, ours, floor, expected) in [
+        (&written(), &none, Hlc(WRITTEN.0 - 1), None),
+        (&written(), &none, WRITTEN, Some(&none)),
+        (&written(), &none, DELETED, Some(&none)),
+        // It is here, or something that replaced it.
+        (&written(), &written(), DELETED, None),
+        (&written(), &deleted(), DELETED, None),
+        // The name was made anew.
+        (&written(), &again, DELETED, Some(&none)),
+        (&both, &again, DELETED, Some(&again)),
+        (&again, &none, DELETED, None),
+        // A tombstone that someone kept is forgotten again.
+        (&deleted(), &none, DELETED, None),
+    ] {
+        assert_eq!(without_purged(told, ours, floor).as_ref(), expected, "{told:?} {floor:?}");
     }
 }
 

@@ -186,7 +186,7 @@ pub(super) fn replies() -> Vec<(&'static str, Vec<u8>)> {
         ("cert_found", Ok(Response::Cert(Box::new(cert())))),
         ("held", Ok(Response::Held(vec![true, false, true]))),
         ("proofs", Ok(Response::Proofs(vec![Proof::Digest([1; 32]), Proof::Unread]))),
-        ("differing", Ok(Response::Differing(vec![1, 1023]))),
+        ("differing", Ok(Response::Differing { partitions: vec![1, 1023], floors: Vec::new() })),
         (
             "rows",
             Ok(Response::Rows {

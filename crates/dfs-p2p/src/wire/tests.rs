@@ -89,12 +89,15 @@ fn every_answer_comes_back() {
         Ok(Response::Proofs(vec![Proof::Digest([1; 32]), Proof::HaveNot, Proof::Unread])),
         Ok(Response::StateHashes(vec![[1; 32], [2; 32]])),
         Ok(Response::Records { records: vec![(key(), Record::default())], more: true }),
-        Ok(Response::Differing(vec![1, 1023])),
         Ok(Response::Changed { mark: MARK, changed: None }),
         Ok(Response::Changed { mark: MARK, changed: Some(Vec::new()) }),
         Ok(Response::Changed { mark: MARK, changed: Some(vec![(TAG, Some(HEADS)), (TAG, None)]) }),
         Ok(Response::Listed { digests: vec![(TAG, HEADS)], next: Some([8; 16]) }),
         Ok(Response::Listed { digests: Vec::new(), next: None }),
+        Ok(Response::Differing {
+            partitions: vec![1, 1023],
+            floors: vec![(7, Hlc(9)), (1023, Hlc::default())],
+        }),
         Ok(Response::StillRuns(StillRuns::sign(7, [8; 32], &SigningKey::from_bytes(&[9; 32])))),
         Err(Refusal::new(Code::StaleEpoch, "moved")),
         Err(Refusal {

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use dfs_core::id::{AdminId, ClusterId, NodeId};
+use dfs_core::id::{AdminId, ClusterId, NodeId, Partition};
 use dfs_core::layout::epoch::{
-    Deciders, EpochCert, EpochError, EpochProposal, EpochState, Loss, Member, MemberState, NO_CAP,
-    Role, deciders_after,
+    Deciders, EpochCert, EpochError, EpochOp, EpochProposal, EpochState, Loss, Member, MemberState,
+    NO_CAP, Role, deciders_after,
 };
 use dfs_env::{Bug, Env, bug};
 use dfs_store::Store;
@@ -268,6 +268,10 @@ impl Chain {
         cert: EpochCert,
         led: &[EpochCert],
     ) -> Result<(), Error> {
+        let uncertain = self.uncertain(&state, &cert);
+        if !uncertain.is_empty() {
+            self.replica.store.clear_floors(uncertain).await?;
+        }
         self.replica.store.put_epoch(&state, &cert, led).await?;
         let epoch = state.epoch;
         let was_member = self.replica.joined().is_ok();
@@ -296,6 +300,23 @@ impl Chain {
         self.replica.wakes.handoff.notify_one();
         self.replica.owed.wake.notify_one();
         Ok(())
+    }
+
+    /// Partitions that went on by hand, without members that may have had what nobody else has:
+    /// what is not here may count all the same.
+    fn uncertain(&self, state: &EpochState, cert: &EpochCert) -> Vec<Partition> {
+        let is_next = |old: &EpochState| {
+            old.generation == state.generation && old.epoch.saturating_add(1) == state.epoch
+        };
+        if !self.replica.layout.current().is_some_and(|old| is_next(&old)) {
+            // Of epochs in between nothing is known.
+            return (0..=Partition::MAX).take(state.rows.len()).collect();
+        }
+        let forced = cert.proposal.ops.iter().filter_map(|op| match op {
+            EpochOp::Force(partition) => Some(*partition),
+            _ => None,
+        });
+        forced.collect()
     }
 
     /// Logs whose standing is another one than before.

@@ -123,6 +123,32 @@ impl Evidence {
         }
     }
 
+    /// Whether every version of a partition is here that is stamped no later than a tombstone and
+    /// counts: rows were compared with all other replicas, long enough after it for whatever was on
+    /// its way then. If not, they will be soon.
+    pub(crate) fn has_all_before(
+        &self,
+        partition: Partition,
+        tombstone: Hlc,
+        state: &EpochState,
+    ) -> bool {
+        let (replica, now) = (&self.replica, self.replica.env.mono());
+        let age_ms = replica.unix_ms().saturating_sub(tombstone.unix_ms());
+        let recent = COMPARED_MAX.min(Duration::from_millis(age_ms / 2));
+        let since = now.checked_sub(recent);
+        let others = state.read_set(partition).into_iter().filter(|node| *node != replica.id);
+        let unknown: Vec<NodeId> = others
+            .filter(|node| {
+                let is_since = |since| replica.owed.compared_since(node, partition, since);
+                !since.map_or_else(|| replica.owed.has_compared(node, partition), is_since)
+            })
+            .collect();
+        for node in &unknown {
+            replica.owed.owe(*node);
+        }
+        unknown.is_empty()
+    }
+
     /// Whether this node is the one of a partition's replicas that asks the others to forget.
     pub(crate) fn asks_for(&self, partition: Partition, state: &EpochState) -> bool {
         state.collector(partition) == Some(self.replica.id)
@@ -131,3 +157,5 @@ impl Evidence {
 
 /// What a member says of a later time does not count: as far as writers' clocks may be ahead.
 const AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
+/// Replicas that are connected compare rows far more often.
+const COMPARED_MAX: Duration = Duration::from_secs(10 * 60);

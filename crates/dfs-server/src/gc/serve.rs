@@ -51,7 +51,9 @@ impl Gc {
         let known = Evident { published: &published, confirmed: None, at_rest: true };
         let (now, age) = (replica.unix_ms(), replica.grace.purge_age());
         let may_go = |key: &RecordKey, record: &Record| {
-            may_purge(record, key.partition(state.bits), state, now, age, &known).is_ok()
+            let partition = key.partition(state.bits);
+            may_purge(record, partition, state, now, age, &known).is_ok()
+                && self.evidence.has_all_before(partition, record.hlc_max(), state)
         };
         let mut gone = Vec::with_capacity(asked.len());
         for some in asked.chunks(RECORDS_AT_ONCE) {
@@ -59,7 +61,7 @@ impl Gc {
             let records = replica.store.records(keys.clone()).await.map_err(read_refused)?;
             let allowed = some.iter().zip(records).filter(|((key, _), r)| may_go(key, r));
             let allowed = allowed.map(|(hash, _)| *hash).collect();
-            replica.store.forget_records(allowed).await.map_err(write_refused)?;
+            replica.store.purge_records(allowed).await.map_err(write_refused)?;
             let left = replica.store.records(keys).await.map_err(read_refused)?;
             gone.extend(left.iter().map(Record::is_empty));
         }

@@ -79,6 +79,11 @@ impl Tombstones {
             let at_rest = record.is_conditional()
                 && now - self.at_rest_since(hash, now) > self.replica.grace.settle();
             let known = Evident { published, confirmed: Some(confirmed), at_rest };
+            let stamp = record.hlc_max();
+            if !self.evidence.has_all_before(partition, stamp, state) {
+                debug!(key = ?hash.0, "a tombstone stays until rows were compared");
+                continue;
+            }
             match may_purge(record, partition, state, self.replica.unix_ms(), age, &known) {
                 Ok(()) => settled.push(hash),
                 Err(why) => debug!(key = ?hash.0, %why, "a tombstone stays for now"),
@@ -94,7 +99,7 @@ impl Tombstones {
                 return Ok(0);
             }
         }
-        Ok(self.replica.store.forget_records(settled).await?)
+        Ok(self.replica.store.purge_records(settled).await?)
     }
 
     /// Since when the record is in this state, as far as it is remembered.

@@ -123,7 +123,7 @@ impl Names {
             Next::Lost { higher } => return Ok(Attempt::Again(higher.map(|at| at.ballot()))),
             Next::Wait | Next::Chosen(_) => return Ok(Attempt::Again(None)),
         };
-        if let Some(liar) = self.find_liar(&key, &told).await {
+        if let Some(liar) = self.find_liar(&key, &told, state).await? {
             return Ok(Attempt::Without(liar));
         }
         let read = self.bring_heads_together(&key, told, state).await?;
@@ -215,14 +215,31 @@ impl Names {
     }
 
     /// The first replica that told of a version which no writer of the vault signed, or whose
-    /// certificate it cannot show.
-    async fn find_liar(&self, key: &RecordKey, told: &BTreeMap<NodeId, Record>) -> Option<NodeId> {
+    /// certificate it cannot show, or which was deleted long ago.
+    async fn find_liar(
+        &self,
+        key: &RecordKey,
+        told: &BTreeMap<NodeId, Record>,
+        state: &Arc<EpochState>,
+    ) -> Result<Option<NodeId>, Error> {
+        let records = &self.records;
+        let trusted = |record: &Record| {
+            let mut gateways = told.iter().filter(|(node, _)| state.is_gateway(node));
+            gateways.any(|(_, other)| other.heads().eq(record.heads()))
+        };
         for (node, record) in told.iter().filter(|(node, _)| **node != self.replica.id) {
-            if self.records.certs.verify_record(node, key, record).await.is_err() {
-                return Some(*node);
+            if records.certs.verify_record(node, key, record).await.is_err() {
+                return Ok(Some(*node));
+            }
+            let purged = || async {
+                let told = [(*key, record.clone())];
+                records.purged.tells_of_purged(node, &told, state).await
+            };
+            if !trusted(record) && purged().await? {
+                return Ok(Some(*node));
             }
         }
-        None
+        Ok(None)
     }
 
     /// Merges the records that replicas told of, all genuine; where they differ, a majority has the

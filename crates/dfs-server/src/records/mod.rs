@@ -9,6 +9,7 @@ use crate::rpc::Rpc;
 
 mod certs;
 mod dirs;
+mod purged;
 mod read;
 mod remembering;
 mod seen;
@@ -17,6 +18,7 @@ mod write;
 
 pub(crate) use self::certs::Certs;
 pub(crate) use self::dirs::{DirNews, READ_AT_ONCE};
+use self::purged::Purged;
 pub(crate) use self::remembering::Remembering;
 pub(crate) use self::write::{Written, copies_wanted};
 
@@ -25,13 +27,15 @@ pub(crate) struct Records {
     replica: Arc<Replica>,
     rpc: Arc<Rpc>,
     pub(crate) certs: Certs,
+    pub(crate) purged: Purged,
     seen: seen::Seen,
 }
 
 impl Records {
     pub(crate) fn new(rpc: Arc<Rpc>) -> Self {
         let (replica, certs) = (rpc.replica.clone(), Certs::new(rpc.clone()));
-        Self { replica, certs, seen: seen::Seen::new(), rpc }
+        let purged = Purged::new(rpc.clone());
+        Self { replica, certs, purged, seen: seen::Seen::new(), rpc }
     }
 
     /// Whether anything is remembered of a name.

@@ -171,7 +171,9 @@ impl Records {
                         return Ok(ReadEvent::Verified(node, false));
                     }
                 }
-                Ok(ReadEvent::Verified(node, true))
+                let is_genuine = node == this.replica.id
+                    || !this.purged.tells_of_purged(&node, &records, &state).await?;
+                Ok(ReadEvent::Verified(node, is_genuine))
             }),
             ReadTask::LookHere => {
                 let keys = keys.to_vec();

@@ -58,7 +58,14 @@ impl Records {
                 self.need_current(from, record).await?;
             }
         }
+        let sifted = self.purged.sift(&from.node, records, fence.state).await;
+        let (waiting, records) =
+            sifted.map_err(|error| refusal(Code::Internal, error.to_string()))?;
         self.replica.store.merge_records(records).await.map_err(write_refused)?;
+        if !waiting.is_empty() {
+            let why = "a version in it may have been deleted: rows are compared first";
+            return Err(refusal(Code::Internal, why));
+        }
         fence.again(&self.replica, |fence| fence.keys(keys.iter()))?;
         done(Response::Done)
     }

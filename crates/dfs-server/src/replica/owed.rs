@@ -70,6 +70,12 @@ impl Owed {
         compared.is_some_and(|(began, all)| *began > since && all.contains(&partition))
     }
 
+    /// Whether everything that a peer held of a partition at some time since the start is here.
+    pub(crate) fn has_compared(&self, node: &NodeId, partition: Partition) -> bool {
+        let plans = self.plans();
+        plans.compared.get(node).is_some_and(|(_, all)| all.contains(&partition))
+    }
+
     /// Whether a comparison with a peer begins now: when something is owed to it or `asked` for, or
     /// when the last one is long ago; never more often than every [`COMPARE_APART`].
     pub(crate) fn begin(&self, node: NodeId, asked: bool, now: Instant) -> bool {

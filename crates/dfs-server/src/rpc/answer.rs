@@ -29,6 +29,9 @@ pub(crate) fn write_refused(error: WriteError) -> Refusal {
         WriteError::TooManyVersions => {
             refusal(Code::Overloaded, "the name has too many concurrent versions")
         }
+        WriteError::Purged => {
+            refusal(Code::PreconditionFailed, "a version in it was deleted long ago")
+        }
         WriteError::WrongId(_) => refusal(Code::Corrupt, "the bytes do not match their id"),
         WriteError::Io(_) | WriteError::Failed(_) | WriteError::Damaged | WriteError::Closed => {
             error!(%error, "the store could not be written");

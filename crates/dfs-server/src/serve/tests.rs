@@ -213,6 +213,42 @@ async fn nobody_gives_way_to_what_a_storage_member_asks_for() {
     assert!(!service.is_waited_for(&STORAGE, Priority::Chunks));
 }
 
+/// A genuine version of a name of this node's vault, stored through it long ago, and its tombstone.
+async fn deleted_long_ago(still: &Still) -> (RecordKey, Record, Record) {
+    let client = still.server.client();
+    let path = FilePath::parse("f").unwrap();
+    client.store(&path, &b"doomed"[..], Mode::Quorum).await.unwrap();
+    let key = client.find(&path, None, Mode::Quorum).await.unwrap().key;
+    let live = still.replica().store.record(key).await.unwrap();
+    client.remove(&path, Mode::Quorum).await.unwrap();
+    let dead = still.replica().store.record(key).await.unwrap();
+    (key, live, dead)
+}
+
+#[tokio::test]
+async fn what_was_deleted_and_purged_is_taken_from_nobody() {
+    let still = Still::new().await;
+    let (store, own) = (&still.replica().store, still.replica().id);
+    let (key, live, dead) = deleted_long_ago(&still).await;
+    let brought =
+        || Request::RecordPut { records: vec![(key, live.clone())], origin: Origin::Repair };
+    // While the tombstone is there, nothing comes back.
+    assert!(still.ask(STORAGE, brought()).await.result.is_ok());
+    assert_eq!(store.record(key).await.unwrap(), dead);
+    store.purge_records(vec![(key, dead.state_hash())]).await.unwrap();
+    for from in [STORAGE, own] {
+        let answer = still.ask(from, brought()).await;
+        assert_eq!(code(&answer), Some(Code::PreconditionFailed));
+        assert!(store.record(key).await.unwrap().is_empty());
+    }
+    // The name can be written anew.
+    let path = FilePath::parse("f").unwrap();
+    still.server.client().store(&path, &b"new"[..], Mode::Quorum).await.unwrap();
+    let new = store.record(key).await.unwrap();
+    still.ask(STORAGE, brought()).await;
+    assert_eq!(store.record(key).await.unwrap(), new);
+}
+
 #[tokio::test]
 async fn a_gateway_remembers_what_it_saw_of_names_over_a_restart() {
     let disk = MemoryFs::default();

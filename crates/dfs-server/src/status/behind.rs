@@ -133,7 +133,8 @@ impl Behind {
         let shared: Vec<Partition> = ours.filter(|ours| theirs.contains(ours)).collect();
         let mut differ = 0;
         for table in [Table::Records, Table::Refs] {
-            differ += self.sync.differing_with(node, table, &shared, state).await?.len() as u64;
+            let (partitions, _) = self.sync.differing_with(node, table, &shared, state).await?;
+            differ += partitions.len() as u64;
         }
         Ok(differ)
     }

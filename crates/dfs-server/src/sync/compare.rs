@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dfs_core::hlc::Hlc;
 use dfs_core::id::{NodeId, Partition};
 use dfs_core::layout::epoch::EpochState;
 use dfs_core::replica::sync::{Root, Table};
@@ -22,6 +23,9 @@ use crate::rpc::Ask;
 
 /// The partitions that were brought together with one peer, and the layout they are of.
 type Compared = Option<(Arc<EpochState>, Vec<Partition>)>;
+
+/// Partitions whose fingerprints differ, and the floors that were told.
+type Differing = (Vec<Partition>, Vec<(Partition, Hlc)>);
 
 impl RowSync {
     /// Compares and pulls until shutdown.
@@ -117,7 +121,8 @@ impl RowSync {
         let mut incomplete = BTreeSet::new();
         for table in [Table::Records, Table::Refs] {
             for partitions in shared.chunks(ROOTS_IN_CALL_MAX) {
-                let differ = self.differing_with(node, table, partitions, &state).await?;
+                let (differ, mut floors) =
+                    self.differing_with(node, table, partitions, &state).await?;
                 for partition in differ {
                     if bug(Bug::SyncSkipsPartitions) && partition % 2 == 1 {
                         continue;
@@ -130,20 +135,37 @@ impl RowSync {
                         incomplete.insert(partition);
                     }
                 }
+                // All is here now that counted there, and what was deleted is known by its absence.
+                floors.retain(|(partition, _)| !incomplete.contains(partition));
+                if table == Table::Records && state.is_gateway(node) {
+                    self.take_over_floors(floors).await?;
+                }
             }
         }
         shared.retain(|partition| !incomplete.contains(partition));
         Ok((state, shared))
     }
 
-    /// The partitions whose fingerprints differ from a peer's.
+    /// Keeps what a gateway knows of deletions that are forgotten, where that is more than is known
+    /// here.
+    async fn take_over_floors(&self, mut told: Vec<(Partition, Hlc)>) -> Result<(), Error> {
+        let of = told.iter().map(|(partition, _)| *partition).collect();
+        let mut own = self.replica.store.floors(of).await?.into_iter();
+        told.retain(|(_, floor)| own.next().flatten().is_none_or(|own| own < *floor));
+        if !told.is_empty() {
+            self.replica.store.raise_floors(told).await?;
+        }
+        Ok(())
+    }
+
+    /// The partitions whose fingerprints differ from a peer's, and the floors it tells of.
     pub(crate) async fn differing_with(
         &self,
         node: &NodeId,
         table: Table,
         partitions: &[Partition],
         state: &EpochState,
-    ) -> Result<Vec<Partition>, Error> {
+    ) -> Result<Differing, Error> {
         let ours = self.replica.store.roots(table, state.bits).await?;
         let roots = partitions.iter().map(|p| (*p, ours[usize::from(*p)])).collect();
         self.differing_from(node, table, roots, state).await
@@ -156,13 +178,15 @@ impl RowSync {
         table: Table,
         roots: Vec<(Partition, Root)>,
         state: &EpochState,
-    ) -> Result<Vec<Partition>, Error> {
+    ) -> Result<Differing, Error> {
         let asked: Vec<Partition> = roots.iter().map(|(partition, _)| *partition).collect();
         // With the epoch, so that the peer has it on disk before it answers.
         let ask = Ask::new(Priority::Records, Request::SyncRoots { table, roots });
         match self.rpc.ask(node, state.epoch, ask).await {
-            Ok((Response::Differing(differ), _)) => {
-                Ok(differ.into_iter().filter(|p| asked.contains(p)).collect())
+            Ok((Response::Differing { mut partitions, mut floors }, _)) => {
+                partitions.retain(|partition| asked.contains(partition));
+                floors.retain(|(partition, _)| asked.contains(partition));
+                Ok((partitions, floors))
             }
             Ok(_) => Err(unexpected(node)),
             Err(error) => Err(Error::failed(node, error.to_string())),

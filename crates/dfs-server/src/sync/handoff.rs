@@ -198,7 +198,7 @@ impl Handoff {
         let (mut same, mut trusted) = (0, false);
         for node in replicas.iter().filter(|node| self.replica.is_reachable(node)) {
             let asked = vec![(partition, root)];
-            let differ = self.sync.differing_from(node, table, asked, state).await?;
+            let (differ, _) = self.sync.differing_from(node, table, asked, state).await?;
             if differ.is_empty() {
                 same += 1;
                 trusted |= state.is_gateway(node);

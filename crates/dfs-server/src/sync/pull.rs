@@ -57,16 +57,20 @@ impl RowSync {
             let lacking = rows.filter(|((_, hash), ours)| *ours != hash);
             let lacking: Vec<RecordKey> = lacking.map(|((key, _), _)| *key).collect();
             for keys in lacking.chunks(RECORDS_IN_CALL_MAX) {
-                if self.pull_these(node, keys).await.is_ok() {
+                if let Ok(all) = self.pull_these(node, keys, state).await {
+                    complete &= all;
                     continue;
                 }
                 for key in keys {
-                    if let Err(error) = self.pull_these(node, &[*key]).await {
-                        if !self.replica.is_reachable(node) || self.replica.store.has_failed() {
-                            return Err(error);
+                    match self.pull_these(node, &[*key], state).await {
+                        Ok(all) => complete &= all,
+                        Err(error) => {
+                            if !self.replica.is_reachable(node) || self.replica.store.has_failed() {
+                                return Err(error);
+                            }
+                            warn!(peer = ?node, %error, "a record could not be taken over");
+                            complete = false;
                         }
-                        warn!(peer = ?node, %error, "a record could not be taken over");
-                        complete = false;
                     }
                 }
             }
@@ -75,10 +79,21 @@ impl RowSync {
         Ok(complete)
     }
 
-    async fn pull_these(&self, node: &NodeId, keys: &[RecordKey]) -> Result<(), Error> {
+    /// Says whether all could be taken now. What was deleted long ago is not taken, and nothing is
+    /// missing without it.
+    async fn pull_these(
+        &self,
+        node: &NodeId,
+        keys: &[RecordKey],
+        state: &EpochState,
+    ) -> Result<bool, Error> {
         let records = self.records.fetch_records(node, keys, 0).await?;
-        self.replica.store.merge_records(keys.iter().copied().zip(records).collect()).await?;
-        Ok(())
+        let records = keys.iter().copied().zip(records).collect();
+        let (waiting, records) = self.records.purged.sift(node, records, state).await?;
+        match self.replica.store.merge_records(records).await {
+            Ok(_) | Err(WriteError::Purged) => Ok(waiting.is_empty()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn want_missing(&self, rows: &[RefRow]) -> Result<(), Error> {

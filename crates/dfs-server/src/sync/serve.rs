@@ -37,13 +37,21 @@ impl RowSync {
         table: Table,
         roots: Vec<(Partition, Root)>,
     ) -> Told {
+        // Before the roots: what is here then is what they speak of.
+        let asked: Vec<Partition> = match table {
+            Table::Records => roots.iter().map(|(partition, _)| *partition).collect(),
+            Table::Refs => Vec::new(),
+        };
+        let known = self.replica.store.floors(asked.clone()).await.map_err(read_refused)?;
+        let floors = asked.into_iter().zip(known).filter_map(|(of, floor)| Some((of, floor?)));
+        let floors = floors.filter(|(of, _)| state.is_replica(*of, &self.replica.id)).collect();
         let ours = self.replica.store.roots(table, state.bits).await.map_err(read_refused)?;
         let mut differ = differing(&ours, &roots);
         differ.retain(|partition| state.is_replica(*partition, &self.replica.id));
         if !differ.is_empty() && from.node != self.replica.id {
             self.replica.owed.owe(from.node);
         }
-        done(Response::Differing(differ))
+        done(Response::Differing { partitions: differ, floors })
     }
 
     /// Answers a page of a partition's rows: hashes of records, or whole reference rows.

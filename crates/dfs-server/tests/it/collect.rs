@@ -32,7 +32,7 @@ const GRACE: Grace = Grace {
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// Nodes with short times, and their clock.
-async fn cluster(count: usize) -> (Cluster, Arc<Ahead>) {
+pub(crate) async fn cluster(count: usize) -> (Cluster, Arc<Ahead>) {
     let clock = Arc::new(Ahead::new());
     (Cluster::with_grace(count, Some(clock.clone()), GRACE).await, clock)
 }
@@ -69,7 +69,7 @@ impl Cluster {
     }
 
     /// Waits until no replica knows of a name; a majority of them answers.
-    async fn until_forgotten(&self, at: usize, name: &str) {
+    pub(crate) async fn until_forgotten(&self, at: usize, name: &str) {
         let client = self.node(at);
         let waited = async {
             while client.log(&path(name), Mode::Quorum).await.is_ok() {

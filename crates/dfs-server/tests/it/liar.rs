@@ -1,11 +1,13 @@
 //! A member that answers as it likes, and two honest ones that must not mind.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use dfs_core::id::RecordKey;
 use dfs_core::record::version::{Record, merge};
 use dfs_env::BoxFuture;
-use dfs_p2p::message::{Answer, Call, Code, Refusal, Request, Response};
+use dfs_p2p::message::{Answer, Call, Code, Origin, Priority, Refusal, Request, Response};
 use dfs_p2p::{Caller, Handler};
 use dfs_server::Condition;
 
@@ -192,3 +194,121 @@ async fn a_member_is_given_no_more_than_its_cap_whatever_it_claims() {
 }
 
 const CAP_OF_BOASTER: u64 = 4 << 20;
+
+/// A handler that shows names as they were once, from when it is told to.
+struct Archive {
+    honest: Arc<dyn Handler>,
+    shown: Arc<Shown>,
+}
+
+#[derive(Default)]
+struct Shown {
+    /// What it answered before, the first of each name.
+    kept: Mutex<BTreeMap<RecordKey, Record>>,
+    is_on: AtomicBool,
+}
+
+impl Shown {
+    /// Everything of before in a directory, or the names asked for.
+    fn answer(&self, request: &Request) -> Option<Response> {
+        let kept = self.kept.lock().unwrap();
+        let old = |key: &RecordKey| (*key, kept.get(key).cloned().unwrap_or_default());
+        Some(match request {
+            Request::RecordGet { keys, digest_only: true } => {
+                Response::StateHashes(keys.iter().map(|key| old(key).1.state_hash()).collect())
+            }
+            Request::RecordGet { keys, .. } => {
+                Response::Records { records: keys.iter().map(old).collect(), more: false }
+            }
+            Request::DirScan { vault, dir, after: None } => {
+                let is_in = |key: &&RecordKey| key.vault == *vault && key.dir == *dir;
+                let records = kept.keys().filter(is_in).map(old).collect();
+                Response::Records { records, more: false }
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl Handler for Archive {
+    fn handle(&self, from: Caller, call: Call) -> BoxFuture<'_, Answer> {
+        Box::pin(async move {
+            let shown = &self.shown;
+            if shown.is_on.load(Ordering::SeqCst) {
+                return match shown.answer(&call.request) {
+                    Some(response) => Answer::new(Ok(response), call.epoch),
+                    None => self.honest.handle(from, call).await,
+                };
+            }
+            if let Request::RecordPut { records, .. } = &call.request {
+                let mut kept = shown.kept.lock().unwrap();
+                for (key, record) in records {
+                    kept.entry(*key).or_insert_with(|| record.clone());
+                }
+            }
+            self.honest.handle(from, call).await
+        })
+    }
+
+    honest_otherwise!();
+}
+
+/// All three hold all names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storage_member_brings_back_nothing_that_was_deleted_and_purged() {
+    let (mut cluster, clock) = crate::collect::cluster(2).await;
+    cluster.disks.push(MemoryFs::default());
+    cluster.servers.push(None);
+    let shown = Arc::new(Shown::default());
+    let kept = shown.clone();
+    let wrap = |honest| -> Arc<dyn Handler> { Arc::new(Archive { honest, shown: kept }) };
+    cluster.start_as(2, false, wrap).await;
+    cluster.admit(0, 2).await;
+    for at in 0..3 {
+        cluster.settled(at, 3).await;
+    }
+    let names: Vec<_> = (0..DIRECTORIES).map(|at| format!("d{at}/f")).collect();
+    for name in &names {
+        cluster.put(0, name, b"doomed").await.unwrap();
+        cluster.put(0, &format!("{name}-stays"), b"kept").await.unwrap();
+    }
+    for at in 0..3 {
+        cluster.settled(at, 3).await;
+    }
+    for name in &names {
+        cluster.node(1).remove(&FilePath::parse(name).unwrap(), Mode::Default).await.unwrap();
+    }
+    clock.advance(Duration::from_secs(2 * 60 * 60));
+    for name in &names {
+        cluster.until_forgotten(1, name).await;
+    }
+    shown.is_on.store(true, Ordering::SeqCst);
+    let old: Vec<_> = shown.kept.lock().unwrap().clone().into_iter().collect();
+    assert!(!old.is_empty(), "it was given none of them");
+    let liar = cluster.servers[2].as_ref().unwrap().network();
+    for at in 0..2 {
+        let to = cluster.servers[at].as_ref().unwrap().node_id();
+        for record in &old {
+            let put = Request::RecordPut { records: vec![record.clone()], origin: Origin::Repair };
+            let _ = liar.call(&to, Call::new(Priority::Records, LIMIT, put)).await;
+        }
+    }
+    for at in 0..2 {
+        for (number, name) in names.iter().enumerate() {
+            let path = FilePath::parse(name).unwrap();
+            let found = cluster.node(at).find(&path, None, Mode::Quorum).await;
+            assert!(matches!(found, Err(Error::NotFound(_))), "{at} {name}: {found:?}");
+            assert_eq!(cluster.get(at, &format!("{name}-stays")).await.unwrap(), b"kept");
+            let listed = cluster.list(at, &format!("d{number}/"), false).await;
+            assert_eq!(listed, [format!("{name}-stays")]);
+        }
+    }
+    for name in &names {
+        let path = FilePath::parse(name).unwrap();
+        cluster.node(0).store_if(&path, &b"new"[..], Condition::Absent).await.unwrap();
+        assert_eq!(cluster.get(1, name).await.unwrap(), b"new");
+    }
+}
+
+/// Some names, each in a directory of its own.
+const DIRECTORIES: usize = 3;

@@ -19,6 +19,8 @@ pub(crate) async fn forget_records(
         let mut gone = 0;
         for (key, hash) in &records {
             gone += usize::from(tx.remove_record(key, hash)?);
+            // Not all that counts is here any more.
+            tx.clear_floor(key.partition(ROOT_BITS))?;
         }
         Ok(gone)
     };
@@ -53,7 +55,7 @@ pub(crate) async fn forget_known_records(
         for (key, hash) in records.iter().filter(|(key, _)| of_partition(key)) {
             tx.remove_record(key, hash)?;
         }
-        Ok(())
+        tx.clear_floor(partition)
     };
     forget_known(index, Table::Records, partition, compared, remove).await
 }

@@ -58,6 +58,8 @@ pub(super) struct Gather<N> {
 }
 
 impl<N: Ord + Copy> Gather<N> {
+    /// With the answers in the order in which they are believed: what a later one says that an
+    /// earlier one said is not checked once more.
     pub(super) fn new(me: N, keys: Vec<RecordKey>, answers: Vec<(N, ReadAnswer)>) -> Self {
         let records = vec![Record::default(); keys.len()];
         let differ = vec![false; keys.len()];
@@ -166,7 +168,15 @@ impl<N: Ord + Copy> Gather<N> {
             self.take_in(telling);
             return self.go_on(out);
         }
-        let (node, records) = (telling.node, telling.sent.clone());
+        let is_known = !self.is_first && !self.is_own;
+        let told = telling.places.iter().zip(&telling.sent);
+        let new =
+            told.filter(|(at, (_, record))| !is_known || self.gathered.records[**at] != *record);
+        let (node, records) = (telling.node, new.map(|(_, told)| told.clone()).collect::<Keyed>());
+        if records.is_empty() {
+            self.take_in(telling);
+            return self.go_on(out);
+        }
         self.doing = Doing::Verifying(telling);
         out.push(Action::Do(ReadTask::Verify { node, records }));
     }

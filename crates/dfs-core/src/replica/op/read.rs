@@ -165,7 +165,10 @@ impl<N: Ord + Copy, E: Fails> Read<N, E> {
 
     fn gather(&mut self, now: Duration, reached: Reached<N, ReadAnswer>, out: &mut Actions<Self>) {
         (self.answered, self.guarded) = (reached.answers.len(), reached.guarded);
-        let mut gather = Gather::new(self.spec.me, self.spec.keys.clone(), reached.answers);
+        // What the guards say is known when the others are looked at.
+        let mut answers = reached.answers;
+        answers.sort_by_key(|(node, _)| !self.spec.guards.iter().flatten().any(|of| of == node));
+        let mut gather = Gather::new(self.spec.me, self.spec.keys.clone(), answers);
         let mut inner = Vec::new();
         gather.go_on(&mut inner);
         self.phase = Phase::Gathering(gather);

@@ -94,11 +94,24 @@ fn one_that_holds_nothing_verifies_what_it_is_told() {
     for node in [1, 0] {
         read.feed(tells(node, &record(1)));
     }
-    for node in [1, 0] {
-        assert_eq!(read.begun(), [verifies(node, &record(1))]);
+    // The other says the same.
+    assert_eq!(read.begun(), [verifies(1, &record(1))]);
+    read.feed(ReadEvent::Verified(1, true));
+    ends(read, &record(1), false);
+}
+
+#[test]
+fn what_guards_say_is_known_before_the_others_are_looked_at() {
+    let guarded = ReadSpec { guards: vec![vec![2]], ..spec(&[0, 1, 2], 9, true) };
+    let mut read = Bench::start(Reading::new(guarded));
+    read.begun();
+    read.feed(tells(1, &record(2)));
+    read.feed(tells(2, &record(1)));
+    for (node, told) in [(2, 1), (1, 2)] {
+        assert_eq!(read.begun(), [verifies(node, &record(told))]);
         read.feed(ReadEvent::Verified(node, true));
     }
-    ends(read, &record(1), false);
+    ends(read, &merge(&record(1), &record(2)), true);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, Partition, PartitionBits, RecordKey, dir_partition};
 use dfs_core::record::refs::{RefRow, Use};
 use dfs_core::record::version::Record;
@@ -12,9 +13,9 @@ use super::MetaResult;
 use super::damaged::DamagedRows;
 use super::page::{Page, PageLimit};
 use super::rows::{
-    BLOBS, CERTS, LOCATION_BITS, RECORDS, REFS, Rows, STATE, decode_id, decode_len, decode_record,
-    decode_record_row, decode_ref_row, partition_range, record_row, ref_row, refs_prefix,
-    successor,
+    BLOBS, CERTS, LOCATION_BITS, RECORDS, REFS, Rows, STATE, decode_floor, decode_id, decode_len,
+    decode_record, decode_record_row, decode_ref_row, floor_key, partition_range, record_row,
+    ref_row, refs_prefix, successor,
 };
 
 /// One read transaction: a snapshot.
@@ -225,5 +226,10 @@ impl MetaReader {
 
     pub(crate) fn state(&self, key: &str) -> MetaResult<Option<Vec<u8>>> {
         self.get(STATE, key.as_bytes())
+    }
+
+    /// Up to which stamp every version of a partition that counts is here, if that is known.
+    pub(crate) fn floor(&self, partition: Partition) -> MetaResult<Option<Hlc>> {
+        self.state(&floor_key(partition))?.map(decode_floor).transpose()
     }
 }

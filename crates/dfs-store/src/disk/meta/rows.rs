@@ -1,6 +1,7 @@
 //! The tables of the index, the keys of their rows, and decoding rows.
 
 use dfs_core::codec::Canonical;
+use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, Partition, PartitionBits, RecordKey};
 use dfs_core::record::refs::{RefRow, Use};
 use dfs_core::record::version::Record;
@@ -137,6 +138,16 @@ pub(super) fn decode_ref_row(row: &[u8], value: Vec<u8>) -> MetaResult<RefRow> {
     let decoded = RefRow::from_canonical(value).ok();
     let own = decoded.filter(|decoded| ref_row(&decoded.of()) == row);
     own.ok_or_else(|| corrupt("a reference row"))
+}
+
+/// Under which name the floor of a partition is kept.
+pub(super) fn floor_key(partition: Partition) -> String {
+    format!("floor/{partition:04x}")
+}
+
+pub(super) fn decode_floor(value: Vec<u8>) -> MetaResult<Hlc> {
+    let bytes = value.try_into().map_err(|_| corrupt("the floor of a partition"))?;
+    Ok(Hlc(u64::from_be_bytes(bytes)))
 }
 
 /// The blob that a row of [`BLOBS`] names.

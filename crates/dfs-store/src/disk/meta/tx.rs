@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use dfs_core::codec::Canonical;
+use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, Partition, RecordKey};
 use dfs_core::record::digest::HeadsDigest;
 use dfs_core::record::refs::RefRow;
 use dfs_core::record::version::{Record, merge};
+use dfs_core::replica::purge::without_purged;
 use dfs_core::replica::sync::{Root, Table};
 use dfs_env::{Bug, bug};
 use redb::{ReadableTable, WriteTransaction};
@@ -14,9 +16,9 @@ use redb::{ReadableTable, WriteTransaction};
 use super::MetaResult;
 use super::damaged::DamagedRows;
 use super::rows::{
-    BLOBS, CERTS, RECORDS, REFS, ROOT_BITS, Rows, STATE, SUMS, decode_len, decode_record,
-    decode_ref_row, decode_root, partition_of_row, record_item, record_row, ref_row, root_key,
-    rows_of,
+    BLOBS, CERTS, RECORDS, REFS, ROOT_BITS, Rows, STATE, SUMS, decode_floor, decode_len,
+    decode_record, decode_ref_row, decode_root, floor_key, partition_of_row, record_item,
+    record_row, ref_row, root_key, rows_of,
 };
 
 /// Why one row is not joined with the one held. It concerns that row alone: the rest of the
@@ -27,6 +29,9 @@ pub(crate) enum Unmergeable {
     TooLarge,
     /// The row held here does not decode: rot in the index.
     Damaged,
+    /// It has a version that was deleted, and whose tombstone is forgotten: see
+    /// [`without_purged`]. What else it has was taken over.
+    Purged,
 }
 
 /// One write transaction.
@@ -91,8 +96,39 @@ impl MetaTx {
         key: &RecordKey,
         theirs: &Record,
     ) -> MetaResult<Result<bool, Unmergeable>> {
-        let changed = self.change_record(key, |ours| joined(ours, theirs))?;
-        Ok(changed.map(|(_, changed)| changed))
+        let floor = self.floor(key.partition(ROOT_BITS))?.unwrap_or_default();
+        let mut is_purged = false;
+        let changed =
+            self.change_record(key, |ours| match without_purged(theirs, ours, floor) {
+                Some(rest) if !bug(Bug::PurgedComesBack) => {
+                    is_purged = true;
+                    joined(ours, &rest)
+                }
+                _ => joined(ours, theirs),
+            })?;
+        Ok(match changed {
+            Ok(_) if is_purged => Err(Unmergeable::Purged),
+            changed => changed.map(|(_, changed)| changed),
+        })
+    }
+
+    /// Up to which stamp every version of a partition that counts is here, if that is known.
+    pub(crate) fn floor(&self, partition: Partition) -> MetaResult<Option<Hlc>> {
+        let held = self.state(&floor_key(partition))?;
+        held.map(decode_floor).transpose()
+    }
+
+    /// Notes that every version of a partition is here that counts and is stamped no later.
+    pub(crate) fn raise_floor(&mut self, partition: Partition, stamp: Hlc) -> MetaResult<()> {
+        if self.floor(partition)?.is_none_or(|floor| floor < stamp) {
+            self.set_state(&floor_key(partition), &stamp.0.to_be_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Notes that versions of a partition may be elsewhere alone.
+    pub(crate) fn clear_floor(&mut self, partition: Partition) -> MetaResult<()> {
+        self.remove_state(&floor_key(partition))
     }
 
     /// Replaces a record with what `change` makes of it. Returns the result and whether it differs.
@@ -172,6 +208,12 @@ impl MetaTx {
         let mut value = root.sum.to_vec();
         value.extend_from_slice(&root.count.to_le_bytes());
         self.set(SUMS, &root_key(table, partition), &value)
+    }
+
+    /// The highest stamp of the record held; the lowest of all when there is none.
+    pub(crate) fn stamp_of(&self, key: &RecordKey) -> MetaResult<Hlc> {
+        let held = self.held_record(&record_row(key))?;
+        Ok(held.map(|held| held.hlc_max()).unwrap_or_default())
     }
 
     /// Removes a record if its state has this hash. Returns whether it had.

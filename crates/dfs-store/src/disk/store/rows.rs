@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, Partition, PartitionBits, RecordKey, Tag};
 use dfs_core::record::digest::HeadsDigest;
 use dfs_core::record::refs::{RefRow, Use};
@@ -12,7 +13,7 @@ use dfs_core::replica::dir_view::Told;
 use dfs_core::replica::sync::{Root, Table};
 
 use super::Store;
-use crate::disk::meta::{MetaTx, Page, PageLimit, Unmergeable};
+use crate::disk::meta::{MetaReader, MetaTx, Page, PageLimit, ROOT_BITS, Unmergeable};
 use crate::disk::space::Purpose;
 use crate::error::{ReadError, WriteError};
 
@@ -25,7 +26,9 @@ impl Store {
     /// Joins records with those held. Durable on return. Returns how many changed.
     ///
     /// # Errors
-    /// [`WriteError`]; none of them counts as stored then, though some may be.
+    /// [`WriteError::Purged`] when some had versions that cannot be any more, and all else was
+    /// taken over. Any other [`WriteError`]; none of them counts as stored then, though some may
+    /// be.
     pub async fn merge_records(&self, records: Vec<KeyedRecord>) -> Result<usize, WriteError> {
         self.admit_record().await?;
         let work = move |tx: &mut MetaTx| {
@@ -33,6 +36,8 @@ impl Store {
             for (key, record) in &records {
                 match tx.merge_record(key, record)? {
                     Ok(is_new) => changed += usize::from(is_new),
+                    // The others of them matter more to whoever asked.
+                    Err(Unmergeable::Purged) => failed = failed.or(Some(Unmergeable::Purged)),
                     Err(why) => failed = Some(why),
                 }
             }
@@ -42,6 +47,58 @@ impl Store {
             (changed, None) => Ok(changed),
             (_, Some(why)) => Err(why.into()),
         }
+    }
+
+    /// Forgets tombstones whose record's state has this hash, and remembers of their partitions
+    /// that every version stamped no later is here, if it counts: what they deleted is taken from
+    /// nobody any more. Durable on return. Returns how many went.
+    ///
+    /// # Errors
+    /// [`WriteError`] when the index could not be written.
+    pub async fn purge_records(&self, tombstones: Vec<KeyedHash>) -> Result<usize, WriteError> {
+        let work = move |tx: &mut MetaTx| {
+            let mut gone = 0;
+            for (key, hash) in &tombstones {
+                let stamp = tx.stamp_of(key)?;
+                if tx.remove_record(key, hash)? {
+                    tx.raise_floor(key.partition(ROOT_BITS), stamp)?;
+                    gone += 1;
+                }
+            }
+            Ok(gone)
+        };
+        self.0.index.commit(work).await
+    }
+
+    /// Up to which stamp every version of each of these partitions is here that counts; `None`
+    /// where that is not known.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the index cannot be read.
+    pub async fn floors(&self, of: Vec<Partition>) -> Result<Vec<Option<Hlc>>, ReadError> {
+        let read = move |meta: &MetaReader| of.iter().map(|one| meta.floor(*one)).collect();
+        self.0.index.read(read).await
+    }
+
+    /// Notes that every version of these partitions is here that counts and is stamped no later.
+    /// Durable on return.
+    ///
+    /// # Errors
+    /// [`WriteError`] when the index could not be written.
+    pub async fn raise_floors(&self, floors: Vec<(Partition, Hlc)>) -> Result<(), WriteError> {
+        let work = move |tx: &mut MetaTx| {
+            floors.iter().try_for_each(|(partition, stamp)| tx.raise_floor(*partition, *stamp))
+        };
+        self.0.index.commit(work).await
+    }
+
+    /// Notes that versions of these partitions may be elsewhere alone. Durable on return.
+    ///
+    /// # Errors
+    /// [`WriteError`] when the index could not be written.
+    pub async fn clear_floors(&self, of: Vec<Partition>) -> Result<(), WriteError> {
+        let work = move |tx: &mut MetaTx| of.iter().try_for_each(|one| tx.clear_floor(*one));
+        self.0.index.commit(work).await
     }
 
     /// Replaces a record with what `change` makes of it, and returns that. Durable on return.
@@ -292,6 +349,7 @@ impl From<Unmergeable> for WriteError {
         match why {
             Unmergeable::TooLarge => Self::TooManyVersions,
             Unmergeable::Damaged => Self::Damaged,
+            Unmergeable::Purged => Self::Purged,
         }
     }
 }
