@@ -307,14 +307,19 @@ mod tests {
         fn attributes_come_back(
             bits in prop::option::of(0..=BITS),
             at in prop::option::of((any::<i64>(), 0..NANOS)),
-            other in prop::collection::btree_map(3u8.., prop::collection::vec(any::<u8>(), 0..9), 0..9),
+            other in prop::collection::btree_map(
+                3u8..,
+                prop::collection::vec(any::<u8>(), 0..9),
+                0..9,
+            ),
         ) {
             let attributes = Attributes {
                 permissions: bits.map(Permissions),
                 mtime: at.and_then(|(seconds, nanos)| Mtime::new(seconds, nanos)),
                 other: other.into_iter().map(|(tag, value)| (tag, value.into())).collect(),
             };
-            prop_assert_eq!(Attributes::from_canonical(attributes.to_canonical()), Ok(attributes.clone()));
+            let decoded = Attributes::from_canonical(attributes.to_canonical());
+            prop_assert_eq!(decoded, Ok(attributes.clone()));
             if let Some(at) = attributes.mtime {
                 prop_assert_eq!(at.to_string().parse(), Ok(at));
             }

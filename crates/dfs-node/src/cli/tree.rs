@@ -15,8 +15,8 @@ pub(super) struct Outcome {
     pub(super) result: Result<(), Failure>,
 }
 
-/// Runs `work` for every item on a few threads; it says how many files that was. Failures are reported as they happen; when the node
-/// is gone for good, what is left is not tried.
+/// Runs `work` for every item on a few threads; it says how many files that was. Failures are
+/// reported as they happen; when the node is gone for good, what is left is not tried.
 pub(super) fn for_each<T: Send>(
     items: impl Iterator<Item = T> + Send,
     work: impl Fn(T) -> Result<usize, Failure> + Sync,

@@ -47,9 +47,9 @@ pub(super) enum What {
     Link(String),
 }
 
-/// Walks through a directory in order of the names, itself first. Links are not followed. It holds the names of
-/// the directories that it is in, and none of them open, so neither depth nor width costs
-/// descriptors.
+/// Walks through a directory in order of the names, itself first. Links are not followed. It holds
+/// the names of the directories that it is in, and none of them open, so neither depth nor width
+/// costs descriptors.
 pub(super) struct Walk<'a> {
     rules: &'a Rules,
     /// Of the top, when other file systems are left out.

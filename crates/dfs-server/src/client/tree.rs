@@ -233,12 +233,12 @@ impl Client {
         }
     }
 
-    /// Stores a symbolic link that says `says`, which nobody here follows. Without `replace` nothing
-    /// may have the name.
+    /// Stores a symbolic link that says `says`, which nobody here follows. Without `replace`
+    /// nothing may have the name.
     ///
     /// # Errors
-    /// [`Error::BadLink`] for what no link can say; [`Error::Exists`]; [`Error::IsDirectory`], which
-    /// is never replaced.
+    /// [`Error::BadLink`] for what no link can say; [`Error::Exists`]; [`Error::IsDirectory`],
+    /// which is never replaced.
     pub async fn make_link(
         &self,
         path: &FilePath,
