@@ -18,7 +18,7 @@ pub struct Attributes {
     pub permissions: Option<Permissions>,
     /// When its content was last changed where it came from.
     pub mtime: Option<Mtime>,
-    /// Those of later programs.
+    /// Those of later programs: at most [`OTHER_BYTES_MAX`], each with five more than its value.
     pub other: BTreeMap<u8, Bytes>,
 }
 
@@ -166,13 +166,12 @@ impl Canonical for Attributes {
     }
 
     fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        let values: Vec<Tagged> = input.list("attributes", ATTRIBUTES_BYTES_MAX)?;
+        let values: Vec<Tagged> = input.list("attributes", COUNT_MAX)?;
         if !values.is_sorted_by(|Tagged(a, _), Tagged(b, _)| a < b) {
             return Err(DecodeError::Invalid("attributes"));
         }
-        if values.iter().map(|Tagged(_, value)| 1 + value.len()).sum::<usize>()
-            > ATTRIBUTES_BYTES_MAX
-        {
+        let others = values.iter().filter(|Tagged(tag, _)| ![PERMISSIONS, MTIME].contains(tag));
+        if others.map(|Tagged(_, value)| 5 + value.len()).sum::<usize>() > OTHER_BYTES_MAX {
             return Err(DecodeError::TooLong("attributes"));
         }
         let mut attributes = Self::default();
@@ -192,7 +191,7 @@ impl Canonical for Tagged {
     }
 
     fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        Ok(Self(input.u8()?, input.bytes("attribute", ATTRIBUTES_BYTES_MAX)?))
+        Ok(Self(input.u8()?, input.bytes("attribute", OTHER_BYTES_MAX)?))
     }
 }
 
@@ -230,8 +229,11 @@ const BITS: u16 = 0o7777;
 const NANOS: u32 = 1_000_000_000;
 /// More than any `i64` has.
 const SECONDS_DIGITS_MAX: usize = 20;
-/// Bytes of all attributes of one version. A record keeps 64 versions, and has 64 KiB for all.
-pub const ATTRIBUTES_BYTES_MAX: usize = 256;
+/// Bytes of those that are not known here, as encoded. A record keeps 64 versions, and has 64 KiB
+/// for all. Those that are known have room beside them, so nobody's are in the way of others.
+pub const OTHER_BYTES_MAX: usize = 224;
+/// Known ones, and as many others as there may be bytes for.
+const COUNT_MAX: usize = 2 + OTHER_BYTES_MAX / 5;
 
 #[cfg(test)]
 mod tests {
@@ -286,7 +288,7 @@ mod tests {
         let mtime = [&[0; 8][..], &NANOS.to_be_bytes()].concat();
         refused(&[(MTIME, &mtime)], DecodeError::Invalid("mtime"));
         refused(&[(9, &[]), (9, &[])], DecodeError::Invalid("attributes"));
-        refused(&[(9, &[0; 200]), (10, &[0; 55])], DecodeError::TooLong("attributes"));
+        refused(&[(9, &[0; 100]), (10, &[0; 115])], DecodeError::TooLong("attributes"));
     }
 
     #[test]

@@ -102,10 +102,7 @@ pub(super) async fn make_dir(
     let path = parse(&path)?;
     let said = attributes(query.permissions.as_deref(), query.mtime.as_deref())?;
     let mode = query.mode.map_or(Mode::Default, ModeName::mode);
-    shared.client.make_dir(&path, query.parents, mode).await?;
-    if !said.is_empty() {
-        shared.client.set_attributes(&path, &said, mode).await?;
-    }
+    shared.client.make_dir_as(&path, query.parents, &said, mode).await?;
     Ok((StatusCode::CREATED, Json(serde_json::json!({ "path": path.as_str() }))).into_response())
 }
 

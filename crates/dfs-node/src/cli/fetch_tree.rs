@@ -9,7 +9,7 @@ use crate::cli::fetch::{get_file, say};
 use crate::cli::http::Api;
 use crate::cli::leftovers;
 use crate::cli::output::Output;
-use crate::cli::paths::{self, create_dirs, remote};
+use crate::cli::paths::{self, create_shut, remote};
 use crate::cli::{stamp, tree};
 use crate::exit::{Code, Failure, tell};
 
@@ -41,15 +41,18 @@ pub(super) fn get_tree(api: &Api, get: &Get, out: &Output) -> Result<(), Failure
         dst: get.dst.clone().unwrap_or_else(|| base.into()),
         ..Plan::default()
     };
-    let said = if top.is_empty() { Said::default() } else { said_of_top(api, top)? };
     let prefix = plan.prefix.clone();
     api.list(&prefix, Depth::Tree, &mut |page| {
         page.entries.iter().for_each(|entry| plan.add(entry));
         Ok(())
     })?;
-    let is_new = !plan.dst.exists();
-    create_dirs(&plan.dst)?;
-    let mut dirs = vec![Dir { path: plan.dst.clone(), said, is_new }];
+    let said = if top.is_empty() { Said::default() } else { plan.said_of_top(api, top)? };
+    let mut dirs = Vec::new();
+    // One that is there is somebody's already: what is said of the remote one is not said of it.
+    if !plan.dst.exists() {
+        create_shut(&plan.dst)?;
+        dirs.push(Dir { path: plan.dst.clone(), said, is_new: true });
+    }
     let quiet = out.without_progress();
     let mut failed = None;
     for dir in &plan.dirs {
@@ -97,18 +100,22 @@ fn note(failed: &mut Option<Code>, failure: Failure) {
     *failed = Some(failure.code);
 }
 
-/// What is said of the directory itself, if it is one.
-fn said_of_top(api: &Api, top: &str) -> Result<Said, Failure> {
-    let stat = api.stat(&remote(top)?, None)?.about;
-    match stat.kind {
-        ListedKind::Dir => Ok(stat.said),
-        ListedKind::File | ListedKind::Link => {
-            Err(Failure::new(Code::Usage, format!("{top:?} is a file: get it without -r")))
+impl Plan {
+    /// What is said of the directory itself, if it is one.
+    fn said_of_top(&self, api: &Api, top: &str) -> Result<Said, Failure> {
+        let is_empty = self.dirs.is_empty() && self.files.is_empty() && self.links.is_empty();
+        let stat = api.stat(&remote(top)?, None)?.about;
+        match stat.kind {
+            ListedKind::Dir => Ok(stat.said),
+            // A name may be both, after a split.
+            _ if !is_empty => Ok(Said::default()),
+            ListedKind::File => {
+                Err(Failure::new(Code::Usage, format!("{top:?} is a file: get it without -r")))
+            }
+            ListedKind::Link => Err(Failure::new(Code::Usage, format!("{top:?} is a link"))),
         }
     }
-}
 
-impl Plan {
     fn add(&mut self, entry: &Listed) {
         match entry.kind {
             ListedKind::File => self.files.push(entry.path.clone()),
@@ -123,7 +130,7 @@ impl Plan {
 
     fn make_dir(&self, dir: &Listed) -> Result<Dir, Failure> {
         let path = remote(&dir.path)?;
-        let (path, is_new) = paths::dir_below(&self.dst, self.below(path.as_str()))?;
+        let (path, is_new) = paths::dir_below(&self.dst, self.below(path.as_str()), true)?;
         Ok(Dir { path, said: dir.said.clone(), is_new })
     }
 
@@ -139,8 +146,11 @@ impl Plan {
 
 fn put_link(says: &Path, at: &Path, said: &Said) -> std::io::Result<()> {
     use std::os::unix::fs::symlink;
-    if std::fs::symlink_metadata(at).is_err() {
+    let found = std::fs::symlink_metadata(at).ok().map(|found| found.file_type());
+    if found.is_none() {
         symlink(says, at)?;
+    } else if found.is_some_and(|found| !found.is_file() && !found.is_symlink()) {
+        return Err(std::io::Error::other("what is there is neither a file nor a link"));
     } else if std::fs::read_link(at).is_ok_and(|now| now == says) {
         // It is there already.
     } else {

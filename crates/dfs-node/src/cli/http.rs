@@ -178,7 +178,11 @@ impl Api {
     }
 
     fn post<T: DeserializeOwned>(&self, url: &str) -> Result<T, Failure> {
-        Ok(self.read(self.authorized(self.agent.post(url)).send_empty())?)
+        Ok(self.try_post(url)?)
+    }
+
+    fn try_post<T: DeserializeOwned>(&self, url: &str) -> Result<T, Trouble> {
+        self.read(self.authorized(self.agent.post(url)).send_empty())
     }
 
     /// Reads an answer in JSON.
@@ -247,7 +251,11 @@ impl Api {
         let said = said_in(["permissions", "mtime"], said);
         let mut query: Vec<_> = said.iter().map(|(name, value)| (*name, value.as_str())).collect();
         query.extend(parents.then_some(("parents", "true")));
-        self.post(&self.url("mkdir", Some(path), &query))
+        match parents {
+            // The same once more does no harm.
+            true => self.patiently(|api| api.try_post(&api.url("mkdir", Some(path), &query))),
+            false => self.post(&self.url("mkdir", Some(path), &query)),
+        }
     }
 
     /// Stores a symbolic link that says `target`.
@@ -262,7 +270,10 @@ impl Api {
         let mut query: Vec<_> = said.iter().map(|(name, value)| (*name, value.as_str())).collect();
         query.push(("target", target));
         query.extend(replace.then_some(("replace", "true")));
-        self.post(&self.url("link", Some(path), &query))
+        match replace {
+            true => self.patiently(|api| api.try_post(&api.url("link", Some(path), &query))),
+            false => self.post(&self.url("link", Some(path), &query)),
+        }
     }
 
     /// Takes a member out: `how` is `drain` or `remove`, perhaps with a query.

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::Path;
 
 use dfs_store::vault::keys::{ClusterKey, VaultKey};
+use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
 use crate::cli::leftovers;
@@ -55,7 +56,10 @@ pub(super) fn of_file(path: &Path, name: &OsStr, bytes: u64) -> Option<&'static 
 /// The beginning of a file, where it can be read.
 fn head(path: &Path) -> Option<Zeroizing<Vec<u8>>> {
     let mut head = Zeroizing::new(Vec::new());
-    File::open(path).ok()?.take(SECRET_BYTES_MAX).read_to_end(&mut head).ok()?;
+    // What was put in its place meanwhile is neither followed nor waited for.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+    File::from(file).take(SECRET_BYTES_MAX).read_to_end(&mut head).ok()?;
     Some(head)
 }
 

@@ -1,6 +1,7 @@
 //! Remote paths as they are typed, and local directories to write to.
 
 use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use dfs_core::name::FilePath;
@@ -35,13 +36,14 @@ pub(super) fn below(dst: &Path, name: &str) -> Result<PathBuf, Failure> {
 /// The same where a link is to be made, whatever is there now.
 pub(super) fn place_below(dst: &Path, name: &str) -> Result<PathBuf, Failure> {
     match name.rsplit_once('/') {
-        Some((above, base)) => Ok(dir_below(dst, above)?.0.join(base)),
+        Some((above, base)) => Ok(dir_below(dst, above, false)?.0.join(base)),
         None => Ok(dst.join(name)),
     }
 }
 
-/// A directory below another, made with those above it; and whether it was not there.
-pub(super) fn dir_below(dst: &Path, name: &str) -> Result<(PathBuf, bool), Failure> {
+/// A directory below another, made with those above it; and whether it was not there. Nobody else
+/// can look into one that is made `shut`.
+pub(super) fn dir_below(dst: &Path, name: &str, shut: bool) -> Result<(PathBuf, bool), Failure> {
     let (mut path, mut is_new) = (dst.to_owned(), false);
     for part in name.split('/') {
         path.push(part);
@@ -51,7 +53,9 @@ pub(super) fn dir_below(dst: &Path, name: &str) -> Result<(PathBuf, bool), Failu
             Some(found) if found.is_symlink() => {
                 return Err(failed(&path, "it is a link, which may lead out of the target"));
             }
+            Some(found) if !found.is_dir() => return Err(failed(&path, "it is no directory")),
             Some(_) => {}
+            None if shut => create_shut(&path)?,
             None => create_dirs(&path)?,
         }
     }
@@ -65,6 +69,12 @@ fn failed(path: &Path, why: &str) -> Failure {
 /// Why a local file or directory could not be read.
 pub(super) fn failed_to_read(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Code::Failed, format!("cannot read {}: {error}", path.display()))
+}
+
+/// Makes a directory that is its owner's alone until it is complete.
+pub(super) fn create_shut(dir: &Path) -> Result<(), Failure> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| unwritable("create", dir, &error))
 }
 
 pub(super) fn create_dirs(dir: &Path) -> Result<(), Failure> {

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dfs_server::{Mtime, Permissions, Said};
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, utimensat};
+
+use crate::cli::temp::umask;
 
 /// What is said of a local file.
 pub(super) fn of(found: &Metadata) -> Said {
@@ -33,17 +35,30 @@ pub(super) fn set_time(file: &File, said: &Said) -> io::Result<()> {
 }
 
 /// Sets what is said of a directory once all that it holds is there. One that was there before is
-/// not opened to anybody.
+/// not opened to anybody, and may be somebody else's. What a directory means beside who may use it
+/// (whose its files are, who may delete them) stays.
 pub(super) fn set_dir(dir: &Path, said: &Said, is_new: bool) -> io::Result<()> {
-    let open = File::open(dir)?;
-    if let Some(mode) = mode_of(said) {
-        let now = open.metadata()?.mode() & RWX;
-        let mode = if is_new { mode } else { mode & now };
+    // Whatever was put in its place meanwhile is not followed.
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = File::from(rustix::fs::open(dir, flags, Mode::empty())?);
+    let now = open.metadata()?.mode() & BITS;
+    let mode = match (mode_of(said), is_new) {
+        (Some(mode), true) => mode,
+        (None, true) => RWX & !umask(),
+        (Some(mode), false) => mode & now,
+        (None, false) => now & RWX,
+    };
+    let mode = mode | now & !RWX;
+    let set = || {
         if mode != now {
             open.set_permissions(FsPermissions::from_mode(mode))?;
         }
+        set_time(&open, said)
+    };
+    match set() {
+        Err(error) if !is_new && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        set => set,
     }
-    set_time(&open, said)
 }
 
 /// Sets the time of a link itself.
@@ -66,8 +81,10 @@ fn moment(mtime: Mtime) -> Option<SystemTime> {
     whole?.checked_add(Duration::from_nanos(mtime.nanos().into()))
 }
 
-/// Of a mode.
+/// Who may use something.
 const RWX: u32 = 0o777;
+/// All that chmod(2) sets.
+const BITS: u32 = 0o7777;
 
 #[cfg(test)]
 mod tests {
@@ -100,12 +117,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let said =
             |text: &str| Said { permissions: Some(text.parse().unwrap()), ..Said::default() };
-        let mode = || dir.path().metadata().unwrap().mode() & RWX;
+        let mode = || dir.path().metadata().unwrap().mode() & BITS;
         set_dir(dir.path(), &said("0750"), true).unwrap();
         assert_eq!(mode(), 0o750);
         set_dir(dir.path(), &said("2755"), false).unwrap();
         assert_eq!(mode(), 0o750);
         set_dir(dir.path(), &said("0700"), false).unwrap();
         assert_eq!(mode(), 0o700);
+        // A directory where everybody may store and nobody deletes what is not his stays that.
+        std::fs::set_permissions(dir.path(), FsPermissions::from_mode(0o1777)).unwrap();
+        set_dir(dir.path(), &said("0773"), false).unwrap();
+        assert_eq!(mode(), 0o1773);
+        set_dir(dir.path(), &Said::default(), true).unwrap();
+        assert_eq!(mode(), 0o1000 | RWX & !umask());
+        // Neither a link nor a file counts as one.
+        std::os::unix::fs::symlink(".", dir.path().join("l")).unwrap();
+        std::fs::write(dir.path().join("f"), "").unwrap();
+        for what in ["l", "f"] {
+            assert!(set_dir(&dir.path().join(what), &said("0777"), true).is_err());
+        }
     }
 }

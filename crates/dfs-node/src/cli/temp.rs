@@ -181,7 +181,7 @@ fn in_proc(file: &File) -> String {
 
 /// What new files are not allowed to be. Asked of the kernel, for to read it otherwise is to change
 /// it, for all threads; where that is unknown nobody else may read them.
-fn umask() -> u32 {
+pub(super) fn umask() -> u32 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o077)

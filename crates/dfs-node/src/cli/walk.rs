@@ -150,6 +150,10 @@ impl<'a> Walk<'a> {
         if self.device.is_some_and(|device| device != found.dev()) {
             return Ok(Some("another file system"));
         }
+        if kind.is_symlink() {
+            // Only what it says is stored, wherever it leads.
+            return Ok(None);
+        }
         if !kind.is_dir() {
             return Ok(own::of_file(path, &entry.file_name, found.len()));
         }

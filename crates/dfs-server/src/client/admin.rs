@@ -236,3 +236,15 @@ impl Client {
         Ok(self.0.status.note_key_backup().await?)
     }
 }
+
+impl Client {
+    /// Waits, right after the start, until each member was dialled once: before that this node
+    /// could only say that it is not connected.
+    pub async fn first_dials(&self) {
+        let replica = &self.0.replica;
+        if let Ok(state) = replica.joined() {
+            let members: Vec<_> = state.active().map(|member| member.node_id).collect();
+            replica.net().first_dials(&members).await;
+        }
+    }
+}

@@ -8,7 +8,8 @@ use dfs_store::vault::entry::{Entry, EntryNode, LinkTarget};
 use serde::{Deserialize, Serialize};
 
 use super::Client;
-use super::files::NewContent;
+use super::moving::need_one_version;
+use super::publish::NewContent;
 use super::types::{ListedKind, Stored};
 use crate::config::Mode;
 use crate::content::Uploaded;
@@ -55,6 +56,7 @@ pub(super) async fn make_link(
     replica.joined()?;
     replica.need_right_clock().await?;
     let says = LinkTarget::new(says).ok_or(Error::BadLink)?;
+    let mode = if replace { mode } else { Mode::Quorum };
     let taken = |error| if replace { error } else { exists(error, path) };
     let target = client.target(path, mode).await.map_err(taken)?;
     let (vid, modified_ms) = (names.new_vid(), replica.unix_ms());
@@ -88,6 +90,10 @@ pub(super) async fn set_attributes(
         if old.kind() == ListedKind::Dir {
             return set_of_dir(client, path, attributes, mode).await;
         }
+        // What is written under a condition is written by a majority.
+        let mode = Mode::Quorum;
+        // A new version would decide what nobody has chosen.
+        need_one_version(client, &old, path, mode).await?;
         let vid = client.0.names()?.new_vid();
         let target = client.target(path, mode).await?;
         let uploaded = client.reuse(target.key, vid, &old, mode).await?;
@@ -103,7 +109,22 @@ pub(super) async fn set_attributes(
     Err(Error::Contended)
 }
 
-async fn set_of_dir(
+/// What is said of a directory, if it is one, or one as well as a file.
+pub(super) async fn said_of_dir(
+    client: &Client,
+    path: &FilePath,
+    mode: Mode,
+) -> Result<Option<Attributes>, Error> {
+    let names = client.0.names()?;
+    let found = names.walk(path, mode).await?;
+    let (Some(parent), Some(name)) = (found.dir, path.base()) else { return Ok(None) };
+    let key = names.keys.record_key(&parent, name);
+    let dir = Parts::of(&names.keys, &key, &found.record)?.dir;
+    Ok(dir.map(|(_, entry)| entry.attributes))
+}
+
+/// Says something else of a directory, also where a file has the same name.
+pub(super) async fn set_of_dir(
     client: &Client,
     path: &FilePath,
     attributes: &Attributes,
@@ -118,6 +139,9 @@ async fn set_of_dir(
     let (read, quorum) = parts.records.read_record(key, mode).await?;
     let (_, entry) = Parts::of(&names.keys, &key, &read)?.dir.ok_or_else(missing)?;
     let said = attributes.over(&entry.attributes);
+    if said == entry.attributes {
+        return Ok(());
+    }
     let dir = entry.dir().filter(|_| Part::of(&entry) == Part::Dir).ok_or_else(missing)?;
     names.link_dir_as(key, name, (dir, said), (&read, quorum), mode).await.map(|_| ())
 }

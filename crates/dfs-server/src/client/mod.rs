@@ -18,6 +18,7 @@ mod admin;
 pub(crate) mod attributes;
 mod files;
 mod moving;
+mod publish;
 mod together;
 mod tree;
 pub(crate) mod types;
@@ -52,18 +53,6 @@ impl Parts {
     /// The names, on a node that can open them.
     pub(crate) fn names(&self) -> Result<&Arc<Names>, Error> {
         self.names.as_ref().ok_or(Error::NoVaultKey)
-    }
-}
-
-impl Client {
-    /// Waits, right after the start, until each member was dialled once: before that this node
-    /// could only say that it is not connected.
-    pub async fn first_dials(&self) {
-        let replica = &self.0.replica;
-        if let Ok(state) = replica.joined() {
-            let members: Vec<_> = state.active().map(|member| member.node_id).collect();
-            replica.net().first_dials(&members).await;
-        }
     }
 }
 

@@ -10,7 +10,9 @@ use dfs_core::record::conditional::Condition;
 use serde::{Deserialize, Serialize};
 
 use super::Client;
-use super::files::{FileRef, NewContent, Published};
+use super::attributes::{said_of_dir, set_of_dir};
+use super::files::FileRef;
+use super::publish::{NewContent, Published};
 use super::together::{Together, unless_gone};
 use super::types::ListedKind;
 use super::walk::{Walk, WalkOptions};
@@ -138,13 +140,10 @@ impl Transfer<'_> {
     /// Says of the directory that another becomes what is said of that.
     async fn say_of_dir(&self, dir: &FilePath) -> Result<(), Error> {
         let Self { client, from, to, onto, .. } = *self;
-        let found = client.find(dir, None, onto.mode).await;
-        let Ok(found) = found else { return found.map(|_| ()).or_else(gone) };
-        if found.kind() != ListedKind::Dir || found.attributes().is_empty() {
-            return Ok(());
-        }
+        let said = said_of_dir(client, dir, onto.mode).await?;
+        let Some(said) = said.filter(|said| !said.is_empty()) else { return Ok(()) };
         let target = destination(from, to, dir)?;
-        client.set_attributes(&target, found.attributes(), onto.mode).await.or_else(gone)
+        set_of_dir(client, &target, &said, onto.mode).await.or_else(gone)
     }
 
     /// Removes a directory whose names were moved. Returns whether it is done with.
@@ -173,7 +172,7 @@ impl Transfer<'_> {
                 self.unlink(linked, to).await.map_err(|error| error.once_written(own))?;
             }
             let old = old?;
-            self.need_one_version(&old, from).await?;
+            need_one_version(client, &old, from, onto.mode).await?;
             // What an earlier turn linked may be replaced, and what that replaced is taken back to.
             let last = linked.as_ref().map(|linked| linked.vid);
             let next = link(client, &old, (from, to), old.modified_ms(), onto, last).await;
@@ -206,19 +205,6 @@ impl Transfer<'_> {
         let name = to.base().ok_or(NameError::Empty)?;
         let Published { key, vid, replaced, .. } = linked;
         self.client.take_back(*key, name, vid, *replaced, self.onto.mode).await
-    }
-
-    /// Refuses a file with several versions that nobody has chosen between: only one would move.
-    async fn need_one_version(&self, file: &FileRef, path: &FilePath) -> Result<(), Error> {
-        if file.conflicts == 0 {
-            return Ok(());
-        }
-        let (names, records) = (self.client.0.names()?, &self.client.0.records);
-        let (record, _) = records.read_record(file.key, self.onto.mode).await?;
-        match Parts::of(&names.keys, &file.key, &record)?.files {
-            0 | 1 => Ok(()),
-            _ => Err(Error::InConflict(path.to_string())),
-        }
     }
 
     /// Deletes a file if the version that was found is still the one shown: says whether it was;
@@ -265,6 +251,25 @@ pub(super) async fn link(
     let attributes = old.attributes().clone();
     let content = NewContent { vid, modified_ms, attributes, uploaded };
     client.publish(target, content, condition, onto.mode).await
+}
+
+/// Refuses a file with several versions that nobody has chosen between: a move or a change of its
+/// attributes would be of one only.
+pub(super) async fn need_one_version(
+    client: &Client,
+    file: &FileRef,
+    path: &FilePath,
+    mode: Mode,
+) -> Result<(), Error> {
+    if file.conflicts == 0 {
+        return Ok(());
+    }
+    let (names, records) = (client.0.names()?, &client.0.records);
+    let (record, _) = records.read_record(file.key, mode).await?;
+    match Parts::of(&names.keys, &file.key, &record)?.files {
+        0 | 1 => Ok(()),
+        _ => Err(Error::InConflict(path.to_string())),
+    }
 }
 
 /// What is gone meanwhile has nothing that could be said.

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 
 use super::Client;
-use super::attributes::{Said, make_link, set_attributes};
+use super::attributes::{Said, make_link, set_attributes, set_of_dir};
 use super::moving::{Moved, Onto, Transfer, Verb, link};
 use super::together::{Together, unless_gone};
 use super::types::{
@@ -86,7 +86,7 @@ impl Client {
     /// [`Error`]; what was deleted before stays deleted.
     pub async fn remove_all(&self, path: &FilePath, mode: Mode) -> Result<u64, Error> {
         let mut removed = 0;
-        if self.find(path, None, mode).await?.kind() == ListedKind::File {
+        if self.find(path, None, mode).await?.kind() != ListedKind::Dir {
             self.remove(path, mode).await?;
             removed = 1;
             // A split may have left a directory of the same name.
@@ -248,6 +248,21 @@ impl Client {
         mode: Mode,
     ) -> Result<Stored, Error> {
         make_link(self, path, says, attributes, replace, mode).await
+    }
+
+    /// The same as [`Client::make_dir`], and says this of the directory then.
+    ///
+    /// # Errors
+    /// As [`Client::make_dir`]; after another one the directory may be there.
+    pub async fn make_dir_as(
+        &self,
+        path: &FilePath,
+        parents: bool,
+        attributes: &Attributes,
+        mode: Mode,
+    ) -> Result<(), Error> {
+        self.make_dir(path, parents, mode).await?;
+        set_of_dir(self, path, attributes, mode).await
     }
 
     /// Says something else of a file, directory or link, in a new version with the same content;

@@ -9,7 +9,8 @@ use dfs_core::name::{FilePath, NameError};
 use dfs_store::vault::entry::EntryNode;
 
 use super::Client;
-use super::files::{FileRef, NewContent, stored};
+use super::files::FileRef;
+use super::publish::{NewContent, stored};
 use super::types::{ListedKind, Logged, Stored, VersionState};
 use crate::blobs::reuse;
 use crate::config::Mode;

@@ -116,8 +116,12 @@ impl Names {
             let inline = known.node.as_ref().map_or(0, EntryNode::inline_bytes);
             match room.checked_sub(inline) {
                 Some(left) => room = left,
-                // It has no blobs to go to. Newer ones came first.
-                None if known.node.as_ref().is_some_and(|node| node.link().is_some()) => continue,
+                // It has no blobs to go to. The newest, which may have to come back, finds room.
+                None if known.node.as_ref().is_some_and(|node| node.link().is_some()) => {
+                    if !keep.is_empty() {
+                        continue;
+                    }
+                }
                 None => self.move_out(key, &mut known, mode).await?,
             }
             keep.push(known);

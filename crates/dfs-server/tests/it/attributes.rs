@@ -33,6 +33,10 @@ impl Cluster {
         self.node(at).set_attributes(&path(name), said, Mode::Default).await
     }
 
+    async fn make(&self, at: usize, name: &str, said: &Attributes) -> Result<(), Error> {
+        self.node(at).make_dir_as(&path(name), true, said, Mode::Default).await
+    }
+
     async fn link(&self, at: usize, name: &str, says: &str, replace: bool) -> Result<(), Error> {
         let (client, said) = (self.node(at), Attributes::default());
         client.make_link(&path(name), says, said, replace, Mode::Default).await.map(|_| ())
@@ -120,7 +124,7 @@ async fn a_link_is_a_name_like_others_and_nobody_follows_it() {
     assert_eq!(cluster.get(2, "f").await.unwrap(), b"content");
     cluster.node(0).rename(&path("d/l"), &path("l"), ONTO).await.unwrap();
     assert_eq!(cluster.said(1, "l").await.target.as_deref(), Some("../f"));
-    cluster.node(2).remove(&path("l"), Mode::Default).await.unwrap();
+    cluster.node(2).remove_all(&path("l"), Mode::Default).await.unwrap();
     assert!(matches!(cluster.get(0, "l").await, Err(Error::NotFound(_))));
 }
 
@@ -134,6 +138,22 @@ async fn of_many_long_links_the_newest_are_kept() {
     }
     let log = cluster.node(0).log(&path("l"), Mode::Default).await.unwrap();
     assert_eq!(log.len(), 4);
-    cluster.node(0).restore(&path("l"), &log[3].version, Mode::Default).await.unwrap();
-    assert!(cluster.said(0, "l").await.target.unwrap().starts_with('5'));
+    // Content that leaves no room does not cost the link that it replaces.
+    cluster.put(0, "l", &content(16 << 10)).await.unwrap();
+    let log = cluster.node(0).log(&path("l"), Mode::Default).await.unwrap();
+    assert_eq!((log.len(), log[1].kind), (2, Some(ListedKind::Link)));
+    cluster.node(0).restore(&path("l"), &log[1].version, Mode::Default).await.unwrap();
+    assert!(cluster.said(0, "l").await.target.unwrap().starts_with('8'));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_is_made_with_what_is_said_of_it() {
+    let cluster = Cluster::of(3).await;
+    cluster.put(0, "f", b"x").await.unwrap();
+    cluster.make(0, "d", &said("0700", "1")).await.unwrap();
+    assert_eq!(cluster.said(1, "d").await, shown("0700", "1"));
+    cluster.make(1, "d", &said("0750", "2")).await.unwrap();
+    assert_eq!(cluster.said(2, "d").await, shown("0750", "2"));
+    assert!(cluster.make(2, "f", &said("0750", "2")).await.is_err());
+    assert_eq!(cluster.said(0, "f").await, Said::default());
 }

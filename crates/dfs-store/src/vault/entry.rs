@@ -316,7 +316,7 @@ const LINK_BYTES_MAX: usize = 4095;
 
 #[cfg(test)]
 mod tests {
-    use dfs_core::record::attributes::{ATTRIBUTES_BYTES_MAX, Mtime, Permissions};
+    use dfs_core::record::attributes::{Mtime, OTHER_BYTES_MAX, Permissions};
 
     use super::*;
 
@@ -345,7 +345,7 @@ mod tests {
 
     fn said() -> Attributes {
         let permissions = Some(Permissions::of_mode(0o755));
-        let other = [(9, vec![1; ATTRIBUTES_BYTES_MAX - 20].into())].into();
+        let other = [(9, vec![1; OTHER_BYTES_MAX - 5].into())].into();
         Attributes { permissions, mtime: Mtime::new(-1, 1), other }
     }
 
@@ -418,7 +418,9 @@ mod tests {
     fn the_largest_payload_fits_a_version() {
         let chunked = EntryNode::Chunked { bytes: 1, manifest: BlobId::new([2; 32]) };
         let old = |at| Past { attributes: said(), ..past(at, chunked.clone()) };
-        let history = (0..RETAINED_MAX as u64).rev().map(old).collect();
+        let mut history: Vec<_> = (0..RETAINED_MAX as u64).rev().map(old).collect();
+        // A link that was replaced is kept even where there is no room.
+        history[0].node = EntryNode::Link(LinkTarget::new("x".repeat(LINK_BYTES_MAX)).unwrap());
         let largest = Payload {
             attributes: said(),
             name: "x".repeat(PATH_BYTES_MAX),
