@@ -30,7 +30,7 @@ pub(crate) fn run() -> Result<()> {
     }
     let hostile = &["xtask", "sim", "--hostile", "--seeds", "10", "--twice", "1"];
     cargo("simulation with a hostile member", hostile, built)?;
-    cargo("crash states", &["xtask", "sim", "--crash-states", "6"], built)?;
+    cargo("crash states", &["xtask", "sim", "--crash-states", "8"], built)?;
     cargo("smoke test on real processes", &["xtask", "demo", "--mib", "64"], built)
 }
 
