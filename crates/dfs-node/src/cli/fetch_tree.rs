@@ -54,11 +54,14 @@ pub(super) fn get_tree(api: &Api, get: &Get, out: &Output) -> Result<(), Failure
         dirs.push(Dir { path: plan.dst.clone(), said, is_new: true });
     }
     let quiet = out.without_progress();
-    let mut failed = None;
+    let mut all_made = true;
     for dir in &plan.dirs {
         match plan.make_dir(dir) {
             Ok(dir) => dirs.push(dir),
-            Err(failure) => note(&mut failed, failure),
+            Err(failure) => {
+                failure.report();
+                all_made = false;
+            }
         }
     }
     let fetched = tree::for_each(plan.files.iter(), |name| {
@@ -75,29 +78,27 @@ pub(super) fn get_tree(api: &Api, get: &Get, out: &Output) -> Result<(), Failure
     for link in &plan.links {
         match plan.make_link(link) {
             Ok(()) => count += 1,
-            Err(failure) => note(&mut failed, failure),
+            Err(failure) => {
+                failure.report();
+                all_made = false;
+            }
         }
     }
     // The inner ones first: what is changed in a directory changes its time.
     for Dir { path, said, is_new } in dirs.iter().rev() {
-        let set = stamp::set_dir(path, said, *is_new);
-        if let Err(error) = set {
-            note(&mut failed, paths::unwritable("set the mode and time of", path, &error));
+        if let Err(error) = stamp::set_dir(path, said, *is_new) {
+            paths::unwritable("set the mode and time of", path, &error).report();
+            all_made = false;
         }
     }
     if !out.json {
         tell(format_args!("fetched {count} files to {}", plan.dst.display()));
     }
     fetched.result?;
-    match failed {
-        None => Ok(()),
-        Some(_) => Err(Failure::new(Code::Partly, "some directories or links were not made")),
+    match all_made {
+        true => Ok(()),
+        false => Err(Failure::new(Code::Partly, "some directories or links were not made")),
     }
-}
-
-fn note(failed: &mut Option<Code>, failure: Failure) {
-    failure.report();
-    *failed = Some(failure.code);
 }
 
 impl Plan {

@@ -14,7 +14,7 @@ use super::types::{ListedKind, Stored};
 use crate::config::Mode;
 use crate::content::Uploaded;
 use crate::error::Error;
-use crate::names::parts::{Part, Parts};
+use crate::names::parts::Parts;
 
 /// What is shown of the attributes of a name, and what a link says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,7 +142,7 @@ pub(super) async fn set_of_dir(
     if said == entry.attributes {
         return Ok(());
     }
-    let dir = entry.dir().filter(|_| Part::of(&entry) == Part::Dir).ok_or_else(missing)?;
+    let dir = entry.dir().ok_or_else(missing)?;
     names.link_dir_as(key, name, (dir, said), (&read, quorum), mode).await.map(|_| ())
 }
 

@@ -262,6 +262,9 @@ impl Client {
         mode: Mode,
     ) -> Result<(), Error> {
         self.make_dir(path, parents, mode).await?;
+        if attributes.is_empty() {
+            return Ok(());
+        }
         set_of_dir(self, path, attributes, mode).await
     }
 
