@@ -16,6 +16,8 @@ pub(crate) struct Own {
     addrs: Vec<SocketAddr>,
     clock: Clock,
     info: NodeInfo,
+    /// What an earlier start of this node signed last.
+    said_before: Option<Hlc>,
     seen_at: SeenAt,
 }
 
@@ -37,16 +39,21 @@ impl SeenAt {
 }
 
 impl Own {
-    /// `clock` is above every stamp that an earlier start of this node gave out.
+    /// Signs with a stamp above the last that an earlier start of this node is known to have signed.
     pub(crate) fn new(
         env: &Env,
         config: &Config,
         facts: OwnFacts,
         addrs: Vec<SocketAddr>,
-        mut clock: Clock,
+        said_before: Option<Hlc>,
     ) -> Self {
+        let mut clock = said_before.map(Clock::starting_after).unwrap_or_default();
         let info = sign(env, config, &mut clock, &facts, &addrs);
-        Self { facts, addrs, clock, info, seen_at: SeenAt::default() }
+        Self { facts, addrs, clock, info, said_before, seen_at: SeenAt::default() }
+    }
+
+    pub(crate) fn said_before(&self) -> Option<Hlc> {
+        self.said_before
     }
 
     pub(crate) fn info(&self) -> &NodeInfo {

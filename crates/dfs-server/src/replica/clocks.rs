@@ -12,7 +12,7 @@ use dfs_core::hlc::Hlc;
 use dfs_core::id::NodeId;
 use dfs_core::layout::epoch::MemberState;
 use dfs_core::node::clocks::{Ahead, Compared, WrongClock};
-use dfs_p2p::ClockTold;
+use dfs_p2p::{ClockTold, Network};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
@@ -85,6 +85,21 @@ impl Replica {
     fn went_back(&self) -> bool {
         let said = self.net().own_info().seq;
         said.is_ahead(self.env.wall_ms())
+    }
+
+    /// While this node did not run its clock may have been set: where it reads far more than when
+    /// this node was last heard of, or that is not known, it counts as having jumped.
+    pub(super) fn note_start(&self, network: &Network) {
+        let info = network.own_info();
+        let is_first = info.incarnation >> 32 <= 1;
+        let away_ms = match network.said_before_start() {
+            Some(said) => self.env.wall_ms().saturating_sub(said.unix_ms()),
+            None if is_first => 0,
+            None => u64::MAX,
+        };
+        if away_ms >= millis(FAR) {
+            *self.clocks.jumped.lock() = Some(self.env.mono());
+        }
     }
 
     fn has_jumped(&self) -> bool {

@@ -245,6 +245,25 @@ async fn a_lone_node_whose_clock_jumps_forgets_nothing_for_that() {
     assert_eq!(cluster.history(0, "f").await, [b"3", b"2"]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_node_whose_clock_was_set_while_it_was_away_forgets_nothing_for_that() {
+    for ahead in [40 * DAY, 3_650 * DAY] {
+        let clock = Arc::new(Ahead::new());
+        let mut cluster = Cluster::with_clock(1, Some(clock.clone())).await;
+        for content in [b"1", b"2", b"3"] {
+            cluster.put(0, "f", content).await.unwrap();
+        }
+        cluster.crash(0);
+        clock.set(ahead);
+        cluster.start(0).await;
+        cluster.settled(0, 1).await;
+        for content in [b"4", b"5"] {
+            cluster.put(0, "f", content).await.unwrap();
+        }
+        assert_eq!(cluster.history(0, "f").await, [b"5", b"4", b"3", b"2", b"1"], "{ahead}");
+    }
+}
+
 /// Refuses what others want accepted: before it is, or when it is.
 struct Late {
     honest: Arc<dyn Handler>,
