@@ -15,6 +15,9 @@ pub enum NameError {
     /// Longer than [`PATH_BYTES_MAX`].
     #[error("the name is longer than {PATH_BYTES_MAX} bytes")]
     TooLong,
+    /// A component longer than [`COMPONENT_BYTES_MAX`].
+    #[error("the name has a component of more than {COMPONENT_BYTES_MAX} bytes")]
+    LongComponent,
     /// Two slashes in a row, or one at the end.
     #[error("the name has an empty component (two slashes, or one at the end)")]
     EmptyComponent,
@@ -44,6 +47,9 @@ impl FilePath {
             _ if path.contains('\0') => Err(NameError::Nul),
             _ if path.split('/').any(str::is_empty) => Err(NameError::EmptyComponent),
             _ if path.split('/').any(|part| part == "." || part == "..") => Err(NameError::Dots),
+            _ if path.split('/').any(|part| part.len() > COMPONENT_BYTES_MAX) => {
+                Err(NameError::LongComponent)
+            }
             _ => Ok(Self(path.to_owned())),
         }
     }
@@ -97,5 +103,7 @@ impl fmt::Display for FilePath {
     }
 }
 
-/// Bytes in a whole path: room for any file name a system allows, four directories deep.
-pub const PATH_BYTES_MAX: usize = 1024;
+/// Bytes in a whole path: what Linux takes.
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Bytes in one component: what is a key elsewhere fits, and four times what file systems take.
+pub const COMPONENT_BYTES_MAX: usize = 1024;

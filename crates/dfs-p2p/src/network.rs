@@ -117,8 +117,8 @@ impl Network {
         self.0.own().info().clone()
     }
 
-    /// When an earlier start of this node said something about itself last, as far as its disk says:
-    /// some seconds or, where nothing changed, long before it ended.
+    /// When an earlier start of this node said something about itself last, as far as its disk
+    /// says: some seconds or, where nothing changed, long before it ended.
     pub fn said_before_start(&self) -> Option<Hlc> {
         self.0.own().said_before()
     }

@@ -39,7 +39,8 @@ impl SeenAt {
 }
 
 impl Own {
-    /// Signs with a stamp above the last that an earlier start of this node is known to have signed.
+    /// Signs with a stamp above the last that an earlier start of this node is known to have
+    /// signed.
     pub(crate) fn new(
         env: &Env,
         config: &Config,

@@ -56,10 +56,13 @@ mod sync;
 
 pub use chain::ZONE_BYTES_MAX;
 pub use client::attributes::Said;
+pub use client::past::{CursorError, HistoryCursor, HistoryPage, NameHistory};
+pub use client::purge::Purged;
 pub use client::types::{
     Conflict, ConflictPage, Depth, Fate, Listed, ListedKind, Logged, Page, Stat, Stored,
     Unreadable, UnreadablePage, VersionState,
 };
+pub use client::usage::{DirUsage, UsagePage};
 pub use client::{Client, FileRef, Moved, Onto};
 pub use config::{Config, Grace, Mode, OUT_AFTER, VaultConfig};
 pub use content::download::Download;

@@ -140,6 +140,17 @@ impl Listing {
         (page, names.next().is_some())
     }
 
+    /// At most `limit` directories from `from` on, and whether more follow. `O(n)` of the names
+    /// that are passed.
+    pub fn dirs_page(&self, from: Bound<&str>, limit: usize) -> (Vec<ListedName>, bool) {
+        let (block, at) = self.lower_bound(from);
+        let rest = self.blocks.get(block..).unwrap_or_default();
+        let names = rest.iter().flat_map(|block| &block.names).skip(at);
+        let mut dirs = names.filter(|name| name.dir.is_some());
+        let page: Vec<_> = dirs.by_ref().take(limit).cloned().collect();
+        (page, dirs.next().is_some())
+    }
+
     /// The first place that is not before `from`.
     fn lower_bound(&self, from: Bound<&str>) -> (usize, usize) {
         let is_before = |name: &ListedName| match from {

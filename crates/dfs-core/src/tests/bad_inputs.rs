@@ -148,7 +148,7 @@ fn epochs_after_the_first() {
 
 #[test]
 fn names() {
-    let covers = ["Empty", "TooLong", "EmptyComponent", "Dots", "Nul"];
+    let covers = ["Empty", "TooLong", "LongComponent", "EmptyComponent", "Dots", "Nul"];
     check(corpus!("name"), &covers, valid, |bytes| {
         FilePath::parse(text(bytes)?).map(|_| ()).map_err(Refused::of)
     });
@@ -156,7 +156,7 @@ fn names() {
 
 #[test]
 fn names_of_directories() {
-    let covers = ["Empty", "TooLong", "EmptyComponent", "Dots", "Nul"];
+    let covers = ["Empty", "TooLong", "LongComponent", "EmptyComponent", "Dots", "Nul"];
     check(corpus!("dir"), &covers, valid, |bytes| {
         FilePath::parse_dir(text(bytes)?).map(|_| ()).map_err(Refused::of)
     });

@@ -2,7 +2,7 @@
 
 use crate::address::{Address, AddressError};
 use crate::id::{NodeId, TextError, from_hex, from_text, hex, to_text};
-use crate::name::{FilePath, NameError, PATH_BYTES_MAX};
+use crate::name::{COMPONENT_BYTES_MAX, FilePath, NameError, PATH_BYTES_MAX};
 
 #[track_caller]
 fn refused(text: &str, expected: NameError) {
@@ -29,7 +29,10 @@ fn names_in_any_script_are_taken_as_given() {
         assert_eq!(FilePath::parse(name).unwrap().as_str(), name);
     }
     assert_eq!(FilePath::parse("/a/b").unwrap().as_str(), "a/b");
-    assert_eq!(FilePath::parse(&"x".repeat(PATH_BYTES_MAX)).unwrap().as_str().len(), 1024);
+    let component = "x".repeat(COMPONENT_BYTES_MAX);
+    assert_eq!(FilePath::parse(&component).unwrap().as_str(), component);
+    let deep = ["x"; PATH_BYTES_MAX / 2].join("/") + "y";
+    assert_eq!(FilePath::parse(&deep).unwrap().as_str().len(), PATH_BYTES_MAX);
 }
 
 #[test]
@@ -44,7 +47,8 @@ fn names_that_could_lead_elsewhere_are_refused() {
     refused("a/../b", NameError::Dots);
     refused("a/./b", NameError::Dots);
     refused("a\0b", NameError::Nul);
-    refused(&"x".repeat(PATH_BYTES_MAX + 1), NameError::TooLong);
+    refused(&"x".repeat(COMPONENT_BYTES_MAX + 1), NameError::LongComponent);
+    refused(&(["x"; PATH_BYTES_MAX / 2].join("/") + "yy"), NameError::TooLong);
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use dfs_core::name::FilePath;
 use dfs_server::{
-    Conflict, ConflictPage, Departure, Fate, Listed, ListedKind, Logged, PeerRole, PeerState,
-    PeerView, ProofState, ProofView, RecoveryOutcome, RepairState, RepairView, Said, ScrubState,
-    ScrubView, Stat, Stored, Unreadable, UnreadablePage, VersionState,
+    Conflict, ConflictPage, Departure, DirUsage, Fate, HistoryPage, Listed, ListedKind, Logged,
+    NameHistory, PeerRole, PeerState, PeerView, ProofState, ProofView, Purged, RecoveryOutcome,
+    RepairState, RepairView, Said, ScrubState, ScrubView, Stat, Stored, Unreadable, UnreadablePage,
+    UsagePage, VersionState,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -29,6 +30,8 @@ fn path() -> FilePath {
     FilePath::parse("docs/plan.txt").unwrap()
 }
 
+const REPLACED: &str = r#","replaced":"2026-11-25T16:49:09Z""#;
+
 fn logged(state: VersionState, kind: Option<ListedKind>) -> Logged {
     Logged {
         version: "e132".to_owned(),
@@ -36,6 +39,9 @@ fn logged(state: VersionState, kind: Option<ListedKind>) -> Logged {
         kind,
         bytes: 7,
         modified_ms: MODIFIED_MS,
+        written_ms: MODIFIED_MS + 60_000,
+        digest: kind.map(|_| "97c1".to_owned()),
+        replaced_ms: (state == VersionState::Old).then_some(MODIFIED_MS + 120_000),
         writer: "f5f0".to_owned(),
     }
 }
@@ -217,9 +223,11 @@ fn a_log() {
         (VersionState::Old, "old", false),
     ] {
         let expected = concat!(
-            r#"{"version":"e132","type":"file","modified":"2026-11-25T16:47:09Z","bytes":7"#,
+            r#"{"version":"e132","type":"file","modified":"2026-11-25T16:47:09Z""#,
+            r#","written":"2026-11-25T16:48:09Z"REPLACED,"bytes":7,"digest":"97c1""#,
             r#","current":CURRENT,"state":"WORD","writer":"f5f0"}"#,
         )
+        .replace("REPLACED", if word == "old" { REPLACED } else { "" })
         .replace("CURRENT", &current.to_string())
         .replace("WORD", word);
         check(&logged(state, Some(ListedKind::File)), &expected);
@@ -227,9 +235,37 @@ fn a_log() {
     check(
         &logged(VersionState::Deleted, None),
         concat!(
-            r#"{"version":"e132","modified":"2026-11-25T16:47:09Z","bytes":7,"current":false"#,
+            r#"{"version":"e132","modified":"2026-11-25T16:47:09Z""#,
+            r#","written":"2026-11-25T16:48:09Z","bytes":7,"current":false"#,
             r#","state":"deleted","writer":"f5f0"}"#,
         ),
+    );
+}
+
+#[test]
+fn what_a_directory_was_and_holds() {
+    let versions = vec![logged(VersionState::Old, Some(ListedKind::File))];
+    let names = vec![NameHistory { path: "docs/plan.txt".to_owned(), versions }];
+    let expected = concat!(
+        r#"{"names":[{"path":"docs/plan.txt","versions":[{"version":"e132","type":"file""#,
+        r#","modified":"2026-11-25T16:47:09Z","written":"2026-11-25T16:48:09Z"REPLACED"#,
+        r#","bytes":7,"digest":"97c1","current":false,"state":"old","writer":"f5f0"}]}]"#,
+        r#","next":"0.08d3"}"#,
+    );
+    let page = HistoryPage { names, next: Some("0.08d3".to_owned()) };
+    check(&page, &expected.replace("REPLACED", REPLACED));
+    check(&HistoryPage::default(), r#"{"names":[]}"#);
+    let dirs = vec![DirUsage { path: "docs".to_owned(), files: 3, bytes: 1 << 40, conflicts: 1 }];
+    check(
+        &UsagePage { dirs, next: Some("docs/".to_owned()), guarded: true },
+        concat!(
+            r#"{"dirs":[{"path":"docs","files":3,"bytes":1099511627776,"conflicts":1}]"#,
+            r#","next":"docs/","guarded":true}"#,
+        ),
+    );
+    check(
+        &OfPath::new(&path(), Purged { versions: 2, bytes: 14 }),
+        r#"{"path":"docs/plan.txt","versions":2,"bytes":14}"#,
     );
 }
 
@@ -242,8 +278,9 @@ fn conflicts() {
         &list,
         concat!(
             r#"{"conflicts":[{"path":"docs","versions":[{"version":"e132","type":"dir""#,
-            r#","modified":"2026-11-25T16:47:09Z","bytes":7,"current":true,"state":"current""#,
-            r#","writer":"f5f0"}]}],"next":"docs"}"#,
+            r#","modified":"2026-11-25T16:47:09Z","written":"2026-11-25T16:48:09Z""#,
+            r#","bytes":7,"digest":"97c1""#,
+            r#","current":true,"state":"current","writer":"f5f0"}]}],"next":"docs"}"#,
         ),
     );
     list.conflicts.clear();
@@ -263,9 +300,11 @@ fn files_that_cannot_be_read() {
             UnreadablePage { unreadable: vec![unreadable], next: Some("lost.jpg".to_owned()) };
         let expected = concat!(
             r#"{"unreadable":[{"path":"lost.jpg","fate":"WORD","version":"e132","type":"file""#,
-            r#","modified":"2026-11-25T16:47:09Z","bytes":7,"current":false,"state":"old""#,
-            r#","writer":"f5f0"}],"next":"lost.jpg"}"#,
+            r#","modified":"2026-11-25T16:47:09Z","written":"2026-11-25T16:48:09Z"REPLACED"#,
+            r#","bytes":7,"digest":"97c1","current":false,"state":"old","writer":"f5f0"}]"#,
+            r#","next":"lost.jpg"}"#,
         )
+        .replace("REPLACED", REPLACED)
         .replace("WORD", word);
         check(&list, &expected);
     }

@@ -1,12 +1,14 @@
-//! `/v1/log`, `/v1/restore` and `/v1/conflicts`: what a name was, and what waits for a decision.
+//! `/v1/log`, `/v1/history`, `/v1/restore`, `/v1/purge` and `/v1/conflicts`: what names were, and
+//! what waits for a decision.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use dfs_server::{ConflictPage, Logged, Mode};
+use dfs_server::{ConflictPage, HistoryCursor, HistoryPage, Logged, Mode};
 use serde::Deserialize;
 
 use super::errors::Problem;
@@ -17,6 +19,22 @@ use super::views::OfPath;
 #[derive(Debug, Deserialize)]
 pub(super) struct RestoreQuery {
     version: String,
+    mode: Option<ModeName>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct HistoryQuery {
+    #[serde(default)]
+    dir: String,
+    #[serde(default)]
+    after: String,
+    mode: Option<ModeName>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct PurgeQuery {
+    /// As `12h` or `30d`.
+    older_than: Option<String>,
     mode: Option<ModeName>,
 }
 
@@ -36,6 +54,35 @@ pub(super) async fn log(
     Query(query): Query<ModeQuery>,
 ) -> Result<Json<Vec<Logged>>, Problem> {
     Ok(Json(shared.client.log(&parse(&path)?, query.mode()).await?))
+}
+
+pub(super) async fn history(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<HistoryQuery>,
+) -> Result<Json<HistoryPage>, Problem> {
+    let dir = parse_dir(&query.dir)?;
+    let from = match query.after.as_str() {
+        "" => HistoryCursor::default(),
+        after => after.parse().map_err(|error| Problem::usage(&format!("after: {error}")))?,
+    };
+    let mode = query.mode.map_or(Mode::Default, ModeName::mode);
+    Ok(Json(shared.client.dir_history(&dir, from, mode).await?))
+}
+
+pub(super) async fn purge(
+    State(shared): State<Arc<Shared>>,
+    Path(path): Path<String>,
+    Query(query): Query<PurgeQuery>,
+) -> Result<Response, Problem> {
+    let path = parse(&path)?;
+    let older_than = match query.older_than.as_deref() {
+        None => Duration::ZERO,
+        Some(text) => humantime::parse_duration(text)
+            .map_err(|error| Problem::usage(&format!("older_than: {error}")))?,
+    };
+    let mode = query.mode.map_or(Mode::Default, ModeName::mode);
+    let purged = shared.client.purge(&path, older_than, mode).await?;
+    Ok(Json(OfPath::new(&path, purged)).into_response())
 }
 
 pub(super) async fn restore(

@@ -1,15 +1,15 @@
-//! `/v1/list` and `/v1/stat`: what is there.
+//! `/v1/list`, `/v1/stat` and `/v1/usage`: what is there.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use dfs_server::{Depth, Listed, Mode, Stat};
+use dfs_server::{Depth, Listed, Mode, Stat, UsagePage};
 use serde::Deserialize;
 
 use super::errors::Problem;
-use super::query::{ModeName, page_len, parse};
+use super::query::{ModeName, page_len, parse, parse_dir};
 use super::shared::Shared;
 use super::views::{ListPage, OfPath};
 use crate::exit::Code;
@@ -67,4 +67,23 @@ pub(super) async fn stat(
     let mode = query.mode.map_or(Mode::Default, ModeName::mode);
     let stat = shared.client.stat_version(&path, query.version.as_deref(), mode).await?;
     Ok(Json(OfPath::new(&path, stat)))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct UsageQuery {
+    #[serde(default)]
+    dir: String,
+    #[serde(default)]
+    after: String,
+    limit: Option<usize>,
+    mode: Option<ModeName>,
+}
+
+pub(super) async fn usage(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<UsageQuery>,
+) -> Result<Json<UsagePage>, Problem> {
+    let (dir, limit) = (parse_dir(&query.dir)?, page_len(query.limit));
+    let mode = query.mode.map_or(Mode::Default, ModeName::mode);
+    Ok(Json(shared.client.usage(&dir, &query.after, limit, mode).await?))
 }

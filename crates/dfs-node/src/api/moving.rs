@@ -1,5 +1,5 @@
-//! `/v1/copy`, `/v1/move`, `/v1/mkdir`, `/v1/link` and `/v1/attributes`: names change, and content
-//! stays where it is.
+//! `/v1/copy`, `/v1/move`, `/v1/mkdir`, `/v1/rmdir`, `/v1/link` and `/v1/attributes`: names change,
+//! and content stays where it is.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::errors::Problem;
 use super::files::attributes;
-use super::query::{ModeName, parse};
+use super::query::{ModeName, ModeQuery, parse};
 use super::shared::Shared;
 use super::views::OfPath;
 
@@ -104,6 +104,16 @@ pub(super) async fn make_dir(
     let mode = query.mode.map_or(Mode::Default, ModeName::mode);
     shared.client.make_dir_as(&path, query.parents, &said, mode).await?;
     Ok((StatusCode::CREATED, Json(serde_json::json!({ "path": path.as_str() }))).into_response())
+}
+
+pub(super) async fn remove_dir(
+    State(shared): State<Arc<Shared>>,
+    Path(path): Path<String>,
+    Query(query): Query<ModeQuery>,
+) -> Result<Response, Problem> {
+    let path = parse(&path)?;
+    shared.client.remove_dir(&path, query.mode()).await?;
+    Ok(Json(serde_json::json!({ "path": path.as_str() })).into_response())
 }
 
 pub(super) async fn make_link(

@@ -8,6 +8,12 @@ use clap_complete::Shell;
 
 use crate::config::parse_size;
 
+mod cluster;
+
+pub(super) use cluster::{
+    Invite, InviteVerb, InvitedRole, KeyVerb, LayoutVerb, Lost, RepairVerb, ScrubVerb, TokenVerb,
+};
+
 /// Stores files on your own machines, sealed before they leave this one.
 #[derive(Debug, Parser)]
 #[command(name = "dfs", version)]
@@ -61,6 +67,8 @@ pub enum Verb {
     Put(Put),
     /// Fetch a file; it gets its name when all of it is verified
     Get(Get),
+    /// Make a directory what another is, here or in the cluster; only what differs travels
+    Sync(Sync),
     /// Write a file to stdout
     Cat(Cat),
     /// List a directory
@@ -75,6 +83,10 @@ pub enum Verb {
     Mv(Mv),
     /// Make directories
     Mkdir(Mkdir),
+    /// Delete empty directories
+    Rmdir(Rmdir),
+    /// Show how much is in directories
+    Du(Du),
     /// Store a symbolic link
     Ln(Ln),
     /// List the versions of a name that are kept, newest first
@@ -82,8 +94,10 @@ pub enum Verb {
         /// Remote path, also of a deleted file
         path: String,
     },
-    /// Bring an earlier version back as a new one; settles a conflict
+    /// Bring an earlier version back as a new one, or a directory as it was; settles a conflict
     Restore(Restore),
+    /// Forget earlier versions and deleted files, so that their space comes back soon
+    Purge(Purge),
     /// List names with conflicts: several versions, and none was chosen
     Conflicts(Conflicts),
     /// Show how the cluster is
@@ -159,72 +173,6 @@ pub enum Verb {
     },
 }
 
-/// Arguments of `invite`.
-#[derive(Debug, ClapArgs)]
-#[command(args_conflicts_with_subcommands = true)]
-pub struct Invite {
-    /// What to do instead of making one
-    #[command(subcommand)]
-    pub verb: Option<InviteVerb>,
-    /// What the machine becomes: `storage` reads nothing, `gateway` gets the vault's key
-    #[arg(long, value_enum, default_value_t)]
-    pub role: InvitedRole,
-    /// How much it may hold at most, as `500GB` [default: 1TB]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, alias = "cap")]
-    pub capacity: Option<u64>,
-    /// How long the line can be used, as `2h` or `30d` [default: 7d]
-    #[arg(long, value_name = "TIME")]
-    pub expires: Option<String>,
-    /// What to call it in `dfs invite ls`
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<String>,
-    /// Where the machine finds this node, `HOST:PORT`; repeat it or separate with commas
-    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
-    pub address: Vec<String>,
-}
-
-/// What an invited machine becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum InvitedRole {
-    /// Stores for others.
-    #[default]
-    Storage,
-    /// Has the vault's key.
-    Gateway,
-}
-
-/// What can be done about invites.
-#[derive(Debug, Subcommand)]
-pub enum InviteVerb {
-    /// List the invites that this node has made
-    Ls,
-    /// Take an invite back, used or not
-    Revoke {
-        /// The beginning of its id, as `dfs invite ls` shows it
-        id: String,
-    },
-}
-
-/// What can be done about tokens.
-#[derive(Debug, Subcommand)]
-pub enum TokenVerb {
-    /// Make a token and print it, this once; it lasts until it is revoked
-    Create {
-        /// What to call it
-        name: String,
-        /// It may ask, and change nothing
-        #[arg(long)]
-        read_only: bool,
-    },
-    /// List the tokens that were given
-    Ls,
-    /// Take a token back
-    Revoke {
-        /// Its name
-        name: String,
-    },
-}
-
 /// Arguments of `put`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = PUT_EXAMPLES)]
@@ -278,6 +226,37 @@ pub struct Get {
     pub version: Option<String>,
 }
 
+/// Arguments of `sync`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = SYNC_EXAMPLES)]
+pub struct Sync {
+    /// The directory as it should be; in the cluster as `dfs:PATH`
+    pub src: String,
+    /// The directory that becomes like it; in the cluster as `dfs:PATH`
+    pub dst: String,
+    /// Delete in DST what SRC does not have
+    #[arg(long)]
+    pub delete: bool,
+    /// Only say what would be done
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    /// Compare content, not sizes and times: reads all of both
+    #[arg(long, short)]
+    pub checksum: bool,
+    /// Leave out what matches a pattern, on both sides; repeat it
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// Leave out what matches a pattern in this file, one a line
+    #[arg(long, value_name = "FILE")]
+    pub exclude_from: Vec<PathBuf>,
+    /// Leave out directories that are marked as caches
+    #[arg(long)]
+    pub exclude_caches: bool,
+    /// Stay on the file system of SRC
+    #[arg(long, short = 'x')]
+    pub one_file_system: bool,
+}
+
 /// Arguments of `cat`.
 #[derive(Debug, ClapArgs)]
 pub struct Cat {
@@ -312,6 +291,9 @@ pub struct Ls {
     /// Every file below
     #[arg(long, short)]
     pub recursive: bool,
+    /// Every version that is kept, and deletions: of deleted files too
+    #[arg(long)]
+    pub versions: bool,
 }
 
 /// Arguments of `rm`.
@@ -391,14 +373,60 @@ pub struct Ln {
     pub path: String,
 }
 
+/// Arguments of `rmdir`.
+#[derive(Debug, ClapArgs)]
+pub struct Rmdir {
+    /// Remote paths
+    #[arg(required = true)]
+    pub paths: Vec<String>,
+}
+
+/// Arguments of `du`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = DU_EXAMPLES)]
+pub struct Du {
+    /// Remote directories or files [default: everything]
+    pub paths: Vec<String>,
+    /// Only what is named, not the directories below
+    #[arg(long, short)]
+    pub summarize: bool,
+    /// Directories that many levels below what is named, and no deeper
+    #[arg(long, short = 'd', value_name = "N", conflicts_with = "summarize")]
+    pub max_depth: Option<usize>,
+}
+
 /// Arguments of `restore`.
 #[derive(Debug, ClapArgs)]
+#[command(after_help = RESTORE_EXAMPLES)]
 pub struct Restore {
-    /// Remote path, also of a deleted file
+    /// Remote path, also of what is deleted
     pub path: String,
     /// The version to bring back, as `dfs log` shows it
-    #[arg(long, value_name = "V")]
-    pub version: String,
+    #[arg(long, value_name = "V", required_unless_present = "recursive")]
+    pub version: Option<String>,
+    /// A directory with everything below, as it was at a time
+    #[arg(long, short, requires = "at", conflicts_with = "version")]
+    pub recursive: bool,
+    /// With -r: the time, in UTC as `2026-11-28T17:00:00Z`, or how long ago, as `2h` or `3days`
+    #[arg(long, value_name = "TIME", requires = "recursive")]
+    pub at: Option<String>,
+    /// With -r: also delete what came later
+    #[arg(long, requires = "recursive")]
+    pub delete: bool,
+    /// With -r: only say what would be done
+    #[arg(long, short = 'n', requires = "recursive")]
+    pub dry_run: bool,
+}
+
+/// Arguments of `purge`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = PURGE_EXAMPLES)]
+pub struct Purge {
+    /// Remote files or directories, also deleted ones [default: everything]
+    pub paths: Vec<String>,
+    /// Only what was replaced or deleted that long ago, as `12h` or `7d`
+    #[arg(long, value_name = "TIME")]
+    pub older_than: Option<String>,
 }
 
 /// Arguments of `conflicts`.
@@ -417,84 +445,6 @@ pub struct Status {
     pub watch: bool,
 }
 
-/// How to go on without nodes that are gone for ever.
-#[derive(Debug, Subcommand)]
-pub enum LayoutVerb {
-    /// Give up what only they held, where the other replicas may lack a write
-    Force(Lost),
-    /// Make a new majority where most voters are gone; repeat it on every node that is left
-    Recover(Lost),
-}
-
-/// Arguments of `layout force` and `layout recover`.
-#[derive(Debug, ClapArgs)]
-pub struct Lost {
-    /// The beginnings of their ids, or their addresses, as `dfs peers` shows them
-    #[arg(required = true, value_name = "NODE")]
-    pub nodes: Vec<String>,
-    /// The words that a terminal asks for
-    #[arg(long, value_name = "WORDS")]
-    pub confirm: Option<String>,
-}
-
-/// What to do with the repair of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub enum RepairVerb {
-    /// Look again for what is missing, and end all waiting before retries
-    Start,
-    /// Fetch nothing until 'resume' or 'start', also after restarts of the node
-    Pause,
-    /// Go on
-    Resume,
-    /// Show how much is missing on this node, and how fast it comes
-    Status,
-    /// List the files that cannot be read now, old versions too; asks for every piece
-    Lost {
-        /// Remote directory [default: everything]
-        #[arg(default_value = "")]
-        dir: String,
-    },
-}
-
-/// What to do with the scrub of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
-pub enum ScrubVerb {
-    /// Read the whole disk back now, as fast as other work allows
-    Start,
-    /// Read nothing until 'resume' or 'start', also after restarts of the node
-    Pause,
-    /// Go on where it stopped
-    Resume,
-    /// Show how far it is and what it found
-    Status,
-}
-
-/// What to do with a key.
-#[derive(Debug, Subcommand)]
-pub enum KeyVerb {
-    /// Print the vault key as 24 words, or the cluster key as text
-    Export {
-        /// The cluster key: lets a node join, opens no file
-        #[arg(long)]
-        cluster: bool,
-    },
-    /// Read a key from stdin: 24 words, or the text form
-    Import {
-        /// The cluster key
-        #[arg(long)]
-        cluster: bool,
-        /// In place of another key
-        #[arg(long)]
-        replace: bool,
-    },
-    /// Read the 24 words back from stdin and compare them with the key in use
-    Verify {
-        /// The cluster key
-        #[arg(long)]
-        cluster: bool,
-    },
-}
-
 const PUT_EXAMPLES: &str = "\
 Examples:
   dfs put photo.jpg photos/2026/photo.jpg
@@ -506,10 +456,31 @@ Examples:
   dfs get photos/2026/photo.jpg ~/Pictures
   dfs get -r docs ~/docs";
 
+const SYNC_EXAMPLES: &str = "\
+Examples:
+  dfs sync ~/photos dfs:photos
+  dfs sync dfs:photos ~/photos --delete --dry-run";
+
 const LS_EXAMPLES: &str = "\
 Examples:
   dfs ls -l photos/2026
   dfs ls -r --json docs";
+
+const DU_EXAMPLES: &str = "\
+Examples:
+  dfs du -s photos docs
+  dfs du -d 1";
+
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  dfs restore docs/plan.txt --version 870718859fd548cef32314ba26eef307
+  dfs restore -r docs --at 2h --dry-run
+  dfs restore -r docs --at 2026-11-28T17:00:00Z --delete";
+
+const PURGE_EXAMPLES: &str = "\
+Examples:
+  dfs purge videos/raw
+  dfs purge --older-than 7d";
 
 const STAT_EXAMPLES: &str = "\
 Examples:

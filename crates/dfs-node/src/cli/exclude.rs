@@ -10,7 +10,7 @@ use crate::cli::paths::failed_to_read;
 use crate::exit::{Code, Failure};
 
 /// One pattern.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Pattern {
     tokens: Vec<Token>,
     /// Begins at the top.
@@ -18,7 +18,7 @@ pub(super) struct Pattern {
     dirs_only: bool,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
     Char(char),
     /// `?`

@@ -145,7 +145,8 @@ impl Plan {
     }
 }
 
-fn put_link(says: &Path, at: &Path, said: &Said) -> std::io::Result<()> {
+/// Makes a link in place of a file or link that is there.
+pub(super) fn put_link(says: &Path, at: &Path, said: &Said) -> std::io::Result<()> {
     use std::os::unix::fs::symlink;
     let found = std::fs::symlink_metadata(at).ok().map(|found| found.file_type());
     if found.is_none() {

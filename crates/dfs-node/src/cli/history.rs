@@ -19,7 +19,8 @@ pub(super) fn log(api: &Api, path: &str, out: &Output) -> Result<(), Failure> {
 }
 
 pub(super) fn restore(api: &Api, restore: &Restore, out: &Output) -> Result<(), Failure> {
-    let stored = api.restore(&remote(&restore.path)?, &restore.version)?;
+    let version = restore.version.as_deref().unwrap_or_default();
+    let stored = api.restore(&remote(&restore.path)?, version)?;
     if out.json {
         return out.object(&stored);
     }
@@ -61,7 +62,7 @@ fn show_page(page: &ConflictPage, out: &Output) -> Result<(), Failure> {
     })
 }
 
-fn show_version(line: &Logged, text: &mut dyn Write) -> io::Result<()> {
+pub(super) fn show_version(line: &Logged, text: &mut dyn Write) -> io::Result<()> {
     let bytes = match line.kind {
         Some(ListedKind::File) => size(line.bytes),
         Some(ListedKind::Dir) => "directory".to_owned(),

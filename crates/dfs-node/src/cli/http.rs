@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use dfs_core::name::FilePath;
 use dfs_server::{
-    ConflictPage, Depth, InviteView, Logged, NewInvite, PeerView, ProofView, RecoveryOutcome,
-    RepairView, Said, ScrubView, Stat, Stored, UnreadablePage,
+    ConflictPage, Depth, HistoryPage, Logged, Purged, Said, Stat, Stored, UnreadablePage, UsagePage,
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
@@ -16,11 +15,8 @@ use ureq::http::{Response, StatusCode};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, RequestBuilder, SendBody};
 
-use crate::api::{
-    AdmittedView, ErrorBody, GUARDED, ListPage, MTIME, MemberView, OfPath, PERMISSIONS, TokenView,
-};
+use crate::api::{ErrorBody, GUARDED, ListPage, MTIME, OfPath, PERMISSIONS};
 use crate::cli::args::{Args, ModeArg};
-use crate::cli::args::{Invite, InvitedRole};
 use crate::cli::asked::{Asked, Place, Trouble};
 use crate::cli::transport::{Answered, Attentive};
 use crate::exit::{Code, Failure, chain};
@@ -31,7 +27,7 @@ pub(super) struct Api {
     agent: Agent,
     /// Where it is now; `base` and `token` are where it was when this was made.
     asked: Arc<Asked>,
-    base: String,
+    pub(super) base: String,
     token: Option<String>,
     mode: Option<ModeArg>,
 }
@@ -73,6 +69,18 @@ impl Paged for ConflictPage {
     }
 }
 
+impl Paged for HistoryPage {
+    fn next(self) -> Option<String> {
+        self.next
+    }
+}
+
+impl Paged for UsagePage {
+    fn next(self) -> Option<String> {
+        self.next
+    }
+}
+
 impl Paged for UnreadablePage {
     fn next(self) -> Option<String> {
         self.next
@@ -104,7 +112,12 @@ impl Api {
         self.asked.patiently(|Place { base, token, .. }| ask(&Self { base, token, ..self.clone() }))
     }
 
-    fn url(&self, endpoint: &str, path: Option<&FilePath>, query: &[(&str, &str)]) -> String {
+    pub(super) fn url(
+        &self,
+        endpoint: &str,
+        path: Option<&FilePath>,
+        query: &[(&str, &str)],
+    ) -> String {
         let mut url = format!("{}/v1/{endpoint}", self.base);
         if let Some(path) = path {
             url.push('/');
@@ -169,7 +182,7 @@ impl Api {
         })
     }
 
-    fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, Failure> {
+    pub(super) fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, Failure> {
         Ok(self.try_get(url)?)
     }
 
@@ -177,7 +190,7 @@ impl Api {
         self.read(self.authorized(self.agent.get(url)).call())
     }
 
-    fn post<T: DeserializeOwned>(&self, url: &str) -> Result<T, Failure> {
+    pub(super) fn post<T: DeserializeOwned>(&self, url: &str) -> Result<T, Failure> {
         Ok(self.try_post(url)?)
     }
 
@@ -202,14 +215,6 @@ impl Api {
         self.patiently(|api| api.try_get(&api.url("status", None, &[])))
     }
 
-    pub(super) fn peers(&self) -> Result<Vec<PeerView>, Failure> {
-        self.get(&self.url("peers", None, &[]))
-    }
-
-    pub(super) fn proofs(&self) -> Result<Vec<ProofView>, Failure> {
-        self.get(&self.url("proofs", None, &[]))
-    }
-
     pub(super) fn stat(
         &self,
         path: &FilePath,
@@ -230,6 +235,20 @@ impl Api {
     ) -> Result<OfPath<Stored>, Failure> {
         let url = self.url("restore", Some(path), &[("version", version)]);
         self.post(&url)
+    }
+
+    /// Forgets what a name was.
+    pub(super) fn purge(
+        &self,
+        path: &FilePath,
+        older_than: Option<&str>,
+    ) -> Result<OfPath<Purged>, Failure> {
+        let query: Vec<_> = older_than.map(|time| ("older_than", time)).into_iter().collect();
+        self.post(&self.url("purge", Some(path), &query))
+    }
+
+    pub(super) fn remove_dir(&self, path: &FilePath) -> Result<serde_json::Value, Failure> {
+        self.post(&self.url("rmdir", Some(path), &[]))
     }
 
     /// Copies or moves: `verb` is `copy` or `move`, and `query` says how.
@@ -258,6 +277,17 @@ impl Api {
         }
     }
 
+    /// Says something else of a file or directory.
+    pub(super) fn set_attributes(
+        &self,
+        path: &FilePath,
+        said: &Said,
+    ) -> Result<serde_json::Value, Failure> {
+        let said = said_in(["permissions", "mtime"], said);
+        let query: Vec<_> = said.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.patiently(|api| api.try_post(&api.url("attributes", Some(path), &query)))
+    }
+
     /// Stores a symbolic link that says `target`.
     pub(super) fn make_link(
         &self,
@@ -276,83 +306,6 @@ impl Api {
         }
     }
 
-    /// Takes a member out: `how` is `drain` or `remove`, perhaps with a query.
-    pub(super) fn change_member(&self, node: &str, how: &str) -> Result<MemberView, Failure> {
-        let node = utf8_percent_encode(node, IN_QUERY);
-        let url = format!("{}/v1/members/{node}/{how}", self.base);
-        self.post(&url)
-    }
-
-    pub(super) fn invite(&self, wish: &Invite) -> Result<NewInvite, Failure> {
-        let cap = wish.capacity.map(|cap| cap.to_string());
-        let address = wish.address.join(",");
-        let role = if wish.role == InvitedRole::Gateway { "gateway" } else { "storage" };
-        let mut query = vec![("role", role)];
-        query.extend(cap.as_deref().map(|cap| ("cap", cap)));
-        query.extend(wish.expires.as_deref().map(|expires| ("expires", expires)));
-        query.extend(wish.name.as_deref().map(|name| ("name", name)));
-        query.extend((!address.is_empty()).then_some(("address", address.as_str())));
-        self.post(&self.url("invites", None, &query))
-    }
-
-    pub(super) fn invites(&self) -> Result<Vec<InviteView>, Failure> {
-        self.get(&self.url("invites", None, &[]))
-    }
-
-    pub(super) fn revoke_invite(&self, id: &str) -> Result<InviteView, Failure> {
-        let id = utf8_percent_encode(id, IN_QUERY);
-        self.post(&format!("{}/v1/invites/{id}/revoke", self.base))
-    }
-
-    pub(super) fn create_token(&self, name: &str, read_only: bool) -> Result<TokenView, Failure> {
-        let read_only = if read_only { "true" } else { "false" };
-        self.post(&self.url("tokens", None, &[("name", name), ("read_only", read_only)]))
-    }
-
-    pub(super) fn tokens(&self) -> Result<Vec<TokenView>, Failure> {
-        self.get(&self.url("tokens", None, &[]))
-    }
-
-    pub(super) fn revoke_token(&self, name: &str) -> Result<TokenView, Failure> {
-        let name = utf8_percent_encode(name, IN_QUERY);
-        self.post(&format!("{}/v1/tokens/{name}/revoke", self.base))
-    }
-
-    pub(super) fn admit(&self, node: &str, cap: Option<u64>) -> Result<AdmittedView, Failure> {
-        let node = utf8_percent_encode(node, IN_QUERY);
-        let cap = cap.map(|cap| format!("?cap={cap}")).unwrap_or_default();
-        self.post(&format!("{}/v1/members/{node}/admit{cap}", self.base))
-    }
-
-    pub(super) fn scrub(&self) -> Result<ScrubView, Failure> {
-        self.get(&self.url("scrub", None, &[]))
-    }
-
-    /// Tells the scrub to `start`, `pause` or `resume`.
-    pub(super) fn tell_scrub(&self, verb: &str) -> Result<ScrubView, Failure> {
-        self.post(&self.url(&format!("scrub/{verb}"), None, &[]))
-    }
-
-    /// Goes on without members that are gone: `how` is `force` or `recover`.
-    pub(super) fn go_on_without(
-        &self,
-        nodes: &[String],
-        how: &str,
-    ) -> Result<RecoveryOutcome, Failure> {
-        let nodes: Vec<_> =
-            nodes.iter().map(|node| utf8_percent_encode(node, IN_QUERY).to_string()).collect();
-        self.post(&format!("{}/v1/layout/{how}/{}", self.base, nodes.join(",")))
-    }
-
-    pub(super) fn repair(&self) -> Result<RepairView, Failure> {
-        self.get(&self.url("repair", None, &[]))
-    }
-
-    /// Tells the repair to `start`, `pause` or `resume`.
-    pub(super) fn tell_repair(&self, verb: &str) -> Result<RepairView, Failure> {
-        self.post(&self.url(&format!("repair/{verb}"), None, &[]))
-    }
-
     /// Versions that cannot be read, page by page.
     pub(super) fn unreadable(
         &self,
@@ -360,6 +313,24 @@ impl Api {
         each: &mut dyn FnMut(&UnreadablePage) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         self.pages("unreadable", &[("dir", dir.map_or("", FilePath::as_str))], each)
+    }
+
+    /// What directories hold, page by page.
+    pub(super) fn usage(
+        &self,
+        dir: Option<&FilePath>,
+        each: &mut dyn FnMut(&UsagePage) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.pages("usage", &[("dir", dir.map_or("", FilePath::as_str))], each)
+    }
+
+    /// The names right below a directory with their versions, deleted ones too, page by page.
+    pub(super) fn history(
+        &self,
+        dir: Option<&FilePath>,
+        each: &mut dyn FnMut(&HistoryPage) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.pages("history", &[("dir", dir.map_or("", FilePath::as_str))], each)
     }
 
     /// Names with conflicts, page by page.
@@ -535,7 +506,8 @@ fn cut_off(path: &FilePath, error: &io::Error) -> Failure {
 /// In a path: all but slashes and what RFC 3986 calls unreserved is escaped.
 const IN_PATH: &AsciiSet = &IN_QUERY.remove(b'/');
 /// The same for one value, which may hold slashes.
-const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub(super) const IN_QUERY: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// The API is on this machine.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// A node that has not answered "100 Continue" by then gets the content without it.

@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr. Files travel through the HTTP API of a running
 //! node; keys are read from the config directory.
 
+mod about_cluster;
 #[allow(unnameable_types, reason = "clap fills them; only their verbs are handed on")]
 mod args;
 mod asked;
@@ -22,6 +23,7 @@ mod members;
 mod moving;
 mod output;
 mod own;
+mod past;
 mod paths;
 mod progress;
 mod repair;
@@ -31,10 +33,14 @@ mod sparse;
 mod stamp;
 mod status;
 mod store;
+mod sync;
+mod sync_down;
+mod sync_up;
 mod temp;
 mod tokens;
 mod transport;
 mod tree;
+mod usage;
 mod walk;
 
 use clap::CommandFactory;
@@ -59,16 +65,24 @@ pub fn run(args: Args) -> Result<(), Failure> {
     match &args.verb {
         Verb::Put(put) => store::put(&api()?, put, &out),
         Verb::Get(get) => fetch::get(&api()?, get, &out),
+        Verb::Sync(args) => sync::run(&api()?, args, &out),
         Verb::Cat(cat) => fetch::cat(&api()?, cat),
+        Verb::Ls(ls) if ls.versions => past::list_versions(&api()?, ls, &out),
         Verb::Ls(ls) => browse::list(&api()?, ls, &out),
         Verb::Stat(args) => browse::stat(&api()?, args, &out),
         Verb::Rm(rm) => browse::remove(&api()?, rm, &out),
         Verb::Cp(cp) => moving::copy(&api()?, cp, &out),
         Verb::Mv(mv) => moving::rename(&api()?, mv, &out),
         Verb::Mkdir(mkdir) => moving::make_dirs(&api()?, mkdir, &out),
+        Verb::Rmdir(rmdir) => moving::remove_dirs(&api()?, rmdir, &out),
+        Verb::Du(du) => usage::run(&api()?, du, &out),
         Verb::Ln(ln) => moving::make_link(&api()?, ln, &out),
         Verb::Log { path } => history::log(&api()?, path, &out),
-        Verb::Restore(restore) => history::restore(&api()?, restore, &out),
+        Verb::Restore(restore) => match &restore.at {
+            Some(at) => past::restore_tree(&api()?, restore, at, &out),
+            None => history::restore(&api()?, restore, &out),
+        },
+        Verb::Purge(purge) => past::purge(&api()?, purge, &out),
         Verb::Conflicts(conflicts) => history::conflicts(&api()?, conflicts, &out),
         Verb::Status(args) => status::run(&api()?, args, &out),
         Verb::Peers { proof: true } => members::proofs(&api()?, &out),

@@ -1,10 +1,10 @@
-//! `dfs cp`, `dfs mv`, `dfs mkdir` and `dfs ln`.
+//! `dfs cp`, `dfs mv`, `dfs mkdir`, `dfs rmdir` and `dfs ln`.
 
 use dfs_core::name::FilePath;
 use dfs_server::{ListedKind, Said};
 use serde_json::Value;
 
-use crate::cli::args::{Cp, Ln, Mkdir, Mv, Onto};
+use crate::cli::args::{Cp, Ln, Mkdir, Mv, Onto, Rmdir};
 use crate::cli::http::Api;
 use crate::cli::output::Output;
 use crate::cli::paths::{remote, remote_dir};
@@ -114,6 +114,13 @@ pub(super) fn make_dirs(api: &Api, mkdir: &Mkdir, out: &Output) -> Result<(), Fa
         let made =
             api.make_dir(&remote(path.trim_end_matches('/'))?, mkdir.parents, &Said::default())?;
         if out.json { out.object(&made) } else { Ok(()) }
+    })
+}
+
+pub(super) fn remove_dirs(api: &Api, rmdir: &Rmdir, out: &Output) -> Result<(), Failure> {
+    each(&rmdir.paths, |path| {
+        let removed = api.remove_dir(&remote(path.trim_end_matches('/'))?)?;
+        if out.json { out.object(&removed) } else { Ok(()) }
     })
 }
 

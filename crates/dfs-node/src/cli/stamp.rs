@@ -34,6 +34,11 @@ pub(super) fn set_time(file: &File, said: &Said) -> io::Result<()> {
     }
 }
 
+/// Sets the time of a file by its name; a link is not followed.
+pub(super) fn set_time_of(path: &Path, said: &Said) -> io::Result<()> {
+    set_link_time(path, said)
+}
+
 /// Sets what is said of a directory once all that it holds is there. One that was there before is
 /// not opened to anybody, and may be somebody else's. What a directory means beside who may use it
 /// (whose its files are, who may delete them) stays.

@@ -235,7 +235,11 @@ fn put_tree(api: &Api, put: &Put, src: &Path, dst: &str, out: &Output) -> Result
 }
 
 /// Stores what a walk came to. Of a directory nothing is said that could be counted.
-fn put_found(api: &Api, found: &Found, quiet: &Output) -> Result<Option<OfPath<Stored>>, Failure> {
+pub(super) fn put_found(
+    api: &Api,
+    found: &Found,
+    quiet: &Output,
+) -> Result<Option<OfPath<Stored>>, Failure> {
     let name = remote(&found.name)?;
     let failed = |error| failed_to_read(&found.path, &error);
     match &found.what {

@@ -7,10 +7,12 @@ mod files;
 mod history;
 mod invites;
 mod lifecycle;
+mod past;
 mod proof;
 mod restart;
 mod restore;
 mod scrub;
+mod sync;
 mod tokens;
 
 use std::fs;
@@ -250,6 +252,11 @@ fn the_client_refuses_what_cannot_be_a_name_and_reports_what_fails() {
     for bad in ["../x", "a/../b", "a//b", ".", &"x".repeat(1025)] {
         check(&home.dfs(&node, &["put", "-", bad], b"x"), 2, "not a valid name");
     }
+    let deepest = vec!["x".repeat(255); 16].join("/");
+    check(&home.dfs(&node, &["put", "-", &deepest], b"deep"), 0, "stored");
+    assert_eq!(home.dfs(&node, &["cat", &deepest], b"").stdout, b"deep");
+    assert_eq!(home.dfs(&node, &["ls", "-r"], b"").stdout, format!("{deepest}\n").into_bytes());
+    check(&home.dfs(&node, &["rm", "-r", &"x".repeat(255)], b""), 0, "");
     check(&home.dfs(&node, &["get", "nothing/here"], b""), 4, "does not exist");
     check(&home.dfs(&node, &["rm", "nothing"], b""), 4, "does not exist");
     check(&home.dfs(&node, &["ls", "nothing"], b""), 4, "does not exist");

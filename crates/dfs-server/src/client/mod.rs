@@ -18,11 +18,14 @@ mod admin;
 pub(crate) mod attributes;
 mod files;
 mod moving;
+pub(crate) mod past;
 mod publish;
+pub(crate) mod purge;
 mod together;
 mod tree;
 pub(crate) mod types;
 mod unreadable;
+pub(crate) mod usage;
 mod versions;
 mod walk;
 

@@ -13,6 +13,7 @@ use super::types::{
     Conflict, ConflictPage, Depth, Listed, ListedKind, Page, Stored, UnreadablePage,
 };
 use super::unreadable::check_name;
+use super::usage::{UsagePage, usage};
 use super::versions::log_line;
 use super::walk::{Walk, WalkEntry, WalkOptions};
 use crate::config::Mode;
@@ -45,7 +46,7 @@ impl Client {
         // One more than is shown says whether more follow.
         let at_once = limit.saturating_add(1);
         let recursive = depth != Depth::Names;
-        let options = WalkOptions { after, prefix, recursive, at_once, mode };
+        let options = WalkOptions { after, prefix, recursive, only_dirs: false, at_once, mode };
         let mut walk = match Walk::new(self.0.names()?.clone(), &dir, options).await {
             Ok(walk) => walk,
             // Nothing begins with a name that does not exist, or with a file and a slash.
@@ -77,6 +78,34 @@ impl Client {
         }
         page.guarded = walk.is_guarded();
         Ok(page)
+    }
+
+    /// What a directory holds and, after it, each one below it, after `after`, at most `limit` of
+    /// them, or two. Costs a round trip for each directory, whatever it holds.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such directory.
+    pub async fn usage(
+        &self,
+        dir: &FilePath,
+        after: &str,
+        limit: usize,
+        mode: Mode,
+    ) -> Result<UsagePage, Error> {
+        usage(self, dir, after, limit, mode).await
+    }
+
+    /// Deletes an empty directory.
+    ///
+    /// # Errors
+    /// [`Error::NotDirectory`], [`Error::NotFound`]; [`Error::NotEmpty`].
+    pub async fn remove_dir(&self, path: &FilePath, mode: Mode) -> Result<(), Error> {
+        match self.remove_part(path, Some(Part::Dir), mode).await {
+            Err(Error::NotFound(_)) if self.find(path, None, mode).await.is_ok() => {
+                Err(Error::NotDirectory(path.to_string()))
+            }
+            removed => removed,
+        }
     }
 
     /// Deletes a file, or a directory with everything below it. Returns how many entries went.

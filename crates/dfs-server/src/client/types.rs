@@ -161,8 +161,24 @@ pub struct Logged {
     /// When it was written, in milliseconds since 1970.
     #[serde(rename = "modified", with = "crate::json::moment")]
     pub modified_ms: u64,
+    /// When it became what the name is, in milliseconds since 1970: a copy, or one that only says
+    /// something else of the same content, later than it was modified.
+    #[serde(rename = "written", with = "crate::json::moment")]
+    pub written_ms: u64,
+    /// When another took its place, or the name was deleted, if that is known.
+    #[serde(
+        rename = "replaced",
+        with = "crate::json::optional_moment",
+        skip_serializing_if = "Option::is_none",
+        default
+    )]
+    pub replaced_ms: Option<u64>,
     /// Bytes of content.
     pub bytes: u64,
+    /// The same for versions with the same content and attributes, as a version that was brought
+    /// back and what it was made of; absent for a deletion.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub digest: Option<String>,
     /// Where it stands.
     #[serde(flatten, with = "version_state")]
     pub state: VersionState,

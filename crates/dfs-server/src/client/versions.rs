@@ -2,15 +2,19 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use dfs_core::id::{DirId, RecordKey, Vid, from_hex, hex};
 use dfs_core::name::{FilePath, NameError};
+use dfs_core::record::retention::UNKNOWN_MS;
 
 use dfs_store::vault::entry::EntryNode;
 
 use super::Client;
 use super::files::FileRef;
+use super::past::{HistoryCursor, HistoryPage, dir_history};
 use super::publish::{NewContent, stored};
+use super::purge::{Purged, purge};
 use super::types::{ListedKind, Logged, Stored, VersionState};
 use crate::blobs::reuse;
 use crate::config::Mode;
@@ -21,31 +25,58 @@ use crate::names::open::{KnownVersion, Role, known_versions, live_heads};
 use crate::names::parts::Parts;
 
 /// A record that a path leads to, or led to.
-struct PathPlace {
-    key: RecordKey,
-    known: Vec<KnownVersion>,
+pub(super) struct PathPlace {
+    pub(super) key: RecordKey,
+    pub(super) known: Vec<KnownVersion>,
     /// Whether the path leads here now.
-    is_current: bool,
+    pub(super) is_current: bool,
 }
 
 impl Client {
     /// Every record that a path leads to: the one it leads to now first, then those in directories
     /// that were there before, so that a file can be found after its directory was deleted.
-    async fn places(&self, path: &FilePath, mode: Mode) -> Result<Vec<PathPlace>, Error> {
-        let keys = &self.0.names()?.keys;
-        let mut dirs = vec![(keys.root_dir(), true)];
+    pub(super) async fn places(
+        &self,
+        path: &FilePath,
+        mode: Mode,
+    ) -> Result<Vec<PathPlace>, Error> {
+        let mut dirs = vec![(self.0.names()?.keys.root_dir(), true)];
         let mut places = Vec::new();
         for name in path.components() {
-            let asked: Vec<_> = dirs.iter().map(|(dir, _)| keys.record_key(dir, name)).collect();
-            let read = self.0.records.read_records(&asked, mode).await?;
-            places.clear();
-            for ((key, record), (_, is_current)) in asked.into_iter().zip(read.records).zip(dirs) {
-                let known = known_versions(keys, &key, &record)?;
-                places.push(PathPlace { key, known, is_current });
-            }
+            places = self.places_in(&dirs, name, mode).await?;
             dirs = directories(&places);
         }
         Ok(places)
+    }
+
+    /// The records of one name in several directories.
+    pub(super) async fn places_in(
+        &self,
+        dirs: &[(DirId, bool)],
+        name: &str,
+        mode: Mode,
+    ) -> Result<Vec<PathPlace>, Error> {
+        let keys = &self.0.names()?.keys;
+        let asked: Vec<_> = dirs.iter().map(|(dir, _)| keys.record_key(dir, name)).collect();
+        let read = self.0.records.read_records(&asked, mode).await?;
+        let found = asked.into_iter().zip(read.records).zip(dirs);
+        let place = |((key, record), (_, is_current)): ((RecordKey, _), &(DirId, bool))| {
+            let known = known_versions(keys, &key, &record)?;
+            Ok(PathPlace { key, known, is_current: *is_current })
+        };
+        found.map(place).collect()
+    }
+
+    /// The directories that a path leads to or has led to, the one it leads to now first.
+    pub(super) async fn dirs_of(
+        &self,
+        path: &FilePath,
+        mode: Mode,
+    ) -> Result<Vec<(DirId, bool)>, Error> {
+        if path.is_root() {
+            return Ok(vec![(self.0.names()?.keys.root_dir(), true)]);
+        }
+        Ok(directories(&self.places(path, mode).await?))
     }
 }
 
@@ -71,20 +102,42 @@ impl Client {
     /// # Errors
     /// [`Error::NotFound`] when nothing is known of the name.
     pub async fn log(&self, path: &FilePath, mode: Mode) -> Result<Vec<Logged>, Error> {
-        let mut seen = BTreeSet::new();
-        let mut logged = Vec::new();
-        for place in self.places(path, mode).await? {
-            let waiting: Vec<Vid> = live_heads(&place.known).iter().map(|head| head.vid).collect();
-            for known in place.known.iter().filter(|known| seen.insert(known.vid)) {
-                let is_waiting = place.is_current && waiting.contains(&known.vid);
-                logged.push((Reverse((known.hlc, known.vid)), log_line(known, is_waiting)));
-            }
-        }
+        let logged = logged(&self.places(path, mode).await?);
         if logged.is_empty() {
             return Err(Error::NotFound(path.to_string()));
         }
-        logged.sort_by_key(|(newest_first, _)| *newest_first);
-        Ok(logged.into_iter().map(|(_, line)| line).collect())
+        Ok(logged)
+    }
+
+    /// The names right below a directory with the versions of each, deleted names too as long as
+    /// something is kept of them, also where the directory itself was deleted. In pages of some
+    /// hundreds of names; the first begins at the default cursor.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when the path never led to a directory, as far as is known.
+    pub async fn dir_history(
+        &self,
+        dir: &FilePath,
+        from: HistoryCursor,
+        mode: Mode,
+    ) -> Result<HistoryPage, Error> {
+        dir_history(self, dir, from, mode).await
+    }
+
+    /// Forgets the versions of a name, deleted or not, that were replaced or deleted that long ago;
+    /// what it is now stays, in a new version where it has content. Their space comes back as soon
+    /// as nobody can be reading them any more. Needs a majority in every mode.
+    ///
+    /// # Errors
+    /// [`Error::InConflict`] where several versions wait for a decision; [`Error::Contended`] when
+    /// others keep changing it. A name that nothing is kept of is no error.
+    pub async fn purge(
+        &self,
+        path: &FilePath,
+        older_than: Duration,
+        mode: Mode,
+    ) -> Result<Purged, Error> {
+        purge(self, path, older_than, mode).await
     }
 
     /// The version of a name with this id, if it can still be had.
@@ -185,6 +238,20 @@ impl Client {
     }
 }
 
+/// The versions that records know of, each once, newest first.
+pub(super) fn logged(places: &[PathPlace]) -> Vec<Logged> {
+    let (mut seen, mut logged) = (BTreeSet::new(), Vec::new());
+    for place in places {
+        let waiting: Vec<Vid> = live_heads(&place.known).iter().map(|head| head.vid).collect();
+        for known in place.known.iter().filter(|known| seen.insert(known.vid)) {
+            let is_waiting = place.is_current && waiting.contains(&known.vid);
+            logged.push((Reverse((known.hlc, known.vid)), log_line(known, is_waiting)));
+        }
+    }
+    logged.sort_by_key(|(newest_first, _)| *newest_first);
+    logged.into_iter().map(|(_, line)| line).collect()
+}
+
 pub(super) fn log_line(known: &KnownVersion, is_waiting: bool) -> Logged {
     let state = match (&known.node, known.standing) {
         (None, _) => VersionState::Deleted,
@@ -197,7 +264,13 @@ pub(super) fn log_line(known: &KnownVersion, is_waiting: bool) -> Logged {
         state,
         kind: known.node.as_ref().map(ListedKind::of),
         bytes: known.node.as_ref().map_or(0, EntryNode::bytes),
+        digest: known.content_digest(),
         modified_ms: known.modified_ms,
+        written_ms: known.hlc.unix_ms(),
+        replaced_ms: match known.standing {
+            Role::Replaced(ms) => Some(ms).filter(|ms| *ms != UNKNOWN_MS),
+            Role::Shown | Role::Beside => None,
+        },
         writer: hex(known.writer.as_bytes()),
     }
 }

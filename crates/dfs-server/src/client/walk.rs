@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use dfs_core::id::DirId;
 use dfs_core::name::FilePath;
-use dfs_core::replica::listing::ListedName;
+use dfs_core::replica::listing::{ListedName, Totals};
 
 use crate::config::Mode;
 use crate::error::Error;
@@ -32,6 +32,8 @@ pub(super) struct WalkOptions<'a> {
     pub(super) prefix: &'a str,
     /// Enters directories.
     pub(super) recursive: bool,
+    /// Comes to directories alone; `prefix` does not count then.
+    pub(super) only_dirs: bool,
     /// Names that are asked for at once in each directory.
     pub(super) at_once: usize,
     pub(super) mode: Mode,
@@ -40,7 +42,8 @@ pub(super) struct WalkOptions<'a> {
 impl WalkOptions<'_> {
     /// Everything, as many replicas asked as `mode` needs.
     pub(super) fn all(mode: Mode) -> Self {
-        Self { after: "", prefix: "", recursive: true, at_once: AT_ONCE, mode }
+        let (recursive, only_dirs) = (true, false);
+        Self { after: "", prefix: "", recursive, only_dirs, at_once: AT_ONCE, mode }
     }
 }
 
@@ -49,6 +52,7 @@ pub(super) struct Walk {
     names: Arc<Names>,
     mode: Mode,
     recursive: bool,
+    only_dirs: bool,
     at_once: usize,
     after: String,
     /// The directories that the walk is in, each in the one before.
@@ -65,6 +69,8 @@ struct Level {
     page: VecDeque<ListedName>,
     /// Where the page after it begins; `None` when there is none.
     next: Option<Bound<String>>,
+    /// What all its names add up to; known where only directories are gone through.
+    totals: Totals,
 }
 
 impl Walk {
@@ -75,11 +81,11 @@ impl Walk {
         dir: &FilePath,
         options: WalkOptions<'_>,
     ) -> Result<Self, Error> {
-        let WalkOptions { after, prefix, recursive, at_once, mode } = options;
+        let WalkOptions { after, prefix, recursive, only_dirs, at_once, mode } = options;
         let (top, guarded) = names.find_dir(dir, mode).await?;
         let top = top.ok_or_else(|| Error::NotFound(dir.to_string()))?;
         let (after, levels) = (after.to_owned(), Vec::new());
-        let mut walk = Self { names, mode, recursive, at_once, after, levels, guarded };
+        let mut walk = Self { names, mode, recursive, only_dirs, at_once, after, levels, guarded };
         walk.enter(top, dir.clone(), prefix.to_owned());
         Ok(walk)
     }
@@ -87,6 +93,13 @@ impl Walk {
     /// Whether no listing so far could hide what others have.
     pub(super) fn is_guarded(&self) -> bool {
         self.guarded
+    }
+
+    /// What the names of the directory add up to that the walk has come to last, those below its
+    /// directories not counted. Of a walk through directories alone.
+    pub(super) async fn totals(&mut self) -> Result<Totals, Error> {
+        self.turn_page().await?;
+        Ok(self.levels.last().map(|level| level.totals).unwrap_or_default())
     }
 
     /// The next name; `None` at the end.
@@ -128,7 +141,7 @@ impl Walk {
             },
         };
         let (page, next) = (VecDeque::new(), Some(next));
-        self.levels.push(Level { dir, path, prefix, page, next });
+        self.levels.push(Level { dir, path, prefix, page, next, totals: Totals::default() });
     }
 
     /// Reads the next page of the directory that the walk is in. Returns whether there is one.
@@ -136,13 +149,16 @@ impl Walk {
         let Some(level) = self.levels.last_mut() else { return Ok(false) };
         let Some(from) = level.next.take() else { return Ok(false) };
         let from = from.as_ref().map(String::as_str);
-        let shown = self
-            .names
-            .listings
-            .page(level.dir, from, &level.prefix, self.at_once, self.mode)
-            .await?;
-        let (page, more) = shown.what;
-        self.guarded &= shown.guarded;
+        let (listings, dir) = (&self.names.listings, level.dir);
+        let (guarded, (page, more)) = if self.only_dirs {
+            let shown = listings.dirs_page(dir, from, self.at_once, self.mode).await?;
+            level.totals = shown.what.0;
+            (shown.guarded, shown.what.1)
+        } else {
+            let shown = listings.page(dir, from, &level.prefix, self.at_once, self.mode).await?;
+            (shown.guarded, shown.what)
+        };
+        self.guarded &= guarded;
         level.next = page.last().filter(|_| more).map(|last| Bound::Excluded(last.order()));
         level.page = page.into();
         Ok(true)

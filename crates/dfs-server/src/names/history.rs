@@ -12,7 +12,7 @@ use bytes::Bytes;
 use dfs_core::codec::Canonical;
 use dfs_core::id::{BlobId, RecordKey, Vid};
 use dfs_core::record::attributes::Attributes;
-use dfs_core::record::retention::{Earlier, kept};
+use dfs_core::record::retention::{Earlier, UNKNOWN_MS, kept};
 use dfs_core::record::version::{Kind, RETAINED_MAX, Record, Retained};
 use dfs_store::vault::entry::{Entry, EntryNode, INLINE_BYTES_MAX, Payload};
 use dfs_store::vault::seal::Salt;
@@ -48,9 +48,36 @@ pub(crate) struct NewVersion {
     refs_root: Option<BlobId>,
     blobs: u32,
     bytes_stored: u64,
+    /// Keeps nothing that was replaced by then, nor what this replaces.
+    forgets_before_ms: Option<u64>,
+}
+
+/// Whether a version is among what is to be forgotten that was replaced by then. When it was
+/// replaced may not be known: it was made before. Never a directory: it takes no space, and what
+/// was in it is found through it.
+pub(crate) fn is_purged(known: &KnownVersion, before_ms: u64) -> bool {
+    if known.node.as_ref().is_none_or(|node| node.dir().is_some()) {
+        return false;
+    }
+    match known.standing {
+        Role::Replaced(UNKNOWN_MS) => known.hlc.unix_ms() <= before_ms,
+        Role::Replaced(ms) => ms <= before_ms,
+        Role::Shown | Role::Beside => false,
+    }
 }
 
 impl NewVersion {
+    /// The same without what was replaced by then. For a version that says of its name what the one
+    /// before it says, which is not kept either.
+    pub(crate) fn forgetting(self, before_ms: u64) -> Self {
+        Self { forgets_before_ms: Some(before_ms), ..self }
+    }
+
+    fn keeps(&self, known: &KnownVersion) -> bool {
+        let Some(before_ms) = self.forgets_before_ms else { return true };
+        matches!(known.standing, Role::Replaced(_)) && !is_purged(known, before_ms)
+    }
+
     /// An entry without blobs.
     pub(crate) fn entry(vid: Vid, entry: Entry) -> Self {
         let Entry { name, modified_ms, attributes, node } = entry;
@@ -74,6 +101,7 @@ impl NewVersion {
             refs_root: uploaded.refs_root,
             blobs: uploaded.blobs,
             bytes_stored: uploaded.bytes_stored,
+            forgets_before_ms: None,
         }
     }
 
@@ -88,6 +116,7 @@ impl NewVersion {
             refs_root: None,
             blobs: 0,
             bytes_stored: 0,
+            forgets_before_ms: None,
         }
     }
 }
@@ -112,7 +141,9 @@ impl Names {
         }
         let mut room = INLINE_BYTES_MAX - new.node.as_ref().map_or(0, EntryNode::inline_bytes);
         let mut keep = Vec::new();
-        for mut known in to_keep(known, &new.vid, now_ms, millis(self.replica.grace.history)) {
+        let keep_for = millis(self.replica.grace.history);
+        let earlier = to_keep(known, &new.vid, now_ms, keep_for);
+        for mut known in earlier.into_iter().filter(|known| new.keeps(known)) {
             let inline = known.node.as_ref().map_or(0, EntryNode::inline_bytes);
             match room.checked_sub(inline) {
                 Some(left) => room = left,

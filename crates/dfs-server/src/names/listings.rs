@@ -117,6 +117,18 @@ impl Listings {
         self.list(dir, mode, |listing| listing.page(from, prefix, limit)).await
     }
 
+    /// The directories in one, in order, as [`Listings::page`], and what all its names add up to.
+    pub(crate) async fn dirs_page(
+        &self,
+        dir: DirId,
+        from: Bound<&str>,
+        limit: usize,
+        mode: Mode,
+    ) -> Result<Shown<(Totals, (Vec<ListedName>, bool))>, Error> {
+        let show = |listing: &Listing| (listing.totals(), listing.dirs_page(from, limit));
+        self.list(dir, mode, show).await
+    }
+
     /// What a directory adds up to, and the directories in it.
     pub(crate) async fn summary(
         &self,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use dfs_core::codec::Canonical;
 use dfs_core::hlc::Hlc;
-use dfs_core::id::{BlobId, CertId, DirId, RecordKey, Vid};
+use dfs_core::id::{BlobId, CertId, DirId, RecordKey, Vid, hex};
 use dfs_core::record::attributes::Attributes;
 use dfs_core::record::retention::{noted_again, replaced_at};
 use dfs_core::record::version::{Kind, Record, Retained, Version};
@@ -56,6 +56,17 @@ impl KnownVersion {
         let node = self.node.clone()?;
         let (name, attributes) = (name.to_owned(), self.attributes.clone());
         Some(Entry { name, modified_ms: self.modified_ms, attributes, node })
+    }
+
+    /// Equal for versions with the same content and attributes; `None` for a deletion. Content that
+    /// has moved out of the payload differs from what it was.
+    pub(crate) fn content_digest(&self) -> Option<String> {
+        let node = Some(self.node.clone()?);
+        let attributes = self.attributes.clone();
+        let (name, history) = (String::new(), Vec::new());
+        let payload = Payload { name, modified_ms: 0, attributes, node, history };
+        let hash = blake3::hash(&payload.to_canonical());
+        Some(hex(hash.as_bytes().first_chunk::<DIGEST_BYTES>()?))
     }
 
     pub(super) fn retained(&self) -> Retained {
@@ -167,6 +178,20 @@ pub(crate) fn known_versions(
     Ok(heads)
 }
 
+/// The name that a record is of; `None` of a deletion that keeps nothing, which does not say it.
+pub(crate) fn name_of(
+    keys: &VaultKeys,
+    key: &RecordKey,
+    record: &Record,
+) -> Result<Option<String>, Error> {
+    for head in record.heads() {
+        if let Some(payload) = open_payload(keys, key, head)? {
+            return Ok(Some(payload.name));
+        }
+    }
+    Ok(None)
+}
+
 /// The live heads, the one shown first. Heads that are one directory are one.
 pub(crate) fn live_heads(known: &[KnownVersion]) -> Vec<&KnownVersion> {
     let mut heads: Vec<&KnownVersion> = Vec::new();
@@ -248,3 +273,6 @@ pub(crate) fn open_entry(
     let entry = open_payload(keys, key, version)?.and_then(Payload::entry);
     entry.ok_or_else(|| Error::Unverified("a directory entry".to_owned()))
 }
+
+/// As many as the id of a version has.
+const DIGEST_BYTES: usize = 16;

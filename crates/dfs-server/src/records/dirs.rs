@@ -13,6 +13,7 @@ use dfs_core::replica::dir_changes::{ChangeMark, DirKey};
 use dfs_core::replica::dir_view::Told;
 use dfs_core::replica::op::fan_out::{FanOut, FanOutSpec, Patience, Reached};
 use dfs_p2p::message::{Code, Priority, Request, Response};
+use dfs_store::disk::store::PageLimit;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
@@ -29,6 +30,13 @@ pub(crate) struct DirNews {
     pub(crate) mark: ChangeMark,
     /// What has changed since it was last asked; `None` when it does not know.
     pub(crate) changed: Option<Vec<Told>>,
+}
+
+/// A page of the rows that one replica has of a directory.
+#[derive(Debug)]
+struct RowsOfDir {
+    tags: BTreeSet<Tag>,
+    more: bool,
 }
 
 impl Records {
@@ -55,6 +63,56 @@ impl Records {
             Some(self.rpc.asking(node, state.epoch, ask, |node, told| (node, news(told))))
         };
         Ok(self.rpc.drive(FanOut::new(spec), perform).await??)
+    }
+
+    /// The names of a directory that replicas have rows of, deleted ones too: those of one page
+    /// after a tag, and after which one the next page begins. One round trip.
+    pub(crate) async fn all_tags(
+        self: &Arc<Self>,
+        dir: DirKey,
+        after: Option<[u8; 16]>,
+        mode: Mode,
+    ) -> Result<(BTreeSet<Tag>, Option<[u8; 16]>), Error> {
+        let attempt = |state| self.tags_attempt(dir, after, mode, state);
+        let mut rows = self.rpc.with_layout(attempt).await?;
+        rows.retain(|rows| rows.tags.last() > after.map(Tag::new).as_ref());
+        // What one has after the end of its page it may have left out.
+        let end = rows.iter().filter(|rows| rows.more).filter_map(|rows| rows.tags.last()).min();
+        let end = end.copied();
+        let all = rows.iter().flat_map(|rows| &rows.tags).copied();
+        let is_in_page =
+            |tag: &Tag| Some(*tag) > after.map(Tag::new) && end.is_none_or(|end| *tag <= end);
+        Ok((all.filter(is_in_page).collect(), end.map(|end| *end.as_bytes())))
+    }
+
+    async fn tags_attempt(
+        self: &Arc<Self>,
+        dir: DirKey,
+        after: Option<[u8; 16]>,
+        mode: Mode,
+        state: Arc<EpochState>,
+    ) -> Result<Vec<RowsOfDir>, StepError> {
+        let needs_quorum = self.replica.is_quorum(mode, &state);
+        let set = state.read_set(dir_partition(&dir.0, &dir.1, state.bits));
+        let guards = state.guards(std::slice::from_ref(&set));
+        let spec = FanOutSpec {
+            guards,
+            ..FanOutSpec::new(vec![set], counting_reads(needs_quorum), Patience::None)
+        };
+        let perform = |node: NodeId| {
+            let request = Request::DirScan { vault: dir.0, dir: dir.1, after };
+            let ask = Ask { deadline: PAGE_DEADLINE, ..Ask::new(Priority::Records, request) };
+            Some(self.rpc.asking(node, state.epoch, ask, |node, told| (node, rows_of_dir(told))))
+        };
+        let reached = self.rpc.drive(FanOut::new(spec), perform).await??;
+        let mut rows: Vec<_> = reached.answers.into_iter().map(|(_, rows)| rows).collect();
+        if self.keeps_for_others(dir, needs_quorum, &state) {
+            let page = self.replica.store.scan_dir(dir, after, KEPT_IN_PAGE).await;
+            let page = page.map_err(Error::from)?;
+            let tags = page.rows.into_iter().map(|(key, _)| key.tag).collect();
+            rows.push(RowsOfDir { tags, more: page.more });
+        }
+        Ok(rows)
     }
 
     /// Everything that one replica lists in a directory, as digests.
@@ -205,6 +263,16 @@ fn news(told: Result<Response, AskError>) -> Result<DirNews, AskError> {
     }
 }
 
+fn rows_of_dir(told: Result<Response, AskError>) -> Result<RowsOfDir, AskError> {
+    let (tags, more) = match told? {
+        Response::Records { records, more } => {
+            (records.iter().map(|(key, _)| key.tag).collect(), more)
+        }
+        _ => (BTreeSet::new(), false),
+    };
+    Ok(RowsOfDir { tags, more })
+}
+
 /// How long a replica may take to say what has changed.
 const NEWS_DEADLINE: Duration = Duration::from_secs(5);
 /// A page of a large directory, on a busy peer.
@@ -213,5 +281,7 @@ const PAGE_DEADLINE: Duration = Duration::from_secs(5);
 const COMPARE_DEADLINE: Duration = Duration::from_secs(60);
 /// Names that a replica may list in one directory: 48 MiB of digests.
 const NAMES_MAX: usize = 1 << 21;
+/// Rows of others that this node keeps, in one page.
+const KEPT_IN_PAGE: PageLimit = PageLimit { rows: READ_AT_ONCE, bytes: 1 << 20 };
 /// Records read at once.
 pub(crate) const READ_AT_ONCE: usize = 256;

@@ -29,7 +29,7 @@ const GRACE: Grace = Grace {
     audit_every: Duration::from_millis(200),
     claim_every: Duration::from_millis(400),
 };
-const HOUR: Duration = Duration::from_secs(60 * 60);
+pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// Nodes with short times, and their clock.
 pub(crate) async fn cluster(count: usize) -> (Cluster, Arc<Ahead>) {
@@ -38,12 +38,12 @@ pub(crate) async fn cluster(count: usize) -> (Cluster, Arc<Ahead>) {
 }
 
 impl Cluster {
-    fn blob_count(&self, at: usize) -> usize {
+    pub(crate) fn blob_count(&self, at: usize) -> usize {
         self.disks[at].files_below(Path::new("/data/blobs")).len()
     }
 
     /// Waits until every one of these nodes has so many blobs.
-    async fn until_blobs(&self, nodes: &[usize], count: usize) {
+    pub(crate) async fn until_blobs(&self, nodes: &[usize], count: usize) {
         let waited = async {
             while nodes.iter().any(|at| self.blob_count(*at) != count) {
                 tokio::time::sleep(LOOK_EVERY).await;

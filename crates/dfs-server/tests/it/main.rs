@@ -41,6 +41,7 @@ mod machines;
 mod membership;
 mod merged_registers;
 mod moving;
+mod past;
 mod proof;
 mod races;
 mod reach;

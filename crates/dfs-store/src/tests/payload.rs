@@ -3,7 +3,7 @@
 use dfs_core::codec::Canonical;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, CertId, DirId, Vid};
-use dfs_core::name::PATH_BYTES_MAX;
+use dfs_core::name::COMPONENT_BYTES_MAX;
 use dfs_core::record::attributes::{Attributes, Mtime, Permissions};
 use dfs_core::record::version::RETAINED_MAX;
 
@@ -57,7 +57,7 @@ fn past(stamp: u64, node: EntryNode) -> Past {
 fn at_limits(node: EntryNode) -> Payload {
     let history = (0..RETAINED_MAX as u64).rev().map(|stamp| past(stamp, node.clone()));
     Payload {
-        name: "x".repeat(PATH_BYTES_MAX),
+        name: "x".repeat(COMPONENT_BYTES_MAX),
         modified_ms: u64::MAX,
         attributes: Attributes::default(),
         node: Some(EntryNode::Inline(vec![1; INLINE_BYTES_MAX].into())),

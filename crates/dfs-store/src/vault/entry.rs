@@ -5,7 +5,7 @@ use bytes::Bytes;
 use dfs_core::codec::{Canonical, DecodeError, Reader, Writer};
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, CertId, DirId, Vid};
-use dfs_core::name::PATH_BYTES_MAX;
+use dfs_core::name::COMPONENT_BYTES_MAX;
 use dfs_core::record::attributes::Attributes;
 use dfs_core::record::version::RETAINED_MAX;
 
@@ -280,7 +280,7 @@ impl Canonical for Payload {
             return Err(DecodeError::UnknownVersion(format));
         }
         let payload = Self {
-            name: input.string("name", PATH_BYTES_MAX)?,
+            name: input.string("name", COMPONENT_BYTES_MAX)?,
             modified_ms: input.u64()?,
             attributes: decode_attributes(input, format)?,
             node: EntryNode::decode(input, format)?,
@@ -423,7 +423,7 @@ mod tests {
         history[0].node = EntryNode::Link(LinkTarget::new("x".repeat(LINK_BYTES_MAX)).unwrap());
         let largest = Payload {
             attributes: said(),
-            name: "x".repeat(PATH_BYTES_MAX),
+            name: "x".repeat(COMPONENT_BYTES_MAX),
             ..payload(Some(inline(INLINE_BYTES_MAX)), history)
         };
         // With the header, the length and the padding of a sealed payload.

@@ -1,0 +1,269 @@
+//! Making a local directory what a remote one is.
+
+use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use dfs_core::name::FilePath;
+use dfs_server::{Depth, Listed, ListedKind, Mtime, Said};
+
+use crate::cli::fetch::get_file;
+use crate::cli::fetch_tree::put_link;
+use crate::cli::paths::{self, create_dirs, failed_to_read, remote, unwritable};
+use crate::cli::sync::{Action, Task};
+use crate::cli::{leftovers, stamp, tree};
+use crate::exit::{Code, Failure};
+
+/// What is to be there, by its place below the top.
+type Wanted = BTreeMap<String, Listed>;
+
+pub(super) fn run(task: &Task<'_>, src: Option<&FilePath>, dst: &Path) -> Result<(), Failure> {
+    let wanted = wanted(task, src)?;
+    if !task.sync.dry_run {
+        create_dirs(dst)?;
+    }
+    let of_kind = |kind| wanted.iter().filter(move |(_, entry)| entry.kind == kind);
+    // Directories first, for they may be empty; links last: nothing is written through one.
+    let mut failed = 0;
+    let mut dirs = Vec::new();
+    for (below, entry) in of_kind(ListedKind::Dir) {
+        match make_dir(task, dst, below, entry) {
+            Ok(dir) => dirs.extend(dir),
+            Err(failure) => {
+                failure.report();
+                failed += 1;
+            }
+        }
+    }
+    let mut outcome = tree::for_each(of_kind(ListedKind::File), |(below, entry)| {
+        fetch(task, dst, below, entry).map(|()| 1)
+    });
+    for (below, entry) in of_kind(ListedKind::Link) {
+        if let Err(failure) = link(task, dst, below, entry) {
+            failure.report();
+            failed += 1;
+        }
+    }
+    outcome.failed += failed;
+    if task.deletes(&outcome) {
+        outcome.failed += delete(task, dst, &wanted)?;
+    }
+    // What is changed in a directory changes its time.
+    for (path, said) in dirs.iter().rev().filter(|_| !task.sync.dry_run) {
+        if let Err(error) = stamp::set_dir(path, said, false) {
+            unwritable("set the mode and time of", path, &error).report();
+            outcome.failed += 1;
+        }
+    }
+    match outcome.result {
+        Err(failure) if failure.code == Code::NoNode => Err(failure),
+        _ => task.finish(outcome.failed, 0),
+    }
+}
+
+fn wanted(task: &Task<'_>, src: Option<&FilePath>) -> Result<Wanted, Failure> {
+    if let Some(src) = src
+        && task.api.stat(src, None)?.about.kind != ListedKind::Dir
+    {
+        let why = format!("{src} is no directory: 'dfs get' fetches a file");
+        return Err(Failure::new(Code::Usage, why));
+    }
+    let prefix = src.map(|src| format!("{src}/")).unwrap_or_default();
+    let mut wanted = Wanted::new();
+    task.api.list(&prefix, Depth::Tree, &mut |page| {
+        for entry in &page.entries {
+            let below = entry.path.strip_prefix(&prefix).unwrap_or(&entry.path);
+            if !task.is_excluded(below, entry.kind == ListedKind::Dir) {
+                wanted.insert(below.to_owned(), entry.clone());
+            }
+        }
+        Ok(())
+    })?;
+    Ok(wanted)
+}
+
+/// Makes a directory. Returns it with what is to be said of it at the end.
+fn make_dir(
+    task: &Task<'_>,
+    dst: &Path,
+    below: &str,
+    entry: &Listed,
+) -> Result<Option<(PathBuf, Said)>, Failure> {
+    let found = local(&dst.join(below))?;
+    if found.as_ref().is_some_and(Metadata::is_dir) {
+        let (path, _) = paths::dir_below(dst, below, true)?;
+        return Ok(Some((path, entry.said.clone())));
+    }
+    if let Some(found) = found {
+        make_way(task, dst, below, &found)?;
+    }
+    let mut made = None;
+    task.report.act(Action::MakeDir, &entry.path, || {
+        let (path, is_new) = paths::dir_below(dst, below, true)?;
+        let opened = stamp::set_dir(&path, &entry.said, is_new);
+        opened.map_err(|error| unwritable("set the mode of", &path, &error))?;
+        made = Some((path, entry.said.clone()));
+        Ok(0)
+    })?;
+    Ok(made)
+}
+
+fn fetch(task: &Task<'_>, dst: &Path, below: &str, entry: &Listed) -> Result<(), Failure> {
+    let name = remote(&entry.path)?;
+    let at = dst.join(below);
+    let found = local(&at)?;
+    if let Some(found) = found.as_ref().filter(|found| !found.is_file() && !found.is_symlink()) {
+        make_way(task, dst, below, found)?;
+    }
+    let found = found.filter(Metadata::is_file);
+    let mtime = entry.said.mtime.or_else(|| modified(entry));
+    let is_same = match &found {
+        Some(found) if found.len() == entry.bytes => match task.sync.checksum {
+            true => task.has_same_content(&name, &at)?,
+            false => stamp::of(found).mtime == mtime,
+        },
+        _ => false,
+    };
+    let Some(found) = found.filter(|_| is_same) else {
+        return task.report.act(Action::Copy, &entry.path, || {
+            let target = paths::below(dst, below)?;
+            let bytes = get_file(task.api, &name, None, &target, &task.report.quiet())?;
+            // What is not said is when it was stored, so that the next run knows it again.
+            set_time(&target, mtime.filter(|_| entry.said.mtime.is_none()))?;
+            Ok(bytes)
+        });
+    };
+    task.report.same();
+    let wanted = stamp::mode_of(&entry.said).filter(|mode| *mode != found.mode() & 0o777);
+    let is_late = stamp::of(&found).mtime != mtime;
+    if wanted.is_none() && !is_late {
+        return Ok(());
+    }
+    task.report.act(Action::Describe, &entry.path, || {
+        let target = paths::below(dst, below)?;
+        if let Some(mode) = wanted {
+            let set = std::fs::set_permissions(&target, std::fs::Permissions::from_mode(mode));
+            set.map_err(|error| unwritable("set the mode of", &target, &error))?;
+        }
+        set_time(&target, mtime.filter(|_| is_late))?;
+        Ok(0)
+    })
+}
+
+fn link(task: &Task<'_>, dst: &Path, below: &str, entry: &Listed) -> Result<(), Failure> {
+    let says = entry.said.target.as_deref().unwrap_or_default();
+    let at = dst.join(below);
+    let found = local(&at)?;
+    if std::fs::read_link(&at).is_ok_and(|now| now == Path::new(says)) {
+        task.report.same();
+        return Ok(());
+    }
+    if let Some(found) = found.filter(Metadata::is_dir) {
+        make_way(task, dst, below, &found)?;
+    }
+    task.report.act(Action::Link, &entry.path, || {
+        let at = paths::place_below(dst, below)?;
+        put_link(Path::new(says), &at, &entry.said)
+            .map_err(|error| unwritable("make the link", &at, &error))?;
+        Ok(0)
+    })
+}
+
+/// Removes what is something else where a file, a directory or a link belongs.
+fn make_way(task: &Task<'_>, dst: &Path, below: &str, found: &Metadata) -> Result<(), Failure> {
+    let at = paths::place_below(dst, below)?;
+    if !task.sync.delete {
+        let why = format!("cannot write {}: something else is there", at.display());
+        return Err(Failure::new(Code::Failed, why).hint("'--delete' removes it"));
+    }
+    task.report.act(Action::Delete, &at.display().to_string(), || {
+        let removed = match found.is_dir() {
+            true => std::fs::remove_dir_all(&at),
+            false => std::fs::remove_file(&at),
+        };
+        removed.map(|()| 0).map_err(|error| unwritable("remove", &at, &error))
+    })
+}
+
+/// Deletes what is not wanted. Returns how many could not be.
+fn delete(task: &Task<'_>, dst: &Path, wanted: &Wanted) -> Result<usize, Failure> {
+    let mut failed = 0;
+    let mut ahead = vec![(dst.to_owned(), String::new())];
+    let mut dirs = Vec::new();
+    while let Some((dir, above)) = ahead.pop() {
+        let unreadable = |error| failed_to_read(&dir, &error);
+        let entries = match std::fs::read_dir(&dir) {
+            // Of a dry run.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries.map_err(unreadable)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(unreadable)?;
+            let name = entry.file_name();
+            let is_dir = entry.file_type().map_err(unreadable)?.is_dir();
+            let below = match name.to_str() {
+                Some(name) if above.is_empty() => name.to_owned(),
+                Some(name) => format!("{above}/{name}"),
+                // Nothing in the cluster has such a name, but a pattern cannot name it either.
+                None => continue,
+            };
+            if task.is_excluded(&below, is_dir) || leftovers::is_incomplete(&name) {
+                continue;
+            }
+            let is_wanted = wanted.contains_key(&below);
+            if is_dir {
+                ahead.push((entry.path(), below));
+                dirs.extend((!is_wanted).then(|| entry.path()));
+            } else if !is_wanted {
+                failed += remove(task, &entry.path(), |path| std::fs::remove_file(path))?;
+            }
+        }
+    }
+    // Each was found after the one that it is in.
+    for dir in dirs.iter().rev() {
+        failed += remove(task, dir, |path| match std::fs::remove_dir(path) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+            removed => removed,
+        })?;
+    }
+    Ok(failed)
+}
+
+fn remove(
+    task: &Task<'_>,
+    path: &Path,
+    how: impl FnOnce(&Path) -> std::io::Result<()>,
+) -> Result<usize, Failure> {
+    let work = || how(path).map(|()| 0).map_err(|error| unwritable("remove", path, &error));
+    match task.report.act(Action::Delete, &path.display().to_string(), work) {
+        Ok(()) => Ok(0),
+        Err(failure) => {
+            failure.report();
+            Ok(1)
+        }
+    }
+}
+
+/// What is there; a link itself.
+fn local(path: &Path) -> Result<Option<Metadata>, Failure> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(failed_to_read(path, &error)),
+    }
+}
+
+fn modified(entry: &Listed) -> Option<Mtime> {
+    let ms = entry.modified_ms;
+    let nanos = u32::try_from(ms % 1000).ok()? * 1_000_000;
+    Mtime::new(i64::try_from(ms / 1000).ok()?, nanos)
+}
+
+fn set_time(path: &Path, mtime: Option<Mtime>) -> Result<(), Failure> {
+    let said = Said { mtime, ..Said::default() };
+    stamp::set_time_of(path, &said).map_err(|error| unwritable("set the time of", path, &error))
+}
