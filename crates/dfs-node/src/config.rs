@@ -1,7 +1,7 @@
 //! The node's configuration: flag, then environment, then `config.toml`, then default.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -13,11 +13,29 @@ use dfs_server::{Cadence, Grace, OUT_AFTER};
 use etcetera::{BaseStrategy, choose_base_strategy};
 use serde::Deserialize;
 
+use crate::config_file::{ConfigFile, FileConfig};
+
 /// What the program does instead of running a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Brings the data directory of an earlier version to the current format; stop its node first
     Upgrade,
+    /// Shows or checks what a node would run with
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// What to do about the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum ConfigCommand {
+    /// Prints it as a config.toml
+    Show {
+        /// Also where each value comes from: flag, environment, file or default
+        #[arg(long)]
+        origin: bool,
+    },
+    /// Says whether config.toml can be read, and if not, in which line it is wrong
+    Check,
 }
 
 /// Runs one dfs node.
@@ -105,24 +123,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// `config.toml`: the same names as the flags.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-struct FileConfig {
-    listen: Option<String>,
-    bootstrap: Vec<String>,
-    join: Option<String>,
-    api: Option<String>,
-    api_host: Vec<String>,
-    data_dir: Option<PathBuf>,
-    zone: Option<String>,
-    capacity: Option<String>,
-    out_after: Option<String>,
-    storage_only: Option<bool>,
-    log: Option<String>,
-    log_format: Option<LogFormat>,
-}
-
 /// The configuration in force.
 #[derive(Debug)]
 pub struct NodeConfig {
@@ -172,74 +172,50 @@ impl Args {
             Some(dir) => dir,
             None => default_config_dir()?,
         };
-        let file = read_file(&config_dir.join("config.toml"))?;
-        let listen = pick(self.listen, file.listen, "listen")?;
+        let file = ConfigFile::read(&config_dir)?;
+        let FileConfig { listen, bootstrap, join, api, api_host, data_dir, .. } = &file.values;
+        let FileConfig { zone, capacity, out_after, storage_only, log, log_format, .. } =
+            &file.values;
+        let listen = file.or(self.listen, "listen", listen, str::parse)?;
         let listen = listen.unwrap_or(Address { host: None, port: DEFAULT_PORT });
-        let api = pick(self.api, file.api, "api")?;
-        let bootstrap = if self.bootstrap.is_empty() {
-            let parse = |text: &String| text.parse().with_context(|| format!("bootstrap {text:?}"));
-            file.bootstrap.iter().map(parse).collect::<Result<_>>()?
-        } else {
-            self.bootstrap
-        };
-        let api_hosts = if self.api_host.is_empty() {
-            let parse = |text: &String| parse_host(text).map_err(anyhow::Error::msg);
-            let parsed: Result<_> = file.api_host.iter().map(parse).collect();
-            parsed.context("api-host")?
-        } else {
-            self.api_host
-        };
-        let capacity = match (self.capacity, file.capacity) {
-            (Some(bytes), _) => Some(bytes),
-            (None, Some(text)) => Some(parse_size(&text).map_err(anyhow::Error::msg)?),
-            (None, None) => None,
-        };
-        let out_after = match (self.out_after, file.out_after) {
-            (Some(time), _) => time,
-            (None, Some(text)) => {
-                parse_time(&text).map_err(anyhow::Error::msg).context("out-after")?
-            }
-            (None, None) => OUT_AFTER,
-        };
-        let data_dir = match self.data_dir.or(file.data_dir) {
+        let api = file.or(self.api, "api", api, str::parse)?;
+        let data_dir = match self.data_dir.or_else(|| data_dir.clone()) {
             Some(dir) => dir,
             None => default_data_dir(listen.port)?,
         };
-        let zone = self.zone.or(file.zone).unwrap_or_else(|| "default".to_owned());
-        if zone.is_empty() || zone.len() > ZONE_BYTES_MAX || zone.chars().any(char::is_control) {
-            bail!("a zone is a name of 1 to {ZONE_BYTES_MAX} bytes without control characters");
-        }
+        let zone = file.or(self.zone, "zone", zone, |text| Ok::<_, String>(text.to_owned()))?;
         Ok(NodeConfig {
             listen: bind_addr(&listen, Ipv6Addr::UNSPECIFIED.into())?,
-            bootstrap,
-            join: self.join.or(file.join),
+            bootstrap: file.or_all(self.bootstrap, "bootstrap", bootstrap, str::parse)?,
+            join: self.join.or_else(|| join.clone()),
             init: self.init.unwrap_or(false),
             new_node: self.new_node.unwrap_or(false),
             api: match api {
                 Some(api) => bind_addr(&api, Ipv4Addr::LOCALHOST.into())?,
                 None => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             },
-            api_hosts,
+            api_hosts: file.or_all(self.api_host, "api-host", api_host, parse_host)?,
             data_dir,
             config_dir,
-            zone,
-            capacity,
-            out_after,
-            storage_only: self.storage_only.or(file.storage_only).unwrap_or(false),
-            log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
-            log_format: self.log_format.or(file.log_format).unwrap_or_default(),
+            zone: parse_zone(zone.unwrap_or_else(|| "default".to_owned()))?,
+            capacity: file.or(self.capacity, "capacity", capacity, parse_size)?,
+            out_after: file
+                .or(self.out_after, "out-after", out_after, parse_time)?
+                .unwrap_or(OUT_AFTER),
+            storage_only: self.storage_only.or(*storage_only).unwrap_or(false),
+            log: self.log.or_else(|| log.clone()).unwrap_or_else(|| "info".to_owned()),
+            log_format: self.log_format.or(*log_format).unwrap_or_default(),
             grace: self.grace.map_or_else(Grace::default, Grace::short),
             cadence: self.prove_every.map_or_else(Cadence::default, Cadence::short),
         })
     }
 }
 
-fn pick(flag: Option<Address>, file: Option<String>, name: &str) -> Result<Option<Address>> {
-    match (flag, file) {
-        (Some(address), _) => Ok(Some(address)),
-        (None, Some(text)) => Ok(Some(text.parse().with_context(|| format!("{name} {text:?}"))?)),
-        (None, None) => Ok(None),
+fn parse_zone(zone: String) -> Result<String> {
+    if zone.is_empty() || zone.len() > ZONE_BYTES_MAX || zone.chars().any(char::is_control) {
+        bail!("a zone is a name of 1 to {ZONE_BYTES_MAX} bytes without control characters");
     }
+    Ok(zone)
 }
 
 fn bind_addr(address: &Address, any: IpAddr) -> Result<SocketAddr> {
@@ -251,14 +227,6 @@ fn bind_addr(address: &Address, any: IpAddr) -> Result<SocketAddr> {
             .with_context(|| format!("{host:?} is not an IP address of this host to listen on"))?,
     };
     Ok(SocketAddr::new(ip, address.port))
-}
-
-fn read_file(path: &Path) -> Result<FileConfig> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => toml::from_str(&text).with_context(|| format!("{}", path.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(FileConfig::default()),
-        Err(error) => Err(error).with_context(|| format!("could not read {}", path.display())),
-    }
 }
 
 /// The user's config directory for dfs.

@@ -9,12 +9,16 @@
 //! | [`api`] | the local HTTP API |
 //! | [`cli`] | the verbs of `dfs` |
 //! | [`signals`], [`telemetry`] | shutting down, and logs |
+//! | [`supervisor`] | what systemd is told |
+//! | [`config_show`] | the configuration, and where each value comes from |
 //! | [`quote`] | what a terminal is shown of text that others chose |
 //! | [`limits`] | what the process asks of the operating system at its start |
 
 pub mod api;
 pub mod cli;
 pub mod config;
+mod config_file;
+pub mod config_show;
 pub mod exit;
 pub mod join;
 pub mod keyring;
@@ -24,4 +28,5 @@ mod log_limit;
 pub mod quote;
 pub mod run_record;
 pub mod signals;
+pub mod supervisor;
 pub mod telemetry;

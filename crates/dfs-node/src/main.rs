@@ -5,18 +5,19 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use dfs_core::address::Address;
 use dfs_core::node::invite::Invite;
 use dfs_env::Env;
 use dfs_node::api::{self, Api};
-use dfs_node::config::{Args, Command, NodeConfig};
+use dfs_node::config::{Args, Command, ConfigCommand, NodeConfig};
+use dfs_node::config_show;
 use dfs_node::exit::{Code, Failure, chain, exit_code};
 use dfs_node::join::has_keys;
 use dfs_node::known_nodes::{self, KnownNode};
 use dfs_node::run_record::{self, RunRecord};
 use dfs_node::signals::EndSignals;
-use dfs_node::{join, keyring, limits, telemetry};
+use dfs_node::{join, keyring, limits, supervisor, telemetry};
 use dfs_p2p::StartError;
 use dfs_server::{Config, Server, StartServerError, VaultConfig};
 use dfs_store::OpenStoreError;
@@ -27,7 +28,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let matches = Args::command().get_matches();
+    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let Some(Command::Config(command)) = args.command {
+        return exit_code(about_config(command, args, &matches));
+    }
     limits::set();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.enable_all().max_blocking_threads(BLOCKING_THREADS_MAX).build();
@@ -66,6 +71,23 @@ async fn run(args: Args) -> Result<(), Failure> {
     let result = serve(&env, &config, &server, listener, &mut signals).await;
     drop(signals);
     result
+}
+
+/// Shows the configuration, or says that it can be read.
+fn about_config(
+    command: ConfigCommand,
+    args: Args,
+    matches: &clap::ArgMatches,
+) -> Result<(), Failure> {
+    let config = args.resolve()?;
+    let text = match command {
+        ConfigCommand::Check => {
+            format!("{} can be read\n", config.config_dir.join("config.toml").display())
+        }
+        ConfigCommand::Show { origin } => config_show::show(&config, matches, origin)?,
+    };
+    let said = io::stdout().lock().write_all(text.as_bytes());
+    said.map_err(|error| failed("cannot say so", &error))
 }
 
 /// Brings the data directory to the current format, and says what was done.
@@ -255,11 +277,13 @@ async fn serve(
     if let Err(error) = say_ready(&record) {
         warn!(%error, "nobody was told that this node is ready");
     }
+    let _watched = supervisor::ready(env, &record.api);
     let given_up = tokio::select! {
         biased;
         _ = signals.next() => None,
         why = server.given_up() => Some(why),
     };
+    supervisor::stopping();
     match &given_up {
         None => info!("shutting down; a second signal ends at once"),
         Some(why) => error!(why, "this node ends"),

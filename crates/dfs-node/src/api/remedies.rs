@@ -37,7 +37,8 @@ fn sentence(remedy: &Remedy) -> String {
              {node}' trusts it anew"
         ),
         Remedy::MakeRoom => "raise --capacity, free space, or add a node; the space of deleted \
-                             files and old versions comes back after 30 days"
+                             files and old versions comes back after 30 days, and sooner with \
+                             'dfs purge'"
             .to_owned(),
         Remedy::EndDrain(node) => {
             format!("start it again; if it is gone for good, 'dfs remove {node}' ends the drain")

@@ -11,7 +11,8 @@ use crate::config::parse_size;
 mod cluster;
 
 pub(super) use cluster::{
-    Invite, InviteVerb, InvitedRole, KeyVerb, LayoutVerb, Lost, RepairVerb, ScrubVerb, TokenVerb,
+    Doctor, Invite, InviteVerb, InvitedRole, KeyVerb, LayoutVerb, Lost, RepairVerb, ScrubVerb,
+    TokenVerb,
 };
 
 /// Stores files on your own machines, sealed before they leave this one.
@@ -102,6 +103,8 @@ pub enum Verb {
     Conflicts(Conflicts),
     /// Show how the cluster is
     Status(Status),
+    /// Check this machine and the node, and say what to do
+    Doctor(Doctor),
     /// List the nodes and their states
     Peers {
         /// What the members that only store have shown to the node of what they should hold

@@ -9,6 +9,7 @@ mod args;
 mod asked;
 mod browse;
 mod command;
+mod doctor;
 mod exclude;
 mod fetch;
 mod fetch_tree;
@@ -85,6 +86,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Purge(purge) => past::purge(&api()?, purge, &out),
         Verb::Conflicts(conflicts) => history::conflicts(&api()?, conflicts, &out),
         Verb::Status(args) => status::run(&api()?, args, &out),
+        Verb::Doctor(doctor) => doctor::run(&args, doctor, &out),
         Verb::Peers { proof: true } => members::proofs(&api()?, &out),
         Verb::Peers { proof: false } => members::peers(&api()?, &out),
         Verb::Invite(invite) => invites::run(&api()?, invite, &out),

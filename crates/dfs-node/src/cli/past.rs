@@ -98,7 +98,9 @@ pub(super) fn purge(api: &Api, purge: &Purge, out: &Output) -> Result<(), Failur
         let (versions, bytes) = (sum.versions, size(sum.bytes));
         tell(format_args!("{versions} earlier versions ({bytes}) can not be had any more"));
         if versions > 0 {
-            tell("their space comes back within about two days, as 'dfs status' shows");
+            tell(
+                "their space comes back once they are certain to be unused, within about two days",
+            );
         }
     }
     all.result()

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -98,3 +99,32 @@ fn a_data_directory_that_is_not_mounted_makes_no_new_member() {
     let new = Home::run(start("new", &["--new-node"]).stderr(Stdio::null()));
     home.wait(&new, |status| status["nodes"] == 3);
 }
+
+#[test]
+fn a_supervisor_is_told_when_the_node_is_ready_runs_and_ends() {
+    let home = Home::new();
+    let path = home.path("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    let told = || {
+        let mut text = [0; 512];
+        let len = socket.recv(&mut text).unwrap();
+        String::from_utf8(text[..len].to_vec()).unwrap()
+    };
+    let mut command = home.node("data", &[]);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000").stderr(Stdio::null());
+    let node = Home::run(&mut command);
+    let ready = told();
+    assert!(ready.contains("READY=1") && ready.contains(&node.api), "{ready}");
+    for _ in 0..5 {
+        assert_eq!(told().trim(), "WATCHDOG=1");
+    }
+    assert_eq!(node.end(), Some(0));
+    let mut last = told();
+    while last.trim() == "WATCHDOG=1" {
+        last = told();
+    }
+    assert_eq!(last.trim(), "STOPPING=1");
+}
+
+const LIMIT: Duration = Duration::from_secs(60);

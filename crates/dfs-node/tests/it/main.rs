@@ -3,6 +3,7 @@
 
 mod apart;
 mod client;
+mod config;
 mod files;
 mod history;
 mod invites;

@@ -70,6 +70,14 @@ pub enum TokenVerb {
     },
 }
 
+/// Arguments of `doctor`.
+#[derive(Debug, ClapArgs)]
+pub struct Doctor {
+    /// Also how fast content goes in and out: stores, fetches and deletes 8 MiB
+    #[arg(long)]
+    pub speed: bool,
+}
+
 /// How to go on without nodes that are gone for ever.
 #[derive(Debug, Subcommand)]
 pub enum LayoutVerb {
