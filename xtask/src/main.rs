@@ -13,7 +13,7 @@ mod tidy;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use dfs_testbed::{chaos, churn, form, hostile, split};
+use dfs_testbed::{bench, chaos, churn, form, hostile, split};
 
 /// Repository tasks of dfs
 #[derive(Debug, Parser)]
@@ -29,6 +29,8 @@ enum Task {
     Cluster(cluster::Args),
     /// Store, kill, read, restart, catch up: the main job, unattended
     Demo(demo::Args),
+    /// How fast a real cluster is, beside what this machine can do, or beside another build
+    Bench(bench::Args),
     /// Faults on real nodes, and a check of everything acknowledged after each
     Chaos(chaos::Args),
     /// Real nodes cut in two, killed and moved: what both sides may say, and what is there after
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
     let result = match Args::parse().task {
         Task::Cluster(args) => cluster::run(&args),
         Task::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Chaos(args) => chaos::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Split(args) => split::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Churn(args) => churn::run(&args).map(|()| ExitCode::SUCCESS),
