@@ -23,6 +23,22 @@ macro_rules! exit_codes {
             /// Every code, in order of the numbers.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
+            fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+
+            /// Its name as a word, which stays.
+            pub fn word(self) -> String {
+                let mut word = String::new();
+                for letter in self.name().chars() {
+                    if letter.is_ascii_uppercase() && !word.is_empty() {
+                        word.push('-');
+                    }
+                    word.push(letter.to_ascii_lowercase());
+                }
+                word
+            }
+
             /// What it means.
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$name => $meaning,)* }

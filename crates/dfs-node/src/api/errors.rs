@@ -3,14 +3,14 @@
 use std::io;
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use dfs_server::{DiskError, Error, InviteError, MemberError};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{Code, chain};
 
-/// What the body of an error says.
+/// What the body of an error says beside what RFC 9457 has every problem say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// What failed, and why.
@@ -54,9 +54,32 @@ impl Problem {
     }
 }
 
+/// A problem of RFC 9457.
+#[derive(Debug, Serialize)]
+struct Told<'a> {
+    /// Of which kind it is, for programs.
+    #[serde(rename = "type")]
+    kind: String,
+    /// What the status means.
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    #[serde(flatten)]
+    body: &'a ErrorBody,
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
+        let Self { status, body } = &self;
+        let told = Told {
+            kind: format!("urn:dfs:{}", body.exit.word()),
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            detail: &body.error,
+            body,
+        };
+        let media_type = [(header::CONTENT_TYPE, "application/problem+json")];
+        (*status, media_type, Json(told)).into_response()
     }
 }
 
@@ -289,6 +312,9 @@ mod tests {
             let body = to_bytes(response.into_body(), 4096).await.unwrap();
             let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(json["exit"], exit, "{said}");
+            assert_eq!((&json["status"], &json["detail"]), (&status.into(), &json["error"]));
+            assert!(json["type"].as_str().unwrap().starts_with("urn:dfs:"), "{said}");
+            assert!(!json["title"].as_str().unwrap().is_empty(), "{said}");
             let body: ErrorBody = serde_json::from_slice(&body).unwrap();
             assert_eq!(u8::from(body.exit), exit, "{said}");
             assert!(body.exit.statuses().contains(&status), "{said}: {status}");

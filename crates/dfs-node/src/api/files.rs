@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::conditions::{condition, refuse_conditions};
 use super::errors::Problem;
 use super::preconditions::{Current, Verdict};
-use super::query::{ModeName, parse};
+use super::query::{ModeName, Path, Query, parse};
 use super::range::{Wanted, parse_range};
 use super::serve::Busy;
 use super::shared::Shared;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use dfs_server::{ConflictPage, HistoryCursor, HistoryPage, Logged, Mode};
 use serde::Deserialize;
 
 use super::errors::Problem;
-use super::query::{ModeName, ModeQuery, page_len, parse, parse_dir};
+use super::query::{ModeName, ModeQuery, Path, Query, page_len, parse, parse_dir};
 use super::shared::Shared;
 use super::views::OfPath;
 

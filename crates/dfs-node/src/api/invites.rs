@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use dfs_core::address::Address;
 use dfs_server::{InviteView, InviteWish, NewInvite};
 use serde::Deserialize;
 
 use super::errors::Problem;
+use super::query::{Path, Query};
 use super::shared::Shared;
 use crate::config::parse_time;
 

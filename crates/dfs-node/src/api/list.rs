@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use dfs_server::{Depth, Listed, Mode, Stat, UsagePage};
 use serde::Deserialize;
 
 use super::errors::Problem;
-use super::query::{ModeName, page_len, parse, parse_dir};
+use super::query::{ModeName, Path, Query, page_len, parse, parse_dir};
 use super::shared::Shared;
 use super::views::{ListPage, OfPath};
 use crate::exit::Code;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use dfs_server::{CAP, PeerState, Running};
 use serde::Deserialize;
 
 use super::errors::Problem;
+use super::query::{Path, Query};
 use super::shared::Shared;
 use super::views::{AdmittedView, MemberView};
 

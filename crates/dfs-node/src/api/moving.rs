@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use dfs_server::{Mode, Onto};
@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::errors::Problem;
 use super::files::attributes;
-use super::query::{ModeName, ModeQuery, parse};
+use super::query::{ModeName, ModeQuery, Path, Query, parse};
 use super::shared::Shared;
 use super::views::OfPath;
 

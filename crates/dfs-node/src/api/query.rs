@@ -1,10 +1,41 @@
 //! What several endpoints take from a URL: paths, modes, and the size of a page.
 
+use axum::extract::{self, FromRequestParts};
+use axum::http::request::Parts;
 use dfs_core::name::FilePath;
 use dfs_server::Mode;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::errors::Problem;
+
+/// The query of a request; one that cannot be read is told as any other error is.
+#[derive(Debug)]
+pub(super) struct Query<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let read = extract::Query::from_request_parts(parts, state).await;
+        let extract::Query(query) = read.map_err(|error| Problem::usage(&error.body_text()))?;
+        Ok(Self(query))
+    }
+}
+
+/// The rest of the path of a request, or a part of it; the same.
+#[derive(Debug)]
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let read = extract::Path::from_request_parts(parts, state).await;
+        let extract::Path(path) = read.map_err(|error| Problem::usage(&error.body_text()))?;
+        Ok(Self(path))
+    }
+}
 
 /// A consistency mode as it is written.
 #[derive(Debug, Clone, Copy, Deserialize)]

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use dfs_server::{Mode, RepairView, UnreadablePage};
 use serde::Deserialize;
 
 use super::errors::Problem;
-use super::query::{ModeName, parse_dir};
+use super::query::{ModeName, Path, Query, parse_dir};
 use super::shared::Shared;
 
 #[derive(Debug, Deserialize)]

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use dfs_server::ScrubView;
 
 use super::errors::Problem;
+use super::query::Path;
 use super::shared::Shared;
 
 pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Json<ScrubView> {

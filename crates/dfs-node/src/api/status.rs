@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use dfs_server::health::Health;
@@ -11,6 +11,7 @@ use dfs_server::{PeerView, ProofView};
 use serde::Deserialize;
 
 use super::errors::Problem;
+use super::query::Query;
 use super::remedies::{told, with_remedy};
 use super::shared::Shared;
 

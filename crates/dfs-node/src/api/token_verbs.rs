@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::Deserialize;
 
 use super::errors::Problem;
+use super::query::{Path, Query};
 use super::shared::Shared;
 use super::tokens::{Access, TokenView};
 use crate::exit::Code;
