@@ -199,6 +199,10 @@ pub struct Put {
     /// With -r: stay on the file system of SRC
     #[arg(long, short = 'x', requires = "recursive")]
     pub one_file_system: bool,
+    /// With -r: how many files at once, 64 at most [default: 8]
+    #[arg(long, short, value_name = "N", requires = "recursive")]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub jobs: Option<u8>,
     /// Store as SRC what a command writes, if it ends with 0: `put --from-command PATH -- CMD ...`
     #[arg(long, conflicts_with = "recursive", requires = "dst")]
     pub from_command: bool,
@@ -224,6 +228,10 @@ pub struct Get {
     /// Fetch a directory
     #[arg(long, short)]
     pub recursive: bool,
+    /// With -r: how many files at once, 64 at most [default: 8]
+    #[arg(long, short, value_name = "N", requires = "recursive")]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub jobs: Option<u8>,
     /// This version instead of the one shown
     #[arg(long, value_name = "V", conflicts_with = "recursive")]
     pub version: Option<String>,
@@ -243,6 +251,9 @@ pub struct Sync {
     /// Only say what would be done
     #[arg(long, short = 'n')]
     pub dry_run: bool,
+    /// How many files at once, 64 at most [default: 8]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub jobs: Option<u8>,
     /// Compare content, not sizes and times: reads all of both
     #[arg(long, short)]
     pub checksum: bool,

@@ -64,7 +64,7 @@ pub(super) fn get_tree(api: &Api, get: &Get, out: &Output) -> Result<(), Failure
             }
         }
     }
-    let fetched = tree::for_each(plan.files.iter(), |name| {
+    let fetched = tree::for_each(plan.files.iter(), get.jobs, |name| {
         // Names were checked when they were stored, and are checked again: nothing leaves `dst`.
         let path = remote(name)?;
         let target = paths::below(&plan.dst, plan.below(path.as_str()))?;

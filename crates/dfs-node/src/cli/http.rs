@@ -513,7 +513,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// A node that has not answered "100 Continue" by then gets the content without it.
 const AWAIT_100_MAX: Duration = Duration::from_secs(2);
 /// Connections kept for the next request; as many as files travel at once.
-const IDLE_CONNECTIONS: usize = super::tree::WORKERS;
+const IDLE_CONNECTIONS: usize = super::tree::WORKERS_MAX;
 /// Contents above this size wait for the node to agree.
 const EXPECT_FROM_BYTES: u64 = 1024 * 1024;
 /// A page of a listing or a list of peers.

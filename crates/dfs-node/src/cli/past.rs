@@ -62,7 +62,7 @@ pub(super) fn purge(api: &Api, purge: &Purge, out: &Output) -> Result<(), Failur
     let mut sum = Purged::default();
     let mut forget = |paths: Vec<FilePath>| {
         let gone = parking_lot::Mutex::new(Purged::default());
-        let outcome = for_each(paths.into_iter(), |path| {
+        let outcome = for_each(paths.into_iter(), None, |path| {
             let purged = api.purge(&path, older_than)?;
             if purged.about.versions > 0 {
                 let mut gone = gone.lock();
@@ -188,7 +188,7 @@ fn carry_out(api: &Api, steps: Vec<(String, Step)>, dry_run: bool, out: &Output)
         };
         Ok(1)
     };
-    for_each(steps.into_iter(), work)
+    for_each(steps.into_iter(), None, work)
 }
 
 fn tell_step(path: &str, step: &Step, dry_run: bool, out: &Output) -> Result<(), Failure> {

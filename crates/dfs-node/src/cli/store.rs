@@ -212,7 +212,7 @@ fn put_tree(api: &Api, put: &Put, src: &Path, dst: &str, out: &Output) -> Result
     let mut walk = Walk::new(src, top, &rules)?;
     let quiet = out.without_progress();
     let bytes = AtomicU64::new(0);
-    let stored = tree::for_each(walk.by_ref(), |found| {
+    let stored = tree::for_each(walk.by_ref(), put.jobs, |found| {
         let found = found?;
         let Some(stored) = put_found(api, &found, &quiet)? else { return Ok(0) };
         bytes.fetch_add(stored.about.bytes, Ordering::Relaxed);

@@ -37,9 +37,10 @@ pub(super) fn run(task: &Task<'_>, src: Option<&FilePath>, dst: &Path) -> Result
             }
         }
     }
-    let mut outcome = tree::for_each(of_kind(ListedKind::File), |(below, entry)| {
-        fetch(task, dst, below, entry).map(|()| 1)
-    });
+    let mut outcome =
+        tree::for_each(of_kind(ListedKind::File), task.sync.jobs, |(below, entry)| {
+            fetch(task, dst, below, entry).map(|()| 1)
+        });
     for (below, entry) in of_kind(ListedKind::Link) {
         if let Err(failure) = link(task, dst, below, entry) {
             failure.report();

@@ -44,10 +44,11 @@ pub(super) fn run(task: &Task<'_>, src: &Path, dst: Option<&FilePath>) -> Result
         dir if dir.what == What::Dir => bring(dir).map(|_| None),
         other => Ok(Some(other)),
     });
-    let outcome = tree::for_each(with_dirs_there, |found: Result<_, Failure>| match found? {
-        Some(found) => bring(found),
-        None => Ok(1),
-    });
+    let outcome =
+        tree::for_each(with_dirs_there, task.sync.jobs, |found: Result<_, Failure>| match found? {
+            Some(found) => bring(found),
+            None => Ok(1),
+        });
     if task.deletes(&outcome) {
         let left = there.into_inner();
         let below = |path: &str| path[top.len()..].trim_start_matches('/').to_owned();
@@ -57,7 +58,7 @@ pub(super) fn run(task: &Task<'_>, src: &Path, dst: Option<&FilePath>) -> Result
         let gone: Vec<_> = left.values().filter(is_left).rev().collect();
         let (dirs, files): (Vec<_>, Vec<_>) =
             gone.into_iter().partition(|entry| entry.kind == ListedKind::Dir);
-        let removed = tree::for_each(files.into_iter(), |entry| {
+        let removed = tree::for_each(files.into_iter(), task.sync.jobs, |entry| {
             let name = remote(&entry.path)?;
             let remove = || task.api.remove(&name, false).map(|_| 0);
             task.report.act(Action::Delete, &entry.path, remove).map(|()| 1)

@@ -15,10 +15,11 @@ pub(super) struct Outcome {
     pub(super) result: Result<(), Failure>,
 }
 
-/// Runs `work` for every item on a few threads; it says how many files that was. Failures are
+/// Runs `work` for every item on a few threads, or on as many as were asked for; it says how many files that was. Failures are
 /// reported as they happen; when the node is gone for good, what is left is not tried.
 pub(super) fn for_each<T: Send>(
     items: impl Iterator<Item = T> + Send,
+    jobs: Option<u8>,
     work: impl Fn(T) -> Result<usize, Failure> + Sync,
 ) -> Outcome {
     let items = Mutex::new(items);
@@ -26,7 +27,7 @@ pub(super) fn for_each<T: Send>(
     let worst = Mutex::new(None);
     let is_node_gone = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        for _ in 0..limits::transfers_max(WORKERS) {
+        for _ in 0..limits::transfers_max(jobs.map_or(WORKERS, usize::from)) {
             scope.spawn(|| {
                 loop {
                     if is_node_gone.load(Ordering::Relaxed) {
@@ -68,6 +69,8 @@ pub(super) fn for_each<T: Send>(
     Outcome { done, failed, result }
 }
 
+/// As many as may be asked for.
+pub(super) const WORKERS_MAX: usize = 64;
 /// Files under way at once: enough to hide the waiting for a quorum.
 pub(super) const WORKERS: usize = 8;
 
@@ -81,7 +84,7 @@ mod tests {
             0 => Ok(1),
             _ => Err(Failure::new(code, "no")),
         };
-        let outcome = for_each(0..1000, work);
+        let outcome = for_each(0..1000, None, work);
         assert_eq!(outcome.done, 1);
         assert!(outcome.failed <= tried_max, "{}", outcome.failed);
         let failure = outcome.result.unwrap_err();

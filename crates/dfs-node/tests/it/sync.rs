@@ -73,8 +73,9 @@ fn one_side_becomes_what_the_other_is_and_only_what_differs_travels() {
     );
     check(&home.dfs(&node, &["ls", "t"], b""), 4, "does not exist");
     run(&home, &node, &up, "6 files and links copied");
-    run(&home, &node, &down, "6 files and links copied");
+    run(&home, &node, &[down[0], down[1], "-j", "1"], "6 files and links copied");
     assert_eq!(tree(&dst), tree(&src));
+    check(&home.dfs(&node, &["sync", down[0], down[1], "-j", "65"], b""), 2, "65");
     for args in [&up[..], &down, &[up[0], up[1], "--checksum"], &[down[0], down[1], "--checksum"]] {
         run(&home, &node, args, "0 files and links copied (0 B), 0 deleted, 6 were the same");
     }
