@@ -26,6 +26,9 @@ pub fn show(config: &NodeConfig, matches: &ArgMatches, origin: bool) -> Result<S
         // A default that is no value cannot be written as one.
         let line = match value {
             Some(value) => format!("{name} = {value}"),
+            None if name == "join" && config.join.is_some() => {
+                "# join is set, and not shown".to_owned()
+            }
             None => format!("# {name} is not set"),
         };
         match origin {
@@ -46,7 +49,7 @@ fn values(config: &NodeConfig) -> Vec<(&'static str, Option<toml::Value>)> {
         ("listen", Some(text(&config.listen))),
         ("bootstrap", list(config.bootstrap.iter().map(ToString::to_string).collect())),
         // A line is as secret as a key.
-        ("join", config.join.as_ref().map(|_| text(&"(not shown)"))),
+        ("join", None),
         ("api", Some(text(&config.api))),
         ("api-host", list(config.api_hosts.clone())),
         ("data-dir", Some(text(&config.data_dir.display()))),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfs_core::address::Address;
-use dfs_core::hlc::Hlc;
+use dfs_core::hlc::Clock;
 use dfs_core::id::{AdminId, BlobId, NodeId};
 use dfs_core::node::liveness::Reach;
 use dfs_core::node::member::NodeInfo;
@@ -82,8 +82,9 @@ impl Network {
                 env.offload(move || book::read(fs.fs(), &path)).await
             }
         };
-        let said_before = known.iter().find(|known| known.node_id == node).map(|known| known.seq);
-        let own = Own::new(&env, &config, facts, addrs, said_before);
+        let own_stamp = known.iter().find(|known| known.node_id == node).map(|known| known.seq);
+        let clock = own_stamp.map(Clock::starting_after).unwrap_or_default();
+        let own = Own::new(&env, &config, facts, addrs, clock);
         let info = own.info().clone();
         let registry = Registry::new(env.mono());
         let shared = Shared::new(env.clone(), config, identity, handler, listen, registry, own);
@@ -115,12 +116,6 @@ impl Network {
     /// What this node says about itself now.
     pub fn own_info(&self) -> NodeInfo {
         self.0.own().info().clone()
-    }
-
-    /// When an earlier start of this node said something about itself last, as far as its disk
-    /// says: some seconds or, where nothing changed, long before it ended.
-    pub fn said_before_start(&self) -> Option<Hlc> {
-        self.0.own().said_before()
     }
 
     /// Changes what this node says about itself; tells every peer at once if anything changed.

@@ -16,8 +16,6 @@ pub(crate) struct Own {
     addrs: Vec<SocketAddr>,
     clock: Clock,
     info: NodeInfo,
-    /// What an earlier start of this node signed last.
-    said_before: Option<Hlc>,
     seen_at: SeenAt,
 }
 
@@ -39,22 +37,16 @@ impl SeenAt {
 }
 
 impl Own {
-    /// Signs with a stamp above the last that an earlier start of this node is known to have
-    /// signed.
+    /// `clock` is above every stamp that an earlier start of this node gave out.
     pub(crate) fn new(
         env: &Env,
         config: &Config,
         facts: OwnFacts,
         addrs: Vec<SocketAddr>,
-        said_before: Option<Hlc>,
+        mut clock: Clock,
     ) -> Self {
-        let mut clock = said_before.map(Clock::starting_after).unwrap_or_default();
         let info = sign(env, config, &mut clock, &facts, &addrs);
-        Self { facts, addrs, clock, info, said_before, seen_at: SeenAt::default() }
-    }
-
-    pub(crate) fn said_before(&self) -> Option<Hlc> {
-        self.said_before
+        Self { facts, addrs, clock, info, seen_at: SeenAt::default() }
     }
 
     pub(crate) fn info(&self) -> &NodeInfo {

@@ -185,6 +185,7 @@ impl Server {
         };
         let remembering = remembering.map(Arc::new);
         let handler = wrap(node.answering.clone());
+        replica.note_start().await;
         let set = |network: &Network| replica.set_network(network.clone());
         let network = Network::start(env, listener, network_config, facts, handler, set).await?;
         info!(node = %network.node_id(), listen = %network.listen_addr(), "serving");

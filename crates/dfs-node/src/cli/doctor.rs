@@ -1,6 +1,7 @@
 //! `dfs doctor`: what is well on this machine and with the node, what is not, and what to do.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -107,7 +108,11 @@ fn keys(dir: &Path) -> Vec<Finding> {
         (_, None) => {
             (State::Ok, "the cluster's, and no vault's: a node here opens no file".to_owned())
         }
-        (_, Some(Ok(()))) => (State::Ok, format!("{} has them", dir.display())),
+        (None, Some(Ok(()))) => (
+            State::Warn,
+            "the vault's, and no cluster's: a node that starts asks the others for it".to_owned(),
+        ),
+        (Some(Ok(())), Some(Ok(()))) => (State::Ok, format!("{} has them", dir.display())),
     };
     vec![Finding::new("keys", state, message)]
 }
@@ -140,8 +145,14 @@ fn disk(record: &RunRecord) -> Vec<Finding> {
         Finding::new("disk", State::Bad, format!("cannot look at {}: {error}", dir.display()))
     });
     let synced = sync_times(dir).map(|times| syncs(dir, is_in_memory(dir), &times));
-    let synced = synced.unwrap_or_else(|error| {
-        Finding::new("sync", State::Bad, format!("cannot write to {}: {error}", dir.display()))
+    let synced = synced.unwrap_or_else(|error| match error.kind() {
+        ErrorKind::Unsupported | ErrorKind::IsADirectory => {
+            let why = format!("not measured: {} takes no file without a name", dir.display());
+            Finding::new("sync", State::Warn, why)
+        }
+        _ => {
+            Finding::new("sync", State::Bad, format!("cannot write to {}: {error}", dir.display()))
+        }
     });
     vec![room, synced]
 }

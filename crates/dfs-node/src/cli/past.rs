@@ -78,11 +78,16 @@ pub(super) fn purge(api: &Api, purge: &Purge, out: &Output) -> Result<(), Failur
         sum = Purged { versions: sum.versions + gone.versions, bytes: sum.bytes + gone.bytes };
         all.add(outcome)
     };
+    let (mut unknown, mut last) = (0, None);
     for path in paths {
         let dir = remote_dir(path)?;
         if let Some(path) = &dir {
             // So that a name nobody knows is told.
-            api.log(path)?;
+            if let Err(failure) = api.log(path) {
+                failure.report();
+                (unknown, last) = (unknown + 1, Some(failure.code));
+                continue;
+            }
             forget(vec![path.clone()])?;
         }
         let below = each_page(api, dir.as_ref(), true, &mut |names| {
@@ -103,7 +108,15 @@ pub(super) fn purge(api: &Api, purge: &Purge, out: &Output) -> Result<(), Failur
             );
         }
     }
-    all.result()
+    match last {
+        Some(code) if unknown == paths.len() => {
+            Err(Failure::new(code, "nothing of what was named is known"))
+        }
+        _ => {
+            all.failed += unknown;
+            all.result()
+        }
+    }
 }
 
 fn has_old(name: &NameHistory) -> bool {
@@ -134,8 +147,13 @@ pub(super) fn restore_tree(
     at: &str,
     out: &Output,
 ) -> Result<(), Failure> {
-    let at_ms = moment(at, SystemTime::now())?;
+    let now = SystemTime::now();
+    let at_ms = moment(at, now)?;
     let dir = remote_dir(&restore.path)?;
+    if restore.delete && at_ms < moment("30days", now)? {
+        let why = "with --delete TIME is within the 30 days for which what was there is kept";
+        return Err(Failure::new(Code::Usage, why));
+    }
     let mut counts = Counts::default();
     let mut all = Tally::default();
     let mut dirs_to_remove = Vec::new();
@@ -224,9 +242,10 @@ fn step_back(name: &NameHistory, at_ms: u64, delete: bool) -> Step {
             _ => Step::MakeDir,
         },
         (Some(then), _) => Step::Restore(then.version.clone()),
-        // It was written before then, with the same content; only what was before that is gone.
+        // What it is now is older than that: it was written again, or came from elsewhere.
         (None, Some(now)) if now.modified_ms <= at_ms => Step::Keep,
         (None, _) if is_cut(name, at_ms) => Step::Unknown,
+        (None, Some(_)) if delete && !is_first_known(name) => Step::Unknown,
         (None, Some(now)) if delete && now.kind == Some(ListedKind::Dir) => Step::RemoveDir,
         (None, Some(_)) if delete => Step::Remove,
         (None, _) => Step::Keep,
@@ -239,6 +258,16 @@ fn is_cut(name: &NameHistory, at_ms: u64) -> bool {
     let old = name.versions.iter().filter(|version| version.state == VersionState::Old);
     let after = old.filter(|version| version.written_ms > at_ms).count();
     after >= dfs_core::record::retention::VERSIONS_KEPT
+}
+
+/// Whether it is known that nothing was before the oldest version that is kept: one that was
+/// written later than it was modified says again what another said, as after a purge.
+fn is_first_known(name: &NameHistory) -> bool {
+    let oldest = name.versions.iter().rev().find(|version| version.kind.is_some());
+    oldest.is_none_or(|oldest| {
+        oldest.kind == Some(ListedKind::Dir)
+            || oldest.written_ms.saturating_sub(oldest.modified_ms) < UPLOAD_MS
+    })
 }
 
 /// A time as it is typed, in milliseconds since 1970: until the end of its second.
@@ -319,5 +348,7 @@ impl Tally {
     }
 }
 
+/// How long it takes to store a file, as a rule.
+const UPLOAD_MS: u64 = 60_000;
 /// Seconds until the year 10,000, which no program writes.
 const YEAR_9999: u64 = 253_402_300_800;

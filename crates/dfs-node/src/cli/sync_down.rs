@@ -13,14 +13,18 @@ use crate::cli::fetch::get_file;
 use crate::cli::fetch_tree::put_link;
 use crate::cli::paths::{self, create_dirs, failed_to_read, remote, unwritable};
 use crate::cli::sync::{Action, Task};
-use crate::cli::{leftovers, stamp, tree};
-use crate::exit::{Code, Failure};
+use crate::cli::{own, stamp, tree};
+use crate::exit::{Code, Failure, tell};
 
 /// What is to be there, by its place below the top.
 type Wanted = BTreeMap<String, Listed>;
 
 pub(super) fn run(task: &Task<'_>, src: Option<&FilePath>, dst: &Path) -> Result<(), Failure> {
-    let wanted = wanted(task, src)?;
+    if let Some(data) = own::data_dir_above(dst) {
+        let why = format!("{} is the data directory of a node", data.display());
+        return Err(Failure::new(Code::Failed, why));
+    }
+    let (wanted, guarded) = wanted(task, src)?;
     if !task.sync.dry_run {
         create_dirs(dst)?;
     }
@@ -48,12 +52,16 @@ pub(super) fn run(task: &Task<'_>, src: Option<&FilePath>, dst: &Path) -> Result
         }
     }
     outcome.failed += failed;
+    if task.sync.delete && !guarded {
+        tell(UNGUARDED);
+        outcome.failed += 1;
+    }
     if task.deletes(&outcome) {
-        outcome.failed += delete(task, dst, &wanted)?;
+        outcome.failed += delete(task, (dst, ""), &wanted)?;
     }
     // What is changed in a directory changes its time.
-    for (path, said) in dirs.iter().rev().filter(|_| !task.sync.dry_run) {
-        if let Err(error) = stamp::set_dir(path, said, false) {
+    for Dir { path, said, is_new } in dirs.iter().rev().filter(|_| !task.sync.dry_run) {
+        if let Err(error) = stamp::set_dir(path, said, *is_new) {
             unwritable("set the mode and time of", path, &error).report();
             outcome.failed += 1;
         }
@@ -64,7 +72,15 @@ pub(super) fn run(task: &Task<'_>, src: Option<&FilePath>, dst: &Path) -> Result
     }
 }
 
-fn wanted(task: &Task<'_>, src: Option<&FilePath>) -> Result<Wanted, Failure> {
+/// A directory that is to be as it was stored once all that it holds is there.
+struct Dir {
+    path: PathBuf,
+    said: Said,
+    is_new: bool,
+}
+
+/// What is to be there, and whether nothing of it can have been hidden.
+fn wanted(task: &Task<'_>, src: Option<&FilePath>) -> Result<(Wanted, bool), Failure> {
     if let Some(src) = src
         && task.api.stat(src, None)?.about.kind != ListedKind::Dir
     {
@@ -72,8 +88,9 @@ fn wanted(task: &Task<'_>, src: Option<&FilePath>) -> Result<Wanted, Failure> {
         return Err(Failure::new(Code::Usage, why));
     }
     let prefix = src.map(|src| format!("{src}/")).unwrap_or_default();
-    let mut wanted = Wanted::new();
+    let (mut wanted, mut guarded) = (Wanted::new(), true);
     task.api.list(&prefix, Depth::Tree, &mut |page| {
+        guarded &= page.guarded;
         for entry in &page.entries {
             let below = entry.path.strip_prefix(&prefix).unwrap_or(&entry.path);
             if !task.is_excluded(below, entry.kind == ListedKind::Dir) {
@@ -82,20 +99,28 @@ fn wanted(task: &Task<'_>, src: Option<&FilePath>) -> Result<Wanted, Failure> {
         }
         Ok(())
     })?;
-    Ok(wanted)
+    Ok((wanted, guarded))
 }
 
-/// Makes a directory. Returns it with what is to be said of it at the end.
+/// Makes a directory, its owner's alone until the end, or opens one to its owner. Returns it with
+/// what is to be said of it then.
 fn make_dir(
     task: &Task<'_>,
     dst: &Path,
     below: &str,
     entry: &Listed,
-) -> Result<Option<(PathBuf, Said)>, Failure> {
+) -> Result<Option<Dir>, Failure> {
+    let said = entry.said.clone();
     let found = local(&dst.join(below))?;
-    if found.as_ref().is_some_and(Metadata::is_dir) {
+    if let Some(found) = found.as_ref().filter(|found| found.is_dir()) {
         let (path, _) = paths::dir_below(dst, below, true)?;
-        return Ok(Some((path, entry.said.clone())));
+        let mode = found.mode() & 0o7777;
+        if !task.sync.dry_run && mode & OWNER != OWNER {
+            // Where it is not ours, what has to be written there fails and says so.
+            let opened = std::fs::Permissions::from_mode(mode | OWNER);
+            let _ = std::fs::set_permissions(&path, opened);
+        }
+        return Ok(Some(Dir { path, said, is_new: false }));
     }
     if let Some(found) = found {
         make_way(task, dst, below, &found)?;
@@ -103,9 +128,7 @@ fn make_dir(
     let mut made = None;
     task.report.act(Action::MakeDir, &entry.path, || {
         let (path, is_new) = paths::dir_below(dst, below, true)?;
-        let opened = stamp::set_dir(&path, &entry.said, is_new);
-        opened.map_err(|error| unwritable("set the mode of", &path, &error))?;
-        made = Some((path, entry.said.clone()));
+        made = Some(Dir { path, said, is_new });
         Ok(0)
     })?;
     Ok(made)
@@ -172,27 +195,39 @@ fn link(task: &Task<'_>, dst: &Path, below: &str, entry: &Listed) -> Result<(), 
     })
 }
 
-/// Removes what is something else where a file, a directory or a link belongs.
+/// Removes what is something else where a file, a directory or a link belongs, unless a part of it
+/// is to be kept.
 fn make_way(task: &Task<'_>, dst: &Path, below: &str, found: &Metadata) -> Result<(), Failure> {
     let at = paths::place_below(dst, below)?;
+    let in_the_way =
+        |why: &str| Failure::new(Code::Failed, format!("cannot write {}: {why}", at.display()));
     if !task.sync.delete {
-        let why = format!("cannot write {}: something else is there", at.display());
-        return Err(Failure::new(Code::Failed, why).hint("'--delete' removes it"));
+        return Err(in_the_way("something else is there").hint("'--delete' removes it"));
     }
-    task.report.act(Action::Delete, &at.display().to_string(), || {
-        let removed = match found.is_dir() {
-            true => std::fs::remove_dir_all(&at),
-            false => std::fs::remove_file(&at),
-        };
-        removed.map(|()| 0).map_err(|error| unwritable("remove", &at, &error))
-    })
+    if own::of_file(&at, at.file_name().unwrap_or_default(), found.len()).is_some() {
+        return Err(in_the_way("what is there is dfs' own"));
+    }
+    let mut failed = 0;
+    if found.is_dir() {
+        failed += delete(task, (&at, below), &Wanted::new())?;
+        failed += remove_dir(task, &at)?;
+    } else {
+        failed += remove(task, &at)?;
+    }
+    // A dry run has removed nothing.
+    match failed == 0 && (task.sync.dry_run || std::fs::symlink_metadata(&at).is_err()) {
+        true => Ok(()),
+        false => Err(in_the_way("a directory is there, and something in it is left out")),
+    }
 }
 
-/// Deletes what is not wanted. Returns how many could not be.
-fn delete(task: &Task<'_>, dst: &Path, wanted: &Wanted) -> Result<usize, Failure> {
+/// Deletes what is not wanted below a directory: nothing that a pattern leaves out, nothing of dfs'
+/// own, and nothing on another file system. Returns how many things could not be deleted.
+fn delete(task: &Task<'_>, (top, name): (&Path, &str), wanted: &Wanted) -> Result<usize, Failure> {
     let mut failed = 0;
-    let mut ahead = vec![(dst.to_owned(), String::new())];
+    let mut ahead = vec![(top.to_owned(), name.to_owned())];
     let mut dirs = Vec::new();
+    let device = local(top)?.map(|found| found.dev());
     while let Some((dir, above)) = ahead.pop() {
         let unreadable = |error| failed_to_read(&dir, &error);
         let entries = match std::fs::read_dir(&dir) {
@@ -202,46 +237,59 @@ fn delete(task: &Task<'_>, dst: &Path, wanted: &Wanted) -> Result<usize, Failure
         };
         for entry in entries {
             let entry = entry.map_err(unreadable)?;
-            let name = entry.file_name();
-            let is_dir = entry.file_type().map_err(unreadable)?.is_dir();
+            let (path, name) = (entry.path(), entry.file_name());
+            let found = std::fs::symlink_metadata(&path).map_err(unreadable)?;
+            let is_dir = found.is_dir();
             let below = match name.to_str() {
                 Some(name) if above.is_empty() => name.to_owned(),
                 Some(name) => format!("{above}/{name}"),
                 // Nothing in the cluster has such a name, but a pattern cannot name it either.
                 None => continue,
             };
-            if task.is_excluded(&below, is_dir) || leftovers::is_incomplete(&name) {
+            let is_own = match is_dir {
+                true => own::of_dir(&path).is_some(),
+                false => found.is_file() && own::of_file(&path, &name, found.len()).is_some(),
+            };
+            if is_own || task.is_excluded(&below, is_dir) || Some(found.dev()) != device {
                 continue;
             }
             let is_wanted = wanted.contains_key(&below);
             if is_dir {
-                ahead.push((entry.path(), below));
-                dirs.extend((!is_wanted).then(|| entry.path()));
+                ahead.push((path.clone(), below));
+                dirs.extend((!is_wanted).then_some(path));
             } else if !is_wanted {
-                failed += remove(task, &entry.path(), |path| std::fs::remove_file(path))?;
+                failed += remove(task, &path)?;
             }
         }
     }
     // Each was found after the one that it is in.
     for dir in dirs.iter().rev() {
-        failed += remove(task, dir, |path| match std::fs::remove_dir(path) {
-            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
-            removed => removed,
-        })?;
+        failed += remove_dir(task, dir)?;
     }
     Ok(failed)
 }
 
-fn remove(
-    task: &Task<'_>,
-    path: &Path,
-    how: impl FnOnce(&Path) -> std::io::Result<()>,
-) -> Result<usize, Failure> {
-    let work = || how(path).map(|()| 0).map_err(|error| unwritable("remove", path, &error));
-    match task.report.act(Action::Delete, &path.display().to_string(), work) {
-        Ok(()) => Ok(0),
-        Err(failure) => {
-            failure.report();
+/// Deletes a file or link. Returns how many could not be.
+fn remove(task: &Task<'_>, path: &Path) -> Result<usize, Failure> {
+    let removed = if task.sync.dry_run { Ok(()) } else { std::fs::remove_file(path) };
+    told(task, path, removed)
+}
+
+/// The same of a directory; one in which something was left stays.
+fn remove_dir(task: &Task<'_>, path: &Path) -> Result<usize, Failure> {
+    match if task.sync.dry_run { Ok(()) } else { std::fs::remove_dir(path) } {
+        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(0),
+        removed => told(task, path, removed),
+    }
+}
+
+fn told(task: &Task<'_>, path: &Path, removed: std::io::Result<()>) -> Result<usize, Failure> {
+    match removed {
+        Ok(()) => {
+            task.report.act(Action::Delete, &path.display().to_string(), || Ok(0)).map(|()| 0)
+        }
+        Err(error) => {
+            unwritable("remove", path, &error).report();
             Ok(1)
         }
     }
@@ -268,3 +316,8 @@ fn set_time(path: &Path, mtime: Option<Mtime>) -> Result<(), Failure> {
     let said = Said { mtime, ..Said::default() };
     stamp::set_time_of(path, &said).map_err(|error| unwritable("set the time of", path, &error))
 }
+
+/// What the owner of a directory needs to write into it.
+const OWNER: u32 = 0o700;
+const UNGUARDED: &str = "note: too few of the gateways that hold these names answered; other \
+    machines can have hidden some, so nothing is deleted";

@@ -29,13 +29,18 @@ pub(super) fn run(task: &Task<'_>, src: &Path, dst: Option<&FilePath>) -> Result
         exclude_caches: task.sync.exclude_caches,
     };
     let mut walk = Walk::new(src, top, &rules)?;
+    let below = |path: &str| path[top.len()..].trim_start_matches('/').to_owned();
     let bring = |found: Found| {
         let mut now = there.lock().remove(&found.name);
         let is_dir = found.what == What::Dir;
         if let Some(other) = now.take_if(|now| (now.kind == ListedKind::Dir) != is_dir) {
-            make_way(task, &remote(&found.name)?, &other)?;
-            let below = format!("{}/", found.name);
-            there.lock().retain(|path, _| !path.starts_with(&below));
+            let mut there = there.lock();
+            let is_kept = |entry: &Listed| {
+                is_at_or_below(&entry.path, &found.name)
+                    && task.is_excluded(&below(&entry.path), entry.kind == ListedKind::Dir)
+            };
+            make_way(task, &remote(&found.name)?, &other, there.values().any(is_kept))?;
+            there.retain(|path, _| !is_at_or_below(path, &found.name));
         }
         bring(task, &found, now.as_ref())
     };
@@ -50,8 +55,10 @@ pub(super) fn run(task: &Task<'_>, src: &Path, dst: Option<&FilePath>) -> Result
             None => Ok(1),
         });
     if task.deletes(&outcome) {
-        let left = there.into_inner();
-        let below = |path: &str| path[top.len()..].trim_start_matches('/').to_owned();
+        let mut left = there.into_inner();
+        for name in walk.passed_by() {
+            left.retain(|path, _| !is_at_or_below(path, name));
+        }
         let is_left =
             |entry: &&Listed| !task.is_excluded(&below(&entry.path), entry.kind == ListedKind::Dir);
         // Those in directories before these: an order of paths backwards.
@@ -137,8 +144,17 @@ fn bring(task: &Task<'_>, found: &Found, now: Option<&Listed>) -> Result<usize, 
     }
 }
 
-/// Removes what is a directory where a file belongs, or the other way round.
-fn make_way(task: &Task<'_>, name: &FilePath, now: &Listed) -> Result<(), Failure> {
+fn is_at_or_below(path: &str, top: &str) -> bool {
+    path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Removes what is a directory where a file belongs, or the other way round, unless a part of it is
+/// to be kept.
+fn make_way(task: &Task<'_>, name: &FilePath, now: &Listed, has_kept: bool) -> Result<(), Failure> {
+    if has_kept {
+        let why = format!("{name} is a directory there, and something in it is left out");
+        return Err(Failure::new(Code::Failed, why));
+    }
     if !task.sync.delete {
         let what = if now.kind == ListedKind::Dir { "a directory" } else { "no directory" };
         return Err(Failure::new(Code::Failed, format!("{name} is {what} there"))
@@ -178,15 +194,14 @@ fn describe(task: &Task<'_>, name: &FilePath, local: &Metadata, now: &Said) -> R
 /// well.
 fn remove_dir(task: &Task<'_>, dir: &Listed) -> Result<bool, Failure> {
     let name = remote(&dir.path)?;
-    let remove = || match task.api.remove_dir(&name) {
-        Err(failure) if matches!(failure.code, Code::Failed | Code::NotFound) => Ok(0),
-        removed => removed.map(|_| 0),
-    };
-    match task.report.act(Action::Delete, &dir.path, remove) {
-        Err(failure) if failure.code != Code::NoNode => {
+    let removed = if task.sync.dry_run { Ok(()) } else { task.api.remove_dir(&name).map(|_| ()) };
+    match removed {
+        Ok(()) => task.report.act(Action::Delete, &dir.path, || Ok(0)).map(|()| true),
+        Err(failure) if matches!(failure.code, Code::Failed | Code::NotFound) => Ok(true),
+        Err(failure) if failure.code == Code::NoNode => Err(failure),
+        Err(failure) => {
             failure.report();
             Ok(false)
         }
-        done => done.map(|()| true),
     }
 }

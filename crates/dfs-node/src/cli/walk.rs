@@ -59,6 +59,8 @@ pub(super) struct Walk<'a> {
     /// What is still to be looked at, the next one last.
     ahead: Vec<Result<Entry, Failure>>,
     not_stored: NotStored,
+    /// The remote names of what is not stored for another reason than a pattern.
+    passed_by: Vec<String>,
 }
 
 /// Something below the top.
@@ -83,8 +85,8 @@ impl<'a> Walk<'a> {
         let device = rules.one_file_system.then(|| found.dev());
         let own = || Found { path: top.to_owned(), name: name.to_owned(), what: What::Dir };
         let own = (!name.is_empty()).then(own);
-        let (ahead, not_stored) = (Vec::new(), NotStored::default());
-        let mut walk = Self { rules, device, top: own, ahead, not_stored };
+        let (ahead, not_stored, passed_by) = (Vec::new(), NotStored::default(), Vec::new());
+        let mut walk = Self { rules, device, top: own, ahead, not_stored, passed_by };
         walk.enter(top, name, "");
         Ok(walk)
     }
@@ -92,6 +94,16 @@ impl<'a> Walk<'a> {
     /// What was passed by so far.
     pub(super) fn not_stored(&self) -> NotStored {
         self.not_stored
+    }
+
+    /// The remote names that what was passed by has or would have, patterns aside.
+    pub(super) fn passed_by(&self) -> &[String] {
+        &self.passed_by
+    }
+
+    fn pass_by(&mut self, entry: &Entry, why: &str) {
+        tell(format_args!("{why}"));
+        self.passed_by.push(Entry::joined(&entry.dir, &entry.file_name.to_string_lossy()));
     }
 
     /// Puts the entries of a directory ahead. What cannot be read is put there as a failure, so
@@ -124,13 +136,15 @@ impl<'a> Walk<'a> {
             Ok(what) => what,
             Err(why) => {
                 self.not_stored.skipped += 1;
-                tell(format_args!("skipped {}: {why}", path.display()));
+                let why = format!("skipped {}: {why}", path.display());
+                self.pass_by(&entry, &why);
                 return Ok(None);
             }
         };
         if let Some(why) = self.why_left_out(&entry)? {
             self.not_stored.left_out += 1;
-            tell(format_args!("left out {}: {why}", path.display()));
+            let why = format!("left out {}: {why}", path.display());
+            self.pass_by(&entry, &why);
             return Ok(None);
         }
         let base = entry.file_name.to_str();

@@ -108,6 +108,16 @@ fn what_is_not_kept_of_then_is_said() {
     check(&restored, 3, "d/busy: what it was then is not kept any more");
     assert_eq!(stdout(&home, &node, &["cat", "d/calm"]), "then");
     assert_eq!(home.dfs(&node, &["cat", "d/busy"], b"").stdout, [11]);
+    // What was purged is not taken for something that was not there.
+    check(&home.dfs(&node, &["put", "-", "d/purged"], b"1"), 0, "stored");
+    a_second_that_has_passed();
+    check(&home.dfs(&node, &["put", "-", "d/purged"], b"2"), 0, "stored");
+    let then = a_second_that_has_passed();
+    check(&home.dfs(&node, &["purge", "d/purged"], b""), 0, "1 earlier versions");
+    let kept = home.dfs(&node, &["restore", "-r", "d", "--at", &then, "--delete"], b"");
+    check(&kept, 0, "0 files removed");
+    assert_eq!(stdout(&home, &node, &["cat", "d/purged"]), "2");
+    check(&home.dfs(&node, &["restore", "-r", "d", "--at", "40d", "--delete"], b""), 2, "30 days");
     for (at, code, says) in [
         ("yesterday", 2, "is no time"),
         ("9999999999y", 2, "is no time"),

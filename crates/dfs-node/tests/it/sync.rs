@@ -176,3 +176,36 @@ fn content_is_compared_where_that_is_asked_for() {
     run(&home, &node, &[args[0], args[1], "-c"], "0 files and links copied (0 B), 0 deleted, 1");
     run(&home, &node, &args, "0 files and links copied (0 B), 0 deleted, 1 were the same");
 }
+
+#[test]
+fn what_dfs_itself_keeps_is_deleted_by_nobody() {
+    let home = Home::new();
+    let node = home.start("data", &[]);
+    let top = home.path("");
+    fs::create_dir_all(home.path("cache/below")).unwrap();
+    fs::write(home.path("cache/CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55")
+        .unwrap();
+    fs::write(home.path("cache/below/f"), "x").unwrap();
+    fs::write(home.path("mine"), "x").unwrap();
+    let sync = |args: &[&str]| home.dfs(&node, &[&["sync"], args].concat(), b"");
+    check(&sync(&[text(&top), "dfs:home", "--exclude", "run"]), 0, "files and links copied (");
+    // What is left out this time is not taken for something that is gone.
+    let args = [text(&top), "dfs:home", "--exclude", "run", "--exclude-caches", "--delete"];
+    check(&sync(&args), 0, "0 deleted");
+    assert_eq!(home.dfs(&node, &["cat", "home/cache/below/f"], b"").stdout, b"x");
+    // The other way: no key and no data directory was ever there, and none of them goes.
+    fs::write(home.path("later"), "x").unwrap();
+    fs::remove_file(home.path("mine")).unwrap();
+    let keys =
+        || ["config/vault.key", "config/cluster.key", "data/node.key"].map(|key| home.path(key));
+    check(&sync(&["dfs:home", text(&top), "--delete", "--exclude", "run"]), 0, "1 deleted");
+    assert!(keys().iter().all(|key| key.exists()) && home.path("mine").exists());
+    check(&sync(&["dfs:home", text(&home.path("data/blobs")), "--delete"]), 1, "data directory");
+    // Nor is it what makes way.
+    check(&home.dfs(&node, &["put", "-", "other/config"], b"x"), 0, "stored");
+    let exclude = ["--exclude", "data", "--exclude", "run"];
+    let made = sync(&[&["dfs:other", text(&top), "--delete"], &exclude[..]].concat());
+    check(&made, 3, "something in it is left out");
+    assert!(keys().iter().all(|key| key.exists()));
+    assert_eq!(home.dfs(&node, &["status"], b"").status.code(), Some(0));
+}

@@ -94,7 +94,8 @@ pub(super) async fn dir_history(
             several => {
                 let places = client.places_in(several, &name, mode).await?;
                 // An earlier page has shown it.
-                if places[..from.dir].iter().any(|place| !place.known.is_empty()) {
+                let is_shown = |place: &PathPlace| place.known.iter().any(|it| it.node.is_some());
+                if places[..from.dir].iter().any(is_shown) {
                     continue;
                 }
                 places

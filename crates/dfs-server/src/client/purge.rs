@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use dfs_core::id::RecordKey;
 use dfs_core::name::{FilePath, NameError};
 use dfs_core::record::conditional::Condition;
 use dfs_store::vault::entry::EntryNode;
@@ -10,11 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Client;
 use super::files::FileRef;
+use super::types::ListedKind;
+use super::versions::PathPlace;
 use crate::config::Mode;
 use crate::error::Error;
 use crate::names::conditional::WriteIf;
-use crate::names::history::{NewVersion, is_purged};
-use crate::names::open::{KnownVersion, Role, known_versions};
+use crate::names::history::{Forget, NewVersion};
+use crate::names::open::{KnownVersion, known_versions, live_heads};
 use crate::replica::millis;
 
 /// What is not kept any more.
@@ -27,8 +28,8 @@ pub struct Purged {
 }
 
 impl Purged {
-    fn of(known: &[KnownVersion], before_ms: u64) -> Self {
-        let gone = known.iter().filter(|known| is_purged(known, before_ms));
+    fn of(known: &[KnownVersion], forget: &Forget) -> Self {
+        let gone = known.iter().filter(|known| forget.covers(known));
         gone.fold(Self::default(), |Self { versions, bytes }, known| Self {
             versions: versions + 1,
             bytes: bytes + known.node.as_ref().map_or(0, EntryNode::bytes),
@@ -48,61 +49,78 @@ pub(super) async fn purge(
     let before_ms = replica.unix_ms().saturating_sub(millis(older_than));
     let mut all = Purged::default();
     for place in client.places(path, mode).await? {
-        if Purged::of(&place.known, before_ms).versions > 0 {
-            let Purged { versions, bytes } = purge_name(client, path, place.key, before_ms).await?;
-            all = Purged { versions: all.versions + versions, bytes: all.bytes + bytes };
-        }
+        let Purged { versions, bytes } = purge_name(client, path, place, before_ms).await?;
+        all = Purged { versions: all.versions + versions, bytes: all.bytes + bytes };
     }
     Ok(all)
 }
 
-/// Writes what a name is once more, without what is to be forgotten.
+/// Writes what a name is once more, without what is to be forgotten. A name that is a directory now
+/// is left as it is.
 async fn purge_name(
     client: &Client,
     path: &FilePath,
-    key: RecordKey,
+    place: PathPlace,
     before_ms: u64,
 ) -> Result<Purged, Error> {
     let (parts, names) = (&client.0, client.0.names()?);
     let name = path.base().ok_or(NameError::Empty)?;
-    let mode = Mode::Quorum;
+    let (mode, key, mut known) = (Mode::Quorum, place.key, place.known);
     let _one = names.lock(&key).await;
     for _ in 0..CHANGED_TRIES {
-        let (read, quorum) = parts.records.read_record(key, mode).await?;
-        let known = known_versions(&names.keys, &key, &read)?;
-        let purged = Purged::of(&known, before_ms);
+        let live = live_heads(&known);
+        // Of several nobody has chosen one, and this must not.
+        let may_not = || Error::InConflict(path.to_string());
+        let head = match live[..] {
+            [] => known.first(),
+            [only] => Some(only),
+            [..] => None,
+        };
+        let Some(forget) = head.or_else(|| known.first()).map(|head| Forget {
+            repeated: head.vid,
+            before_ms,
+            newest_ms: head.hlc.unix_ms(),
+        }) else {
+            return Ok(Purged::default());
+        };
+        let purged = Purged::of(&known, &forget);
         if purged.versions == 0 {
             return Ok(purged);
         }
-        let mut heads = known.iter().filter(|known| !matches!(known.standing, Role::Replaced(_)));
-        // Of several nobody has chosen one, and this must not.
-        let (Some(head), None) = (heads.next(), heads.next()) else {
-            return Err(Error::InConflict(path.to_string()));
-        };
+        let head = head.ok_or_else(may_not)?;
         let vid = names.new_vid();
-        let entry = head.entry(name);
-        let new = match entry {
-            None => NewVersion::tombstone(vid, name, head.modified_ms),
-            Some(entry) if entry.dir().is_some() => NewVersion::entry(vid, entry),
-            Some(_) => {
-                let file = FileRef::of_known(head.clone(), key, name);
-                let file = file.ok_or_else(|| Error::NotFound(path.to_string()))?;
-                let uploaded = client.reuse(key, vid, &file, mode).await?;
-                let said = file.attributes().clone();
-                let new = NewVersion::file(vid, name, file.modified_ms(), said, &uploaded);
-                let (new, condition) = (new.forgetting(before_ms), Condition::Version(head.vid));
-                // Else the content could go back to what it was before another write.
-                match names.write_if(&WriteIf { key, path, condition, vid, new, mode }).await {
-                    Err(Error::Condition) => continue,
-                    written => return written.map(|_| purged),
-                }
+        let Some(file) = FileRef::of_known(head.clone(), key, name) else {
+            let (read, quorum) = parts.records.read_record(key, mode).await?;
+            known = known_versions(&names.keys, &key, &read)?;
+            if !live_heads(&known).is_empty() {
+                continue;
             }
+            let new = NewVersion::tombstone(vid, name, head_modified(&known));
+            let draft = names.draft(key, &read, new.forgetting(forget), mode).await?;
+            names.write_version(key, &read, quorum, draft, mode).await?;
+            return Ok(purged);
         };
-        let draft = names.draft(key, &read, new.forgetting(before_ms), mode).await?;
-        names.write_version(key, &read, quorum, draft, mode).await?;
-        return Ok(purged);
+        if file.kind() == ListedKind::Dir {
+            return Ok(Purged::default());
+        }
+        let uploaded = client.reuse(key, vid, &file, mode).await?;
+        let said = file.attributes().clone();
+        let new = NewVersion::file(vid, name, file.modified_ms(), said, &uploaded);
+        let (new, condition) = (new.forgetting(forget), Condition::Version(forget.repeated));
+        // Else the content could go back to what it was before another write.
+        match names.write_if(&WriteIf { key, path, condition, vid, new, mode }).await {
+            Err(Error::Condition) => {}
+            written => return written.map(|_| purged),
+        }
+        let (read, _) = parts.records.read_record(key, mode).await?;
+        known = known_versions(&names.keys, &key, &read)?;
     }
     Err(Error::Contended)
+}
+
+/// When the deletion was made that is shown.
+fn head_modified(known: &[KnownVersion]) -> u64 {
+    known.first().map_or(0, |head| head.modified_ms)
 }
 
 /// How often a name is written that others change.

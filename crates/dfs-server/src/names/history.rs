@@ -48,34 +48,45 @@ pub(crate) struct NewVersion {
     refs_root: Option<BlobId>,
     blobs: u32,
     bytes_stored: u64,
-    /// Keeps nothing that was replaced by then, nor what this replaces.
-    forgets_before_ms: Option<u64>,
+    forgets: Option<Forget>,
 }
 
-/// Whether a version is among what is to be forgotten that was replaced by then. When it was
-/// replaced may not be known: it was made before. Never a directory: it takes no space, and what
-/// was in it is found through it.
-pub(crate) fn is_purged(known: &KnownVersion, before_ms: u64) -> bool {
-    if known.node.as_ref().is_none_or(|node| node.dir().is_some()) {
-        return false;
-    }
-    match known.standing {
-        Role::Replaced(UNKNOWN_MS) => known.hlc.unix_ms() <= before_ms,
-        Role::Replaced(ms) => ms <= before_ms,
-        Role::Shown | Role::Beside => false,
+/// What a version leaves out of the history that says of its name what another says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Forget {
+    /// The version that it says again.
+    pub(crate) repeated: Vid,
+    /// Nothing is kept that was replaced by then.
+    pub(crate) before_ms: u64,
+    /// When what is there now was made: what was replaced at a time that is not known was so by
+    /// then.
+    pub(crate) newest_ms: u64,
+}
+
+impl Forget {
+    /// Whether it leaves a version out. Never a directory: it takes no space, and what was in it is
+    /// found through it.
+    pub(crate) fn covers(&self, known: &KnownVersion) -> bool {
+        if known.node.as_ref().is_none_or(|node| node.dir().is_some()) {
+            return false;
+        }
+        match known.standing {
+            Role::Replaced(UNKNOWN_MS) => self.newest_ms <= self.before_ms,
+            Role::Replaced(ms) => ms <= self.before_ms,
+            Role::Shown | Role::Beside => false,
+        }
     }
 }
 
 impl NewVersion {
-    /// The same without what was replaced by then. For a version that says of its name what the one
-    /// before it says, which is not kept either.
-    pub(crate) fn forgetting(self, before_ms: u64) -> Self {
-        Self { forgets_before_ms: Some(before_ms), ..self }
+    /// The same, which keeps neither what is to be forgotten nor what it repeats.
+    pub(crate) fn forgetting(self, forget: Forget) -> Self {
+        Self { forgets: Some(forget), ..self }
     }
 
     fn keeps(&self, known: &KnownVersion) -> bool {
-        let Some(before_ms) = self.forgets_before_ms else { return true };
-        matches!(known.standing, Role::Replaced(_)) && !is_purged(known, before_ms)
+        let Some(forget) = &self.forgets else { return true };
+        known.vid != forget.repeated && !forget.covers(known)
     }
 
     /// An entry without blobs.
@@ -101,7 +112,7 @@ impl NewVersion {
             refs_root: uploaded.refs_root,
             blobs: uploaded.blobs,
             bytes_stored: uploaded.bytes_stored,
-            forgets_before_ms: None,
+            forgets: None,
         }
     }
 
@@ -116,7 +127,7 @@ impl NewVersion {
             refs_root: None,
             blobs: 0,
             bytes_stored: 0,
-            forgets_before_ms: None,
+            forgets: None,
         }
     }
 }
@@ -220,4 +231,54 @@ fn to_keep(
     });
     let keep = kept(earlier.collect(), now_ms, kept_for_ms);
     keep.into_iter().filter_map(|earlier| by_id.remove(&earlier.vid)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use dfs_core::hlc::Hlc;
+    use dfs_core::id::CertId;
+
+    use super::*;
+
+    fn known(vid: u8, standing: Role, node: Option<EntryNode>) -> KnownVersion {
+        KnownVersion {
+            vid: Vid::new([vid; 16]),
+            hlc: Hlc::from_unix_ms(NOW_MS),
+            standing,
+            writer: CertId::new([0; 32]),
+            modified_ms: 0,
+            attributes: Attributes::default(),
+            node,
+            ref_id: Vid::new([vid; 16]),
+            refs_root: None,
+            blobs: 0,
+            bytes_stored: 0,
+        }
+    }
+
+    const NOW_MS: u64 = 1_800_000_000_000;
+
+    #[test]
+    fn only_what_is_old_and_what_is_said_again_is_forgotten() {
+        let file = || Some(EntryNode::Inline(Bytes::from_static(b"x")));
+        let dir = || Some(EntryNode::Dir(dfs_core::id::DirId::new([1; 16])));
+        let forget =
+            Forget { repeated: Vid::new([1; 16]), before_ms: NOW_MS - 1000, newest_ms: NOW_MS };
+        let new = NewVersion::tombstone(Vid::new([9; 16]), "f", 0).forgetting(forget);
+        for (version, keeps) in [
+            (known(1, Role::Shown, file()), false),
+            // Somebody wrote these since it was looked: they wait for a decision, or are newer.
+            (known(2, Role::Beside, file()), true),
+            (known(2, Role::Shown, file()), true),
+            (known(3, Role::Replaced(NOW_MS - 1001), file()), false),
+            (known(3, Role::Replaced(NOW_MS - 999), file()), true),
+            (known(3, Role::Replaced(NOW_MS - 1001), dir()), true),
+            // It may have been replaced a moment ago.
+            (known(3, Role::Replaced(UNKNOWN_MS), file()), true),
+        ] {
+            assert_eq!(new.keeps(&version), keeps, "{version:?}");
+        }
+        let later = Forget { before_ms: NOW_MS, ..forget };
+        assert!(later.covers(&known(3, Role::Replaced(UNKNOWN_MS), file())));
+    }
 }

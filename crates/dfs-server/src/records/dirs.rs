@@ -102,10 +102,13 @@ impl Records {
         let perform = |node: NodeId| {
             let request = Request::DirScan { vault: dir.0, dir: dir.1, after };
             let ask = Ask { deadline: PAGE_DEADLINE, ..Ask::new(Priority::Records, request) };
-            Some(self.rpc.asking(node, state.epoch, ask, |node, told| (node, rows_of_dir(told))))
+            Some(self.rpc.asking(node, state.epoch, ask, |node, told| (node, page_of_dir(told))))
         };
         let reached = self.rpc.drive(FanOut::new(spec), perform).await??;
-        let mut rows: Vec<_> = reached.answers.into_iter().map(|(_, rows)| rows).collect();
+        let mut rows = Vec::new();
+        for (node, page) in reached.answers {
+            rows.push(self.genuine_rows(&node, dir, page).await);
+        }
         if self.keeps_for_others(dir, needs_quorum, &state) {
             let page = self.replica.store.scan_dir(dir, after, KEPT_IN_PAGE).await;
             let page = page.map_err(Error::from)?;
@@ -113,6 +116,25 @@ impl Records {
             rows.push(RowsOfDir { tags, more: page.more });
         }
         Ok(rows)
+    }
+
+    /// The rows of a page that are what they say. Names cannot be made up then, so that even what a
+    /// liar lists comes to an end.
+    async fn genuine_rows(
+        &self,
+        node: &NodeId,
+        dir: DirKey,
+        (records, more): PageOfDir,
+    ) -> RowsOfDir {
+        let mut tags = BTreeSet::new();
+        for (key, record) in records {
+            let is_here = (key.vault, key.dir) == dir && record.heads().next().is_some();
+            let is_own = *node == self.replica.id;
+            if is_here && (is_own || self.certs.verify_record(node, &key, &record).await.is_ok()) {
+                tags.insert(key.tag);
+            }
+        }
+        RowsOfDir { tags, more }
     }
 
     /// Everything that one replica lists in a directory, as digests.
@@ -263,14 +285,13 @@ fn news(told: Result<Response, AskError>) -> Result<DirNews, AskError> {
     }
 }
 
-fn rows_of_dir(told: Result<Response, AskError>) -> Result<RowsOfDir, AskError> {
-    let (tags, more) = match told? {
-        Response::Records { records, more } => {
-            (records.iter().map(|(key, _)| key.tag).collect(), more)
-        }
-        _ => (BTreeSet::new(), false),
-    };
-    Ok(RowsOfDir { tags, more })
+type PageOfDir = (Vec<(RecordKey, Record)>, bool);
+
+fn page_of_dir(told: Result<Response, AskError>) -> Result<PageOfDir, AskError> {
+    match told? {
+        Response::Records { records, more } => Ok((records, more)),
+        _ => Ok((Vec::new(), false)),
+    }
 }
 
 /// How long a replica may take to say what has changed.

@@ -12,10 +12,10 @@ use dfs_core::hlc::Hlc;
 use dfs_core::id::NodeId;
 use dfs_core::layout::epoch::MemberState;
 use dfs_core::node::clocks::{Ahead, Compared, WrongClock};
-use dfs_p2p::{ClockTold, Network};
+use dfs_p2p::ClockTold;
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{Replica, millis};
 use crate::error::Error;
@@ -24,13 +24,23 @@ use crate::error::Error;
 #[derive(Default)]
 pub(crate) struct Clocks {
     look: Mutex<Option<Look>>,
-    /// When this node's own clock jumped far ahead last.
-    jumped: Mutex<Option<Instant>>,
+    /// Where this node's own clock jumped to when it jumped far ahead last, in milliseconds since
+    /// 1970; kept over restarts.
+    jumped: Mutex<Option<u64>>,
+    /// When that and the time were noted on the disk.
+    noted: Mutex<Option<Noted>>,
     /// Whether this node's own clock has jumped, and nobody was asked since: that of others may
     /// have as well, and they should know of this one.
     is_news: AtomicBool,
     /// When everyone was asked last.
     asked: tokio::sync::Mutex<Option<Instant>>,
+}
+
+/// What is on the disk of this node's clock.
+#[derive(Debug, Clone, Copy)]
+struct Noted {
+    at: Instant,
+    jumped: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -87,25 +97,37 @@ impl Replica {
         said.is_ahead(self.env.wall_ms())
     }
 
-    /// While this node did not run its clock may have been set: where it reads far more than when
-    /// this node was last heard of, or that is not known, it counts as having jumped.
-    pub(super) fn note_start(&self, network: &Network) {
-        let info = network.own_info();
-        let is_first = info.incarnation >> 32 <= 1;
-        let away_ms = match network.said_before_start() {
-            Some(said) => self.env.wall_ms().saturating_sub(said.unix_ms()),
-            None if is_first => 0,
-            None => u64::MAX,
-        };
-        if away_ms >= millis(FAR) {
-            *self.clocks.jumped.lock() = Some(self.env.mono());
-        }
-    }
-
     fn has_jumped(&self) -> bool {
         self.clocks();
+        let (jumped, now_ms) = (*self.clocks.jumped.lock(), self.env.wall_ms());
+        // One that was set back since is not where it jumped to.
+        let is_there = |to: u64| now_ms.saturating_add(millis(FAR)) >= to;
+        jumped.is_some_and(|to| {
+            is_there(to) && now_ms.saturating_sub(to) < millis(self.grace.history)
+        })
+    }
+
+    /// While this node did not run its clock may have been set: where it reads far more than when
+    /// this node ran last, it has jumped.
+    pub(crate) async fn note_start(&self) {
+        let now_ms = self.env.wall_ms();
+        let noted = self.store.state(CLOCK).await.ok().flatten().and_then(|bytes| parse(&bytes));
+        if let Some((ran_ms, jumped)) = noted {
+            let is_far = now_ms.saturating_sub(ran_ms) >= millis(FAR);
+            *self.clocks.jumped.lock() = if is_far { Some(now_ms) } else { jumped };
+        }
+        self.note_clock().await;
+    }
+
+    /// Notes the time, so that the next start knows when this one ran.
+    async fn note_clock(&self) {
+        let (at, now_ms) = (self.env.mono(), self.env.wall_ms());
         let jumped = *self.clocks.jumped.lock();
-        jumped.is_some_and(|at| self.env.mono() - at < self.grace.history)
+        let both = [now_ms, jumped.unwrap_or_default()].map(u64::to_be_bytes);
+        match self.store.put_state(CLOCK, both.concat()).await {
+            Ok(()) => *self.clocks.noted.lock() = Some(Noted { at, jumped }),
+            Err(error) => debug!(%error, "the time was not noted"),
+        }
     }
 
     /// How the clocks of members in reach compare with this node's.
@@ -132,7 +154,7 @@ impl Replica {
             self.clocks.is_news.store(true, Ordering::Relaxed);
         }
         if unix_ms.saturating_sub(expected) >= millis(FAR) {
-            *self.clocks.jumped.lock() = Some(at);
+            *self.clocks.jumped.lock() = Some(unix_ms);
         }
         compared
     }
@@ -199,6 +221,12 @@ impl Replica {
         if self.clocks.is_news.load(Ordering::Relaxed) {
             self.ask_clocks().await;
         }
+        let (noted, jumped) = (*self.clocks.noted.lock(), *self.clocks.jumped.lock());
+        let is_noted =
+            |noted: Noted| noted.jumped == jumped && self.env.mono() - noted.at < NOTED_EVERY;
+        if !noted.is_some_and(is_noted) {
+            self.note_clock().await;
+        }
         self.log_clocks();
     }
 
@@ -241,6 +269,13 @@ impl Replica {
     }
 }
 
+/// When the node ran, and where its clock had jumped to, if it had.
+fn parse(noted: &[u8]) -> Option<(u64, Option<u64>)> {
+    let (ran, jumped) = noted.split_first_chunk()?;
+    let jumped = u64::from_be_bytes(jumped.try_into().ok()?);
+    Some((u64::from_be_bytes(*ran), Some(jumped).filter(|to| *to != 0)))
+}
+
 /// What is said of a wrong clock.
 pub(crate) struct ClockSentence {
     /// Whose it is, or of two that differ the one that is not this node's.
@@ -276,5 +311,9 @@ const TOLD_WITHIN: Duration = Duration::from_secs(1);
 /// Everyone is asked no more often than this, whatever anyone sends. Less than what a person takes
 /// to set a clock and try again.
 const ASKED_APART: Duration = Duration::from_millis(200);
+/// Under which the time is noted.
+const CLOCK: &str = "clock";
+/// How often: a start after a crash takes no more than that for a part of its absence.
+const NOTED_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Nodes of which is logged that their clocks are wrong.
 const LOGGED_MAX: usize = 16;

@@ -108,7 +108,6 @@ impl Replica {
 
     /// Takes the network, before its first connection: every call finds it.
     pub(crate) fn set_network(&self, network: Network) {
-        self.note_start(&network);
         let _ = self.network.set(network);
     }
 

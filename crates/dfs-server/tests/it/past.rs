@@ -150,6 +150,24 @@ async fn a_purge_decides_no_conflict() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_two_nodes_deleted_at_once_is_purged() {
+    let mut cluster = Cluster::of(2).await;
+    cluster.put(0, "f", b"before").await.unwrap();
+    cluster.crash(1);
+    cluster.node(0).remove(&path("f"), Mode::Available).await.unwrap();
+    cluster.crash(0);
+    cluster.start(1).await;
+    cluster.node(1).remove(&path("f"), Mode::Available).await.unwrap();
+    cluster.start(0).await;
+    for at in 0..2 {
+        cluster.settled(at, 2).await;
+    }
+    assert_eq!(cluster.purge(0, "f", Duration::ZERO).await.unwrap(), 1);
+    let log = cluster.node(1).log(&path("f"), Mode::Default).await.unwrap();
+    assert!(log.iter().all(|line| line.state == VersionState::Deleted), "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_space_of_what_is_purged_comes_back() {
     let (cluster, clock) = collect::cluster(3).await;
     let large = content(3 << 20);
