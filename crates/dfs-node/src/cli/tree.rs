@@ -15,8 +15,9 @@ pub(super) struct Outcome {
     pub(super) result: Result<(), Failure>,
 }
 
-/// Runs `work` for every item on a few threads, or on as many as were asked for; it says how many files that was. Failures are
-/// reported as they happen; when the node is gone for good, what is left is not tried.
+/// Runs `work` for every item on a few threads, or on as many as were asked for; it says how many
+/// files that was. Failures are reported as they happen; when the node is gone for good, what is
+/// left is not tried.
 pub(super) fn for_each<T: Send>(
     items: impl Iterator<Item = T> + Send,
     jobs: Option<u8>,
