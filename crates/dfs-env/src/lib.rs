@@ -17,6 +17,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod brief;
 mod bug;
 mod fs;
 mod machine;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use brief::Brief;
 #[cfg(feature = "bug-bank")]
 pub use bug::set_bug;
 pub use bug::{Bug, bug};
@@ -162,6 +164,38 @@ impl Env {
             real::sleep(busy).await;
         }
         value
+    }
+
+    /// The same for work of a kind that is brief as a rule: while it is, it runs at once.
+    ///
+    /// # Cancel safety
+    /// As [`Env::offload`].
+    ///
+    /// # Panics
+    /// When the work panics.
+    pub async fn offload_unless_brief<T, F>(&self, kind: &Arc<Brief>, work: F) -> T
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        if self.0.inline {
+            return self.offload(work).await;
+        }
+        let timed = {
+            let kind = kind.clone();
+            move || {
+                let began = real::mono();
+                let value = work();
+                kind.note(began.elapsed());
+                value
+            }
+        };
+        // Where there is but one thread, it must not wait for a disk.
+        let place = if real::has_threads() { kind.at_once() } else { None };
+        match place {
+            Some(_place) => timed(),
+            None => real::offload(timed).await,
+        }
     }
 
     /// The files.

@@ -21,6 +21,11 @@ pub(crate) fn wall_ms() -> u64 {
     u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Whether the runtime has several threads.
+pub(crate) fn has_threads() -> bool {
+    tokio::runtime::Handle::current().metrics().num_workers() > 1
+}
+
 pub(crate) fn mono() -> Instant {
     Instant::now()
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use dfs_core::replica::dir_changes::DirChanges;
-use dfs_env::{Env, Task};
+use dfs_env::{Brief, Env, Task};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
@@ -27,6 +27,8 @@ pub(crate) struct Index {
     /// Gone once the index is closed.
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     committer: tokio::sync::Mutex<Option<Task<()>>>,
+    /// How long it takes to find a few rows.
+    finding: Arc<Brief>,
 }
 
 impl Index {
@@ -45,7 +47,8 @@ impl Index {
         };
         let committer = env.spawn("committer", commit.run(waiting));
         let committer = tokio::sync::Mutex::new(Some(committer));
-        Self { env, meta, failed, why, changes, jobs: Mutex::new(Some(jobs)), committer }
+        let (jobs, finding) = (Mutex::new(Some(jobs)), Arc::default());
+        Self { env, meta, failed, why, changes, jobs, committer, finding }
     }
 
     /// The newest changes of what is listed.
@@ -85,6 +88,17 @@ impl Index {
         let meta = self.meta.clone();
         let read = move || guarded(|| work(&meta.reader()?));
         self.env.offload(read).await.map_err(|error| ReadError::Index(Arc::new(error)))
+    }
+
+    /// The same for a few rows, whose places are known: as a rule they are in memory.
+    pub(crate) async fn find<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&MetaReader) -> MetaResult<T> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let meta = self.meta.clone();
+        let read = move || guarded(|| work(&meta.reader()?));
+        let found = self.env.offload_unless_brief(&self.finding, read).await;
+        found.map_err(|error| ReadError::Index(Arc::new(error)))
     }
 
     /// Runs a change in the next transaction. Durable on return.

@@ -146,6 +146,16 @@ impl Space {
     /// otherwise take one blob and refuse the next, and each change is sent to all peers.
     pub(crate) fn admits(&self, env: &Env, purpose: Purpose, len: u64) -> io::Result<bool> {
         self.look(env)?;
+        Ok(self.judge(purpose, len))
+    }
+
+    /// The same without asking the disk; `None` when it has to be asked.
+    pub(crate) fn admits_as_seen(&self, env: &Env, purpose: Purpose, len: u64) -> Option<bool> {
+        let age = env.mono().saturating_duration_since(self.seen.lock().at);
+        (age < LOOK_KEPT).then(|| self.judge(purpose, len))
+    }
+
+    fn judge(&self, purpose: Purpose, len: u64) -> bool {
         let mut seen = self.seen.lock();
         let disk = seen.left();
         let refusing = &self.refusing[purpose as usize];
@@ -157,7 +167,7 @@ impl Space {
             seen.admitted = seen.admitted.saturating_add(len);
             seen.admitted_files = seen.admitted_files.saturating_add(files_of(purpose, len));
         }
-        Ok(fits)
+        fits
     }
 
     /// Asks the file system what is free, unless someone else does just now: a disk that does not

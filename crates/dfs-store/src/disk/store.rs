@@ -198,7 +198,7 @@ impl Store {
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
     pub async fn cert(&self, id: CertId) -> Result<Option<WriterCert>, ReadError> {
-        let bytes = self.0.index.read(move |meta| meta.cert(id.as_bytes())).await?;
+        let bytes = self.0.index.find(move |meta| meta.cert(id.as_bytes())).await?;
         Ok(bytes.and_then(|bytes| WriterCert::from_canonical(bytes).ok()))
     }
 
@@ -216,7 +216,7 @@ impl Store {
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
     pub async fn state(&self, key: &'static str) -> Result<Option<Vec<u8>>, ReadError> {
-        self.0.index.read(move |meta| meta.state(key)).await
+        self.0.index.find(move |meta| meta.state(key)).await
     }
 
     /// Keeps a small value under a name. Durable on return.
@@ -354,7 +354,10 @@ impl Store {
     /// Whether anything may be stored for a purpose.
     async fn admits(&self, purpose: Purpose) -> std::io::Result<bool> {
         let (env, space) = (self.0.env.clone(), self.0.space.clone());
-        self.0.env.offload(move || space.admits(&env, purpose, 0)).await
+        match space.admits_as_seen(&env, purpose, 0) {
+            Some(fits) => Ok(fits),
+            None => self.0.env.offload(move || space.admits(&env, purpose, 0)).await,
+        }
     }
 }
 
