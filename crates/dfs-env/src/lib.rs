@@ -190,6 +190,8 @@ impl Env {
                 value
             }
         };
+        // Much of it one after the other lets others have their turn.
+        real::consume_budget().await;
         // Where there is but one thread, it must not wait for a disk.
         let place = if real::has_threads() { kind.at_once() } else { None };
         match place {

@@ -21,6 +21,11 @@ pub(crate) fn wall_ms() -> u64 {
     u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Gives way once the task has done its share.
+pub(crate) async fn consume_budget() {
+    tokio::task::coop::consume_budget().await;
+}
+
 /// Whether the runtime has several threads.
 pub(crate) fn has_threads() -> bool {
     tokio::runtime::Handle::current().metrics().num_workers() > 1

@@ -263,6 +263,7 @@ impl Server {
             remembering.keep().await;
         }
         replica.note_retirement().await;
+        replica.note_clock().await;
         replica.store.close().await;
     }
 }

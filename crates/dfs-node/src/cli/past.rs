@@ -348,7 +348,8 @@ impl Tally {
     }
 }
 
-/// How long it takes to store a file, as a rule.
-const UPLOAD_MS: u64 = 60_000;
+/// How long it takes to store a file that is not large. Of what took longer it is not known whether
+/// something was there before.
+const UPLOAD_MS: u64 = 2_000;
 /// Seconds until the year 10,000, which no program writes.
 const YEAR_9999: u64 = 253_402_300_800;

@@ -204,7 +204,12 @@ fn make_way(task: &Task<'_>, dst: &Path, below: &str, found: &Metadata) -> Resul
     if !task.sync.delete {
         return Err(in_the_way("something else is there").hint("'--delete' removes it"));
     }
-    if own::of_file(&at, at.file_name().unwrap_or_default(), found.len()).is_some() {
+    let name = at.file_name().unwrap_or_default();
+    let is_own = match found.is_dir() {
+        true => own::of_dir(&at).is_some(),
+        false => found.is_file() && own::of_file(&at, name, found.len()).is_some(),
+    };
+    if is_own {
         return Err(in_the_way("what is there is dfs' own"));
     }
     let mut failed = 0;
@@ -227,7 +232,8 @@ fn delete(task: &Task<'_>, (top, name): (&Path, &str), wanted: &Wanted) -> Resul
     let mut failed = 0;
     let mut ahead = vec![(top.to_owned(), name.to_owned())];
     let mut dirs = Vec::new();
-    let device = local(top)?.map(|found| found.dev());
+    // The top may be a link to where it is.
+    let device = std::fs::metadata(top).ok().map(|found| found.dev());
     while let Some((dir, above)) = ahead.pop() {
         let unreadable = |error| failed_to_read(&dir, &error);
         let entries = match std::fs::read_dir(&dir) {

@@ -206,6 +206,12 @@ fn what_dfs_itself_keeps_is_deleted_by_nobody() {
     let exclude = ["--exclude", "data", "--exclude", "run"];
     let made = sync(&[&["dfs:other", text(&top), "--delete"], &exclude[..]].concat());
     check(&made, 3, "something in it is left out");
+    check(&home.dfs(&node, &["rm", "other/config"], b""), 0, "");
+    check(&home.dfs(&node, &["put", "-", "other/data"], b"x"), 0, "stored");
+    let exclude = ["--exclude", "config", "--exclude", "run"];
+    let made = sync(&[&["dfs:other", text(&top), "--delete"], &exclude[..]].concat());
+    check(&made, 3, "dfs' own");
+    assert!(home.path("data/format").exists() && home.path("data/index.redb").exists());
     assert!(keys().iter().all(|key| key.exists()));
     assert_eq!(home.dfs(&node, &["status"], b"").status.code(), Some(0));
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dfs_core::id::RecordKey;
 use dfs_core::name::{FilePath, NameError};
 use dfs_core::record::conditional::Condition;
 use dfs_store::vault::entry::EntryNode;
@@ -10,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::Client;
 use super::files::FileRef;
 use super::types::ListedKind;
-use super::versions::PathPlace;
 use crate::config::Mode;
 use crate::error::Error;
 use crate::names::conditional::WriteIf;
@@ -49,7 +49,10 @@ pub(super) async fn purge(
     let before_ms = replica.unix_ms().saturating_sub(millis(older_than));
     let mut all = Purged::default();
     for place in client.places(path, mode).await? {
-        let Purged { versions, bytes } = purge_name(client, path, place, before_ms).await?;
+        if place.known.is_empty() {
+            continue;
+        }
+        let Purged { versions, bytes } = purge_name(client, path, place.key, before_ms).await?;
         all = Purged { versions: all.versions + versions, bytes: all.bytes + bytes };
     }
     Ok(all)
@@ -60,43 +63,34 @@ pub(super) async fn purge(
 async fn purge_name(
     client: &Client,
     path: &FilePath,
-    place: PathPlace,
+    key: RecordKey,
     before_ms: u64,
 ) -> Result<Purged, Error> {
     let (parts, names) = (&client.0, client.0.names()?);
     let name = path.base().ok_or(NameError::Empty)?;
-    let (mode, key, mut known) = (Mode::Quorum, place.key, place.known);
+    let mode = Mode::Quorum;
     let _one = names.lock(&key).await;
     for _ in 0..CHANGED_TRIES {
+        let (read, quorum) = parts.records.read_record(key, mode).await?;
+        let known = known_versions(&names.keys, &key, &read)?;
         let live = live_heads(&known);
-        // Of several nobody has chosen one, and this must not.
-        let may_not = || Error::InConflict(path.to_string());
-        let head = match live[..] {
-            [] => known.first(),
-            [only] => Some(only),
-            [..] => None,
-        };
-        let Some(forget) = head.or_else(|| known.first()).map(|head| Forget {
-            repeated: head.vid,
-            before_ms,
-            newest_ms: head.hlc.unix_ms(),
-        }) else {
+        let Some(head) = live.first().copied().or_else(|| known.first()) else {
             return Ok(Purged::default());
         };
+        let newest_ms = head.hlc.unix_ms();
+        let forget = Forget { repeated: head.vid, before_ms, newest_ms };
         let purged = Purged::of(&known, &forget);
         if purged.versions == 0 {
             return Ok(purged);
         }
-        let head = head.ok_or_else(may_not)?;
+        // Of several nobody has chosen one, and this must not.
+        if live.len() > 1 {
+            return Err(Error::InConflict(path.to_string()));
+        }
         let vid = names.new_vid();
         let Some(file) = FileRef::of_known(head.clone(), key, name) else {
-            let (read, quorum) = parts.records.read_record(key, mode).await?;
-            known = known_versions(&names.keys, &key, &read)?;
-            if !live_heads(&known).is_empty() {
-                continue;
-            }
-            let new = NewVersion::tombstone(vid, name, head_modified(&known));
-            let draft = names.draft(key, &read, new.forgetting(forget), mode).await?;
+            let new = NewVersion::tombstone(vid, name, head.modified_ms).forgetting(forget);
+            let draft = names.draft(key, &read, new, mode).await?;
             names.write_version(key, &read, quorum, draft, mode).await?;
             return Ok(purged);
         };
@@ -106,21 +100,14 @@ async fn purge_name(
         let uploaded = client.reuse(key, vid, &file, mode).await?;
         let said = file.attributes().clone();
         let new = NewVersion::file(vid, name, file.modified_ms(), said, &uploaded);
-        let (new, condition) = (new.forgetting(forget), Condition::Version(forget.repeated));
+        let (new, condition) = (new.forgetting(forget), Condition::Version(head.vid));
         // Else the content could go back to what it was before another write.
         match names.write_if(&WriteIf { key, path, condition, vid, new, mode }).await {
             Err(Error::Condition) => {}
             written => return written.map(|_| purged),
         }
-        let (read, _) = parts.records.read_record(key, mode).await?;
-        known = known_versions(&names.keys, &key, &read)?;
     }
     Err(Error::Contended)
-}
-
-/// When the deletion was made that is shown.
-fn head_modified(known: &[KnownVersion]) -> u64 {
-    known.first().map_or(0, |head| head.modified_ms)
 }
 
 /// How often a name is written that others change.

@@ -111,16 +111,20 @@ impl Replica {
     /// this node ran last, it has jumped.
     pub(crate) async fn note_start(&self) {
         let now_ms = self.env.wall_ms();
-        let noted = self.store.state(CLOCK).await.ok().flatten().and_then(|bytes| parse(&bytes));
-        if let Some((ran_ms, jumped)) = noted {
+        // What cannot be read is not written over.
+        let Ok(noted) = self.store.state(CLOCK).await else { return };
+        if let Some((ran_ms, jumped)) = noted.and_then(|bytes| parse(&bytes)) {
             let is_far = now_ms.saturating_sub(ran_ms) >= millis(FAR);
-            *self.clocks.jumped.lock() = if is_far { Some(now_ms) } else { jumped };
+            // One that is doubted already is not doubted for longer: a machine that is off each
+            // weekend would never be believed.
+            let doubted = jumped.filter(|to| now_ms.abs_diff(*to) < millis(self.grace.history));
+            *self.clocks.jumped.lock() = if is_far { doubted.or(Some(now_ms)) } else { jumped };
         }
         self.note_clock().await;
     }
 
     /// Notes the time, so that the next start knows when this one ran.
-    async fn note_clock(&self) {
+    pub(crate) async fn note_clock(&self) {
         let (at, now_ms) = (self.env.mono(), self.env.wall_ms());
         let jumped = *self.clocks.jumped.lock();
         let both = [now_ms, jumped.unwrap_or_default()].map(u64::to_be_bytes);

@@ -90,11 +90,15 @@ impl Index {
         self.env.offload(read).await.map_err(|error| ReadError::Index(Arc::new(error)))
     }
 
-    /// The same for a few rows, whose places are known: as a rule they are in memory.
+    /// The same for so many rows whose places are known. A few are in memory as a rule.
     pub(crate) async fn find<T: Send + 'static>(
         &self,
+        rows: usize,
         work: impl FnOnce(&MetaReader) -> MetaResult<T> + Send + 'static,
     ) -> Result<T, ReadError> {
+        if rows > FEW_ROWS {
+            return self.read(work).await;
+        }
         let meta = self.meta.clone();
         let read = move || guarded(|| work(&meta.reader()?));
         let found = self.env.offload_unless_brief(&self.finding, read).await;
@@ -126,6 +130,9 @@ impl Index {
 type Completion = Box<dyn FnOnce(Result<(), SharedError>) + Send>;
 /// A change that waits for its commit.
 type Job = Box<dyn FnOnce(&mut MetaTx) -> MetaResult<Completion> + Send>;
+
+/// Rows that are found where they are asked for: at their largest a millisecond of work.
+const FEW_ROWS: usize = 16;
 
 /// Makes changes durable.
 struct Committer {

@@ -198,7 +198,7 @@ impl Store {
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
     pub async fn cert(&self, id: CertId) -> Result<Option<WriterCert>, ReadError> {
-        let bytes = self.0.index.find(move |meta| meta.cert(id.as_bytes())).await?;
+        let bytes = self.0.index.find(1, move |meta| meta.cert(id.as_bytes())).await?;
         Ok(bytes.and_then(|bytes| WriterCert::from_canonical(bytes).ok()))
     }
 
@@ -216,7 +216,7 @@ impl Store {
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
     pub async fn state(&self, key: &'static str) -> Result<Option<Vec<u8>>, ReadError> {
-        self.0.index.find(move |meta| meta.state(key)).await
+        self.0.index.find(1, move |meta| meta.state(key)).await
     }
 
     /// Keeps a small value under a name. Durable on return.

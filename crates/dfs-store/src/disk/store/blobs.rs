@@ -194,7 +194,7 @@ impl Store {
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
     pub async fn has_blob(&self, id: BlobId) -> Result<bool, ReadError> {
-        self.0.index.find(move |meta| meta.has_blob(&id)).await
+        self.0.index.find(1, move |meta| meta.has_blob(&id)).await
     }
 
     /// For each id, whether it is held durably.
@@ -202,6 +202,9 @@ impl Store {
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
     pub async fn has_blobs(&self, ids: Vec<BlobId>) -> Result<Vec<bool>, ReadError> {
-        self.0.index.find(move |meta| ids.iter().map(|id| meta.has_blob(id)).collect()).await
+        self.0
+            .index
+            .find(ids.len(), move |meta| ids.iter().map(|id| meta.has_blob(id)).collect())
+            .await
     }
 }

@@ -76,8 +76,9 @@ impl Store {
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
     pub async fn floors(&self, of: Vec<Partition>) -> Result<Vec<Option<Hlc>>, ReadError> {
+        let count = of.len();
         let read = move |meta: &MetaReader| of.iter().map(|one| meta.floor(*one)).collect();
-        self.0.index.find(read).await
+        self.0.index.find(count, read).await
     }
 
     /// Notes that every version of these partitions is here that counts and is stamped no later.
@@ -166,7 +167,7 @@ impl Store {
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
     pub async fn record(&self, key: RecordKey) -> Result<Record, ReadError> {
-        self.0.index.find(move |meta| meta.record(&key)).await
+        self.0.index.find(1, move |meta| meta.record(&key)).await
     }
 
     /// Returns the records of several keys, in the same order.
@@ -174,7 +175,10 @@ impl Store {
     /// # Errors
     /// [`ReadError`] when the index cannot be read.
     pub async fn records(&self, keys: Vec<RecordKey>) -> Result<Vec<Record>, ReadError> {
-        self.0.index.find(move |meta| keys.iter().map(|key| meta.record(key)).collect()).await
+        self.0
+            .index
+            .find(keys.len(), move |meta| keys.iter().map(|key| meta.record(key)).collect())
+            .await
     }
 
     /// Returns the first of several records, in the same order: as many as are read before the
@@ -187,7 +191,10 @@ impl Store {
         keys: Vec<RecordKey>,
         bytes_max: usize,
     ) -> Result<Vec<Record>, ReadError> {
-        self.0.index.find(move |meta| meta.first_records(&keys, bytes_max, |record| record)).await
+        self.0
+            .index
+            .find(keys.len(), move |meta| meta.first_records(&keys, bytes_max, |record| record))
+            .await
     }
 
     /// Returns the hashes of the states of several records, in the same order; like
@@ -202,7 +209,7 @@ impl Store {
         bytes_max: usize,
     ) -> Result<Vec<[u8; 32]>, ReadError> {
         let hash = |record: Record| record.state_hash();
-        self.0.index.find(move |meta| meta.first_records(&keys, bytes_max, hash)).await
+        self.0.index.find(keys.len(), move |meta| meta.first_records(&keys, bytes_max, hash)).await
     }
 
     /// Where the log of changes stands. What was acknowledged before is in every page read after.
