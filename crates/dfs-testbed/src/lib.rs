@@ -6,7 +6,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | `bed` | nodes, the networks and disks between and under them, and clients that ask them |
-//! | [`bench`] | how fast it is, beside what the machine can do |
+//! | [`mod@bench`] | how fast it is, beside what the machine can do |
 //! | [`chaos`] | one fault after the other while writers work, then a look at everything |
 //! | [`split`] | a network that falls apart; nodes that are killed, come new and move |
 //! | [`churn`] | nodes that come, leave, are lost, rot and give space back |

@@ -18,6 +18,7 @@ mod list;
 mod members;
 mod metrics;
 mod moving;
+mod openapi;
 mod patient;
 mod preconditions;
 mod query;
@@ -159,6 +160,7 @@ impl Api {
             .merge(guarded)
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(status::readyz))
+            .route("/v1/openapi.json", get(openapi::document))
             .fallback(async || Problem::no_endpoint())
             .layer(middleware::from_fn(well_formed::refuse_malformed))
             .layer(middleware::from_fn_with_state(self.shared.clone(), hosts::refuse_browsers))
