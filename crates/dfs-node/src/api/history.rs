@@ -12,7 +12,7 @@ use dfs_server::{ConflictPage, HistoryCursor, HistoryPage, Logged, Mode};
 use serde::Deserialize;
 
 use super::errors::Problem;
-use super::query::{ModeName, ModeQuery, Path, Query, page_len, parse, parse_dir};
+use super::query::{ModeName, ModeQuery, PageQuery, Path, Query, page_len, parse, parse_dir};
 use super::shared::Shared;
 use super::views::OfPath;
 
@@ -35,16 +35,6 @@ pub(super) struct HistoryQuery {
 pub(super) struct PurgeQuery {
     /// As `12h` or `30d`.
     older_than: Option<String>,
-    mode: Option<ModeName>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct ConflictsQuery {
-    #[serde(default)]
-    dir: String,
-    #[serde(default)]
-    after: String,
-    limit: Option<usize>,
     mode: Option<ModeName>,
 }
 
@@ -98,7 +88,7 @@ pub(super) async fn restore(
 
 pub(super) async fn conflicts(
     State(shared): State<Arc<Shared>>,
-    Query(query): Query<ConflictsQuery>,
+    Query(query): Query<PageQuery>,
 ) -> Result<Json<ConflictPage>, Problem> {
     let dir = parse_dir(&query.dir)?;
     let limit = page_len(query.limit);

@@ -9,7 +9,7 @@ use dfs_server::{Depth, Listed, Mode, Stat, UsagePage};
 use serde::Deserialize;
 
 use super::errors::Problem;
-use super::query::{ModeName, Path, Query, page_len, parse, parse_dir};
+use super::query::{ModeName, PageQuery, Path, Query, page_len, parse, parse_dir};
 use super::shared::Shared;
 use super::views::{ListPage, OfPath};
 use crate::exit::Code;
@@ -69,19 +69,9 @@ pub(super) async fn stat(
     Ok(Json(OfPath::new(&path, stat)))
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct UsageQuery {
-    #[serde(default)]
-    dir: String,
-    #[serde(default)]
-    after: String,
-    limit: Option<usize>,
-    mode: Option<ModeName>,
-}
-
 pub(super) async fn usage(
     State(shared): State<Arc<Shared>>,
-    Query(query): Query<UsageQuery>,
+    Query(query): Query<PageQuery>,
 ) -> Result<Json<UsagePage>, Problem> {
     let (dir, limit) = (parse_dir(&query.dir)?, page_len(query.limit));
     let mode = query.mode.map_or(Mode::Default, ModeName::mode);

@@ -65,6 +65,17 @@ impl ModeQuery {
     }
 }
 
+/// Which page of what is below a directory.
+#[derive(Debug, Deserialize)]
+pub(super) struct PageQuery {
+    #[serde(default)]
+    pub(super) dir: String,
+    #[serde(default)]
+    pub(super) after: String,
+    pub(super) limit: Option<usize>,
+    pub(super) mode: Option<ModeName>,
+}
+
 /// A path as it is in a URL.
 pub(super) fn parse(path: &str) -> Result<FilePath, Problem> {
     FilePath::parse(path).map_err(|error| dfs_server::Error::Name(error).into())

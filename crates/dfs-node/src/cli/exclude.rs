@@ -4,7 +4,7 @@
 //! below the top, and one that begins with a slash against all of it. A slash at the end asks for a
 //! directory. `*` and `?` stop at slashes and `**` does not.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cli::paths::failed_to_read;
 use crate::exit::{Code, Failure};
@@ -152,8 +152,18 @@ fn set(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<Token> {
     }
 }
 
+/// The patterns that were typed and those in files.
+pub(super) fn all(typed: &[String], files: &[PathBuf]) -> Result<Vec<Pattern>, Failure> {
+    let typed: Result<Vec<_>, _> = typed.iter().map(|text| Pattern::parse(text)).collect();
+    let mut all = typed?;
+    for file in files {
+        all.extend(from_file(file)?);
+    }
+    Ok(all)
+}
+
 /// The patterns of a file, one a line; empty lines and those that begin with `#` have none.
-pub(super) fn from_file(path: &Path) -> Result<Vec<Pattern>, Failure> {
+fn from_file(path: &Path) -> Result<Vec<Pattern>, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| failed_to_read(path, &error))?;
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(Pattern::parse).collect()

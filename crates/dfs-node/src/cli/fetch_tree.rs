@@ -160,7 +160,7 @@ pub(super) fn put_link(says: &Path, at: &Path, said: &Said) -> std::io::Result<(
         symlink(says, &beside)?;
         std::fs::rename(&beside, at).inspect_err(|_| drop(std::fs::remove_file(&beside)))?;
     }
-    stamp::set_link_time(at, said)
+    stamp::set_time_of(at, said)
 }
 
 #[cfg(test)]

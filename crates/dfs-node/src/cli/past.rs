@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dfs_core::name::FilePath;
 use dfs_server::{ListedKind, Logged, NameHistory, Purged, Said, VersionState, rfc3339};
-use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::args::{Ls, Purge, Restore};
@@ -289,7 +288,7 @@ fn moment(text: &str, now: SystemTime) -> Result<u64, Failure> {
 }
 
 /// What was done, or would be.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 struct Counts {
     restored: usize,
     made: usize,
@@ -302,9 +301,9 @@ impl Counts {
         match step {
             Step::Restore(_) => self.restored += 1,
             Step::MakeDir => self.made += 1,
-            Step::Remove | Step::RemoveDir => self.removed += 1,
+            Step::Remove => self.removed += 1,
             Step::Keep => self.kept += 1,
-            Step::Unknown => {}
+            Step::RemoveDir | Step::Unknown => {}
         }
     }
 

@@ -34,11 +34,6 @@ pub(super) fn set_time(file: &File, said: &Said) -> io::Result<()> {
     }
 }
 
-/// Sets the time of a file by its name; a link is not followed.
-pub(super) fn set_time_of(path: &Path, said: &Said) -> io::Result<()> {
-    set_link_time(path, said)
-}
-
 /// Sets what is said of a directory once all that it holds is there. One that was there before is
 /// not opened to anybody, and may be somebody else's. What a directory means beside who may use it
 /// (whose its files are, who may delete them) stays.
@@ -66,15 +61,15 @@ pub(super) fn set_dir(dir: &Path, said: &Said, is_new: bool) -> io::Result<()> {
     }
 }
 
-/// Sets the time of a link itself.
-pub(super) fn set_link_time(link: &Path, said: &Said) -> io::Result<()> {
+/// Sets the time of a file or link by its name; a link is not followed.
+pub(super) fn set_time_of(path: &Path, said: &Said) -> io::Result<()> {
     let Some(mtime) = said.mtime else { return Ok(()) };
     let at = |seconds, nanos| Timespec { tv_sec: seconds, tv_nsec: nanos };
     let times = Timestamps {
         last_access: at(0, UTIME_OMIT),
         last_modification: at(mtime.seconds(), mtime.nanos().into()),
     };
-    Ok(utimensat(CWD, link, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 fn moment(mtime: Mtime) -> Option<SystemTime> {
@@ -112,7 +107,7 @@ mod tests {
             let link = dir.path().join("l");
             let _ = std::fs::remove_file(&link);
             std::os::unix::fs::symlink("nowhere", &link).unwrap();
-            set_link_time(&link, &said).unwrap();
+            set_time_of(&link, &said).unwrap();
             assert_eq!(of(&std::fs::symlink_metadata(&link).unwrap()).mtime, said.mtime);
         }
     }

@@ -14,7 +14,7 @@ use crate::api::OfPath;
 use crate::cli::args::Put;
 use crate::cli::asked::Trouble;
 use crate::cli::command;
-use crate::cli::exclude::{self, Pattern};
+use crate::cli::exclude;
 use crate::cli::http::Api;
 use crate::cli::output::{Counted, Output, size};
 use crate::cli::paths::{failed_to_read, remote};
@@ -259,11 +259,7 @@ pub(super) fn put_found(
 }
 
 fn rules(put: &Put) -> Result<Rules, Failure> {
-    let patterns: Result<Vec<_>, _> = put.exclude.iter().map(|text| Pattern::parse(text)).collect();
-    let mut exclude = patterns?;
-    for file in &put.exclude_from {
-        exclude.extend(exclude::from_file(file)?);
-    }
+    let exclude = exclude::all(&put.exclude, &put.exclude_from)?;
     let Put { one_file_system, exclude_caches, .. } = *put;
     Ok(Rules { exclude, one_file_system, exclude_caches })
 }

@@ -18,7 +18,8 @@ use crate::cli::{sync_down, sync_up};
 use crate::exit::{Code, Failure, tell};
 
 pub(super) fn run(api: &Api, sync: &Sync, out: &Output) -> Result<(), Failure> {
-    let task = Task { api, sync, exclude: patterns(sync)?, report: Report::new(sync, out) };
+    let exclude = exclude::all(&sync.exclude, &sync.exclude_from)?;
+    let task = Task { api, sync, exclude, report: Report::new(sync, out) };
     match (Side::parse(&sync.src)?, Side::parse(&sync.dst)?) {
         (Side::Local(src), Side::Remote(dst)) => sync_up::run(&task, &src, dst.as_ref()),
         (Side::Remote(src), Side::Local(dst)) => sync_down::run(&task, src.as_ref(), &dst),
@@ -50,16 +51,6 @@ impl Side {
             None => Ok(Self::Local(text.into())),
         }
     }
-}
-
-fn patterns(sync: &Sync) -> Result<Vec<Pattern>, Failure> {
-    let patterns: Result<Vec<_>, _> =
-        sync.exclude.iter().map(|text| Pattern::parse(text)).collect();
-    let mut all = patterns?;
-    for file in &sync.exclude_from {
-        all.extend(exclude::from_file(file)?);
-    }
-    Ok(all)
 }
 
 impl Task<'_> {

@@ -204,12 +204,7 @@ fn make_way(task: &Task<'_>, dst: &Path, below: &str, found: &Metadata) -> Resul
     if !task.sync.delete {
         return Err(in_the_way("something else is there").hint("'--delete' removes it"));
     }
-    let name = at.file_name().unwrap_or_default();
-    let is_own = match found.is_dir() {
-        true => own::of_dir(&at).is_some(),
-        false => found.is_file() && own::of_file(&at, name, found.len()).is_some(),
-    };
-    if is_own {
+    if is_own(&at, found) {
         return Err(in_the_way("what is there is dfs' own"));
     }
     let mut failed = 0;
@@ -252,11 +247,10 @@ fn delete(task: &Task<'_>, (top, name): (&Path, &str), wanted: &Wanted) -> Resul
                 // Nothing in the cluster has such a name, but a pattern cannot name it either.
                 None => continue,
             };
-            let is_own = match is_dir {
-                true => own::of_dir(&path).is_some(),
-                false => found.is_file() && own::of_file(&path, &name, found.len()).is_some(),
-            };
-            if is_own || task.is_excluded(&below, is_dir) || Some(found.dev()) != device {
+            if is_own(&path, &found)
+                || task.is_excluded(&below, is_dir)
+                || Some(found.dev()) != device
+            {
                 continue;
             }
             let is_wanted = wanted.contains_key(&below);
@@ -273,6 +267,14 @@ fn delete(task: &Task<'_>, (top, name): (&Path, &str), wanted: &Wanted) -> Resul
         failed += remove_dir(task, dir)?;
     }
     Ok(failed)
+}
+
+fn is_own(path: &Path, found: &Metadata) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    match found.is_dir() {
+        true => own::of_dir(path).is_some(),
+        false => found.is_file() && own::of_file(path, name, found.len()).is_some(),
+    }
 }
 
 /// Deletes a file or link. Returns how many could not be.
