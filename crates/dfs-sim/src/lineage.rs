@@ -17,6 +17,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use crate::audit::Records;
+use crate::options::Options;
 
 /// Every version ever made, by the name it is of; clones share it.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +33,9 @@ struct Made {
     /// Whether it deletes the name.
     dead: bool,
     acknowledged: bool,
+    /// Whether a majority of its replicas had it by then. A directory whose name is out of reach is
+    /// named again wherever that can be done.
+    by_majority: bool,
 }
 
 impl Lineage {
@@ -44,9 +48,9 @@ impl Lineage {
         self.made().is_empty()
     }
 
-    /// Versions that were acknowledged, are not among the records, and that no version ever had
-    /// seen. Where tombstones are `purged` none of these counts.
-    pub fn lost(&self, records: &Records, purged: bool) -> Vec<String> {
+    /// Versions that had to be kept, are not among the records, and that no version ever had seen.
+    /// Where tombstones are purged none of these counts.
+    pub fn lost(&self, records: &Records, options: &Options) -> Vec<String> {
         let heads: BTreeMap<String, Vec<String>> = records
             .iter()
             .map(|(key, record)| {
@@ -57,8 +61,8 @@ impl Lineage {
         let mut lost = Vec::new();
         for (key, versions) in self.made().iter() {
             let dots = versions.values().map(|made| ((made.actor, made.hlc), made)).collect();
-            for (vid, version) in versions.iter().filter(|(_, version)| version.acknowledged) {
-                if version.dead && purged {
+            for (vid, version) in versions.iter().filter(|(_, version)| version.is_due(options)) {
+                if version.dead && options.collects {
                     continue;
                 }
                 let is_head = heads.get(key).is_some_and(|vids| vids.contains(vid));
@@ -74,13 +78,14 @@ impl Lineage {
 impl Lineage {
     /// Names whose records keep fewer versions than were acknowledged, and fewer than they must:
     /// where no run lasts as long as versions are kept, only their number bounds them.
-    pub fn forgotten(&self, records: &Records) -> Vec<String> {
+    pub fn forgotten(&self, records: &Records, options: &Options) -> Vec<String> {
         let mut forgotten = Vec::new();
         let made = self.made();
         for (key, record) in records {
             let key = hex(&key.to_canonical());
             let Some(versions) = made.get(&key) else { continue };
-            let written = versions.values().filter(|made| made.acknowledged && !made.dead).count();
+            let due = versions.values().filter(|made| made.is_due(options) && !made.dead);
+            let written = due.count();
             let heads = record.heads().filter(|head| head.kind == Kind::Live);
             let old = record.heads().flat_map(|head| &head.retained).map(|old| old.vid);
             let kept = old.chain(heads.map(|head| head.vid)).collect::<BTreeSet<_>>().len();
@@ -93,6 +98,11 @@ impl Lineage {
 }
 
 impl Made {
+    /// Whether it was acknowledged by as many replicas as no fault of this run takes away.
+    fn is_due(&self, options: &Options) -> bool {
+        self.acknowledged && (self.by_majority || !options.loses)
+    }
+
     /// Whether the writer of this version had seen `earlier`. A context names the last version it
     /// knew of an actor: whether the ones before that were seen is for that one to say.
     fn has_seen(&self, earlier: &Self, dots: &BTreeMap<(u64, u64), &Self>) -> bool {
@@ -124,7 +134,11 @@ impl<S: Subscriber> Layer<S> for Lineage {
         let mut made = self.made();
         let version = made.entry(key).or_default().entry(vid).or_default();
         match fields.texts.get("context") {
-            None => version.acknowledged = true,
+            None => {
+                version.acknowledged = true;
+                let by_majority = fields.texts.get("by_majority");
+                version.by_majority = by_majority.is_some_and(|so| so == "true");
+            }
             Some(context) => {
                 version.actor = fields.numbers.get("actor").copied().unwrap_or_default();
                 version.hlc = fields.numbers.get("hlc").copied().unwrap_or_default();
@@ -166,15 +180,21 @@ mod tests {
     use super::*;
 
     fn made(hlc: u64, context: &str, acknowledged: bool) -> Made {
-        Made { actor: 1, hlc, context: numbers(context), dead: false, acknowledged }
+        let by_majority = acknowledged;
+        Made { actor: 1, hlc, context: numbers(context), dead: false, acknowledged, by_majority }
     }
 
     #[track_caller]
     fn check(versions: impl IntoIterator<Item = Made>, expected: usize) {
+        check_with(&Options::of(1), versions, expected);
+    }
+
+    #[track_caller]
+    fn check_with(options: &Options, versions: impl IntoIterator<Item = Made>, expected: usize) {
         let versions = versions.into_iter().enumerate();
         let versions = versions.map(|(at, version)| (at.to_string(), version)).collect();
         let lineage = Lineage(Arc::new(Mutex::new([("name".to_owned(), versions)].into())));
-        assert_eq!(lineage.lost(&Records::new(), false).len(), expected);
+        assert_eq!(lineage.lost(&Records::new(), options).len(), expected);
     }
 
     #[test]
@@ -190,5 +210,12 @@ mod tests {
         let last = || Made { actor: 2, ..made(9, "{1: Hlc(7)}", false) };
         check([made(5, "{}", true), made(7, "{1: Hlc(5)}", false), last()], 0);
         check([made(5, "{}", true), made(7, "{1: Hlc(4)}", false), last()], 1);
+    }
+
+    #[test]
+    fn where_a_disk_is_lost_only_what_a_majority_has_is_due() {
+        let alone = || [Made { by_majority: false, ..made(5, "{}", true) }];
+        check_with(&Options { loses: true, ..Options::of(1) }, alone(), 0);
+        check_with(&Options { loses: false, ..Options::of(1) }, alone(), 1);
     }
 }

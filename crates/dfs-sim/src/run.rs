@@ -188,14 +188,14 @@ async fn come_to_rest(
     }
     stop(cluster, history).await;
     let records = audit(cluster, options, history, true).await;
-    for lost in lineage.lost(&records, options.collects) {
+    for lost in lineage.lost(&records, options) {
         history.violation(format!("acknowledged and seen by none, yet gone: {lost}"));
     }
     if history.acknowledged() > 0 && lineage.is_empty() {
         history.violation("nodes do not log which versions they make".to_owned());
     }
     if !options.collects {
-        for forgotten in lineage.forgotten(&records) {
+        for forgotten in lineage.forgotten(&records, options) {
             history.violation(format!("history is gone: {forgotten}"));
         }
     }

@@ -185,7 +185,7 @@ impl Names {
         if !by_majority && !bug(Bug::ActorNeverRenewed) {
             self.writer.renew_actors();
         }
-        debug!(key = %name(), %vid, "a version is acknowledged");
+        debug!(key = %name(), %vid, by_majority, "a version is acknowledged");
         Ok(written)
     }
 }
