@@ -35,9 +35,11 @@ pub(crate) fn run() -> Result<()> {
 }
 
 /// Seeds above those that are run anyway that were red once, and what they showed.
-const RED_ONCE: [(&str, &str); 2] = [
+const RED_ONCE: [(&str, &str); 4] = [
     ("93", "a node that started on a full disk takes data once there is room"),
     ("300165", "a disk that took nothing once is well again on a quiet cluster"),
+    ("530242", "what fewer than a majority acknowledged may go with a disk, and nothing else"),
+    ("560124", "a node whose index could not be read says that its disk failed"),
 ];
 
 /// Runs the tests while the programs of the steps after them are built: many tests wait for each

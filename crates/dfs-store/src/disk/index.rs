@@ -87,7 +87,18 @@ impl Index {
     ) -> Result<T, ReadError> {
         let meta = self.meta.clone();
         let read = move || guarded(|| work(&meta.reader()?));
-        self.env.offload(read).await.map_err(|error| ReadError::Index(Arc::new(error)))
+        self.env.offload(read).await.map_err(|error| self.read_failed(error))
+    }
+
+    /// An index that met an error of the disk answers nothing more until it is opened again, also
+    /// where it was only read: whoever asks must hear so, and not only who writes next.
+    fn read_failed(&self, error: redb::Error) -> ReadError {
+        let is_shut = matches!(error, redb::Error::Io(_) | redb::Error::PreviousIo);
+        if is_shut && !self.failed.swap(true, Ordering::Relaxed) {
+            error!(%error, "the index could not be read; nothing more is accepted");
+            let _ = self.why.set(error.to_string());
+        }
+        ReadError::Index(Arc::new(error))
     }
 
     /// The same for so many rows whose places are known. A few are in memory as a rule.
@@ -102,7 +113,7 @@ impl Index {
         let meta = self.meta.clone();
         let read = move || guarded(|| work(&meta.reader()?));
         let found = self.env.offload_unless_brief(&self.finding, read).await;
-        found.map_err(|error| ReadError::Index(Arc::new(error)))
+        found.map_err(|error| self.read_failed(error))
     }
 
     /// Runs a change in the next transaction. Durable on return.
