@@ -172,6 +172,7 @@ fn server_config(config: &NodeConfig, keys: keyring::Keys, invite: Option<Invite
         vault: keys.vault.map(|key| VaultConfig { key }),
         zone: config.zone.clone(),
         capacity: config.capacity,
+        packed_max: dfs_store::PACKED_BYTES_MAX,
         out_after: config.out_after,
         build: env!("CARGO_PKG_VERSION").to_owned(),
         grace: config.grace,

@@ -24,6 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         vault: Some(VaultConfig { key: VaultKey::from_bytes(env.random()) }),
         zone: "default".to_owned(),
         capacity: None,
+        packed_max: dfs_store::PACKED_BYTES_MAX,
         out_after: dfs_server::OUT_AFTER,
         build: "example".to_owned(),
         grace: Grace::default(),

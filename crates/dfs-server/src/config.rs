@@ -37,6 +37,8 @@ pub struct Config {
     pub zone: String,
     /// Bytes to offer; `None` offers most of the free space.
     pub capacity: Option<u64>,
+    /// See [`dfs_store::Config::packed_max`].
+    pub packed_max: usize,
     /// How long a member is away before its share is given to others; the time of whichever voter
     /// proposes counts.
     pub out_after: Duration,
@@ -147,6 +149,7 @@ impl Config {
             vault: Some(VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
             zone: "z".to_owned(),
             capacity: None,
+            packed_max: 0,
             out_after: crate::OUT_AFTER,
             build: "test".to_owned(),
             grace: Grace::default(),

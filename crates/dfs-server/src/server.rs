@@ -122,8 +122,11 @@ impl Server {
             let (env, root) = (env.clone(), config.data_dir.clone());
             env.clone().offload(move || DataDir::open(&env, &root)).await?
         };
-        let store_config =
-            dfs_store::Config { root: config.data_dir.clone(), capacity: config.capacity };
+        let store_config = dfs_store::Config {
+            root: config.data_dir.clone(),
+            capacity: config.capacity,
+            packed_max: config.packed_max,
+        };
         let store = Store::open(env.clone(), store_config).await?;
         if let Some(why) = retirement::noted(&store).await? {
             return Err(StartServerError::Retired(why));

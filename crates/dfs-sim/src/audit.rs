@@ -15,7 +15,7 @@ use dfs_core::record::refs::RefRow;
 use dfs_core::record::version::Record;
 use dfs_store::disk::path::PathTransform;
 use dfs_store::disk::store::PageLimit;
-use dfs_store::{ReadError, Store};
+use dfs_store::{PACKED_BYTES_MAX, ReadError, Store};
 
 use crate::cluster::Cluster;
 use crate::net::Host;
@@ -207,7 +207,7 @@ impl Audit<'_> {
 impl Shelf {
     async fn read(cluster: &Cluster, host: Host) -> Result<Self, String> {
         let fs = cluster.disk(host).boot();
-        let (node, store) = stopped::open(&fs, &cluster.trace).await?;
+        let (node, store) = stopped::open(&fs, &cluster.trace, PACKED_BYTES_MAX).await?;
         let shelf = Self::of(cluster, host, node, &store).await;
         store.close().await;
         fs.kill();
@@ -239,9 +239,9 @@ impl Shelf {
         for (id, held) in wanted.into_iter().zip(held) {
             let copy = match held {
                 false => Copy::NotHeld,
-                true if !files.contains(&path(&id)) => Copy::NoFile,
                 true => match store.get_blob(id).await {
                     Ok(_) => Copy::Good,
+                    Err(ReadError::Corrupt(_)) if !files.contains(&path(&id)) => Copy::NoFile,
                     Err(ReadError::Corrupt(_)) => Copy::Bad,
                     Err(error) => return Err(error),
                 },

@@ -43,6 +43,7 @@ pub struct Cluster {
     zones: usize,
     /// How long a member is away before its share is given to others.
     out_after: Duration,
+    packed_max: usize,
     /// How long what nobody needs is kept.
     grace: Grace,
     /// What the hostile machine does, if there is one: the last.
@@ -120,6 +121,7 @@ impl Cluster {
             star: grows || options.churns,
             zones,
             out_after,
+            packed_max: options.packed_max,
             grace,
             hostile: hostile.map(Arc::new),
         }
@@ -287,6 +289,7 @@ impl Cluster {
             vault: machine.vault.then(|| VaultConfig { key: VaultKey::from_bytes(VAULT_KEY) }),
             zone: format!("zone-{}", host % self.zones),
             capacity: None,
+            packed_max: self.packed_max,
             out_after: self.out_after,
             build: "sim".to_owned(),
             grace: self.grace,

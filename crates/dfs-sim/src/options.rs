@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dfs_hostile::attack::Attack;
+use dfs_store::PACKED_BYTES_MAX;
 
 use crate::faults::Fault;
 use crate::rng::Rng;
@@ -47,6 +48,8 @@ pub struct Options {
     pub fragile: usize,
     /// Whether logs are kept and searched as well: slower.
     pub search_logs: bool,
+    /// Blobs of at most so many bytes lie in the index, where no fault damages them.
+    pub packed_max: usize,
     /// What the last machine does to the others, which only stores for them; nothing where it is
     /// honest.
     pub attacks: Vec<Attack>,
@@ -79,6 +82,7 @@ impl Options {
             between_faults: Duration::from_millis(rng.between(1500, 10_000)),
             fragile: rng.below(3),
             search_logs: rng.per_mille(100),
+            packed_max: *Rng::new(seed).fork(13).pick(&[0, 0, 1024, PACKED_BYTES_MAX]),
             attacks: Vec::new(),
         };
         options = match rng.below(10) {

@@ -37,7 +37,7 @@ async fn changes(
     writers: usize,
 ) -> Result<f64, Box<dyn std::error::Error>> {
     let _dir = DataDir::open(env, root)?;
-    let store = Store::open(env.clone(), Config { root: root.to_owned(), capacity: None }).await?;
+    let store = Store::open(env.clone(), Config::new(root)).await?;
     let begin = env.mono();
     let work = (0..writers).map(|_| {
         let (spawner, env, store) = (env.clone(), env.clone(), store.clone());

@@ -14,7 +14,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let env = Env::real();
     let dir = tempfile::tempdir()?;
     let data_dir = DataDir::open(&env, dir.path())?;
-    let config = Config { root: data_dir.root().to_owned(), capacity: Some(1 << 30) };
+    let config = Config { capacity: Some(1 << 30), ..Config::new(data_dir.root()) };
     let store = Store::open(env.clone(), config).await?;
 
     let keys = VaultKey::from_bytes(env.random()).derive();

@@ -107,4 +107,4 @@ impl From<io::Error> for WriteError {
 }
 
 /// What the file `format` of a data directory holds.
-pub(crate) const DATA_FORMAT: &str = "dfs-data 2\n";
+pub(crate) const DATA_FORMAT: &str = "dfs-data 3\n";

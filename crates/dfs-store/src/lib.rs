@@ -28,7 +28,7 @@ pub mod keyfile;
 pub mod pages;
 pub mod vault;
 
-pub use disk::store::{Config, DiskView, Reconciled, Shortage, Store, Unused};
+pub use disk::store::{Config, DiskView, PACKED_BYTES_MAX, Reconciled, Shortage, Store, Unused};
 pub use error::{OpenStoreError, ReadError, ReconcileError, WriteError};
 
 #[cfg(test)]

@@ -167,7 +167,7 @@ fn a_data_directory_that_is_not_ours_alone_is_refused() {
         "data",
         &[],
         1,
-        "unknown format \"dfs-data 9\"; this program reads \"dfs-data 2\"",
+        "unknown format \"dfs-data 9\"; this program reads \"dfs-data 3\"",
     );
     fs::create_dir(home.path("thesis")).unwrap();
     fs::write(home.path("thesis/chapter-1.txt"), "mine").unwrap();

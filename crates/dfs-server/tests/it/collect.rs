@@ -128,7 +128,7 @@ impl Cluster {
 /// The store on a disk that no node uses.
 async fn store_on(disk: MemoryFs) -> Result<dfs_store::Store, dfs_store::OpenStoreError> {
     let env = Env::with_disk(1, MemoryNet::default(), disk);
-    let config = dfs_store::Config { root: "/data".into(), capacity: None };
+    let config = dfs_store::Config::new("/data");
     dfs_store::Store::open(env, config).await
 }
 
@@ -398,7 +398,7 @@ async fn rows_that_name_another_record_have_no_blob_thrown_away() {
 
 async fn add_made_up_rows(disk: &MemoryFs) {
     let env = Env::with_disk(77, MemoryNet::default(), disk.clone());
-    let config = dfs_store::Config { root: "/data".into(), capacity: None };
+    let config = dfs_store::Config::new("/data");
     let store = dfs_store::Store::open(env, config).await.unwrap();
     let bits = PartitionBits::GENESIS;
     for partition in 0..u16::try_from(bits.count()).unwrap() {

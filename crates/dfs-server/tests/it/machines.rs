@@ -146,6 +146,7 @@ impl Machines {
             vault: how.vault.map(|key| VaultConfig { key: VaultKey::from_bytes([key; 32]) }),
             zone: "z".to_owned(),
             capacity: None,
+            packed_max: dfs_store::PACKED_BYTES_MAX,
             out_after: dfs_server::OUT_AFTER,
             build: "test".to_owned(),
             grace: Grace::default(),

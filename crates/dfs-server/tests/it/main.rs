@@ -182,6 +182,8 @@ impl Cluster {
             vault: vault.then(|| VaultConfig { key: VaultKey::from_bytes([2; 32]) }),
             zone: "z".to_owned(),
             capacity: None,
+            // Tests count files, and damage some.
+            packed_max: 0,
             out_after: self.out_after,
             build: "test".to_owned(),
             grace: self.grace,

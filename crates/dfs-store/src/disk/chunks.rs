@@ -271,13 +271,19 @@ fn names(env: &Env, dir: &Path, dirs: bool, failed: &mut u64) -> Vec<String> {
     }
 }
 
+/// What these bytes are, where this blob should be.
+pub(crate) fn judged(id: &BlobId, bytes: Vec<u8>) -> FileFound {
+    if BlobId::of(&bytes) == *id || bug(Bug::ReadUnchecked) {
+        FileFound::Good(bytes)
+    } else {
+        FileFound::Bad
+    }
+}
+
 /// What was read of the file of a blob.
 fn judge(id: &BlobId, read: io::Result<Vec<u8>>) -> io::Result<FileFound> {
     match read {
-        Ok(bytes) if BlobId::of(&bytes) == *id || bug(Bug::ReadUnchecked) => {
-            Ok(FileFound::Good(bytes))
-        }
-        Ok(_) => Ok(FileFound::Bad),
+        Ok(bytes) => Ok(judged(id, bytes)),
         Err(error) => match error.kind() {
             io::ErrorKind::NotFound
             | io::ErrorKind::FileTooLarge

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! lock          held while a node runs       boot         how often a node started here
-//! format        "dfs-data 2"                 index.redb   records, reference rows, blob index
+//! format        "dfs-data 3"                 index.redb   records, reference rows, blob index,
+//!                                                         small blobs
 //! node.key      who this node is             blobs/       xx/yy/<id>.blob
 //! writer.key    signs what it writes         tmp/         files not yet complete
 //! peers.book    nodes heard of               quarantine/  files that failed their check
@@ -127,18 +128,12 @@ impl OldDataDir {
 
     /// Marks it as one that no program starts a node on. Durable on return.
     pub(super) fn set_between(&self, env: &Env) -> Result<(), OpenStoreError> {
-        self.set_format(env, BETWEEN)
+        set_format(env.fs(), &self.root, BETWEEN)
     }
 
     /// Marks it as one of the current format. Durable on return.
     pub(super) fn set_current(&self, env: &Env) -> Result<(), OpenStoreError> {
-        self.set_format(env, DATA_FORMAT)
-    }
-
-    fn set_format(&self, env: &Env, format: &str) -> Result<(), OpenStoreError> {
-        let path = self.root.join("format");
-        let written = write_replacing(env.fs(), &path, format.as_bytes());
-        written.map_err(|error| OpenStoreError::Io(path, error))
+        set_format(env.fs(), &self.root, DATA_FORMAT)
     }
 }
 
@@ -156,6 +151,8 @@ fn check_format(fs: &dyn Vfs, root: &Path) -> Result<(), OpenStoreError> {
     let path = root.join("format");
     match fs.read(&path, FORMAT_BYTES_MAX) {
         Ok(text) if text == DATA_FORMAT.as_bytes() => Ok(()),
+        // What this program adds, one of before would not find.
+        Ok(text) if text == WITHOUT_PACKED.as_bytes() => set_format(fs, root, DATA_FORMAT),
         Ok(text) if [OLD_FORMAT, BETWEEN].iter().any(|old| text == old.as_bytes()) => {
             Err(OpenStoreError::Old(root.to_owned()))
         }
@@ -163,12 +160,16 @@ fn check_format(fs: &dyn Vfs, root: &Path) -> Result<(), OpenStoreError> {
             let text = String::from_utf8_lossy(&text).trim().to_owned();
             Err(OpenStoreError::UnknownVersion(root.to_owned(), text))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let result = write_replacing(fs, &path, DATA_FORMAT.as_bytes());
-            result.map_err(|error| OpenStoreError::Io(path, error))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => set_format(fs, root, DATA_FORMAT),
         Err(error) => Err(OpenStoreError::Io(path, error)),
     }
+}
+
+/// Marks a directory. Durable on return.
+fn set_format(fs: &dyn Vfs, root: &Path, format: &str) -> Result<(), OpenStoreError> {
+    let path = root.join("format");
+    let written = write_replacing(fs, &path, format.as_bytes());
+    written.map_err(|error| OpenStoreError::Io(path, error))
 }
 
 fn own_key(env: &Env, path: &Path, kind: KeyKind) -> Result<SigningKey, KeyFileError> {
@@ -205,7 +206,9 @@ pub(super) const INDEX: &str = "index.redb";
 pub(super) const INDEX_MADE: &str = "index-made";
 /// A directory that is being upgraded: no program starts a node on it.
 const BETWEEN: &str = "dfs-data 1 to 2\n";
-/// The format before, which [`super::upgrade`] brings to this one.
+/// The format in which every blob has a file, and nothing else differs.
+const WITHOUT_PACKED: &str = "dfs-data 2\n";
+/// The format before that, which [`super::upgrade`] brings to this one.
 const OLD_FORMAT: &str = "dfs-data 1\n";
 /// More than any of the small text files holds.
 const FORMAT_BYTES_MAX: u64 = 64;

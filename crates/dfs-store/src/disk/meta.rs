@@ -16,12 +16,12 @@ use self::damaged::DamagedRows;
 #[cfg(test)]
 pub(crate) use self::old_refs::OLD_REFS;
 pub use self::page::{PAGE_BYTES_MAX, Page, PageLimit};
-pub(crate) use self::reader::MetaReader;
+pub(crate) use self::reader::{MetaReader, Place};
 pub(crate) use self::rows::ROOT_BITS;
 #[cfg(test)]
-pub(crate) use self::rows::{BLOBS, RECORDS, REFS, SUMS};
+pub(crate) use self::rows::{BLOBS, PACKED, RECORDS, REFS, SUMS};
 pub use self::rows::{record_row, ref_row};
-pub(crate) use self::tx::{MetaTx, Unmergeable};
+pub(crate) use self::tx::{MetaTx, Removed, Unmergeable};
 use crate::error::OpenStoreError;
 
 mod collect;

@@ -20,6 +20,37 @@ pub(crate) enum Purpose {
     Record,
 }
 
+/// What is to be stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Need {
+    purpose: Purpose,
+    bytes: u64,
+    /// Whether it takes files of its own.
+    in_files: bool,
+}
+
+impl Need {
+    /// Something for this purpose, of whatever length.
+    pub(crate) fn any(purpose: Purpose) -> Self {
+        Self { purpose, bytes: 0, in_files: purpose != Purpose::Record }
+    }
+
+    /// A blob in a file of its own.
+    pub(crate) fn file(purpose: Purpose, bytes: u64) -> Self {
+        Self { bytes, ..Self::any(purpose) }
+    }
+
+    /// A blob in the index.
+    pub(crate) fn packed(purpose: Purpose, bytes: u64) -> Self {
+        Self { purpose, bytes, in_files: false }
+    }
+
+    /// Files and directories that storing it may make: its own, and the two that it lies in.
+    fn files(self) -> u64 {
+        if self.in_files && self.bytes > 0 { FILES_OF_BLOB } else { 0 }
+    }
+}
+
 /// Why a node takes no new blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shortage {
@@ -139,33 +170,33 @@ impl Space {
         let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// Returns whether `len` more bytes may be stored; if so, they count as stored from then on.
-    /// May block on the disk, which is asked again once the last look is older than [`LOOK_KEPT`].
+    /// Returns whether so much more may be stored; if so, it counts as stored from then on. May
+    /// block on the disk, which is asked again once the last look is older than [`LOOK_KEPT`].
     ///
     /// A refusal lasts until there is a margin below the watermark: a node at the edge would
     /// otherwise take one blob and refuse the next, and each change is sent to all peers.
-    pub(crate) fn admits(&self, env: &Env, purpose: Purpose, len: u64) -> io::Result<bool> {
+    pub(crate) fn admits(&self, env: &Env, need: Need) -> io::Result<bool> {
         self.look(env)?;
-        Ok(self.judge(purpose, len))
+        Ok(self.judge(need))
     }
 
     /// The same without asking the disk; `None` when it has to be asked.
-    pub(crate) fn admits_as_seen(&self, env: &Env, purpose: Purpose, len: u64) -> Option<bool> {
+    pub(crate) fn admits_as_seen(&self, env: &Env, need: Need) -> Option<bool> {
         let age = env.mono().saturating_duration_since(self.seen.lock().at);
-        (age < LOOK_KEPT).then(|| self.judge(purpose, len))
+        (age < LOOK_KEPT).then(|| self.judge(need))
     }
 
-    fn judge(&self, purpose: Purpose, len: u64) -> bool {
+    fn judge(&self, need: Need) -> bool {
         let mut seen = self.seen.lock();
         let disk = seen.left();
-        let refusing = &self.refusing[purpose as usize];
+        let refusing = &self.refusing[need.purpose as usize];
         let margin = refusing.load(Ordering::Relaxed);
-        let short = shortage(self.capacity(), self.used(), disk, purpose, len, margin);
+        let short = shortage(self.capacity(), self.used(), disk, need, margin);
         let fits = short.is_none();
         refusing.store(!fits, Ordering::Relaxed);
         if fits {
-            seen.admitted = seen.admitted.saturating_add(len);
-            seen.admitted_files = seen.admitted_files.saturating_add(files_of(purpose, len));
+            seen.admitted = seen.admitted.saturating_add(need.bytes);
+            seen.admitted_files = seen.admitted_files.saturating_add(need.files());
         }
         fits
     }
@@ -181,7 +212,8 @@ impl Space {
     pub(crate) fn seen(&self) -> (DiskSpace, Option<Shortage>) {
         let disk = self.seen.lock().left();
         let margin = self.refusing[Purpose::Blob as usize].load(Ordering::Relaxed);
-        let short = shortage(self.capacity(), self.used(), disk, Purpose::Blob, 0, margin);
+        let need = Need::any(Purpose::Blob);
+        let short = shortage(self.capacity(), self.used(), disk, need, margin);
         (disk, short)
     }
 
@@ -208,22 +240,16 @@ pub(crate) fn new_blobs_up_to(capacity: u64) -> u64 {
     (capacity / 100).saturating_mul(SOFT_PERCENT)
 }
 
-/// Files and directories that storing so much may make: a blob's own, and the two that it lies in.
-/// The rows of the index are one file.
-fn files_of(purpose: Purpose, len: u64) -> u64 {
-    if purpose == Purpose::Record || len == 0 { 0 } else { 3 }
-}
-
-/// What keeps `len` more bytes from staying below the watermark of their purpose; with `margin`,
-/// well below.
+/// What keeps so much more from staying below the watermark of its purpose; with `margin`, well
+/// below.
 fn shortage(
     capacity: u64,
     used: u64,
     disk: DiskSpace,
-    purpose: Purpose,
-    len: u64,
+    need: Need,
     margin: bool,
 ) -> Option<Shortage> {
+    let (purpose, len) = (need.purpose, need.bytes);
     let (percent, kept_free, kept_files, kept_percent) = match purpose {
         Purpose::Blob => (SOFT_PERCENT, SOFT_FREE_BYTES, SOFT_FREE_FILES, SOFT_FREE_PERCENT),
         Purpose::Restored => (HARD_PERCENT, HARD_FREE_BYTES, HARD_FREE_FILES, HARD_FREE_PERCENT),
@@ -245,8 +271,8 @@ fn shortage(
     let within_offer = purpose == Purpose::Record
         || used.saturating_add(len) <= (capacity / 100).saturating_mul(percent);
     let has_files = disk.files_total == 0
-        || purpose == Purpose::Record
-        || disk.files_free >= kept_files.max(files_of(purpose, 1)) + files_of(purpose, len);
+        || !need.in_files
+        || disk.files_free >= kept_files.max(FILES_OF_BLOB) + need.files();
     match () {
         () if disk.free < kept_free.saturating_add(len) => Some(Shortage::Bytes),
         () if !has_files => Some(Shortage::Files),
@@ -255,6 +281,8 @@ fn shortage(
     }
 }
 
+/// See [`Need::files`].
+const FILES_OF_BLOB: u64 = 3;
 /// How long a look at the disk is valid: a busy node asks at most a hundred times a second, and
 /// other programs write far less than [`LAST_FREE_BYTES`] in that time.
 pub(crate) const LOOK_KEPT: Duration = Duration::from_millis(10);
@@ -305,7 +333,7 @@ mod tests {
         len: u64,
         margin: bool,
     ) -> bool {
-        shortage(capacity, used, disk, purpose, len, margin).is_none()
+        shortage(capacity, used, disk, Need::file(purpose, len), margin).is_none()
     }
 
     #[track_caller]
@@ -352,7 +380,7 @@ mod tests {
         let (fs, root) = (dfs_env::MemoryFs::default(), PathBuf::from("/"));
         let env = Env::with_disk(1, dfs_env::MemoryNet::default(), fs.clone());
         let space = Space::new(&env, root, Some(100 * GIB), 89 * GIB).unwrap();
-        let admits = || space.admits(&env, Purpose::Blob, MIB).unwrap();
+        let admits = || space.admits(&env, Need::file(Purpose::Blob, MIB)).unwrap();
         assert!(admits());
         space.add(GIB);
         assert!(!admits());
@@ -370,7 +398,7 @@ mod tests {
         let env = Env::with_disk(1, dfs_env::MemoryNet::default(), fs.clone());
         fs.set_room(Some(4 * GIB));
         let space = Space::new(&env, root, Some(100 * GIB), 0).unwrap();
-        let admits = |len| space.admits(&env, Purpose::Blob, len).unwrap();
+        let admits = |len| space.admits(&env, Need::file(Purpose::Blob, len)).unwrap();
         // Another GiB is kept free.
         assert!(admits(2 * GIB));
         assert!(!admits(2 * GIB), "the disk does not have that as well");
@@ -388,6 +416,17 @@ mod tests {
         let disk = DiskSpace { total: 64 << 20, free: 60 << 20, ..DiskSpace::default() };
         assert!(fits(48 << 20, 0, disk, Purpose::Blob, 1 << 20, false));
         assert!(fits(48 << 20, 0, disk, Purpose::Blob, 1 << 20, true));
+    }
+
+    #[test]
+    fn a_disk_short_of_files_takes_what_needs_none() {
+        let disk = DiskSpace { files_total: 1 << 20, files_free: 0, ..disk(500 * GIB) };
+        let short = |need| shortage(100 * GIB, 0, disk, need, false);
+        assert_eq!(short(Need::file(Purpose::Blob, MIB)), Some(Shortage::Files));
+        assert_eq!(short(Need::file(Purpose::Restored, MIB)), Some(Shortage::Files));
+        assert_eq!(short(Need::any(Purpose::Blob)), Some(Shortage::Files));
+        assert_eq!(short(Need::packed(Purpose::Blob, MIB)), None);
+        assert_eq!(short(Need::any(Purpose::Record)), None);
     }
 
     #[test]
@@ -413,7 +452,7 @@ mod tests {
                 purposes.map(|purpose| fits(100 * GIB, 0, disk(total, free), purpose, MIB, false));
             assert_eq!(found, expected, "{free} of {total}");
         }
-        let short = |disk| shortage(100 * GIB, 0, disk, Purpose::Blob, MIB, false);
+        let short = |disk| shortage(100 * GIB, 0, disk, Need::file(Purpose::Blob, MIB), false);
         assert_eq!(short(disk(2000, 5)), Some(Shortage::Files));
         assert_eq!(short(DiskSpace { free: GIB, ..disk(2000, 5) }), Some(Shortage::Bytes));
     }

@@ -28,7 +28,7 @@ use crate::disk::index::Index;
 use crate::disk::meta::{Meta, guarded};
 pub use crate::disk::meta::{PAGE_BYTES_MAX, Page, PageLimit, record_row, ref_row};
 pub use crate::disk::space::Shortage;
-use crate::disk::space::{Purpose, Space, new_blobs_up_to};
+use crate::disk::space::{Need, Space, new_blobs_up_to};
 use crate::error::{OpenStoreError, ReadError, ReconcileError, WriteError};
 
 pub use self::collect::Unused;
@@ -49,6 +49,16 @@ pub struct Config {
     pub root: PathBuf,
     /// Bytes of blobs to hold at most; `None` offers most of the free space.
     pub capacity: Option<u64>,
+    /// Blobs of at most so many bytes lie together in the index, each larger one in a file of its
+    /// own; at most [`PACKED_BYTES_MAX`]. It may differ from one opening to the next.
+    pub packed_max: usize,
+}
+
+impl Config {
+    /// The store of a data directory, with everything else as it is best.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), capacity: None, packed_max: PACKED_BYTES_MAX }
+    }
 }
 
 /// An open store; cheap to clone. Close it with [`Store::close`] to wait for what is under way.
@@ -86,6 +96,8 @@ struct Inner {
     /// Orders quarantine against the writing of a good copy of the same blob. The file work holds
     /// the lock itself, because it goes on when its caller is gone.
     renaming: Vec<Arc<tokio::sync::Mutex<()>>>,
+    /// See [`Config::packed_max`].
+    packed_max: usize,
     /// Blobs that failed their check since this store was opened.
     corrupt: Arc<AtomicU64>,
     /// Blobs that failed their check and were not reported yet.
@@ -108,6 +120,7 @@ impl Store {
     /// # Errors
     /// [`OpenStoreError`] when the index is damaged or the disk refuses.
     pub async fn open(env: Env, config: Config) -> Result<Self, OpenStoreError> {
+        let packed_max = config.packed_max.min(PACKED_BYTES_MAX);
         let opened = {
             let env = env.clone();
             env.clone().offload(move || open_parts(&env, config)).await?
@@ -122,6 +135,7 @@ impl Store {
             writing: Arc::new(Semaphore::new(FILES_WRITING_MAX)),
             reading: Arc::new(Semaphore::new(FILES_READING_MAX)),
             renaming: (0..RENAME_LOCKS).map(|_| Arc::default()).collect(),
+            packed_max,
             corrupt: Arc::default(),
             set_aside: Arc::default(),
         })))
@@ -351,12 +365,12 @@ impl Store {
         Ok(self.has_blob(id).await?)
     }
 
-    /// Whether anything may be stored for a purpose.
-    async fn admits(&self, purpose: Purpose) -> std::io::Result<bool> {
+    /// Whether so much may be stored.
+    async fn admits(&self, need: Need) -> std::io::Result<bool> {
         let (env, space) = (self.0.env.clone(), self.0.space.clone());
-        match space.admits_as_seen(&env, purpose, 0) {
+        match space.admits_as_seen(&env, need) {
             Some(fits) => Ok(fits),
-            None => self.0.env.offload(move || space.admits(&env, purpose, 0)).await,
+            None => self.0.env.offload(move || space.admits(&env, need)).await,
         }
     }
 }
@@ -385,6 +399,10 @@ fn open_parts(env: &Env, config: Config) -> Result<(Meta, Chunks, Space), OpenSt
 
 /// Blobs are spread over this many locks; two that share one only wait for each other.
 const RENAME_LOCKS: usize = 256;
+/// Blobs up to this length are not worth a file, two synced directory entries and an inode: a page
+/// or a few of the index hold them. Hundreds of them in one commit are far less than the disk keeps
+/// free for it.
+pub const PACKED_BYTES_MAX: usize = 32 * 1024;
 /// Files written and synced at once.
 const FILES_WRITING_MAX: usize = 8;
 /// Files read and checked at once: each is a blob in memory.

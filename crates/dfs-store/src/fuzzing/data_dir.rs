@@ -52,7 +52,7 @@ async fn open_twice(fs: &MemoryFs) {
 async fn open(fs: &MemoryFs, seed: u64) -> Result<([u8; 32], Store), OpenStoreError> {
     let env = Env::with_disk(seed, MemoryNet::default(), fs.clone());
     let dir = DataDir::open(&env, Path::new(ROOT))?;
-    let store = Store::open(env, Config { root: ROOT.into(), capacity: None }).await?;
+    let store = Store::open(env, Config::new(ROOT)).await?;
     Ok((dir.node_key().to_bytes(), store))
 }
 

@@ -106,7 +106,7 @@ async fn open_with(name: &str, bytes: &[u8]) -> Result<(), OpenStoreError> {
     }
     let env = Env::with_disk(1, MemoryNet::default(), fs);
     let _dir = DataDir::open(&env, root)?;
-    let store = Store::open(env, Config { root: root.to_owned(), capacity: None }).await?;
+    let store = Store::open(env, Config::new(root)).await?;
     store.close().await;
     Ok(())
 }

@@ -14,16 +14,30 @@ use super::limits::Limits;
 pub(super) struct Sizes {
     large: u64,
     medium: u64,
+    /// Of files that just do not fit into a name's entry.
+    beyond_entry: u64,
     small_alone: u64,
     small: u64,
     names: u64,
 }
 
 impl Sizes {
-    pub(super) const FULL: Self =
-        Self { large: 1 << 30, medium: 200, small_alone: 400, small: 3_000, names: 5_000 };
-    pub(super) const SHORT: Self =
-        Self { large: 100 << 20, medium: 20, small_alone: 60, small: 300, names: 500 };
+    pub(super) const FULL: Self = Self {
+        large: 1 << 30,
+        medium: 200,
+        beyond_entry: 1_000,
+        small_alone: 400,
+        small: 3_000,
+        names: 5_000,
+    };
+    pub(super) const SHORT: Self = Self {
+        large: 100 << 20,
+        medium: 20,
+        beyond_entry: 100,
+        small_alone: 60,
+        small: 300,
+        names: 500,
+    };
 }
 
 /// One thing that is measured.
@@ -89,6 +103,18 @@ pub(super) const WORKLOADS: &[Workload] = &[
         unit: Unit::Bytes,
         run: |to, sizes| each(8, sizes.medium, |at| get(to, "medium", at)),
         limit: Some(|limits| limits.loopback),
+    },
+    Workload {
+        name: "put 24 KiB, 8 at once",
+        unit: Unit::Requests,
+        run: |to, sizes| each(8, sizes.beyond_entry, |at| put(to, "24k", at, 24 << 10)),
+        limit: Some(|limits| limits.syncs / COPIES),
+    },
+    Workload {
+        name: "get 24 KiB, 8 at once",
+        unit: Unit::Requests,
+        run: |to, sizes| each(8, sizes.beyond_entry, |at| get(to, "24k", at)),
+        limit: None,
     },
     Workload {
         name: "put 4 KiB, 1 at once",

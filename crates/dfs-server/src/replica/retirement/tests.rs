@@ -17,7 +17,7 @@ async fn a_retirement_is_noted_however_much_else_waits_to_be_finished() {
     let env = Env::in_memory(1, MemoryNet::default());
     let root = PathBuf::from("/data");
     drop(DataDir::open(&env, &root).unwrap());
-    let config = dfs_store::Config { root, capacity: None };
+    let config = dfs_store::Config::new(root);
     let store = Store::open(env.clone(), config).await.unwrap();
     let (finisher, _never_run) = Finisher::new();
     let layout = Layout::new(None, env.mono());

@@ -13,10 +13,20 @@ use super::MetaResult;
 use super::damaged::DamagedRows;
 use super::page::{Page, PageLimit};
 use super::rows::{
-    BLOBS, CERTS, LOCATION_BITS, RECORDS, REFS, Rows, STATE, decode_floor, decode_id, decode_len,
-    decode_record, decode_record_row, decode_ref_row, floor_key, partition_range, record_row,
-    ref_row, refs_prefix, successor,
+    BLOBS, CERTS, LOCATION_BITS, PACKED, RECORDS, REFS, Rows, STATE, decode_floor, decode_id,
+    decode_len, decode_record, decode_record_row, decode_ref_row, floor_key, is_packed,
+    partition_range, record_row, ref_row, refs_prefix, successor,
 };
+
+/// Where the bytes of a blob are.
+pub(crate) enum Place {
+    /// The blob is not held.
+    Nowhere,
+    /// In a file of their own.
+    File,
+    /// In the index; these. None where rot took them.
+    Here(Vec<u8>),
+}
 
 /// One read transaction: a snapshot.
 pub(crate) struct MetaReader {
@@ -192,11 +202,24 @@ impl MetaReader {
         Ok(self.inner.open_table(BLOBS)?.get(id.as_bytes().as_slice())?.is_some())
     }
 
-    /// The blobs held that `keep` picks, in order. `O(n)` for all that are held.
-    pub(crate) fn held_where(&self, keep: impl Fn(&BlobId) -> bool) -> MetaResult<Vec<BlobId>> {
+    /// Where the bytes of a blob are.
+    pub(crate) fn place_of(&self, id: &BlobId) -> MetaResult<Place> {
+        let row = self.inner.open_table(BLOBS)?.get(id.as_bytes().as_slice())?;
+        Ok(match row {
+            None => Place::Nowhere,
+            Some(row) if !is_packed(row.value()) => Place::File,
+            Some(_) => Place::Here(self.get(PACKED, id.as_bytes())?.unwrap_or_default()),
+        })
+    }
+
+    /// The blobs held in files that `keep` picks, in order. `O(n)` for all that are held.
+    pub(crate) fn files_where(&self, keep: impl Fn(&BlobId) -> bool) -> MetaResult<Vec<BlobId>> {
         let mut kept = Vec::new();
         for row in self.inner.open_table(BLOBS)?.iter()? {
-            let (key, _) = row?;
+            let (key, value) = row?;
+            if is_packed(value.value()) {
+                continue;
+            }
             let id = self.damaged.decoded(BLOBS, key.value(), decode_id(key.value()));
             kept.extend(id.filter(&keep));
         }

@@ -15,6 +15,8 @@ pub(super) type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 pub(crate) const RECORDS: Rows = TableDefinition::new("records");
 pub(crate) const REFS: Rows = TableDefinition::new("uses");
 pub(crate) const BLOBS: Rows = TableDefinition::new("blobs");
+/// The bytes of those blobs that lie in the index.
+pub(crate) const PACKED: Rows = TableDefinition::new("packed");
 pub(crate) const SUMS: Rows = TableDefinition::new("sums");
 pub(super) const CERTS: Rows = TableDefinition::new("certs");
 pub(super) const STATE: Rows = TableDefinition::new("state");
@@ -115,6 +117,17 @@ pub(super) fn decode_root(bytes: &[u8]) -> Root {
 
 pub(super) fn decode_len(bytes: &[u8]) -> u32 {
     bytes.first_chunk().map_or(0, |len| u32::from_le_bytes(*len))
+}
+
+/// The row in [`BLOBS`] of a blob that lies in the index: a byte more than that of a file.
+pub(super) fn packed_len(len: u32) -> [u8; 5] {
+    let mut row = [0; 5];
+    row[..4].copy_from_slice(&len.to_le_bytes());
+    row
+}
+
+pub(super) fn is_packed(row: &[u8]) -> bool {
+    row.len() > size_of::<u32>()
 }
 
 pub(super) fn corrupt(what: &str) -> redb::Error {

@@ -16,9 +16,9 @@ use redb::{ReadableTable, WriteTransaction};
 use super::MetaResult;
 use super::damaged::DamagedRows;
 use super::rows::{
-    BLOBS, CERTS, RECORDS, REFS, ROOT_BITS, Rows, STATE, SUMS, decode_floor, decode_len,
-    decode_record, decode_ref_row, decode_root, floor_key, partition_of_row, record_item,
-    record_row, ref_row, root_key, rows_of,
+    BLOBS, CERTS, PACKED, RECORDS, REFS, ROOT_BITS, Rows, STATE, SUMS, corrupt, decode_floor,
+    decode_len, decode_record, decode_ref_row, decode_root, floor_key, is_packed, packed_len,
+    partition_of_row, record_item, record_row, ref_row, root_key, rows_of,
 };
 
 /// Why one row is not joined with the one held. It concerns that row alone: the rest of the
@@ -32,6 +32,15 @@ pub(crate) enum Unmergeable {
     /// It has a version that was deleted, and whose tombstone is forgotten: see
     /// [`without_purged`]. What else it has was taken over.
     Purged,
+}
+
+/// A blob that is no longer held.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Removed {
+    /// The bytes it had.
+    pub(crate) len: u32,
+    /// Whether they lay in the index: else there is a file.
+    pub(crate) was_packed: bool,
 }
 
 /// One write transaction.
@@ -63,7 +72,7 @@ impl MetaTx {
     }
 
     pub(super) fn create_tables(&mut self) -> MetaResult<()> {
-        for table in [RECORDS, REFS, BLOBS, SUMS, CERTS, STATE] {
+        for table in [RECORDS, REFS, BLOBS, PACKED, SUMS, CERTS, STATE] {
             self.inner.open_table(table)?;
         }
         Ok(())
@@ -266,11 +275,29 @@ impl MetaTx {
         Ok(table.insert(id.as_bytes().as_slice(), len.to_le_bytes().as_slice())?.is_none())
     }
 
-    /// Forgets a blob. Returns the bytes it had.
-    pub(crate) fn remove_blob(&mut self, id: &BlobId) -> MetaResult<Option<u32>> {
-        let mut table = self.inner.open_table(BLOBS)?;
-        let removed = table.remove(id.as_bytes().as_slice())?;
-        Ok(removed.map(|value| decode_len(value.value())))
+    /// Keeps a blob with its bytes, unless it is held already. Returns whether that is new.
+    pub(crate) fn add_packed(&mut self, id: &BlobId, bytes: &[u8]) -> MetaResult<bool> {
+        if self.has_blob(id)? {
+            return Ok(false);
+        }
+        let len = u32::try_from(bytes.len()).map_err(|_| corrupt("the length of a blob"))?;
+        self.set(BLOBS, id.as_bytes(), &packed_len(len))?;
+        self.set(PACKED, id.as_bytes(), bytes)?;
+        Ok(true)
+    }
+
+    /// Forgets a blob. Returns what it was.
+    pub(crate) fn remove_blob(&mut self, id: &BlobId) -> MetaResult<Option<Removed>> {
+        let removed = {
+            let mut table = self.inner.open_table(BLOBS)?;
+            let removed = table.remove(id.as_bytes().as_slice())?;
+            let of = |row: &[u8]| Removed { len: decode_len(row), was_packed: is_packed(row) };
+            removed.map(|value| of(value.value()))
+        };
+        if removed.is_some_and(|removed| removed.was_packed) {
+            self.inner.open_table(PACKED)?.remove(id.as_bytes().as_slice())?;
+        }
+        Ok(removed)
     }
 
     pub(crate) fn has_blob(&self, id: &BlobId) -> MetaResult<bool> {

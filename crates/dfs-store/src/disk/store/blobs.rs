@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use dfs_core::id::BlobId;
 use dfs_env::{Bug, Env, bug};
+use tokio::sync::OwnedMutexGuard;
 use tracing::{error, warn};
 
 use super::Store;
 use crate::blob::{Blob, Header};
-use crate::disk::chunks::{Chunks, FileFound};
-use crate::disk::meta::MetaTx;
-use crate::disk::space::Purpose;
+use crate::disk::chunks::{Chunks, FileFound, judged};
+use crate::disk::meta::{MetaTx, Place, Removed};
+use crate::disk::space::{Need, Purpose};
 use crate::error::{ReadError, WriteError};
 
 impl Store {
@@ -35,7 +36,7 @@ impl Store {
 
     /// Whether there is room for blobs that this node should hold already.
     pub async fn has_room(&self) -> bool {
-        self.admits(Purpose::Restored).await.unwrap_or(true)
+        self.admits(Need::any(Purpose::Restored)).await.unwrap_or(true)
     }
 
     /// `check` runs off the async threads, because it hashes, and only if the blob is not here.
@@ -50,12 +51,15 @@ impl Store {
         if inner.index.has_failed() {
             return Err(WriteError::Closed);
         }
-        let len = u32::try_from(len).map_err(|_| WriteError::WrongId(id))?;
         let order = inner.rename_lock(&id).await;
         // Under the lock, because it may be collected at this moment.
         if self.has_blob(id).await.unwrap_or(false) {
             return Ok(());
         }
+        if len <= inner.packed_max {
+            return self.pack(id, len, purpose, check, order).await;
+        }
+        let len = u32::try_from(len).map_err(|_| WriteError::WrongId(id))?;
         let place = inner.writing.clone().acquire_owned().await.map_err(|_| WriteError::Closed)?;
         if bug(Bug::IndexBeforeFile) {
             self.add_blob(id, len).await?;
@@ -65,7 +69,7 @@ impl Store {
         let write = move || {
             let _place = place;
             // Only now: what waited for its turn must not count on room that others used meanwhile.
-            if !space.admits(&env, purpose, u64::from(len))? {
+            if !space.admits(&env, Need::file(purpose, u64::from(len)))? {
                 return Err(WriteError::NoSpace);
             }
             let blob = check().filter(|blob| Header::parse(&blob.bytes).is_ok());
@@ -79,6 +83,33 @@ impl Store {
         };
         let _order = inner.env.offload(write).await?;
         self.add_blob(id, len).await
+    }
+
+    /// Stores a blob in the index.
+    async fn pack(
+        &self,
+        id: BlobId,
+        len: usize,
+        purpose: Purpose,
+        check: impl FnOnce() -> Option<Blob>,
+        order: OwnedMutexGuard<()>,
+    ) -> Result<(), WriteError> {
+        if !self.admits(Need::packed(purpose, len as u64)).await? {
+            return Err(WriteError::NoSpace);
+        }
+        // Some microseconds.
+        let blob = check().filter(|blob| Header::parse(&blob.bytes).is_ok());
+        let blob = blob.ok_or(WriteError::WrongId(id))?;
+        let space = self.0.space.clone();
+        let add = move |tx: &mut MetaTx| {
+            // Held until then, also when the caller is gone.
+            let _order = order;
+            if tx.add_packed(&id, &blob.bytes)? {
+                space.add(len as u64);
+            }
+            Ok(())
+        };
+        self.0.index.commit(add).await
     }
 
     pub(super) async fn add_blob(&self, id: BlobId, len: u32) -> Result<(), WriteError> {
@@ -97,17 +128,28 @@ impl Store {
     /// # Errors
     /// [`ReadError`]; after `Corrupt` the blob is set aside and no longer held.
     pub async fn get_blob(&self, id: BlobId) -> Result<Blob, ReadError> {
-        if !self.has_blob(id).await? {
-            return Err(ReadError::NotHeld(id));
-        }
-        match self.read_file(id, Chunks::read).await? {
-            FileFound::Good(bytes) => Ok(Blob { id, bytes: bytes.into() }),
+        match self.find_blob(id, Chunks::read).await? {
+            None => Err(ReadError::NotHeld(id)),
+            Some(FileFound::Good(bytes)) => Ok(Blob { id, bytes: bytes.into() }),
             // It was collected or set aside after the index was asked.
-            FileFound::Bad if !self.has_blob(id).await? => Err(ReadError::NotHeld(id)),
-            FileFound::Bad => {
+            Some(FileFound::Bad) if !self.has_blob(id).await? => Err(ReadError::NotHeld(id)),
+            Some(FileFound::Bad) => {
                 self.set_bad_aside(id).await;
                 Err(ReadError::Corrupt(id))
             }
+        }
+    }
+
+    /// Reads a blob from where it lies, and checks every byte; `None` when it is not held.
+    pub(super) async fn find_blob(
+        &self,
+        id: BlobId,
+        read: fn(&Chunks, &Env, &BlobId) -> std::io::Result<FileFound>,
+    ) -> Result<Option<FileFound>, ReadError> {
+        match self.0.index.find(1, move |meta| meta.place_of(&id)).await? {
+            Place::Nowhere => Ok(None),
+            Place::File => self.read_file(id, read).await.map(Some),
+            Place::Here(bytes) => Ok(Some(judged(&id, bytes))),
         }
     }
 
@@ -166,15 +208,18 @@ impl Store {
         let (space, aside) = (self.0.space.clone(), self.0.set_aside.clone());
         let forget = move |tx: &mut MetaTx| {
             if bug(Bug::QuarantineKeepsIndex) {
-                return Ok(());
+                return Ok(false);
             }
-            if let Some(len) = tx.remove_blob(&id)? {
+            let removed = tx.remove_blob(&id)?;
+            if let Some(Removed { len, .. }) = removed {
                 space.remove(u64::from(len));
                 aside.lock().insert(id);
             }
-            Ok(())
+            Ok(removed.is_some_and(|removed| removed.was_packed))
         };
-        self.0.index.commit(forget).await?;
+        if self.0.index.commit(forget).await? {
+            return Ok(());
+        }
         let set_aside = move |env: &Env, chunks: &Chunks| {
             let good = match chunks.read(env, &id)? {
                 FileFound::Good(bytes) => u32::try_from(bytes.len()).ok(),

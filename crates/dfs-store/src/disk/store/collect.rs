@@ -5,7 +5,7 @@ use dfs_core::record::refs::{RefRow, Use};
 use tracing::warn;
 
 use super::Store;
-use crate::disk::meta::MetaTx;
+use crate::disk::meta::{MetaTx, Removed};
 use crate::error::{ReadError, WriteError};
 
 /// A page of blobs that was looked through.
@@ -101,11 +101,15 @@ impl Store {
             if tx.is_used(&id)? {
                 return Ok(None);
             }
-            let len = tx.remove_blob(&id)?.map(u64::from);
-            len.iter().for_each(|len| space.remove(*len));
-            Ok(len)
+            let removed = tx.remove_blob(&id)?;
+            removed.iter().for_each(|removed| space.remove(u64::from(removed.len)));
+            Ok(removed)
         };
-        let Some(len) = self.0.index.commit(forget).await? else { return Ok(None) };
+        let Some(removed) = self.0.index.commit(forget).await? else { return Ok(None) };
+        let Removed { len, was_packed } = removed;
+        if was_packed {
+            return Ok(Some(u64::from(len)));
+        }
         let (env, chunks) = (self.0.env.clone(), self.0.chunks.clone());
         let unlink = move || {
             let _order = order;
@@ -114,6 +118,6 @@ impl Store {
         if let Err(error) = self.0.env.offload(unlink).await {
             warn!(blob = ?id, %error, "the file of a collected blob stays until the next start");
         }
-        Ok(Some(len))
+        Ok(Some(u64::from(len)))
     }
 }

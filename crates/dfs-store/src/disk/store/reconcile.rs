@@ -63,7 +63,7 @@ impl<'a> Reconciler<'a> {
     ) -> Result<(), ReconcileError> {
         let (chunks, inside) = (self.store.0.chunks.clone(), slice.clone());
         let known = move |id: &BlobId| inside.contains(&chunks.top(id));
-        let known = self.store.0.index.read(move |meta| meta.held_where(known)).await?;
+        let known = self.store.0.index.read(move |meta| meta.files_where(known)).await?;
         let mut seen = vec![false; known.len()];
         for top in tops.iter().copied().filter(|top| slice.contains(top)) {
             let (env, chunks) = (self.store.0.env.clone(), self.store.0.chunks.clone());
@@ -163,8 +163,8 @@ impl<'a> Reconciler<'a> {
         let forget = move |tx: &mut MetaTx| {
             let mut forgotten = 0;
             for id in gone {
-                if let Some(len) = tx.remove_blob(&id)? {
-                    space.remove(u64::from(len));
+                if let Some(removed) = tx.remove_blob(&id)? {
+                    space.remove(u64::from(removed.len));
                     aside.lock().insert(id);
                     forgotten += 1;
                 }

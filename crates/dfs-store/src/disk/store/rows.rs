@@ -14,7 +14,7 @@ use dfs_core::replica::sync::{Root, Table};
 
 use super::Store;
 use crate::disk::meta::{MetaReader, MetaTx, Page, PageLimit, ROOT_BITS, Unmergeable};
-use crate::disk::space::Purpose;
+use crate::disk::space::{Need, Purpose};
 use crate::error::{ReadError, WriteError};
 
 /// A record key and the hash of its record's state.
@@ -156,7 +156,7 @@ impl Store {
 
     /// Runs before the transaction, because one that meets a full disk closes the store.
     async fn admit_record(&self) -> Result<(), WriteError> {
-        match self.admits(Purpose::Record).await? {
+        match self.admits(Need::any(Purpose::Record)).await? {
             true => Ok(()),
             false => Err(WriteError::NoSpace),
         }

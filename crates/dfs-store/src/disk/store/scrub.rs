@@ -61,17 +61,16 @@ impl Store {
         Ok(held.collect())
     }
 
-    /// Reads a blob from the disk, past what is remembered of it, and checks every byte.
+    /// Reads a blob from the disk, past what is remembered of it, and checks every byte. What lies
+    /// in the index is read as the index is.
     ///
     /// # Errors
     /// [`ReadError`] when the index cannot be read, or the disk cannot answer now.
     pub async fn verify_blob(&self, id: BlobId) -> Result<Verified, ReadError> {
-        if !self.has_blob(id).await? {
-            return Ok(Verified::NotHeld);
-        }
-        match self.read_file(id, Chunks::read_back).await? {
-            FileFound::Good(_) => Ok(Verified::Good),
-            FileFound::Bad => {
+        match self.find_blob(id, Chunks::read_back).await? {
+            None => Ok(Verified::NotHeld),
+            Some(FileFound::Good(_)) => Ok(Verified::Good),
+            Some(FileFound::Bad) => {
                 self.set_bad_aside(id).await;
                 Ok(Verified::Bad)
             }

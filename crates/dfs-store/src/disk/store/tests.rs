@@ -22,6 +22,7 @@ mod cancel;
 mod collect;
 mod damage;
 mod foreign_rows;
+mod packed;
 mod purged;
 mod reconcile;
 mod scrub;
@@ -46,7 +47,8 @@ impl Disk {
     async fn try_open(&self) -> Result<Store, OpenStoreError> {
         let root = PathBuf::from("/data");
         drop(DataDir::open(&self.env, &root)?);
-        Store::open(self.env.clone(), Config { root, capacity: None }).await
+        // Each blob in a file of its own.
+        Store::open(self.env.clone(), Config { packed_max: 0, ..Config::new(root) }).await
     }
 
     /// Changes what is free, and waits until a store would notice.
@@ -347,7 +349,7 @@ async fn a_directory_in_use_foreign_or_newer_is_refused() {
     assert_eq!(again.instance() >> 32, first + 1);
     assert_eq!(again.node_key().verifying_key(), id);
     drop(again);
-    disk.fs.damage(Path::new("/data/format"), |text| *text = b"dfs-data 3\n".to_vec());
+    disk.fs.damage(Path::new("/data/format"), |text| *text = b"dfs-data 4\n".to_vec());
     let newer = DataDir::open(&disk.env, root);
     assert!(matches!(newer, Err(OpenStoreError::UnknownVersion(..))));
 

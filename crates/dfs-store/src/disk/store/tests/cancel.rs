@@ -3,13 +3,15 @@
 use std::sync::mpsc;
 
 use super::*;
+use crate::disk::space::Purpose;
 
 #[tokio::test]
 async fn a_put_that_is_given_up_keeps_its_place_until_it_is_done() {
     let (env, dir) = (Env::real(), tempfile::tempdir().unwrap());
     let root = dir.path().join("data");
     drop(DataDir::open(&env, &root).unwrap());
-    let store = Store::open(env, Config { root, capacity: Some(1 << 40) }).await.unwrap();
+    let config = Config { root, capacity: Some(1 << 40), packed_max: 0 };
+    let store = Store::open(env, config).await.unwrap();
     let (begun, mut begins) = tokio::sync::mpsc::channel(FILES_WRITING_MAX);
     let mut held = Vec::new();
     for number in 0..FILES_WRITING_MAX {

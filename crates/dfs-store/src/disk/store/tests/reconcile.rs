@@ -22,7 +22,7 @@ fn place(disk: &Disk, id: BlobId, bytes: &[u8], synced: bool) -> PathBuf {
 async fn forget_entry(store: &Store, id: BlobId) {
     let space = store.0.space.clone();
     let forget = move |tx: &mut MetaTx| {
-        space.remove(tx.remove_blob(&id)?.map_or(0, u64::from));
+        space.remove(tx.remove_blob(&id)?.map_or(0, |removed| u64::from(removed.len)));
         Ok(())
     };
     store.0.index.commit(forget).await.unwrap();

@@ -75,7 +75,7 @@ fn a_directory_that_is_new_foreign_or_newer_is_not_upgraded() {
     let (root, disk) = (Path::new("/data"), Disk::new());
     drop(DataDir::open(&disk.env, root).unwrap());
     assert_eq!(upgrade(&disk.env, root).unwrap(), Upgraded::Already);
-    disk.fs.damage(Path::new("/data/format"), |text| *text = b"dfs-data 3\n".to_vec());
+    disk.fs.damage(Path::new("/data/format"), |text| *text = b"dfs-data 4\n".to_vec());
     assert!(matches!(upgrade(&disk.env, root), Err(OpenStoreError::UnknownVersion(..))));
     let disk = Disk::new();
     disk.env.fs().create_dir_all(root).unwrap();
