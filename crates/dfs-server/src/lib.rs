@@ -63,6 +63,7 @@ pub use client::types::{
     Unreadable, UnreadablePage, VersionState,
 };
 pub use client::usage::{DirUsage, UsagePage};
+pub use client::watch::{Change, Changed, Happened, Watch, WatchMark};
 pub use client::{Client, FileRef, Moved, Onto};
 pub use config::{Config, Grace, Mode, OUT_AFTER, VaultConfig};
 pub use content::download::Download;

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::dir_changes::ChangeMark;
 use super::listing::{ListedName, Listing};
+use super::listing_log::{ListingLog, NameChange};
 use crate::id::Tag;
 use crate::record::digest::HeadsDigest;
 
@@ -22,6 +23,8 @@ pub type Told = (Tag, Option<HeadsDigest>);
 pub struct DirView<N> {
     listing: Listing,
     replicas: BTreeMap<N, Known>,
+    /// What has changed, while somebody watches.
+    log: Option<ListingLog>,
 }
 
 /// What is known of one replica.
@@ -35,7 +38,7 @@ struct Known {
 
 impl<N: Ord + Copy> Default for DirView<N> {
     fn default() -> Self {
-        Self { listing: Listing::default(), replicas: BTreeMap::new() }
+        Self { listing: Listing::default(), replicas: BTreeMap::new(), log: None }
     }
 }
 
@@ -43,6 +46,16 @@ impl<N: Ord + Copy> DirView<N> {
     /// The names, as good as the last reads were.
     pub fn listing(&self) -> &Listing {
         &self.listing
+    }
+
+    /// What has changed since a log was begun, if one was.
+    pub fn log(&self) -> Option<&ListingLog> {
+        self.log.as_ref()
+    }
+
+    /// Begins a log of what changes, or ends it.
+    pub fn keep_log(&mut self, log: Option<ListingLog>) {
+        self.log = log;
     }
 
     /// Since when a replica is to say what has changed; `None` when it is to be compared whole.
@@ -106,7 +119,22 @@ impl<N: Ord + Copy> DirView<N> {
             }
             self.replicas.retain(|_, known| known.differs.len() <= DIFFERS_MAX);
         }
+        self.note_changes(&found);
         self.listing.apply(found);
+    }
+
+    fn note_changes(&mut self, found: &[(Tag, Option<ListedName>)]) {
+        let Some(log) = &mut self.log else { return };
+        if found.len() > LOGGED_AT_ONCE {
+            return log.skip();
+        }
+        let mut listed = self.listing.names_of(&found.iter().map(|(tag, _)| *tag).collect());
+        for (tag, now) in found {
+            let before = listed.remove(tag);
+            if before != *now {
+                log.note(NameChange { before, now: now.clone() });
+            }
+        }
     }
 
     /// Forgets the replicas that `keep` does not pick: they hold the directory no longer.
@@ -125,6 +153,8 @@ impl Known {
     }
 }
 
+/// Names that may change at once and are told of one by one.
+const LOGGED_AT_ONCE: usize = 512;
 /// Names of a replica that may differ for long: those of one that lags more are compared anew.
 const DIFFERS_MAX: usize = 4_096;
 

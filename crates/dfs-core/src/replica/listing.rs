@@ -122,6 +122,15 @@ impl Listing {
         self.places_of(tags).into_iter().map(place).collect()
     }
 
+    /// What is listed under these tags, of those that are there. One pass over the tags.
+    pub fn names_of(&self, tags: &BTreeSet<Tag>) -> BTreeMap<Tag, ListedName> {
+        let place = |(block, at): (usize, usize)| {
+            let block: &Block = &self.blocks[block];
+            (block.tags[at], block.names[at].clone())
+        };
+        self.places_of(tags).into_iter().map(place).collect()
+    }
+
     /// At most `limit` names from `from` on that begin with `prefix`, and whether more follow.
     pub fn page(&self, from: Bound<&str>, prefix: &str, limit: usize) -> (Vec<ListedName>, bool) {
         let mut from = from;

@@ -6,6 +6,7 @@ pub mod dir_changes;
 pub mod dir_view;
 pub mod line;
 pub mod listing;
+pub mod listing_log;
 pub mod marks;
 pub mod missing;
 pub mod op;

@@ -54,6 +54,20 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// What is said of it to programs.
+    pub(super) fn told(&self) -> impl Serialize + '_ {
+        let Self { status, body } = self;
+        Told {
+            kind: format!("urn:dfs:{}", body.exit.word()),
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            detail: &body.error,
+            body,
+        }
+    }
+}
+
 /// A problem of RFC 9457.
 #[derive(Debug, Serialize)]
 struct Told<'a> {
@@ -70,16 +84,8 @@ struct Told<'a> {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self { status, body } = &self;
-        let told = Told {
-            kind: format!("urn:dfs:{}", body.exit.word()),
-            title: status.canonical_reason().unwrap_or_default(),
-            status: status.as_u16(),
-            detail: &body.error,
-            body,
-        };
         let media_type = [(header::CONTENT_TYPE, "application/problem+json")];
-        (*status, media_type, Json(told)).into_response()
+        (self.status, media_type, Json(self.told())).into_response()
     }
 }
 

@@ -33,6 +33,7 @@ mod token_verbs;
 mod tokens;
 mod upload;
 mod views;
+mod watch;
 mod well_formed;
 mod work;
 
@@ -40,13 +41,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
+use axum::{Extension, Router};
 use dfs_env::{BoxFuture, Env};
 use dfs_server::Client;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -144,10 +145,15 @@ impl Api {
             .route("/v1/tokens/{name}/revoke", post(token_verbs::revoke))
             .route("/v1/key-backup", post(status::key_backup))
             .route_layer(middleware::from_fn_with_state(self.shared.clone(), work::among_names));
+        let watches = Router::new()
+            .route("/v1/watch", get(watch::names))
+            .route("/v1/events", get(watch::health))
+            .layer(Extension(watch::Ending(stop.clone())));
         let guarded = Router::new()
             .route("/v1/files/{*path}", files)
             .route("/v1/files/", any(async || Problem::usage("the name is empty")))
             .merge(among_names)
+            .merge(watches)
             .route_layer(middleware::from_fn_with_state(
                 self.shared.clone(),
                 work::after_first_dials,

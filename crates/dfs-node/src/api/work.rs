@@ -21,6 +21,7 @@ pub(super) struct Work {
     content: Kind,
     names: Kind,
     node: Kind,
+    watches: Kind,
 }
 
 /// Tells whether every place for a transfer is taken: then a client that stands still is let go
@@ -40,6 +41,7 @@ impl Default for Work {
             content: kind(CONTENT_MAX, "transfers"),
             names: kind(NAMES_MAX, "questions about names"),
             node: kind(NODE_MAX, "questions about the node"),
+            watches: kind(WATCHES_MAX, "clients that watch"),
         }
     }
 }
@@ -54,6 +56,11 @@ impl Work {
     pub(super) fn crowded(&self) -> Crowded {
         let places = self.content.places.clone();
         Arc::new(move || places.available_permits() == 0)
+    }
+
+    /// A place for whoever wants to be told of what changes, to be kept until it has gone.
+    pub(super) async fn watching(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        self.watches.place().await
     }
 
     /// A place for a question about a name, or for its removal.
@@ -122,6 +129,8 @@ const CONTENT_MAX: usize = 128;
 const NAMES_MAX: usize = 64;
 /// Questions about the node at once: they are answered from what is known.
 const NODE_MAX: usize = 64;
+/// Clients that watch at once: each directory that is watched costs two round trips a second.
+const WATCHES_MAX: usize = 128;
 /// How long one waits for a place: longer than clients that stand still keep theirs then. What
 /// takes longer is better told to the client.
 const PLACE_WAIT_MAX: Duration = Duration::from_secs(20);

@@ -88,6 +88,8 @@ pub enum Verb {
     Rmdir(Rmdir),
     /// Show how much is in directories
     Du(Du),
+    /// Show what changes in a directory, as it happens
+    Watch(Watch),
     /// Store a symbolic link
     Ln(Ln),
     /// List the versions of a name that are kept, newest first
@@ -409,6 +411,15 @@ pub struct Du {
     pub max_depth: Option<usize>,
 }
 
+/// Arguments of `watch`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = WATCH_EXAMPLES)]
+pub struct Watch {
+    /// Remote directory; what changes below its directories is not told [default: the top]
+    #[arg(default_value = "", hide_default_value = true)]
+    pub dir: String,
+}
+
 /// Arguments of `restore`.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = RESTORE_EXAMPLES)]
@@ -479,6 +490,11 @@ const LS_EXAMPLES: &str = "\
 Examples:
   dfs ls -l photos/2026
   dfs ls -r --json docs";
+
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  dfs watch docs
+  dfs watch inbox --json | while read -r line; do ./import \"$line\"; done";
 
 const DU_EXAMPLES: &str = "\
 Examples:

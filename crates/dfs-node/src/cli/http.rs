@@ -1,7 +1,7 @@
 //! The client's side of the HTTP API.
 
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -313,6 +313,21 @@ impl Api {
         each: &mut dyn FnMut(&UnreadablePage) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         self.pages("unreadable", &[("dir", dir.map_or("", FilePath::as_str))], each)
+    }
+
+    /// Asks for what a node tells as it happens, from after an event on.
+    pub(super) fn events(
+        &self,
+        endpoint: &str,
+        query: &[(&str, &str)],
+        after: Option<&str>,
+    ) -> Result<BufReader<impl Read + use<>>, Trouble> {
+        let mut request = self.authorized(self.agent.get(self.url(endpoint, None, query)));
+        if let Some(id) = after {
+            request = request.header("Last-Event-ID", id);
+        }
+        let response = self.check(request.call())?;
+        Ok(BufReader::new(response.into_body().into_reader()))
     }
 
     /// What directories hold, page by page.

@@ -43,6 +43,7 @@ mod transport;
 mod tree;
 mod usage;
 mod walk;
+mod watch;
 
 use clap::CommandFactory;
 
@@ -77,6 +78,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Mkdir(mkdir) => moving::make_dirs(&api()?, mkdir, &out),
         Verb::Rmdir(rmdir) => moving::remove_dirs(&api()?, rmdir, &out),
         Verb::Du(du) => usage::run(&api()?, du, &out),
+        Verb::Watch(args) => watch::run(&api()?, args, &out),
         Verb::Ln(ln) => moving::make_link(&api()?, ln, &out),
         Verb::Log { path } => history::log(&api()?, path, &out),
         Verb::Restore(restore) => match &restore.at {

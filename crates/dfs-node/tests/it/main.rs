@@ -15,6 +15,7 @@ mod restore;
 mod scrub;
 mod sync;
 mod tokens;
+mod watch;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

@@ -28,6 +28,7 @@ mod unreadable;
 pub(crate) mod usage;
 mod versions;
 mod walk;
+pub(crate) mod watch;
 
 pub use self::files::FileRef;
 pub use self::moving::{Moved, Onto};

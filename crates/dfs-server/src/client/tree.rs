@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 
 use super::Client;
-use super::attributes::{Said, make_link, set_attributes, set_of_dir};
+use super::attributes::{make_link, set_attributes, set_of_dir};
 use super::moving::{Moved, Onto, Transfer, Verb, link};
 use super::together::{Together, unless_gone};
 use super::types::{
@@ -16,6 +16,7 @@ use super::unreadable::check_name;
 use super::usage::{UsagePage, usage};
 use super::versions::log_line;
 use super::walk::{Walk, WalkEntry, WalkOptions};
+use super::watch::{Watch, WatchMark, watch};
 use crate::config::Mode;
 use crate::error::Error;
 use crate::names::Names;
@@ -67,17 +68,24 @@ impl Client {
                 page.more = true;
                 break;
             }
-            page.entries.push(Listed {
-                path: entry.path.to_string(),
-                kind,
-                bytes: entry.listed.bytes,
-                modified_ms: entry.listed.modified_ms,
-                said: Said::of_name(&entry.listed),
-                version: entry.listed.vid.to_string(),
-            });
+            page.entries.push(Listed::of(entry.path.to_string(), &entry.listed));
         }
         page.guarded = walk.is_guarded();
         Ok(page)
+    }
+
+    /// Watches the names right below a directory, from now on or from where somebody was told of
+    /// them up to a mark.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such directory.
+    pub async fn watch(
+        &self,
+        dir: &FilePath,
+        since: Option<WatchMark>,
+        mode: Mode,
+    ) -> Result<Watch, Error> {
+        watch(self, dir, since, mode).await
     }
 
     /// What a directory holds and, after it, each one below it, after `after`, at most `limit` of

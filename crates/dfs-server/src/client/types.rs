@@ -115,6 +115,18 @@ pub struct Listed {
 }
 
 impl Listed {
+    /// A name as it is listed at a path.
+    pub(crate) fn of(path: String, listed: &ListedName) -> Self {
+        Self {
+            path,
+            kind: ListedKind::of_name(listed),
+            bytes: listed.bytes,
+            modified_ms: listed.modified_ms,
+            said: Said::of_name(listed),
+            version: listed.vid.to_string(),
+        }
+    }
+
     /// What listings are ordered by: a directory sorts as its name and a slash.
     pub fn order(&self) -> String {
         match self.kind {

@@ -5,13 +5,14 @@
 //! has changed since. Why that shows every acknowledged write: [`dfs_core::replica::dir_view`].
 
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use dfs_core::id::{DirId, NodeId};
 use dfs_core::layout::epoch::EpochState;
 use dfs_core::replica::dir_view::DirView;
 use dfs_core::replica::listing::{ListedName, Listing, Totals};
+use dfs_core::replica::listing_log::{ListingLog, ListingMark, NameChange};
 use dfs_store::vault::keys::VaultKeys;
 use parking_lot::Mutex;
 use quick_cache::Weighter;
@@ -47,6 +48,16 @@ type Slot = Arc<tokio::sync::Mutex<Viewed>>;
 struct Viewed {
     view: DirView<NodeId>,
     last: Option<Look>,
+    /// Those who watch it: what changes is noted while there are any.
+    watchers: Vec<Weak<()>>,
+}
+
+/// What has changed in a directory.
+pub(crate) struct DirChanged {
+    /// Where the log of it stands.
+    pub(crate) mark: ListingMark,
+    /// Each change, in their order; `None` where that is not known.
+    pub(crate) names: Option<Vec<NameChange>>,
 }
 
 /// A look at the replicas of a directory.
@@ -114,7 +125,7 @@ impl Listings {
         limit: usize,
         mode: Mode,
     ) -> Result<Shown<(Vec<ListedName>, bool)>, Error> {
-        self.list(dir, mode, |listing| listing.page(from, prefix, limit)).await
+        self.list(dir, mode, |viewed| viewed.listing().page(from, prefix, limit)).await
     }
 
     /// The directories in one, in order, as [`Listings::page`], and what all its names add up to.
@@ -125,7 +136,9 @@ impl Listings {
         limit: usize,
         mode: Mode,
     ) -> Result<Shown<(Totals, (Vec<ListedName>, bool))>, Error> {
-        let show = |listing: &Listing| (listing.totals(), listing.dirs_page(from, limit));
+        let show = |viewed: &mut Viewed| {
+            (viewed.listing().totals(), viewed.listing().dirs_page(from, limit))
+        };
         self.list(dir, mode, show).await
     }
 
@@ -135,8 +148,23 @@ impl Listings {
         dir: DirId,
         mode: Mode,
     ) -> Result<(Totals, Vec<DirId>), Error> {
-        let shown = self.list(dir, mode, |listing| (listing.totals(), listing.dirs().collect()));
-        Ok(shown.await?.what)
+        let show =
+            |viewed: &mut Viewed| (viewed.listing().totals(), viewed.listing().dirs().collect());
+        Ok(self.list(dir, mode, show).await?.what)
+    }
+
+    /// What has changed in a directory since a mark. What changes is noted for as long as whoever
+    /// asked is here. One round trip, and many who ask at once share it.
+    pub(crate) async fn changes(
+        &self,
+        dir: DirId,
+        watcher: &Arc<()>,
+        since: Option<ListingMark>,
+        mode: Mode,
+    ) -> Result<DirChanged, Error> {
+        let fresh = self.replica.env.random_u64();
+        let show = |viewed: &mut Viewed| viewed.changes(watcher, since, fresh);
+        Ok(self.list(dir, mode, show).await?.what)
     }
 
     /// Shows a directory as a quorum knows it. Whoever asks while others wait shares what the next
@@ -145,7 +173,7 @@ impl Listings {
         &self,
         dir: DirId,
         mode: Mode,
-        show: impl Fn(&Listing) -> T,
+        show: impl Fn(&mut Viewed) -> T,
     ) -> Result<Shown<T>, Error> {
         let (asked, slot) = (self.next(), self.slot(dir));
         let attempt = |state| self.list_attempt(dir, &slot, asked, mode, &show, state);
@@ -158,7 +186,7 @@ impl Listings {
         slot: &Slot,
         asked: u64,
         mode: Mode,
-        show: &impl Fn(&Listing) -> T,
+        show: &impl Fn(&mut Viewed) -> T,
         state: Arc<EpochState>,
     ) -> Result<Shown<T>, StepError> {
         let by_quorum = self.replica.is_quorum(mode, &state);
@@ -173,9 +201,36 @@ impl Listings {
             }
         };
         viewed.last = Some(look);
-        let listing = viewed.view.listing();
-        self.weigh(dir, slot, listing.len());
-        Ok(Shown { what: show(listing), guarded: look.guarded })
+        viewed.stop_unwatched();
+        self.weigh(dir, slot, viewed.listing().len());
+        Ok(Shown { what: show(&mut viewed), guarded: look.guarded })
+    }
+}
+
+impl Viewed {
+    fn listing(&self) -> &Listing {
+        self.view.listing()
+    }
+
+    fn changes(&mut self, watcher: &Arc<()>, since: Option<ListingMark>, fresh: u64) -> DirChanged {
+        if !self.watchers.iter().any(|known| known.as_ptr() == Arc::as_ptr(watcher)) {
+            self.watchers.push(Arc::downgrade(watcher));
+        }
+        if self.view.log().is_none() {
+            self.view.keep_log(Some(ListingLog::new(fresh)));
+        }
+        let log = self.view.log();
+        let mark = log.map_or(ListingMark { log: fresh, at: 0 }, ListingLog::mark);
+        let names = log.zip(since).and_then(|(log, since)| log.since(since));
+        DirChanged { mark, names: names.map(|names| names.cloned().collect()) }
+    }
+
+    /// Notes no changes any more once nobody watches.
+    fn stop_unwatched(&mut self) {
+        self.watchers.retain(|watcher| watcher.strong_count() > 0);
+        if self.watchers.is_empty() {
+            self.view.keep_log(None);
+        }
     }
 }
 
