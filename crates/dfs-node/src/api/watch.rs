@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use dfs_server::health::Health;
@@ -23,6 +23,7 @@ use super::query::{ModeQuery, Query, parse_dir};
 use super::remedies::with_remedy;
 use super::serve::Busy;
 use super::shared::Shared;
+use crate::exit::Code;
 
 /// Ends what would go on for ever.
 #[derive(Debug, Clone)]
@@ -48,23 +49,42 @@ pub(super) async fn names(
     let since = headers.get(LAST_EVENT_ID).and_then(|id| parse_mark(id.to_str().ok()?));
     let place = shared.work.watching().await?;
     let watch = shared.client.watch(&dir, since, query.mode.mode()).await?;
-    let told = stream::unfold(Some(watch), move |watch| next_names(watch, ending.clone()));
+    let listener = Listener { shared, ending, headers };
+    let told = stream::unfold(Some((watch, listener)), next_names);
     Ok(answer(told.flat_map(stream::iter), (place, busy)))
 }
 
+/// Whoever is told.
+struct Listener {
+    shared: Arc<Shared>,
+    ending: Ending,
+    /// What it asked with.
+    headers: HeaderMap,
+}
+
+impl Listener {
+    /// Whether its token still opens this.
+    fn may_listen(&self) -> Result<(), Problem> {
+        match self.shared.tokens.access(&self.headers) {
+            Some(_) => Ok(()),
+            None => Err(Problem::new(StatusCode::UNAUTHORIZED, Code::Key, "the token was revoked")),
+        }
+    }
+}
+
 async fn next_names(
-    watch: Option<Watch>,
-    Ending(ending): Ending,
-) -> Option<(Vec<Event>, Option<Watch>)> {
-    let mut watch = watch?;
+    watch: Option<(Watch, Listener)>,
+) -> Option<(Vec<Event>, Option<(Watch, Listener)>)> {
+    let (mut watch, listener) = watch?;
     let happened = tokio::select! {
         biased;
-        () = ending.cancelled() => return None,
+        () = listener.ending.0.cancelled() => return None,
         happened = watch.next() => happened,
     };
+    let happened = listener.may_listen().and_then(|()| Ok(happened?));
     Some(match happened {
-        Ok(happened) => (events_of(happened, watch.mark()), Some(watch)),
-        Err(error) => (vec![failure(error.into())], None),
+        Ok(happened) => (events_of(happened, watch.mark()), Some((watch, listener))),
+        Err(problem) => (vec![failure(problem)], None),
     })
 }
 
@@ -92,34 +112,42 @@ pub(super) async fn health(
     State(shared): State<Arc<Shared>>,
     Extension(busy): Extension<Busy>,
     Extension(ending): Extension<Ending>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let place = shared.work.watching().await?;
-    let told =
-        stream::unfold(Some(None), move |told| next_health(told, shared.clone(), ending.clone()));
-    Ok(answer(told, (place, busy)))
+    let listener = Listener { shared, ending, headers };
+    Ok(answer(stream::unfold(Some((None, listener)), next_health), (place, busy)))
 }
 
-/// `told` is what was told last; `None` after an error, which ends it.
-async fn next_health(
-    told: Option<Option<Health>>,
-    shared: Arc<Shared>,
-    Ending(ending): Ending,
-) -> Option<(Event, Option<Option<Health>>)> {
-    let told = told?;
+/// What was told last, and to whom; `None` after an error, which ends it.
+type ToldHealth = Option<(Option<Health>, Listener)>;
+
+async fn next_health(told: ToldHealth) -> Option<(Event, ToldHealth)> {
+    let (told, listener) = told?;
+    let ended = listener.ending.0.clone();
+    tokio::select! {
+        biased;
+        () = ended.cancelled() => None,
+        next = another_health(told, listener) => Some(next),
+    }
+}
+
+async fn another_health(told: Option<Health>, listener: Listener) -> (Event, ToldHealth) {
+    let shared = &listener.shared;
     loop {
-        let health = match shared.client.health().await {
+        if told.is_some() {
+            shared.env.sleep(HEALTH_EVERY).await;
+        }
+        let health = shared.client.health().await.map_err(Problem::from);
+        let health = match listener.may_listen().and(health) {
             Ok(health) => health,
-            Err(error) => return Some((failure(error.into()), None)),
+            Err(problem) => return (failure(problem), None),
         };
         // A clock is never twice the same.
         let still = Health { clock_ahead_ms: None, ..health.clone() };
         if told.as_ref() != Some(&still) {
-            return Some((event("status", &with_remedy(health)), Some(Some(still))));
-        }
-        tokio::select! {
-            biased;
-            () = ending.cancelled() => return None,
-            () = shared.env.sleep(HEALTH_EVERY) => {}
+            let event = event("status", &with_remedy(health));
+            return (event, Some((Some(still), listener)));
         }
     }
 }

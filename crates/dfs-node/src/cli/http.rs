@@ -315,14 +315,16 @@ impl Api {
         self.pages("unreadable", &[("dir", dir.map_or("", FilePath::as_str))], each)
     }
 
-    /// Asks for what a node tells as it happens, from after an event on.
+    /// Asks for what a node tells as it happens, from after an event on, for so long.
     pub(super) fn events(
         &self,
         endpoint: &str,
         query: &[(&str, &str)],
         after: Option<&str>,
+        listened_for: Duration,
     ) -> Result<BufReader<impl Read + use<>>, Trouble> {
-        let mut request = self.authorized(self.agent.get(self.url(endpoint, None, query)));
+        let request = self.authorized(self.agent.get(self.url(endpoint, None, query)));
+        let mut request = request.config().timeout_recv_body(Some(listened_for)).build();
         if let Some(id) = after {
             request = request.header("Last-Event-ID", id);
         }

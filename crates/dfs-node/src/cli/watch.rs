@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use crate::api::ErrorBody;
 use crate::cli::args::Watch;
-use crate::cli::asked::Trouble;
 use crate::cli::http::Api;
 use crate::cli::output::{Output, print, shown};
 use crate::cli::paths::remote_dir;
@@ -29,19 +28,25 @@ struct Told {
     id: Option<String>,
     /// Whether it was said from when on changes are told.
     has_begun: bool,
+    /// Whether the last connection told anything.
+    is_new: bool,
 }
 
 pub(super) fn run(api: &Api, args: &Watch, out: &Output) -> Result<(), Failure> {
     let dir = remote_dir(&args.dir)?.map_or(String::new(), |dir| dir.to_string());
     let mut told = Told::default();
     loop {
-        let trouble = api.patiently(|api| {
-            let mut events = api.events("watch", &[("dir", &dir)], told.id.as_deref())?;
-            follow(&mut events, &dir, &mut told, out)
+        // A node that goes away is waited for anew each time.
+        let mut events = api.patiently(|api| {
+            api.events("watch", &[("dir", &dir)], told.id.as_deref(), LISTENED_FOR)
         })?;
-        // What a majority cannot say now it will say later, and nothing is missed by then.
-        tell(format_args!("{trouble}; going on when that is over"));
-        std::thread::sleep(AGAIN_AFTER);
+        // What a majority cannot say now it will say later.
+        if let Some(trouble) = follow(&mut events, &dir, &mut told, out)? {
+            tell(format_args!("{trouble}; going on when that is over"));
+        }
+        if !told.is_new {
+            std::thread::sleep(AGAIN_AFTER);
+        }
     }
 }
 
@@ -51,32 +56,31 @@ fn follow(
     dir: &str,
     told: &mut Told,
     out: &Output,
-) -> Result<String, Trouble> {
-    let gone = |why: String| {
-        Trouble::Gone(Failure::new(Code::NoNode, format!("the node was watched: {why}")))
-    };
+) -> Result<Option<String>, Failure> {
+    told.is_new = false;
     loop {
-        let event = next(events).map_err(|error| gone(error.to_string()))?;
-        let Some(event) = event else { return Err(gone("it closed the connection".to_owned())) };
+        // However it ends, what comes after what was told is asked for again.
+        let Ok(Some(event)) = next(events) else { return Ok(None) };
         match event.name.as_str() {
-            "list" => show_list(dir, told, out).map_err(Trouble::Refused)?,
-            "change" => show(&event.data, out).map_err(Trouble::Refused)?,
-            "error" => return failed(&event.data),
+            "list" => show_list(dir, told, out)?,
+            "change" => show(&event.data, out)?,
+            "error" => return failed(&event.data).map(Some),
             // Of a later version.
             _ => {}
         }
+        told.is_new = true;
         told.id = event.id.or_else(|| told.id.take());
     }
 }
 
-fn failed(data: &str) -> Result<String, Trouble> {
-    let unexpected = || Failure::new(Code::Failed, format!("an unexpected answer: {data}"));
-    let body: ErrorBody = serde_json::from_str(data).map_err(|_| Trouble::Refused(unexpected()))?;
+fn failed(data: &str) -> Result<String, Failure> {
+    let unexpected = |_| Failure::new(Code::Failed, format!("an unexpected answer: {data}"));
+    let body: ErrorBody = serde_json::from_str(data).map_err(unexpected)?;
     if body.exit == Code::Retryable {
         return Ok(body.error);
     }
     let ErrorBody { error: message, hint, exit: code } = body;
-    Err(Trouble::Refused(Failure { code, message, hint }))
+    Err(Failure { code, message, hint })
 }
 
 fn show_list(dir: &str, told: &mut Told, out: &Output) -> Result<(), Failure> {
@@ -137,7 +141,10 @@ fn read_line(events: &mut dyn BufRead, line: &mut String) -> io::Result<usize> {
 
 /// Far above what is told of one name.
 const LINE_BYTES_MAX: u64 = 1 << 20;
-/// When a node that could not tell is asked again.
+/// How long one connection is listened to: one that broke unnoticed is made anew by then, and what
+/// came meanwhile is told.
+const LISTENED_FOR: Duration = Duration::from_secs(30);
+/// When a node that had nothing to tell is asked again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

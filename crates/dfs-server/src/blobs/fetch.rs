@@ -53,12 +53,16 @@ impl Blobs {
         let may_wait = self.replica.missing.may_wait(&id);
         // Over a slow line a peer that brings it takes its time.
         if may_wait && self.replica.net().is_arriving(&id) {
+            debug!(blob = ?id, "a blob is arriving");
             return Ok(None);
         }
         let slow = if may_wait { self.slow_holders(id, state) } else { BTreeSet::new() };
         let blob = match self.fetch_without(&slow, id, state, Priority::Background).await {
             // One behind a slow line may just be bringing it to a nearer one.
-            Err(Error::Lost(_) | Error::Unavailable(_)) if !slow.is_empty() => return Ok(None),
+            Err(Error::Lost(_) | Error::Unavailable(_)) if !slow.is_empty() => {
+                debug!(blob = ?id, ?slow, "a blob may be on its way over a slow line");
+                return Ok(None);
+            }
             fetched => fetched?,
         };
         self.replica.store.restore_blob(blob.clone()).await?;

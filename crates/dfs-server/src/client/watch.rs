@@ -55,16 +55,16 @@ pub enum Happened {
 /// Watches the names right below a directory. What was acknowledged anywhere in the cluster is told
 /// within a second, while a quorum of the directory's replicas is in reach.
 ///
-/// Costs a round trip to these replicas twice a second, whoever watches the same directory on this
-/// node shares it; and memory for the names of the directory, as any listing does.
+/// Costs a round trip to these replicas twice a second, which those who watch the same directory on
+/// this node share, and memory for the names of the directory, as any listing does.
 pub struct Watch {
     names: Arc<Names>,
     path: FilePath,
     dir: DirId,
     mode: Mode,
     mark: Option<WatchMark>,
-    /// Has changes noted for as long as it is there.
-    here: Arc<()>,
+    /// When to ask again.
+    ask_at: Instant,
     /// When the path was last seen to lead here.
     found: Instant,
 }
@@ -87,8 +87,7 @@ pub(super) async fn watch(
         return Err(Error::NotFound(path.to_string()));
     };
     let found = names.replica.env.mono();
-    let (path, here) = (path.clone(), Arc::new(()));
-    Ok(Watch { names, path, dir, mode, mark: since, here, found })
+    Ok(Watch { names, path: path.clone(), dir, mode, mark: since, ask_at: found, found })
 }
 
 impl Watch {
@@ -106,26 +105,28 @@ impl Watch {
     /// # Cancel safety
     /// Nothing is lost: what was not returned is told by the next call.
     pub async fn next(&mut self) -> Result<Happened, Error> {
-        let (names, mut is_first) = (self.names.clone(), self.mark.is_none());
+        let names = self.names.clone();
         let replica = &names.replica;
         loop {
-            self.look_where_it_leads().await?;
-            let changes = names.listings.changes(self.dir, &self.here, self.mark, self.mode);
-            let told = changes.await?;
-            is_first |= told.names.is_none();
-            self.mark = Some(told.mark);
-            if is_first {
-                return Ok(Happened::Listed);
-            }
-            let changed: Vec<_> =
-                told.names.into_iter().flatten().filter_map(|name| self.changed(name)).collect();
-            if !changed.is_empty() {
-                return Ok(Happened::Changed(changed));
-            }
             tokio::select! {
                 biased;
                 () = replica.shutdown.cancelled() => return Err(Error::ShuttingDown),
-                () = replica.env.sleep(EVERY) => {}
+                () = replica.env.sleep_until(self.ask_at) => {}
+            }
+            self.look_where_it_leads().await?;
+            let told = names.listings.changes(self.dir, self.mark, self.mode).await?;
+            let is_again = self.mark.replace(told.mark).is_some();
+            let Some(changed) = told.names else {
+                // A directory that memory has no place for is read whole each time.
+                let pause = if is_again { LISTED_APART } else { EVERY };
+                self.ask_at = replica.env.mono() + pause;
+                return Ok(Happened::Listed);
+            };
+            self.ask_at = replica.env.mono() + EVERY;
+            let changed: Vec<_> =
+                changed.into_iter().filter_map(|name| self.changed(name)).collect();
+            if !changed.is_empty() {
+                return Ok(Happened::Changed(changed));
             }
         }
     }
@@ -159,5 +160,7 @@ impl Watch {
 
 /// How often it is asked what has changed: a change is told within a second.
 const EVERY: Duration = Duration::from_millis(500);
+/// The same where the whole directory had to be read.
+const LISTED_APART: Duration = Duration::from_secs(10);
 /// How often it is looked whether the path still leads to the directory.
 const FOUND_AGAIN_AFTER: Duration = Duration::from_secs(5);

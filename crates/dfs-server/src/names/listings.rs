@@ -5,8 +5,9 @@
 //! has changed since. Why that shows every acknowledged write: [`dfs_core::replica::dir_view`].
 
 use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use dfs_core::id::{DirId, NodeId};
 use dfs_core::layout::epoch::EpochState;
@@ -17,6 +18,7 @@ use dfs_store::vault::keys::VaultKeys;
 use parking_lot::Mutex;
 use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
+use tokio::time::Instant;
 
 use crate::config::Mode;
 use crate::error::Error;
@@ -48,8 +50,8 @@ type Slot = Arc<tokio::sync::Mutex<Viewed>>;
 struct Viewed {
     view: DirView<NodeId>,
     last: Option<Look>,
-    /// Those who watch it: what changes is noted while there are any.
-    watchers: Vec<Weak<()>>,
+    /// When it was last asked for what has changed: that is noted for a while after.
+    watched: Option<Instant>,
 }
 
 /// What has changed in a directory.
@@ -153,17 +155,16 @@ impl Listings {
         Ok(self.list(dir, mode, show).await?.what)
     }
 
-    /// What has changed in a directory since a mark. What changes is noted for as long as whoever
-    /// asked is here. One round trip, and many who ask at once share it.
+    /// What has changed in a directory since a mark. What changes is noted for a minute, so that
+    /// whoever asks again by then is told of it. One round trip, and many who ask at once share it.
     pub(crate) async fn changes(
         &self,
         dir: DirId,
-        watcher: &Arc<()>,
         since: Option<ListingMark>,
         mode: Mode,
     ) -> Result<DirChanged, Error> {
-        let fresh = self.replica.env.random_u64();
-        let show = |viewed: &mut Viewed| viewed.changes(watcher, since, fresh);
+        let (fresh, now) = (self.replica.env.random_u64(), self.replica.env.mono());
+        let show = |viewed: &mut Viewed| viewed.changes(since, fresh, now);
         Ok(self.list(dir, mode, show).await?.what)
     }
 
@@ -201,7 +202,7 @@ impl Listings {
             }
         };
         viewed.last = Some(look);
-        viewed.stop_unwatched();
+        viewed.stop_unwatched(self.replica.env.mono());
         self.weigh(dir, slot, viewed.listing().len());
         Ok(Shown { what: show(&mut viewed), guarded: look.guarded })
     }
@@ -212,10 +213,8 @@ impl Viewed {
         self.view.listing()
     }
 
-    fn changes(&mut self, watcher: &Arc<()>, since: Option<ListingMark>, fresh: u64) -> DirChanged {
-        if !self.watchers.iter().any(|known| known.as_ptr() == Arc::as_ptr(watcher)) {
-            self.watchers.push(Arc::downgrade(watcher));
-        }
+    fn changes(&mut self, since: Option<ListingMark>, fresh: u64, now: Instant) -> DirChanged {
+        self.watched = Some(now);
         if self.view.log().is_none() {
             self.view.keep_log(Some(ListingLog::new(fresh)));
         }
@@ -225,15 +224,17 @@ impl Viewed {
         DirChanged { mark, names: names.map(|names| names.cloned().collect()) }
     }
 
-    /// Notes no changes any more once nobody watches.
-    fn stop_unwatched(&mut self) {
-        self.watchers.retain(|watcher| watcher.strong_count() > 0);
-        if self.watchers.is_empty() {
+    /// Notes no changes any more once nobody has asked for them for a while.
+    fn stop_unwatched(&mut self, now: Instant) {
+        if self.watched.is_none_or(|watched| now > watched + NOTED_FOR) {
             self.view.keep_log(None);
         }
     }
 }
 
+/// How long it is noted what changes in a directory that nobody asks for any more: a client whose
+/// connection broke is back by then.
+const NOTED_FOR: Duration = Duration::from_secs(60);
 /// Names kept in memory over all directories: about 128 MiB of ordinary ones.
 const NAMES_MAX: u64 = 1_000_000;
 /// What a directory costs beside its names, counted in names.

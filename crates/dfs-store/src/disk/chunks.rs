@@ -29,6 +29,12 @@ pub(crate) enum FileFound {
     Bad,
 }
 
+impl FileFound {
+    pub(crate) fn is_good(&self) -> bool {
+        matches!(self, Self::Good(_))
+    }
+}
+
 /// What became of a file that the index does not know.
 pub(crate) enum Vouched {
     /// A blob of so many bytes, verified on the disk and durable.

@@ -45,6 +45,11 @@ impl Need {
         Self { purpose, bytes, in_files: false }
     }
 
+    /// Its place among what may be refused.
+    fn place(self) -> usize {
+        2 * self.purpose as usize + usize::from(self.in_files)
+    }
+
     /// Files and directories that storing it may make: its own, and the two that it lies in.
     fn files(self) -> u64 {
         if self.in_files && self.bytes > 0 { FILES_OF_BLOB } else { 0 }
@@ -75,8 +80,9 @@ pub(crate) struct Space {
     seen: Mutex<Seen>,
     /// Held while the file system is asked, so that it is asked once for all who wait.
     asking: Mutex<()>,
-    /// For each purpose, whether it was refused last: it is admitted again only with room to spare.
-    refusing: [AtomicBool; 3],
+    /// For each purpose, with and without files, whether it was refused last: it is admitted again
+    /// only with room to spare.
+    refusing: [AtomicBool; 6],
 }
 
 /// The last look at the disk.
@@ -189,7 +195,7 @@ impl Space {
     fn judge(&self, need: Need) -> bool {
         let mut seen = self.seen.lock();
         let disk = seen.left();
-        let refusing = &self.refusing[need.purpose as usize];
+        let refusing = &self.refusing[need.place()];
         let margin = refusing.load(Ordering::Relaxed);
         let short = shortage(self.capacity(), self.used(), disk, need, margin);
         let fits = short.is_none();
@@ -211,8 +217,8 @@ impl Space {
     /// What there was room for at the last look, and why no new blob is taken, if none is.
     pub(crate) fn seen(&self) -> (DiskSpace, Option<Shortage>) {
         let disk = self.seen.lock().left();
-        let margin = self.refusing[Purpose::Blob as usize].load(Ordering::Relaxed);
         let need = Need::any(Purpose::Blob);
+        let margin = self.refusing[need.place()].load(Ordering::Relaxed);
         let short = shortage(self.capacity(), self.used(), disk, need, margin);
         (disk, short)
     }

@@ -399,10 +399,10 @@ fn open_parts(env: &Env, config: Config) -> Result<(Meta, Chunks, Space), OpenSt
 
 /// Blobs are spread over this many locks; two that share one only wait for each other.
 const RENAME_LOCKS: usize = 256;
-/// Blobs up to this length are not worth a file, two synced directory entries and an inode: a page
-/// or a few of the index hold them. Hundreds of them in one commit are far less than the disk keeps
-/// free for it.
-pub const PACKED_BYTES_MAX: usize = 32 * 1024;
+/// Blobs up to this length are not worth a file, two synced directory entries and an inode: the
+/// lists of a file of up to some hundred chunks. As long as a page of the index, less than many
+/// records; so what the index risks, and what a commit needs, is what it was.
+pub const PACKED_BYTES_MAX: usize = 4 * 1024;
 /// Files written and synced at once.
 const FILES_WRITING_MAX: usize = 8;
 /// Files read and checked at once: each is a blob in memory.

@@ -197,6 +197,7 @@ fn check_conflict(name: &Name, is_one_way: bool, found: Option<&Vec<String>>) ->
     Ok(())
 }
 
-/// From the end of a cut until every node says that all is well and lists the same.
-const HEALED_MAX: Duration = Duration::from_secs(30);
+/// From the end of a cut until every node says that all is well and lists the same. What a peer
+/// that seems to be behind a slow line may be bringing is waited for up to a minute.
+const HEALED_MAX: Duration = Duration::from_secs(120);
 const ASK_EVERY: Duration = Duration::from_millis(250);

@@ -39,7 +39,7 @@ impl MetaReader {
         Self { inner, damaged }
     }
 
-    pub(super) fn get(&self, table: Rows, key: &[u8]) -> MetaResult<Option<Vec<u8>>> {
+    pub(crate) fn get(&self, table: Rows, key: &[u8]) -> MetaResult<Option<Vec<u8>>> {
         Ok(self.inner.open_table(table)?.get(key)?.map(|value| value.value().to_vec()))
     }
 

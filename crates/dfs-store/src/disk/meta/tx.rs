@@ -269,10 +269,14 @@ impl MetaTx {
         Ok(())
     }
 
-    /// Notes that a blob of this many bytes is durable. Returns whether that is new.
+    /// Notes that a blob of this many bytes is durable in a file, unless it is held already.
+    /// Returns whether that is new.
     pub(crate) fn add_blob(&mut self, id: &BlobId, len: u32) -> MetaResult<bool> {
-        let mut table = self.inner.open_table(BLOBS)?;
-        Ok(table.insert(id.as_bytes().as_slice(), len.to_le_bytes().as_slice())?.is_none())
+        if self.has_blob(id)? {
+            return Ok(false);
+        }
+        self.set(BLOBS, id.as_bytes(), &len.to_le_bytes())?;
+        Ok(true)
     }
 
     /// Keeps a blob with its bytes, unless it is held already. Returns whether that is new.
@@ -284,6 +288,11 @@ impl MetaTx {
         self.set(BLOBS, id.as_bytes(), &packed_len(len))?;
         self.set(PACKED, id.as_bytes(), bytes)?;
         Ok(true)
+    }
+
+    /// The bytes that the index has of a blob, if any.
+    pub(crate) fn packed(&self, id: &BlobId) -> MetaResult<Option<Vec<u8>>> {
+        self.get(PACKED, id.as_bytes())
     }
 
     /// Forgets a blob. Returns what it was.

@@ -210,6 +210,10 @@ impl Store {
             if bug(Bug::QuarantineKeepsIndex) {
                 return Ok(false);
             }
+            if tx.packed(&id)?.is_some_and(|bytes| judged(&id, bytes).is_good()) {
+                // It has arrived anew since the bad one was read.
+                return Ok(true);
+            }
             let removed = tx.remove_blob(&id)?;
             if let Some(Removed { len, .. }) = removed {
                 space.remove(u64::from(len));

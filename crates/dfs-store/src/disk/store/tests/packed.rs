@@ -82,6 +82,33 @@ async fn a_small_blob_that_rotted_is_set_aside_and_comes_back() {
     assert_eq!(store.verify_blob(small.id).await.unwrap(), Verified::Bad);
 }
 
+/// Two read the bad one, and the second to set it aside comes when it is there again.
+#[tokio::test]
+async fn a_good_copy_that_came_meanwhile_is_not_set_aside() {
+    let disk = Disk::new();
+    let store = disk.packing().await;
+    let small = small();
+    put(&store, &small).await;
+    store.set_bad_aside(small.id).await;
+    assert!(store.set_aside().is_empty());
+    assert_eq!(store.get_blob(small.id).await.unwrap(), small);
+}
+
+/// A file of before is come upon in the moment in which a row is made.
+#[tokio::test]
+async fn a_file_beside_a_row_changes_nothing() {
+    let disk = Disk::new();
+    let store = disk.packing().await;
+    let small = small();
+    put(&store, &small).await;
+    let len = u32::try_from(small.bytes.len()).unwrap();
+    store.add_blob(small.id, len).await.unwrap();
+    assert_eq!(store.used(), u64::from(len));
+    assert!(store.collect(small.id, || true).await.unwrap().is_some());
+    let left = store.0.index.read(move |meta| meta.get(PACKED, small.id.as_bytes())).await;
+    assert_eq!(left.unwrap(), None);
+}
+
 #[tokio::test]
 async fn a_small_blob_that_nothing_uses_goes_with_its_bytes() {
     let disk = Disk::new();
