@@ -14,6 +14,7 @@ use etcetera::{BaseStrategy, choose_base_strategy};
 use serde::Deserialize;
 
 use crate::config_file::{ConfigFile, FileConfig};
+use crate::unlock::Unlock;
 
 /// What the program does instead of running a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
@@ -95,6 +96,10 @@ pub struct Args {
     #[arg(value_parser = BoolishValueParser::new())]
     #[arg(num_args = 0..=1, default_missing_value = "true")]
     pub storage_only: Option<bool>,
+    /// The first line is the passphrase of the vault key, if it has one; may be a pipe [default:
+    /// systemd's credential dfs-passphrase, else the terminal]
+    #[arg(long, env = "DFS_PASSPHRASE_FILE", value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
     /// What to log, as `info` or `dfs_p2p=debug,info`
     #[arg(long, env = "DFS_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -152,6 +157,8 @@ pub struct NodeConfig {
     pub out_after: Duration,
     /// Never load the vault key.
     pub storage_only: bool,
+    /// Opens the vault key.
+    pub unlock: Unlock,
     /// What to log.
     pub log: String,
     /// How to log.
@@ -176,6 +183,7 @@ impl Args {
         let FileConfig { listen, bootstrap, join, api, api_host, data_dir, .. } = &file.values;
         let FileConfig { zone, capacity, out_after, storage_only, log, log_format, .. } =
             &file.values;
+        let passphrase_file = &file.values.passphrase_file;
         let listen = file.or(self.listen, "listen", listen, str::parse)?;
         let listen = listen.unwrap_or(Address { host: None, port: DEFAULT_PORT });
         let api = file.or(self.api, "api", api, str::parse)?;
@@ -203,6 +211,7 @@ impl Args {
                 .or(self.out_after, "out-after", out_after, parse_time)?
                 .unwrap_or(OUT_AFTER),
             storage_only: self.storage_only.or(*storage_only).unwrap_or(false),
+            unlock: Unlock::new(self.passphrase_file.or_else(|| passphrase_file.clone())),
             log: self.log.or_else(|| log.clone()).unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.or(*log_format).unwrap_or_default(),
             grace: self.grace.map_or_else(Grace::default, Grace::short),

@@ -25,6 +25,7 @@ pub(crate) struct FileConfig {
     pub(crate) capacity: Option<Spanned<String>>,
     pub(crate) out_after: Option<Spanned<String>>,
     pub(crate) storage_only: Option<bool>,
+    pub(crate) passphrase_file: Option<PathBuf>,
     pub(crate) log: Option<String>,
     pub(crate) log_format: Option<LogFormat>,
 }

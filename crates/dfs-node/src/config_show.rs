@@ -57,6 +57,7 @@ fn values(config: &NodeConfig) -> Vec<(&'static str, Option<toml::Value>)> {
         ("capacity", config.capacity.map(|bytes| text(&bytes))),
         ("out-after", Some(text(&humantime::format_duration(config.out_after)))),
         ("storage-only", Some(toml::Value::Boolean(config.storage_only))),
+        ("passphrase-file", config.unlock.file().map(|file| text(&file.display()))),
         ("log", Some(text(&config.log))),
         ("log-format", Some(text(&log_format))),
     ]

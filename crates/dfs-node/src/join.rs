@@ -118,7 +118,8 @@ pub async fn fetch_keys(env: &Env, config: &NodeConfig, invite: &Invite) -> Resu
 pub async fn recall_key(env: &Env, config: &NodeConfig) -> Result<Option<ClusterKey>, Failure> {
     let alone = {
         let (env, dir) = (env.clone(), config.config_dir.clone());
-        env.clone().offload(move || keyring::vault_alone(&env, &dir)).await?
+        let unlock = config.unlock.clone();
+        env.clone().offload(move || keyring::vault_alone(&env, &dir, &unlock)).await?
     };
     let Some(vault) = alone.filter(|_| !config.bootstrap.is_empty()) else { return Ok(None) };
     let given = recall(env, &config.bootstrap, &vault.admin()).await;
@@ -181,6 +182,7 @@ mod tests {
 
     use super::*;
     use crate::config::Args;
+    use crate::unlock::Unlock;
 
     #[test]
     fn keys_are_put_where_they_belong() {
@@ -192,8 +194,9 @@ mod tests {
         assert!(import(&env, dir.path(), &[2; 32]).is_err(), "another cluster's key stays");
         let dir = tempfile::tempdir().unwrap();
         import(&env, dir.path(), &[[1; 32], [2; 32]].concat()).unwrap();
-        assert_eq!(*keyring::read(&env, dir.path(), SharedKey::Cluster).unwrap(), [1; 32]);
-        assert_eq!(*keyring::read(&env, dir.path(), SharedKey::Vault).unwrap(), [2; 32]);
+        let unlock = Unlock::default();
+        assert_eq!(*keyring::read(&env, dir.path(), SharedKey::Cluster, &unlock).unwrap(), [1; 32]);
+        assert_eq!(*keyring::read(&env, dir.path(), SharedKey::Vault, &unlock).unwrap(), [2; 32]);
     }
 
     #[test]

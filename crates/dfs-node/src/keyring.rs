@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use dfs_env::{Env, FileLock};
-use dfs_store::keyfile::{self, KeyFileError, KeyKind};
+use dfs_store::keyfile::{self, Cost, KeyFileError, KeyKind, SALT_LEN};
 use dfs_store::vault::keys::{ClusterKey, VaultKey};
 use zeroize::Zeroizing;
 
 use crate::exit::{Code, Failure};
+use crate::unlock::Unlock;
 
 /// A key that all nodes of one user on one machine share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +40,31 @@ impl SharedKey {
         }
     }
 
-    fn read(self, env: &Env, dir: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+    /// Reads the file; one that a passphrase protects stays closed.
+    fn look(self, env: &Env, dir: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
         keyfile::read(env.fs(), &self.path(dir), self.kind())
+    }
+
+    /// Reads the file; asks for the passphrase that protects it, if one does. `None` when there is
+    /// no file.
+    fn open(
+        self,
+        env: &Env,
+        dir: &Path,
+        unlock: &Unlock,
+    ) -> Result<Option<Zeroizing<[u8; 32]>>, Failure> {
+        let opened = match self.look(env, dir) {
+            Err(KeyFileError::Locked(path)) => {
+                let passphrase = unlock.passphrase(&path)?;
+                keyfile::open(env.fs(), &path, self.kind(), Some(passphrase.as_bytes()))
+            }
+            looked => looked,
+        };
+        match opened {
+            Ok(key) => Ok(Some(key)),
+            Err(KeyFileError::Missing(_)) => Ok(None),
+            Err(error) => Err(bad_key(error)),
+        }
     }
 
     fn write(self, env: &Env, dir: &Path, key: &[u8; 32]) -> Result<(), Failure> {
@@ -69,13 +93,13 @@ pub fn load_or_create(
     env: &Env,
     dir: &Path,
     may_make: bool,
-    storage_only: bool,
+    vault: Vault<'_>,
 ) -> Result<Keys, Failure> {
     let _lock = lock(env, dir)?;
-    match SharedKey::Cluster.read(env, dir) {
+    match SharedKey::Cluster.look(env, dir) {
         Ok(_) => {}
         Err(KeyFileError::Missing(_)) if may_make => {
-            if matches!(SharedKey::Vault.read(env, dir), Err(KeyFileError::Missing(_))) {
+            if matches!(SharedKey::Vault.look(env, dir), Err(KeyFileError::Missing(_))) {
                 SharedKey::Vault.write(env, dir, &env.random())?;
             }
             SharedKey::Cluster.write(env, dir, &env.random())?;
@@ -90,31 +114,36 @@ pub fn load_or_create(
         }
         Err(error) => return Err(bad_key(error)),
     }
-    let cluster = SharedKey::Cluster.read(env, dir).map_err(bad_key)?;
-    let vault = match SharedKey::Vault.read(env, dir) {
-        _ if storage_only => None,
-        Ok(key) => Some(VaultKey::from_bytes(*key)),
-        Err(KeyFileError::Missing(_)) => None,
-        Err(error) => return Err(bad_key(error)),
+    let cluster = SharedKey::Cluster.look(env, dir).map_err(bad_key)?;
+    let vault = match vault {
+        Vault::StaysClosed => None,
+        Vault::Opens(unlock) => SharedKey::Vault.open(env, dir, unlock)?,
     };
+    let vault = vault.map(|key| VaultKey::from_bytes(*key));
     Ok(Keys { cluster: ClusterKey::from_bytes(*cluster), vault })
+}
+
+/// What a node does with the vault's key that is there.
+#[derive(Debug)]
+pub enum Vault<'a> {
+    /// It opens files, after the passphrase if it has one.
+    Opens(&'a Unlock),
+    /// It stores for others only.
+    StaysClosed,
 }
 
 /// The vault's key where it is the only one: its 24 words were typed on an empty machine.
 ///
 /// # Errors
 /// [`Code::Key`] when it is damaged, or open to others.
-pub fn vault_alone(env: &Env, dir: &Path) -> Result<Option<VaultKey>, Failure> {
+pub fn vault_alone(env: &Env, dir: &Path, unlock: &Unlock) -> Result<Option<VaultKey>, Failure> {
     // A first start makes it a moment before the other.
     let _lock = lock(env, dir)?;
-    if !matches!(SharedKey::Cluster.read(env, dir), Err(KeyFileError::Missing(_))) {
+    if !matches!(SharedKey::Cluster.look(env, dir), Err(KeyFileError::Missing(_))) {
         return Ok(None);
     }
-    match SharedKey::Vault.read(env, dir) {
-        Ok(key) => Ok(Some(VaultKey::from_bytes(*key))),
-        Err(KeyFileError::Missing(_)) => Ok(None),
-        Err(error) => Err(bad_key(error)),
-    }
+    let key = SharedKey::Vault.open(env, dir, unlock)?;
+    Ok(key.map(|key| VaultKey::from_bytes(*key)))
 }
 
 /// Makes the config directory when it is missing, and locks it. Refuses one that others can write
@@ -137,8 +166,42 @@ fn lock(env: &Env, dir: &Path) -> Result<Option<FileLock>, Failure> {
 ///
 /// # Errors
 /// [`Code::Key`] when it is missing, damaged or open to others.
-pub fn read(env: &Env, dir: &Path, which: SharedKey) -> Result<Zeroizing<[u8; 32]>, Failure> {
-    which.read(env, dir).map_err(bad_key)
+pub fn read(
+    env: &Env,
+    dir: &Path,
+    which: SharedKey,
+    unlock: &Unlock,
+) -> Result<Zeroizing<[u8; 32]>, Failure> {
+    let missing = || bad_key(KeyFileError::Missing(which.path(dir)));
+    which.open(env, dir, unlock)?.ok_or_else(missing)
+}
+
+/// Looks at a key of the config directory. Returns whether a passphrase protects it.
+///
+/// # Errors
+/// As [`read`], but for what only the passphrase would show.
+pub fn is_protected(env: &Env, dir: &Path, which: SharedKey) -> Result<bool, Failure> {
+    match which.look(env, dir) {
+        Ok(_) => Ok(false),
+        Err(KeyFileError::Locked(_)) => Ok(true),
+        Err(error) => Err(bad_key(error)),
+    }
+}
+
+/// Closes the vault's key with a passphrase, in the place of another one or none; `None` leaves it
+/// open to whoever can read the file. Nodes need it when they start the next time.
+///
+/// # Errors
+/// [`Code::Key`] when it is missing, damaged, open to others, or the passphrase is another.
+pub fn protect(env: &Env, dir: &Path, unlock: &Unlock, new: Option<&str>) -> Result<(), Failure> {
+    let _lock = lock(env, dir)?;
+    let which = SharedKey::Vault;
+    let key = read(env, dir, which, unlock)?;
+    let Some(new) = new else { return which.write(env, dir, &key) };
+    let (path, key) = (which.path(dir), (which.kind(), &*key));
+    let salt: [u8; SALT_LEN] = env.random();
+    let written = keyfile::write_wrapped(env.fs(), &path, key, new.as_bytes(), &salt, Cost::NOW);
+    written.map_err(bad_key)
 }
 
 /// Puts a key into the config directory. Replaces another one only with `replace`.
@@ -153,8 +216,12 @@ pub fn import(
     replace: bool,
 ) -> Result<(), Failure> {
     let _lock = lock(env, dir)?;
-    match which.read(env, dir) {
+    match which.look(env, dir) {
         Ok(known) if *known == *key => return Ok(()),
+        Err(error @ KeyFileError::Locked(_)) if !replace => {
+            let hint = "use --replace to put a key in its place that no passphrase protects";
+            return Err(bad_key(error).hint(hint));
+        }
         Err(KeyFileError::Missing(_)) => {}
         _ if replace => {}
         _ => {
@@ -172,6 +239,10 @@ fn bad_key(error: KeyFileError) -> Failure {
         KeyFileError::Exposed(_) => "make it yours and chmod 600 it",
         KeyFileError::Damaged(_) | KeyFileError::OtherKind(_) => {
             "restore it from a backup: 'dfs key import' reads the 24 words or the text form"
+        }
+        KeyFileError::Locked(_) => "give --passphrase-file, or run this on a terminal",
+        KeyFileError::WrongPassphrase(_) => {
+            "type it again; where it is lost, 'dfs key import --replace' takes the 24 words"
         }
         KeyFileError::UnknownVersion(..) | KeyFileError::UnknownWrap(..) => {
             "a newer version of dfs wrote it: use that one"
@@ -208,7 +279,8 @@ mod tests {
         fs::write(&left, "half a key").unwrap();
         set_mode(&left, 0o666);
         import(&Env::real(), dir.path(), SharedKey::Vault, &[7; 32], false).unwrap();
-        assert_eq!(*read(&Env::real(), dir.path(), SharedKey::Vault).unwrap(), [7; 32]);
+        let unlock = Unlock::default();
+        assert_eq!(*read(&Env::real(), dir.path(), SharedKey::Vault, &unlock).unwrap(), [7; 32]);
         assert!(!left.exists());
     }
 }

@@ -30,3 +30,4 @@ pub mod run_record;
 pub mod signals;
 pub mod supervisor;
 pub mod telemetry;
+pub mod unlock;

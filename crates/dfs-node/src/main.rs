@@ -14,6 +14,7 @@ use dfs_node::config::{Args, Command, ConfigCommand, NodeConfig};
 use dfs_node::config_show;
 use dfs_node::exit::{Code, Failure, chain, exit_code};
 use dfs_node::join::has_keys;
+use dfs_node::keyring::Vault;
 use dfs_node::known_nodes::{self, KnownNode};
 use dfs_node::run_record::{self, RunRecord};
 use dfs_node::signals::EndSignals;
@@ -141,15 +142,19 @@ async fn load_keys(
     recalled: Option<ClusterKey>,
 ) -> Result<keyring::Keys, Failure> {
     let (keys_env, dir) = (env.clone(), config.config_dir.clone());
-    let storage_only = config.storage_only;
+    let (storage_only, unlock) = (config.storage_only, config.unlock.clone());
     if let Some(cluster) = recalled {
-        let vault = env.offload(move || keyring::vault_alone(&keys_env, &dir)).await?;
+        let vault = env.offload(move || keyring::vault_alone(&keys_env, &dir, &unlock)).await?;
         return Ok(keyring::Keys { cluster, vault });
     }
     // All nodes on this machine share the keys. Else only the founder may make them.
     let is_here = config.bootstrap.iter().all(Address::is_loopback);
     let may_make = config.init || (is_here && !invited);
-    env.offload(move || keyring::load_or_create(&keys_env, &dir, may_make, storage_only)).await
+    let load = move || {
+        let vault = if storage_only { Vault::StaysClosed } else { Vault::Opens(&unlock) };
+        keyring::load_or_create(&keys_env, &dir, may_make, vault)
+    };
+    env.offload(load).await
 }
 
 fn failed(what: &str, error: &io::Error) -> Failure {

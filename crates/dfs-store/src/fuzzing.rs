@@ -86,7 +86,7 @@ pub fn keys(bytes: &[u8]) {
     sealed.extend_from_slice(blake3::hash(bytes).as_bytes());
     for kind in [KeyKind::Cluster, KeyKind::Vault, KeyKind::Node, KeyKind::Writer] {
         for file in [bytes, &sealed] {
-            if let Ok(key) = keyfile::decode(Path::new("key"), kind, file) {
+            if let Ok(key) = keyfile::decode(Path::new("key"), kind, file, None) {
                 let mut written = keyfile::encode(kind, &key);
                 // The reserved byte is covered by the checksum and not looked at.
                 written[7] = file[7];

@@ -27,6 +27,7 @@ pub mod fuzzing;
 pub mod keyfile;
 pub mod pages;
 pub mod vault;
+mod wrapped_key;
 
 pub use disk::store::{Config, DiskView, PACKED_BYTES_MAX, Reconciled, Shortage, Store, Unused};
 pub use error::{OpenStoreError, ReadError, ReconcileError, WriteError};

@@ -11,7 +11,7 @@ use crate::config::parse_size;
 mod cluster;
 
 pub(super) use cluster::{
-    Doctor, Invite, InviteVerb, InvitedRole, KeyVerb, LayoutVerb, Lost, RepairVerb, ScrubVerb,
+    Doctor, Invite, InviteVerb, InvitedRole, Key, KeyVerb, LayoutVerb, Lost, RepairVerb, ScrubVerb,
     TokenVerb,
 };
 
@@ -164,8 +164,7 @@ pub enum Verb {
     #[command(subcommand)]
     Token(TokenVerb),
     /// Back up, restore and check keys
-    #[command(subcommand)]
-    Key(KeyVerb),
+    Key(Key),
     /// Print a completion script
     Completion {
         /// For which shell

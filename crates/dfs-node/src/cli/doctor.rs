@@ -94,7 +94,7 @@ fn show(finding: &Finding, out: &Output) -> Result<(), Failure> {
 fn keys(dir: &Path) -> Vec<Finding> {
     let (cluster, vault) = (SharedKey::Cluster, SharedKey::Vault);
     let of = |which: SharedKey| {
-        which.path(dir).exists().then(|| keyring::read(&Env::real(), dir, which).map(|_| ()))
+        which.path(dir).exists().then(|| keyring::is_protected(&Env::real(), dir, which))
     };
     let (state, message) = match (of(cluster), of(vault)) {
         (Some(Err(failure)), _) | (_, Some(Err(failure))) => (State::Bad, failure.message),
@@ -108,11 +108,14 @@ fn keys(dir: &Path) -> Vec<Finding> {
         (_, None) => {
             (State::Ok, "the cluster's, and no vault's: a node here opens no file".to_owned())
         }
-        (None, Some(Ok(()))) => (
+        (None, Some(Ok(_))) => (
             State::Warn,
             "the vault's, and no cluster's: a node that starts asks the others for it".to_owned(),
         ),
-        (Some(Ok(())), Some(Ok(()))) => (State::Ok, format!("{} has them", dir.display())),
+        (Some(Ok(_)), Some(Ok(is_protected))) => {
+            let by = if is_protected { ", the vault's under a passphrase" } else { "" };
+            (State::Ok, format!("{} has them{by}", dir.display()))
+        }
     };
     vec![Finding::new("keys", state, message)]
 }
@@ -390,7 +393,8 @@ mod tests {
         };
         mode(dir.path().to_owned(), 0o700);
         assert_eq!(state(&keys(dir.path()), "keys"), [State::Warn]);
-        keyring::load_or_create(&Env::real(), dir.path(), true, false).unwrap();
+        keyring::load_or_create(&Env::real(), dir.path(), true, keyring::Vault::StaysClosed)
+            .unwrap();
         assert_eq!(state(&keys(dir.path()), "keys"), [State::Ok]);
         mode(SharedKey::Vault.path(dir.path()), 0o644);
         assert_eq!(state(&keys(dir.path()), "keys"), [State::Bad]);

@@ -7,23 +7,48 @@ use dfs_env::Env;
 use dfs_store::vault::keys::{ClusterKey, VaultKey};
 use zeroize::Zeroizing;
 
-use crate::cli::args::{Args, KeyVerb};
+use crate::cli::args::{Args, Key, KeyVerb};
 use crate::cli::http::Api;
 use crate::cli::output::{Output, print};
 use crate::config::default_config_dir;
 use crate::exit::{Code, Failure, tell};
 use crate::keyring::{self, SharedKey};
+use crate::unlock::Unlock;
 
-pub(super) fn run(args: &Args, verb: &KeyVerb, out: &Output) -> Result<(), Failure> {
+pub(super) fn run(args: &Args, key: &Key, out: &Output) -> Result<(), Failure> {
+    let unlock = Unlock::new(key.passphrase_file.clone());
     let dir = match &args.config_dir {
         Some(dir) => dir.clone(),
         None => default_config_dir()?,
     };
-    match verb {
-        KeyVerb::Export { cluster } => export(&dir, which(*cluster), out),
+    match &key.verb {
+        KeyVerb::Export { cluster } => export(&dir, which(*cluster), &unlock, out),
         KeyVerb::Import { cluster, replace } => import(&dir, which(*cluster), *replace, out),
-        KeyVerb::Verify { cluster } => verify(args, &dir, which(*cluster), out),
+        KeyVerb::Protect { new_passphrase_file } => {
+            // The old one is asked for first.
+            keyring::read(&Env::real(), &dir, SharedKey::Vault, &unlock)?;
+            let new = Unlock::new(new_passphrase_file.clone()).new_passphrase()?;
+            protect(&dir, &unlock, Some(&new), out)
+        }
+        KeyVerb::Unprotect => protect(&dir, &unlock, None, out),
+        KeyVerb::Verify { cluster } => verify(args, &dir, which(*cluster), &unlock, out),
     }
+}
+
+fn protect(dir: &Path, unlock: &Unlock, new: Option<&str>, out: &Output) -> Result<(), Failure> {
+    keyring::protect(&Env::real(), dir, unlock, new)?;
+    if out.json {
+        return out.object(&serde_json::json!({ "key": "vault", "protected": new.is_some() }));
+    }
+    let file = SharedKey::Vault.path(dir);
+    match new {
+        Some(_) => {
+            tell(format_args!("{} is closed: nodes need the passphrase to start", file.display()));
+            tell("keep the 24 words of 'dfs key export' too: without either, nobody can read them");
+        }
+        None => tell(format_args!("{} is open to whoever can read it", file.display())),
+    }
+    Ok(())
 }
 
 fn import(dir: &Path, which: SharedKey, replace: bool, out: &Output) -> Result<(), Failure> {
@@ -41,8 +66,8 @@ fn which(cluster: bool) -> SharedKey {
     if cluster { SharedKey::Cluster } else { SharedKey::Vault }
 }
 
-fn export(dir: &Path, which: SharedKey, out: &Output) -> Result<(), Failure> {
-    let key = keyring::read(&Env::real(), dir, which)?;
+fn export(dir: &Path, which: SharedKey, unlock: &Unlock, out: &Output) -> Result<(), Failure> {
+    let key = keyring::read(&Env::real(), dir, which, unlock)?;
     let words = match which {
         SharedKey::Cluster => ClusterKey::from_bytes(*key).to_text(),
         SharedKey::Vault => VaultKey::from_bytes(*key).to_words(),
@@ -58,8 +83,14 @@ fn export(dir: &Path, which: SharedKey, out: &Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn verify(args: &Args, dir: &Path, which: SharedKey, out: &Output) -> Result<(), Failure> {
-    let known = keyring::read(&Env::real(), dir, which)?;
+fn verify(
+    args: &Args,
+    dir: &Path,
+    which: SharedKey,
+    unlock: &Unlock,
+    out: &Output,
+) -> Result<(), Failure> {
+    let known = keyring::read(&Env::real(), dir, which, unlock)?;
     if *read_key(which)? != *known {
         return Err(Failure::new(Code::Key, "this is a valid key, but not the one in use"));
     }

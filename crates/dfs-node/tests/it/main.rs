@@ -8,6 +8,7 @@ mod files;
 mod history;
 mod invites;
 mod lifecycle;
+mod passphrase;
 mod past;
 mod proof;
 mod restart;

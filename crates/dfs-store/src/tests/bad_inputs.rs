@@ -75,9 +75,10 @@ fn reference_pages() {
 
 #[test]
 fn key_files() {
-    let covers = ["Damaged", "OtherKind", "UnknownVersion(\"key\", 0)", "UnknownWrap(\"key\", 1)"];
+    let covers =
+        ["Damaged", "OtherKind", "UnknownVersion(\"key\", 0)", "UnknownWrap(\"key\", 2)", "Locked"];
     check(corpus!("key-file"), &covers, valid, |bytes| {
-        let key = keyfile::decode(Path::new("key"), KeyKind::Vault, bytes);
+        let key = keyfile::decode(Path::new("key"), KeyKind::Vault, bytes, None);
         key.map(|_| ()).map_err(Refused::of)
     });
 }

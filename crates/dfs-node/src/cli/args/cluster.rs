@@ -1,5 +1,7 @@
 //! What can be typed about the cluster, its nodes and its keys.
 
+use std::path::PathBuf;
+
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 
 use crate::config::parse_size;
@@ -130,6 +132,16 @@ pub enum ScrubVerb {
     Status,
 }
 
+/// Arguments of `key`.
+#[derive(Debug, ClapArgs)]
+pub struct Key {
+    /// The first line is the passphrase; may be a pipe [default: the terminal]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub passphrase_file: Option<PathBuf>,
+    #[command(subcommand)]
+    pub verb: KeyVerb,
+}
+
 /// What to do with a key.
 #[derive(Debug, Subcommand)]
 pub enum KeyVerb {
@@ -148,6 +160,14 @@ pub enum KeyVerb {
         #[arg(long)]
         replace: bool,
     },
+    /// Close the vault key with a passphrase: nodes and 'dfs key' ask for it from then on
+    Protect {
+        /// The first line is the new passphrase; may be a pipe [default: the terminal, twice]
+        #[arg(long, value_name = "FILE")]
+        new_passphrase_file: Option<PathBuf>,
+    },
+    /// Take the passphrase away: whoever can read vault.key can read the files
+    Unprotect,
     /// Read the 24 words back from stdin and compare them with the key in use
     Verify {
         /// The cluster key
