@@ -211,7 +211,7 @@ impl Args {
                 .or(self.out_after, "out-after", out_after, parse_time)?
                 .unwrap_or(OUT_AFTER),
             storage_only: self.storage_only.or(*storage_only).unwrap_or(false),
-            unlock: Unlock::new(self.passphrase_file.or_else(|| passphrase_file.clone())),
+            unlock: Unlock::for_service(self.passphrase_file.or_else(|| passphrase_file.clone())),
             log: self.log.or_else(|| log.clone()).unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.or(*log_format).unwrap_or_default(),
             grace: self.grace.map_or_else(Grace::default, Grace::short),

@@ -16,7 +16,8 @@ use zeroize::Zeroizing;
 
 use crate::config::NodeConfig;
 use crate::exit::{Code, Failure, chain};
-use crate::keyring::{self, SharedKey};
+use crate::keyring::{self, Import, SharedKey};
+use crate::unlock::Unlock;
 
 /// The invite that `--join` names: a line, a file that has it, or `-` for stdin. One that is gone
 /// is needed no more once there is a cluster's key and a peer is known.
@@ -97,13 +98,13 @@ pub async fn fetch_keys(env: &Env, config: &NodeConfig, invite: &Invite) -> Resu
             "'dfs invite' makes another; 'dfs invite ls' on its node shows what became of it",
         ),
     })?;
-    let (env, dir) = (env.clone(), config_dir.clone());
+    let (env, dir, unlock) = (env.clone(), config_dir.clone(), config.unlock.clone());
     let due = if invite.grant.role == Role::Gateway { 64 } else { 32 };
     if keys.len() != due {
         return Err(Failure::new(Code::Failed, "the invite brought something else than keys"));
     }
-    env.clone().offload(move || import(&env, &dir, &keys)).await.map_err(|failure| {
-        failure.hint("it is of another cluster; give an empty --config-dir to keep both")
+    env.clone().offload(move || import(&env, &dir, &keys, &unlock)).await.map_err(|failure| {
+        failure.hint("if it is of another cluster, an empty --config-dir keeps both")
     })
 }
 
@@ -149,7 +150,7 @@ pub async fn keep_key(env: Env, config_dir: PathBuf, key: ClusterKey, client: Cl
     }
     let files = env.clone();
     let kept = env.offload(move || {
-        keyring::import(&files, &config_dir, SharedKey::Cluster, key.expose(), false)
+        keyring::import(&files, &config_dir, SharedKey::Cluster, key.expose(), Import::default())
     });
     if let Err(failure) = kept.await {
         warn!(why = failure.message, "the cluster's key could not be kept");
@@ -157,7 +158,7 @@ pub async fn keep_key(env: Env, config_dir: PathBuf, key: ClusterKey, client: Cl
 }
 
 /// The vault's key first: with the cluster's key there nothing is fetched again.
-fn import(env: &Env, dir: &Path, keys: &[u8]) -> Result<(), Failure> {
+fn import(env: &Env, dir: &Path, keys: &[u8], unlock: &Unlock) -> Result<(), Failure> {
     let key = |bytes: &[u8]| -> Option<Zeroizing<[u8; 32]>> {
         Some(Zeroizing::new(bytes.try_into().ok()?))
     };
@@ -166,9 +167,10 @@ fn import(env: &Env, dir: &Path, keys: &[u8]) -> Result<(), Failure> {
         return Err(Failure::new(Code::Failed, "the invite brought something else than keys"));
     };
     if let Some(vault) = key(vault) {
-        keyring::import(env, dir, SharedKey::Vault, &vault, false)?;
+        let import = Import { unlock: Some(unlock), ..Import::default() };
+        keyring::import(env, dir, SharedKey::Vault, &vault, import)?;
     }
-    keyring::import(env, dir, SharedKey::Cluster, &cluster, false)
+    keyring::import(env, dir, SharedKey::Cluster, &cluster, Import::default())
 }
 
 /// How often it is looked whether the node has joined.
@@ -187,14 +189,16 @@ mod tests {
     #[test]
     fn keys_are_put_where_they_belong() {
         let dir = tempfile::tempdir().unwrap();
-        let env = Env::real();
-        assert!(import(&env, dir.path(), &[1; 31]).is_err());
-        import(&env, dir.path(), &[1; 32]).unwrap();
+        let (env, unlock) = (Env::real(), Unlock::default());
+        assert!(import(&env, dir.path(), &[1; 31], &unlock).is_err());
+        import(&env, dir.path(), &[1; 32], &unlock).unwrap();
         assert!(!SharedKey::Vault.path(dir.path()).exists());
-        assert!(import(&env, dir.path(), &[2; 32]).is_err(), "another cluster's key stays");
+        assert!(
+            import(&env, dir.path(), &[2; 32], &unlock).is_err(),
+            "another cluster's key stays"
+        );
         let dir = tempfile::tempdir().unwrap();
-        import(&env, dir.path(), &[[1; 32], [2; 32]].concat()).unwrap();
-        let unlock = Unlock::default();
+        import(&env, dir.path(), &[[1; 32], [2; 32]].concat(), &unlock).unwrap();
         assert_eq!(*keyring::read(&env, dir.path(), SharedKey::Cluster, &unlock).unwrap(), [1; 32]);
         assert_eq!(*keyring::read(&env, dir.path(), SharedKey::Vault, &unlock).unwrap(), [2; 32]);
     }
@@ -209,7 +213,7 @@ mod tests {
         for join in [path.to_str().unwrap(), "dfsi1qqqq", "/nonexistent/invite"] {
             assert_eq!(read(join, &config(&[])).unwrap_err().code, Code::Usage, "{join}");
         }
-        import(&Env::real(), dir.path(), &[1; 32]).unwrap();
+        import(&Env::real(), dir.path(), &[1; 32], &Unlock::default()).unwrap();
         // Gone, and nobody is known: it must not found a cluster of its own instead.
         assert!(read("/nonexistent/invite", &config(&[])).is_err());
         let known = config(&["--bootstrap", ":1"]);

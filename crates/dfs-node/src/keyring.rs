@@ -45,6 +45,14 @@ impl SharedKey {
         keyfile::read(env.fs(), &self.path(dir), self.kind())
     }
 
+    /// Asks for the passphrase of the file, if it has one: not while others wait for the directory.
+    fn ask_ahead(self, env: &Env, dir: &Path, unlock: &Unlock) -> Result<(), Failure> {
+        match self.look(env, dir) {
+            Err(KeyFileError::Locked(path)) => unlock.passphrase(&path).map(drop),
+            _ => Ok(()),
+        }
+    }
+
     /// Reads the file; asks for the passphrase that protects it, if one does. `None` when there is
     /// no file.
     fn open(
@@ -95,6 +103,9 @@ pub fn load_or_create(
     may_make: bool,
     vault: Vault<'_>,
 ) -> Result<Keys, Failure> {
+    if let Vault::Opens(unlock) = vault {
+        SharedKey::Vault.ask_ahead(env, dir, unlock)?;
+    }
     let _lock = lock(env, dir)?;
     match SharedKey::Cluster.look(env, dir) {
         Ok(_) => {}
@@ -137,9 +148,13 @@ pub enum Vault<'a> {
 /// # Errors
 /// [`Code::Key`] when it is damaged, or open to others.
 pub fn vault_alone(env: &Env, dir: &Path, unlock: &Unlock) -> Result<Option<VaultKey>, Failure> {
+    let is_alone = || matches!(SharedKey::Cluster.look(env, dir), Err(KeyFileError::Missing(_)));
+    if is_alone() {
+        SharedKey::Vault.ask_ahead(env, dir, unlock)?;
+    }
     // A first start makes it a moment before the other.
     let _lock = lock(env, dir)?;
-    if !matches!(SharedKey::Cluster.look(env, dir), Err(KeyFileError::Missing(_))) {
+    if !is_alone() {
         return Ok(None);
     }
     let key = SharedKey::Vault.open(env, dir, unlock)?;
@@ -194,14 +209,24 @@ pub fn is_protected(env: &Env, dir: &Path, which: SharedKey) -> Result<bool, Fai
 /// # Errors
 /// [`Code::Key`] when it is missing, damaged, open to others, or the passphrase is another.
 pub fn protect(env: &Env, dir: &Path, unlock: &Unlock, new: Option<&str>) -> Result<(), Failure> {
-    let _lock = lock(env, dir)?;
     let which = SharedKey::Vault;
+    which.ask_ahead(env, dir, unlock)?;
+    let _lock = lock(env, dir)?;
     let key = read(env, dir, which, unlock)?;
     let Some(new) = new else { return which.write(env, dir, &key) };
     let (path, key) = (which.path(dir), (which.kind(), &*key));
     let salt: [u8; SALT_LEN] = env.random();
     let written = keyfile::write_wrapped(env.fs(), &path, key, new.as_bytes(), &salt, Cost::NOW);
     written.map_err(bad_key)
+}
+
+/// How a key is put where there may be another.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Import<'a> {
+    /// Whether it takes the place of another one.
+    pub replace: bool,
+    /// Opens one that is there, to see whether it is the same.
+    pub unlock: Option<&'a Unlock>,
 }
 
 /// Puts a key into the config directory. Replaces another one only with `replace`.
@@ -213,12 +238,19 @@ pub fn import(
     dir: &Path,
     which: SharedKey,
     key: &[u8; 32],
-    replace: bool,
+    Import { replace, unlock }: Import<'_>,
 ) -> Result<(), Failure> {
+    if let Some(unlock) = unlock {
+        which.ask_ahead(env, dir, unlock)?;
+    }
     let _lock = lock(env, dir)?;
     match which.look(env, dir) {
         Ok(known) if *known == *key => return Ok(()),
         Err(error @ KeyFileError::Locked(_)) if !replace => {
+            let opened = unlock.map(|unlock| which.open(env, dir, unlock)).transpose()?.flatten();
+            if opened.is_some_and(|known| *known == *key) {
+                return Ok(());
+            }
             let hint = "use --replace to put a key in its place that no passphrase protects";
             return Err(bad_key(error).hint(hint));
         }
@@ -267,7 +299,8 @@ mod tests {
     fn a_key_is_not_put_into_a_directory_that_others_can_write_to() {
         let dir = tempfile::tempdir().unwrap();
         set_mode(dir.path(), 0o777);
-        let refused = import(&Env::real(), dir.path(), SharedKey::Vault, &[7; 32], false);
+        let refused =
+            import(&Env::real(), dir.path(), SharedKey::Vault, &[7; 32], Import::default());
         assert_eq!(refused.unwrap_err().code, Code::Key);
         assert!(!SharedKey::Vault.path(dir.path()).exists());
     }
@@ -278,7 +311,7 @@ mod tests {
         let left = dir.path().join("vault.key.tmp");
         fs::write(&left, "half a key").unwrap();
         set_mode(&left, 0o666);
-        import(&Env::real(), dir.path(), SharedKey::Vault, &[7; 32], false).unwrap();
+        import(&Env::real(), dir.path(), SharedKey::Vault, &[7; 32], Import::default()).unwrap();
         let unlock = Unlock::default();
         assert_eq!(*read(&Env::real(), dir.path(), SharedKey::Vault, &unlock).unwrap(), [7; 32]);
         assert!(!left.exists());

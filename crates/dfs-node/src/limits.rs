@@ -8,7 +8,12 @@ pub fn set() {
     // The usual soft limit of 1,024 is for programs that use `select`; peers, requests and blobs
     // need a descriptor each.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files });
-    // The keys and the plaintext of files are in memory, and a core dump is a file.
+    forbid_core_dumps();
+}
+
+/// Keeps what is in memory, keys and the plaintext of files, out of the files that core dumps are.
+/// Best effort.
+pub(crate) fn forbid_core_dumps() {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 

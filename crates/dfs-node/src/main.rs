@@ -18,7 +18,7 @@ use dfs_node::keyring::Vault;
 use dfs_node::known_nodes::{self, KnownNode};
 use dfs_node::run_record::{self, RunRecord};
 use dfs_node::signals::EndSignals;
-use dfs_node::{join, keyring, limits, supervisor, telemetry};
+use dfs_node::{join, keyring, limits, supervisor, telemetry, unlock};
 use dfs_p2p::StartError;
 use dfs_server::{Config, Server, StartServerError, VaultConfig};
 use dfs_store::OpenStoreError;
@@ -64,6 +64,7 @@ async fn run(args: Args) -> Result<(), Failure> {
         biased;
         // Nothing was acknowledged yet, so there is nothing to wait for.
         _ = signals.next() => {
+            unlock::restore_terminal();
             info!("ended while starting");
             return Ok(());
         }
@@ -116,6 +117,7 @@ async fn start(env: &Env, config: &NodeConfig) -> Result<(TcpListener, Arc<Serve
         recalled = join::recall_key(env, config).await?;
     }
     let keys = load_keys(env, config, invite.is_some(), recalled.clone()).await?;
+    config.unlock.forget();
     if keys.vault.is_none() {
         info!("no vault key: this node is storage-only and opens no file");
     }

@@ -2,11 +2,13 @@
 //! terminal.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rustix::process::getpgrp;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 use zeroize::Zeroizing;
 
 use crate::exit::{Code, Failure};
@@ -15,6 +17,8 @@ use crate::exit::{Code, Failure};
 #[derive(Clone, Default)]
 pub struct Unlock {
     file: Option<PathBuf>,
+    /// Whether only whoever typed the command is asked, and not a terminal that it happens to have.
+    for_service: bool,
     known: Arc<Mutex<Option<Zeroizing<String>>>>,
 }
 
@@ -25,10 +29,32 @@ impl std::fmt::Debug for Unlock {
 }
 
 impl Unlock {
-    /// A passphrase in a file, which may be a pipe; without one, in the credential
-    /// `dfs-passphrase` that systemd gives; else from the terminal.
+    /// A passphrase in a file, which may be a pipe; else from the terminal.
     pub fn new(file: Option<PathBuf>) -> Self {
-        Self { file: file.or_else(credential), known: Arc::default() }
+        Self { file, for_service: false, known: Arc::default() }
+    }
+
+    /// The same for a program that may run without anybody near: without a file, in the credential
+    /// `dfs-passphrase` that systemd gives; and the terminal is asked only where stdin is one, and
+    /// the program is in front of it.
+    pub fn for_service(file: Option<PathBuf>) -> Self {
+        Self { for_service: true, ..Self::new(file.or_else(credential)) }
+    }
+
+    /// Forgets what was asked for.
+    pub fn forget(&self) {
+        self.known.lock().take();
+    }
+
+    fn ask(&self, prompt: &str) -> Result<Zeroizing<String>, Failure> {
+        let why = |why: &dyn std::fmt::Display| {
+            let why = format!("a passphrase is needed, and nobody can be asked: {why}");
+            Failure::new(Code::Key, why).hint("give --passphrase-file, or run this on a terminal")
+        };
+        if self.for_service && !is_in_front() {
+            return Err(why(&"stdin is no terminal, or this runs in the background"));
+        }
+        ask(prompt).map_err(|error| why(&error))
     }
 
     /// Which file it is in, if it is in one.
@@ -47,7 +73,7 @@ impl Unlock {
         }
         let found = match &self.file {
             Some(file) => read(file)?,
-            None => ask(&format!("passphrase of {}: ", path.display()))?,
+            None => self.ask(&format!("passphrase of {}: ", path.display()))?,
         };
         Ok(known.insert(found).clone())
     }
@@ -59,13 +85,13 @@ impl Unlock {
     pub fn new_passphrase(&self) -> Result<Zeroizing<String>, Failure> {
         let new = match &self.file {
             Some(file) => read(file)?,
-            None => ask("new passphrase: ")?,
+            None => self.ask("new passphrase: ")?,
         };
         if new.chars().count() < CHARS_MIN {
             let why = format!("a passphrase has {CHARS_MIN} characters or more");
             return Err(Failure::new(Code::Key, why).hint("six random words are easily kept"));
         }
-        if self.file.is_none() && *ask("the same again: ")? != *new {
+        if self.file.is_none() && *self.ask("the same again: ")? != *new {
             return Err(Failure::new(Code::Key, "the two are not the same"));
         }
         Ok(new)
@@ -78,13 +104,34 @@ fn credential() -> Option<PathBuf> {
     Some(dir.join(CREDENTIAL)).filter(|path| path.exists())
 }
 
-fn ask(prompt: &str) -> Result<Zeroizing<String>, Failure> {
-    let asked = rpassword::prompt_password(prompt).map(Zeroizing::new);
-    asked.map_err(|error| {
-        let why = format!("a passphrase is needed, and nobody can be asked: {error}");
-        Failure::new(Code::Key, why).hint("give --passphrase-file, or run this on a terminal")
-    })
+fn is_in_front() -> bool {
+    let stdin = io::stdin();
+    stdin.is_terminal() && tcgetpgrp(&stdin).is_ok_and(|front| front == getpgrp())
 }
+
+fn ask(prompt: &str) -> io::Result<Zeroizing<String>> {
+    if let Ok(terminal) = File::open(TERMINAL)
+        && let Ok(before) = tcgetattr(&terminal)
+    {
+        *BEFORE_ASKING.lock() = Some(before);
+    }
+    let asked = rpassword::prompt_password(prompt).map(Zeroizing::new);
+    BEFORE_ASKING.lock().take();
+    asked
+}
+
+/// Makes the terminal show again what is typed, where a program ends while it asks.
+pub fn restore_terminal() {
+    if let Some(before) = BEFORE_ASKING.lock().take()
+        && let Ok(terminal) = File::open(TERMINAL)
+    {
+        let _ = tcsetattr(&terminal, OptionalActions::Now, &before);
+    }
+}
+
+/// How the terminal was before somebody was asked on it, while they are.
+static BEFORE_ASKING: Mutex<Option<Termios>> = Mutex::new(None);
+const TERMINAL: &str = "/dev/tty";
 
 /// The first line of a file.
 fn read(file: &Path) -> Result<Zeroizing<String>, Failure> {

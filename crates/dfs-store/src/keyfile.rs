@@ -122,6 +122,7 @@ pub fn decode(
         return wrapped_key::decode(bytes, passphrase).map_err(|stays| match stays {
             Stays::Damaged => KeyFileError::Damaged(path()),
             Stays::WrongPassphrase => KeyFileError::WrongPassphrase(path()),
+            Stays::NoMemory => KeyFileError::Io(path(), io::ErrorKind::OutOfMemory.into()),
         });
     }
     let key = body[8..].try_into().map_err(|_| KeyFileError::Damaged(path()))?;

@@ -57,6 +57,8 @@ pub(crate) enum Stays {
     Damaged,
     /// Another passphrase.
     WrongPassphrase,
+    /// There is not as much memory as it takes.
+    NoMemory,
 }
 
 /// The content of a key file that only a passphrase opens, from its first eight bytes on, without
@@ -86,7 +88,7 @@ pub(crate) fn decode(bytes: &[u8], passphrase: &[u8]) -> Result<Zeroizing<[u8; 3
     let number = |at: usize| bytes[at..].first_chunk().map_or(0, |b| u32::from_le_bytes(*b));
     let cost = Cost { memory_kib: number(8), passes: number(12), lanes: number(16) };
     let salt = bytes[20..].first_chunk().filter(|_| cost.is_bearable()).ok_or(Stays::Damaged)?;
-    let derived = cost.derive(passphrase, salt).ok_or(Stays::Damaged)?;
+    let derived = cost.derive(passphrase, salt).ok_or(Stays::NoMemory)?;
     let (hides, proves) = halves(&derived);
     // Hashes are compared in constant time.
     let proof: [u8; 32] = *bytes[68..].first_chunk().ok_or(Stays::Damaged)?;

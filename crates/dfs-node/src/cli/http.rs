@@ -315,16 +315,17 @@ impl Api {
         self.pages("unreadable", &[("dir", dir.map_or("", FilePath::as_str))], each)
     }
 
-    /// Asks for what a node tells as it happens, from after an event on, for so long.
+    /// Asks for what a node tells as it happens, from after an event on. A node that is silent for
+    /// so long is taken to be gone.
     pub(super) fn events(
         &self,
         endpoint: &str,
         query: &[(&str, &str)],
         after: Option<&str>,
-        listened_for: Duration,
+        silent_max: Duration,
     ) -> Result<BufReader<impl Read + use<>>, Trouble> {
         let request = self.authorized(self.agent.get(self.url(endpoint, None, query)));
-        let mut request = request.config().timeout_recv_body(Some(listened_for)).build();
+        let mut request = request.config().timeout_per_read(Some(silent_max)).build();
         if let Some(id) = after {
             request = request.header("Last-Event-ID", id);
         }

@@ -12,10 +12,12 @@ use crate::cli::http::Api;
 use crate::cli::output::{Output, print};
 use crate::config::default_config_dir;
 use crate::exit::{Code, Failure, tell};
-use crate::keyring::{self, SharedKey};
+use crate::keyring::{self, Import, SharedKey};
+use crate::limits;
 use crate::unlock::Unlock;
 
 pub(super) fn run(args: &Args, key: &Key, out: &Output) -> Result<(), Failure> {
+    limits::forbid_core_dumps();
     let unlock = Unlock::new(key.passphrase_file.clone());
     let dir = match &args.config_dir {
         Some(dir) => dir.clone(),
@@ -53,7 +55,7 @@ fn protect(dir: &Path, unlock: &Unlock, new: Option<&str>, out: &Output) -> Resu
 
 fn import(dir: &Path, which: SharedKey, replace: bool, out: &Output) -> Result<(), Failure> {
     let key = read_key(which)?;
-    keyring::import(&Env::real(), dir, which, &key, replace)?;
+    keyring::import(&Env::real(), dir, which, &key, Import { replace, unlock: None })?;
     if out.json {
         let file = which.path(dir).display().to_string();
         return out.object(&serde_json::json!({ "key": which.name(), "file": file }));

@@ -15,6 +15,7 @@ use signal_hook::iterator::Signals;
 
 use crate::cli::sparse::HoleMaker;
 use crate::cli::{command, leftovers, stamp};
+use crate::unlock;
 
 static PENDING: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
@@ -190,6 +191,7 @@ pub(super) fn umask() -> u32 {
 /// Removes what is incomplete and ends the program at once.
 pub(super) fn end(exit: i32) -> ! {
     command::end_running();
+    unlock::restore_terminal();
     // Held to the end, so that no other thread begins a file.
     let pending = PENDING.lock();
     for path in pending.iter() {

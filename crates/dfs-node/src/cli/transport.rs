@@ -113,6 +113,7 @@ impl Transport for Attending {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        let timeout = timeout.for_read();
         let limit = timeout.not_zero().map(|limit| *limit);
         if limit != self.read_max {
             self.stream.set_read_timeout(limit)?;

@@ -28,8 +28,8 @@ struct Told {
     id: Option<String>,
     /// Whether it was said from when on changes are told.
     has_begun: bool,
-    /// Whether the last connection told anything.
-    is_new: bool,
+    /// What was said that the node cannot do for now.
+    trouble: Option<String>,
 }
 
 pub(super) fn run(api: &Api, args: &Watch, out: &Output) -> Result<(), Failure> {
@@ -37,16 +37,29 @@ pub(super) fn run(api: &Api, args: &Watch, out: &Output) -> Result<(), Failure> 
     let mut told = Told::default();
     loop {
         // A node that goes away is waited for anew each time.
-        let mut events = api.patiently(|api| {
-            api.events("watch", &[("dir", &dir)], told.id.as_deref(), LISTENED_FOR)
-        })?;
-        // What a majority cannot say now it will say later.
-        if let Some(trouble) = follow(&mut events, &dir, &mut told, out)? {
+        let events = api
+            .patiently(|api| api.events("watch", &[("dir", &dir)], told.id.as_deref(), SILENT_MAX));
+        let trouble = match events {
+            Ok(mut events) => follow(&mut events, &dir, &mut told, out)?,
+            Err(failure) if told.has_begun && failure.code == Code::Retryable => {
+                Some(failure.message)
+            }
+            Err(failure) => return Err(failure),
+        };
+        told.say(trouble);
+        std::thread::sleep(AGAIN_AFTER);
+    }
+}
+
+impl Told {
+    /// Says once what the node cannot do for now: what a majority cannot tell it will tell later.
+    fn say(&mut self, trouble: Option<String>) {
+        if let Some(trouble) = &trouble
+            && self.trouble.is_none()
+        {
             tell(format_args!("{trouble}; going on when that is over"));
         }
-        if !told.is_new {
-            std::thread::sleep(AGAIN_AFTER);
-        }
+        self.trouble = trouble;
     }
 }
 
@@ -57,7 +70,6 @@ fn follow(
     told: &mut Told,
     out: &Output,
 ) -> Result<Option<String>, Failure> {
-    told.is_new = false;
     loop {
         // However it ends, what comes after what was told is asked for again.
         let Ok(Some(event)) = next(events) else { return Ok(None) };
@@ -68,7 +80,7 @@ fn follow(
             // Of a later version.
             _ => {}
         }
-        told.is_new = true;
+        told.trouble = None;
         told.id = event.id.or_else(|| told.id.take());
     }
 }
@@ -141,10 +153,9 @@ fn read_line(events: &mut dyn BufRead, line: &mut String) -> io::Result<usize> {
 
 /// Far above what is told of one name.
 const LINE_BYTES_MAX: u64 = 1 << 20;
-/// How long one connection is listened to: one that broke unnoticed is made anew by then, and what
-/// came meanwhile is told.
-const LISTENED_FOR: Duration = Duration::from_secs(30);
-/// When a node that had nothing to tell is asked again.
+/// How long a node may be silent that says every ten seconds that it is there.
+const SILENT_MAX: Duration = Duration::from_secs(30);
+/// When a node is asked again whose connection ended.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -65,6 +65,8 @@ pub struct Watch {
     mark: Option<WatchMark>,
     /// When to ask again.
     ask_at: Instant,
+    /// Whether the whole directory had to be read the last time.
+    was_listed: bool,
     /// When the path was last seen to lead here.
     found: Instant,
 }
@@ -87,7 +89,8 @@ pub(super) async fn watch(
         return Err(Error::NotFound(path.to_string()));
     };
     let found = names.replica.env.mono();
-    Ok(Watch { names, path: path.clone(), dir, mode, mark: since, ask_at: found, found })
+    let (path, mark, was_listed) = (path.clone(), since, false);
+    Ok(Watch { names, path, dir, mode, mark, ask_at: found, was_listed, found })
 }
 
 impl Watch {
@@ -115,14 +118,12 @@ impl Watch {
             }
             self.look_where_it_leads().await?;
             let told = names.listings.changes(self.dir, self.mark, self.mode).await?;
-            let is_again = self.mark.replace(told.mark).is_some();
-            let Some(changed) = told.names else {
-                // A directory that memory has no place for is read whole each time.
-                let pause = if is_again { LISTED_APART } else { EVERY };
-                self.ask_at = replica.env.mono() + pause;
-                return Ok(Happened::Listed);
-            };
-            self.ask_at = replica.env.mono() + EVERY;
+            self.mark = Some(told.mark);
+            let was_listed = std::mem::replace(&mut self.was_listed, told.names.is_none());
+            // A directory that memory has no place for is read whole each time.
+            let pause = if was_listed && self.was_listed { LISTED_APART } else { EVERY };
+            self.ask_at = replica.env.mono() + pause;
+            let Some(changed) = told.names else { return Ok(Happened::Listed) };
             let changed: Vec<_> =
                 changed.into_iter().filter_map(|name| self.changed(name)).collect();
             if !changed.is_empty() {

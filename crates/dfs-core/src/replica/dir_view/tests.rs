@@ -263,3 +263,19 @@ fn a_replica_that_lags_far_behind_is_compared_whole() {
     assert!(!view.told(0, mark, many(3_000).collect()));
     assert_eq!(view.mark(&0), None);
 }
+
+#[test]
+fn a_log_tells_what_changed_in_what_is_listed() {
+    let mut view = DirView::<u8>::default();
+    view.read(vec![(tag(1), listed(1, 1)), (tag(2), listed(2, 2))]);
+    assert!(view.log().is_none());
+    view.keep_log(Some(ListingLog::new(7)));
+    let mark = view.log().unwrap().mark();
+    // A name that stays, one that goes, a new one; and one of them once more.
+    view.read(vec![(tag(1), listed(1, 1)), (tag(2), listed(2, 5)), (tag(3), listed(3, 3))]);
+    view.read(vec![(tag(1), listed(1, 4))]);
+    let bytes = |name: &Option<ListedName>| name.as_ref().map(|name| name.bytes);
+    let told = view.log().unwrap().since(mark).unwrap();
+    let told: Vec<_> = told.map(|change| (bytes(&change.before), bytes(&change.now))).collect();
+    assert_eq!(told, [(Some(2), None), (None, Some(3)), (Some(1), Some(4))]);
+}
