@@ -302,8 +302,8 @@ fn row(blob: BlobId, key: RecordKey, vid: Vid) -> RefRow {
     RefRow { blob, vid, key, hlc: Hlc(1), dropped: false, hold_until: Hlc(9) }
 }
 
-/// Half of the blobs lie in the index.
-const PACKED_MAX: usize = 6 * 1024;
+/// A third of the blobs lie in the index.
+const PACKED_MAX: usize = dfs_store::PACKED_BYTES_MAX;
 /// From here on, blobs that nobody uses.
 const UNUSED: u8 = 2 * STEPS;
 /// Rounds of the script: some 2,300 operations of the disk.
