@@ -250,7 +250,8 @@ impl Records {
     }
 
     /// Whether what this node keeps for replicas that were out of reach counts as an answer: where
-    /// any one is enough, and it is none of them.
+    /// any one is enough, and it is none of those that are asked. One to which the partition moves
+    /// is not asked yet.
     pub(crate) fn keeps_for_others(
         &self,
         dir: DirKey,
@@ -258,7 +259,7 @@ impl Records {
         state: &EpochState,
     ) -> bool {
         let partition = dir_partition(&dir.0, &dir.1, state.bits);
-        !needs_quorum && !state.is_replica(partition, &self.replica.id)
+        !needs_quorum && !state.read_set(partition).contains(&self.replica.id)
     }
 
     /// The names of a directory that have rows here, whoever their replicas are.
