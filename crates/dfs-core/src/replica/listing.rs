@@ -115,18 +115,18 @@ impl Listing {
 
     /// Which heads these names have, those that are there. One pass over the tags.
     pub fn digests_of(&self, tags: &BTreeSet<Tag>) -> BTreeMap<Tag, HeadsDigest> {
-        let place = |(block, at): (usize, usize)| {
-            let block: &Block = &self.blocks[block];
-            (block.tags[at], block.names[at].digest)
-        };
-        self.places_of(tags).into_iter().map(place).collect()
+        self.found(tags, |name| name.digest)
     }
 
     /// What is listed under these tags, of those that are there. One pass over the tags.
     pub fn names_of(&self, tags: &BTreeSet<Tag>) -> BTreeMap<Tag, ListedName> {
+        self.found(tags, ListedName::clone)
+    }
+
+    fn found<T>(&self, tags: &BTreeSet<Tag>, of: impl Fn(&ListedName) -> T) -> BTreeMap<Tag, T> {
         let place = |(block, at): (usize, usize)| {
             let block: &Block = &self.blocks[block];
-            (block.tags[at], block.names[at].clone())
+            (block.tags[at], of(&block.names[at]))
         };
         self.places_of(tags).into_iter().map(place).collect()
     }
