@@ -25,12 +25,26 @@ pub enum OpenMode {
 pub struct Metadata {
     /// Size in bytes.
     pub len: u64,
+    /// Bytes of the disk that it takes: fewer than its length where it has holes.
+    pub allocated: u64,
     /// A directory, rather than a file.
     pub is_dir: bool,
     /// Permission bits.
     pub mode: u32,
     /// Whether the user this process runs as owns it.
     pub owned: bool,
+}
+
+impl Metadata {
+    /// A directory of a disk that is made up.
+    pub const fn dir() -> Self {
+        Self { len: 0, allocated: 0, is_dir: true, mode: 0o700, owned: true }
+    }
+
+    /// A file of one, without holes.
+    pub const fn file(len: u64) -> Self {
+        Self { len, allocated: len, is_dir: false, mode: 0o600, owned: true }
+    }
 }
 
 /// One name in a directory.

@@ -187,10 +187,10 @@ impl Vfs for MemoryFs {
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         match self.disk().names.get(path) {
             None => Err(io::ErrorKind::NotFound.into()),
-            Some(Node::Dir) => Ok(Metadata { len: 0, is_dir: true, mode: 0o700, owned: true }),
+            Some(Node::Dir) => Ok(Metadata::dir()),
             Some(Node::File(content)) => {
                 let len = lock(content).bytes.len() as u64;
-                Ok(Metadata { len, is_dir: false, mode: 0o600, owned: true })
+                Ok(Metadata::file(len))
             }
         }
     }

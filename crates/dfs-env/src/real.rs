@@ -172,6 +172,7 @@ impl Vfs for RealFs {
         let found = fs::symlink_metadata(path)?;
         Ok(Metadata {
             len: found.len(),
+            allocated: found.blocks() * BLOCK_BYTES,
             is_dir: found.is_dir(),
             mode: found.mode() & 0o7777,
             owned: found.uid() == rustix::process::geteuid().as_raw(),
@@ -278,6 +279,8 @@ impl Listener for RealListener {
     }
 }
 
+/// What `stat` counts the space of a file in.
+const BLOCK_BYTES: u64 = 512;
 /// Bytes that the kernel takes and has not sent yet: half a second of a line of 1 Mbit/s, and far
 /// more than a fast one sends before this process runs again.
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -376,14 +376,12 @@ impl Vfs for SimFs {
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         let state = self.begin(Kind::Look, 0)?;
         match state.disk.name(path) {
-            None if path == Path::new("/") => {
-                Ok(Metadata { len: 0, is_dir: true, mode: 0o700, owned: true })
-            }
+            None if path == Path::new("/") => Ok(Metadata::dir()),
             None => Err(io::ErrorKind::NotFound.into()),
-            Some(Name::Dir) => Ok(Metadata { len: 0, is_dir: true, mode: 0o700, owned: true }),
+            Some(Name::Dir) => Ok(Metadata::dir()),
             Some(Name::File(inode)) => {
                 let len = state.disk.content(inode).len() as u64;
-                Ok(Metadata { len, is_dir: false, mode: 0o600, owned: true })
+                Ok(Metadata::file(len))
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! All changes that wait share one transaction, and are answered when it is durable.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use dfs_core::replica::dir_changes::DirChanges;
@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
 use crate::disk::meta::{Meta, MetaReader, MetaResult, MetaTx, SharedError, guarded};
-use crate::error::{ReadError, WriteError};
+use crate::error::{ReadError, ReconcileError, WriteError};
 
 /// An index, and the task that commits what changes in it.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Index {
     why: Arc<OnceLock<String>>,
     /// What is listed otherwise than before, noted before whoever changed it hears so.
     changes: Arc<Mutex<DirChanges>>,
+    /// Bytes by which records and reference rows have grown since this was opened.
+    grown: Arc<AtomicI64>,
     /// Gone once the index is closed.
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     committer: tokio::sync::Mutex<Option<Task<()>>>,
@@ -32,8 +34,8 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// Starts the committer.
-    pub(crate) fn start(env: Env, meta: Meta) -> Self {
+    /// Starts the committer. `grown` counts the bytes by which records and reference rows grow.
+    pub(crate) fn start(env: Env, meta: Meta, grown: Arc<AtomicI64>) -> Self {
         let (meta, failed) = (Arc::new(meta), Arc::new(AtomicBool::new(false)));
         let why = Arc::new(OnceLock::new());
         let changes = Arc::new(Mutex::new(DirChanges::new(env.random_u64())));
@@ -44,16 +46,29 @@ impl Index {
             failed: failed.clone(),
             why: why.clone(),
             changes: changes.clone(),
+            grown: grown.clone(),
         };
         let committer = env.spawn("committer", commit.run(waiting));
         let committer = tokio::sync::Mutex::new(Some(committer));
         let (jobs, finding) = (Mutex::new(Some(jobs)), Arc::default());
-        Self { env, meta, failed, why, changes, jobs, committer, finding }
+        Self { env, meta, failed, why, changes, grown, jobs, committer, finding }
     }
 
     /// The newest changes of what is listed.
     pub(crate) fn changes(&self) -> MutexGuard<'_, DirChanges> {
         self.changes.lock()
+    }
+
+    /// Counts the bytes of records and reference rows that there were when this was opened. Reads
+    /// all of them; changes go on meanwhile.
+    pub(crate) async fn count_rows_at_first(&self) -> Result<i64, ReconcileError> {
+        let (meta, grown) = (self.meta.clone(), self.grown.clone());
+        // Between two commits, so that what is read and what has grown belong together.
+        let snapshot = move |_: &mut MetaTx| Ok((meta.reader()?, grown.load(Ordering::Relaxed)));
+        let (reader, grown) = self.commit(snapshot).await?;
+        let count = move || guarded(|| reader.count_row_bytes());
+        let bytes = self.env.offload(count).await.map_err(|error| self.read_failed(error))?;
+        Ok(bytes - grown)
     }
 
     /// Refuses further changes and waits for those under way.
@@ -152,6 +167,7 @@ struct Committer {
     failed: Arc<AtomicBool>,
     why: Arc<OnceLock<String>>,
     changes: Arc<Mutex<DirChanges>>,
+    grown: Arc<AtomicI64>,
 }
 
 impl Committer {
@@ -162,8 +178,8 @@ impl Committer {
         let mut batch = Vec::new();
         while waiting.recv_many(&mut batch, JOBS_IN_BATCH_MAX).await > 0 {
             let (meta, jobs) = (self.meta.clone(), std::mem::take(&mut batch));
-            let changes = self.changes.clone();
-            let commit = move || commit_batch(&meta, jobs, &changes);
+            let (changes, grown) = (self.changes.clone(), self.grown.clone());
+            let commit = move || commit_batch(&meta, jobs, &changes, &grown);
             let (completions, result) = self.env.offload(commit).await;
             let result = result.map_err(Arc::new);
             if let Err(error) = &result {
@@ -196,15 +212,17 @@ fn commit_batch(
     meta: &Meta,
     jobs: Vec<Job>,
     changes: &Mutex<DirChanges>,
+    grown: &AtomicI64,
 ) -> (Vec<Completion>, MetaResult<()>) {
     let mut completions = Vec::with_capacity(jobs.len());
-    let relisted = meta.write(|tx| {
+    let changed = meta.write(|tx| {
         for job in jobs {
             completions.push(job(tx)?);
         }
-        Ok(tx.take_relisted())
+        Ok(tx.take_changes())
     });
-    let noted = relisted.map(|relisted| {
+    let noted = changed.map(|(relisted, bytes)| {
+        grown.fetch_add(bytes, Ordering::Relaxed);
         let mut changes = changes.lock();
         relisted.iter().for_each(|key| changes.note((key.vault, key.dir), key.tag));
     });

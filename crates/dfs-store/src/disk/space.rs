@@ -1,8 +1,9 @@
-//! Capacity: what this node offers, and when it stops taking more.
+//! Capacity: what this node offers, and when it stops taking more: blobs first, then rows.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dfs_env::{DiskSpace, Env};
@@ -10,14 +11,17 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// What is being stored: data gives way before the records that free it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub(crate) enum Purpose {
     /// A blob that could as well be stored elsewhere.
     Blob,
     /// A blob that this node should hold already: repair, and moves.
     Restored,
-    /// Records, tombstones and reference rows.
+    /// New records and reference rows.
     Record,
+    /// What lets others go, tombstones and promises, and rows that replicas have: without them
+    /// nothing could be read or deleted.
+    Release,
 }
 
 /// What is to be stored.
@@ -32,7 +36,7 @@ pub(crate) struct Need {
 impl Need {
     /// Something for this purpose, of whatever length.
     pub(crate) fn any(purpose: Purpose) -> Self {
-        Self { purpose, bytes: 0, in_files: purpose != Purpose::Record }
+        Self { purpose, bytes: 0, in_files: purpose < Purpose::Record }
     }
 
     /// A blob in a file of its own.
@@ -67,22 +71,27 @@ pub enum Shortage {
     Files,
 }
 
-/// Keeps count of the bytes of blobs, and refuses what would not fit.
+/// Keeps count of what the store takes, and refuses what would not fit.
 #[derive(Debug)]
 pub(crate) struct Space {
     root: PathBuf,
+    /// Bytes of rows when the store was opened: what the index takes of the disk, until they are
+    /// counted.
+    rows_at_first: AtomicI64,
+    rows_grown: Arc<AtomicI64>,
     /// What the user offers; `None` offers a share of what is free.
     wanted: Option<u64>,
     capacity: AtomicU64,
     /// What the cluster lets this node hold.
     cap: AtomicU64,
+    /// Bytes of blobs.
     used: AtomicU64,
     seen: Mutex<Seen>,
     /// Held while the file system is asked, so that it is asked once for all who wait.
     asking: Mutex<()>,
     /// For each purpose, with and without files, whether it was refused last: it is admitted again
     /// only with room to spare.
-    refusing: [AtomicBool; 6],
+    refusing: [AtomicBool; 8],
 }
 
 /// The last look at the disk.
@@ -113,16 +122,19 @@ impl Seen {
 
 impl Space {
     /// Blocks on the disk. `wanted` of `None` offers [`OFFERED_PERCENT`] of what is free or used
-    /// already.
+    /// already. `rows` are bytes of rows there are at first, and by how many they grow from then.
     pub(crate) fn new(
         env: &Env,
         root: PathBuf,
         wanted: Option<u64>,
         used: u64,
+        rows: (u64, Arc<AtomicI64>),
     ) -> io::Result<Self> {
         let (at, disk) = (env.mono(), env.fs().space(&root)?);
         let space = Self {
             root,
+            rows_at_first: AtomicI64::new(rows.0.try_into().unwrap_or(i64::MAX)),
+            rows_grown: rows.1,
             wanted,
             capacity: AtomicU64::new(wanted.unwrap_or(0)),
             cap: AtomicU64::new(u64::MAX),
@@ -156,7 +168,7 @@ impl Space {
         if self.wanted.is_some() {
             return;
         }
-        let offered = disk.free.saturating_add(self.used()) / 100 * OFFERED_PERCENT;
+        let offered = disk.free.saturating_add(self.held()) / 100 * OFFERED_PERCENT;
         let now = self.capacity.load(Ordering::Relaxed);
         if offered.abs_diff(now) > now / FOLLOWED_PART {
             self.capacity.store(offered, Ordering::Relaxed);
@@ -165,6 +177,22 @@ impl Space {
 
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of blobs, and of records and reference rows.
+    pub(crate) fn held(&self) -> u64 {
+        let rows = self.rows_at_first.load(Ordering::Relaxed).saturating_add(self.rows_grown());
+        self.used().saturating_add(rows.try_into().unwrap_or(0))
+    }
+
+    /// Bytes by which rows have grown since the store was opened.
+    pub(crate) fn rows_grown(&self) -> i64 {
+        self.rows_grown.load(Ordering::Relaxed)
+    }
+
+    /// Corrects what rows took when the store was opened: they were counted.
+    pub(crate) fn set_rows_at_first(&self, bytes: i64) {
+        self.rows_at_first.store(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn add(&self, len: u64) {
@@ -197,7 +225,7 @@ impl Space {
         let disk = seen.left();
         let refusing = &self.refusing[need.place()];
         let margin = refusing.load(Ordering::Relaxed);
-        let short = shortage(self.capacity(), self.used(), disk, need, margin);
+        let short = shortage(self.capacity(), self.held(), disk, need, margin);
         let fits = short.is_none();
         refusing.store(!fits, Ordering::Relaxed);
         if fits {
@@ -219,7 +247,7 @@ impl Space {
         let disk = self.seen.lock().left();
         let need = Need::any(Purpose::Blob);
         let margin = self.refusing[need.place()].load(Ordering::Relaxed);
-        let short = shortage(self.capacity(), self.used(), disk, need, margin);
+        let short = shortage(self.capacity(), self.held(), disk, need, margin);
         (disk, short)
     }
 
@@ -259,8 +287,9 @@ fn shortage(
     let (percent, kept_free, kept_files, kept_percent) = match purpose {
         Purpose::Blob => (SOFT_PERCENT, SOFT_FREE_BYTES, SOFT_FREE_FILES, SOFT_FREE_PERCENT),
         Purpose::Restored => (HARD_PERCENT, HARD_FREE_BYTES, HARD_FREE_FILES, HARD_FREE_PERCENT),
-        // Always small: only the disk itself sets them a limit.
-        Purpose::Record => (u64::MAX, LAST_FREE_BYTES, 0, LAST_FREE_PERCENT),
+        Purpose::Record => (ROWS_PERCENT, LAST_FREE_BYTES, 0, LAST_FREE_PERCENT),
+        // Only the disk itself sets them a limit.
+        Purpose::Release => (u64::MAX, LAST_FREE_BYTES, 0, LAST_FREE_PERCENT),
     };
     let kept_files = kept_files.min(disk.files_total / 100 * kept_percent);
     let kept_files = if margin { 2 * kept_files } else { kept_files };
@@ -274,7 +303,7 @@ fn shortage(
         ),
         false => (percent, kept_free),
     };
-    let within_offer = purpose == Purpose::Record
+    let within_offer = purpose == Purpose::Release
         || used.saturating_add(len) <= (capacity / 100).saturating_mul(percent);
     let has_files = disk.files_total == 0
         || !need.in_files
@@ -301,6 +330,8 @@ const FOLLOWED_PART: u64 = 8;
 const SOFT_PERCENT: u64 = 90;
 /// The hard watermark: no blob at all beyond this share.
 const HARD_PERCENT: u64 = 98;
+/// No new name and no new use of a blob beyond this share.
+const ROWS_PERCENT: u64 = 100;
 /// A refusal ends this far below the watermark, in percent of the offer.
 const MARGIN_PERCENT: u64 = 2;
 /// Free space on the disk below which no new blob is taken.
@@ -327,6 +358,17 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    fn empty_disk() -> (dfs_env::MemoryFs, Env) {
+        let fs = dfs_env::MemoryFs::default();
+        let env = Env::with_disk(1, dfs_env::MemoryNet::default(), fs.clone());
+        (fs, env)
+    }
+
+    /// What offers 100 GiB on it, and holds so many bytes of blobs.
+    fn space_of(env: &Env, used: u64) -> Space {
+        Space::new(env, "/".into(), Some(100 * GIB), used, (0, Arc::default())).unwrap()
+    }
+
     fn disk(free: u64) -> DiskSpace {
         DiskSpace { total: 1000 * GIB, free, ..DiskSpace::default() }
     }
@@ -343,24 +385,26 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(used: u64, free: u64, expected: [bool; 3]) {
-        let purposes = [Purpose::Blob, Purpose::Restored, Purpose::Record];
+    fn check(used: u64, free: u64, expected: [bool; 4]) {
+        let purposes = [Purpose::Blob, Purpose::Restored, Purpose::Record, Purpose::Release];
         let found = purposes.map(|purpose| fits(100 * GIB, used, disk(free), purpose, MIB, false));
         assert_eq!(found, expected, "{used} used, {free} free");
     }
 
     #[test]
-    fn new_blobs_stop_first_then_all_blobs_then_records() {
-        check(0, 500 * GIB, [true, true, true]);
-        check(90 * GIB - MIB, 500 * GIB, [true, true, true]);
-        check(90 * GIB, 500 * GIB, [false, true, true]);
-        check(98 * GIB - MIB, 500 * GIB, [false, true, true]);
-        check(98 * GIB, 500 * GIB, [false, false, true]);
-        check(0, GIB + MIB, [true, true, true]);
-        check(0, GIB, [false, true, true]);
-        check(0, 256 * MIB, [false, false, true]);
-        check(0, 65 * MIB, [false, false, true]);
-        check(0, 64 * MIB, [false, false, false]);
+    fn new_blobs_stop_first_then_all_blobs_then_records_then_what_releases_others() {
+        check(0, 500 * GIB, [true, true, true, true]);
+        check(90 * GIB - MIB, 500 * GIB, [true, true, true, true]);
+        check(90 * GIB, 500 * GIB, [false, true, true, true]);
+        check(98 * GIB - MIB, 500 * GIB, [false, true, true, true]);
+        check(98 * GIB, 500 * GIB, [false, false, true, true]);
+        check(100 * GIB - MIB, 500 * GIB, [false, false, true, true]);
+        check(100 * GIB, 500 * GIB, [false, false, false, true]);
+        check(0, GIB + MIB, [true, true, true, true]);
+        check(0, GIB, [false, true, true, true]);
+        check(0, 256 * MIB, [false, false, true, true]);
+        check(0, 65 * MIB, [false, false, true, true]);
+        check(0, 64 * MIB, [false, false, false, false]);
     }
 
     #[track_caller]
@@ -377,15 +421,16 @@ mod tests {
         check_again(Purpose::Blob, 0, 2 * GIB + MIB, true);
         check_again(Purpose::Restored, 96 * GIB, 500 * GIB, false);
         check_again(Purpose::Restored, 96 * GIB - MIB, 500 * GIB, true);
-        check_again(Purpose::Record, 100 * GIB, 65 * MIB, false);
-        check_again(Purpose::Record, 100 * GIB, 129 * MIB, true);
+        check_again(Purpose::Record, 98 * GIB, 500 * GIB, false);
+        check_again(Purpose::Record, 98 * GIB - MIB, 500 * GIB, true);
+        check_again(Purpose::Release, 100 * GIB, 65 * MIB, false);
+        check_again(Purpose::Release, 100 * GIB, 129 * MIB, true);
     }
 
     #[test]
     fn a_node_at_the_edge_does_not_change_its_mind() {
-        let (fs, root) = (dfs_env::MemoryFs::default(), PathBuf::from("/"));
-        let env = Env::with_disk(1, dfs_env::MemoryNet::default(), fs.clone());
-        let space = Space::new(&env, root, Some(100 * GIB), 89 * GIB).unwrap();
+        let (_, env) = empty_disk();
+        let space = space_of(&env, 89 * GIB);
         let admits = || space.admits(&env, Need::file(Purpose::Blob, MIB)).unwrap();
         assert!(admits());
         space.add(GIB);
@@ -398,12 +443,29 @@ mod tests {
         assert!(admits(), "and then up to the watermark again");
     }
 
+    #[test]
+    fn rows_count_as_they_grow_and_once_they_are_counted() {
+        let (_, env) = empty_disk();
+        let grown = Arc::<AtomicI64>::default();
+        let rows = (10 * GIB, grown.clone());
+        let space = Space::new(&env, "/".into(), Some(100 * GIB), 85 * GIB, rows).unwrap();
+        let admits = |purpose| space.admits(&env, Need::any(purpose)).unwrap();
+        assert!(!admits(Purpose::Blob) && admits(Purpose::Record));
+        grown.fetch_add(6 << 30, Ordering::Relaxed);
+        assert!(!admits(Purpose::Record) && admits(Purpose::Release));
+        // The file of the index had room for more rows than there were.
+        space.set_rows_at_first(0);
+        assert_eq!(space.held(), 91 * GIB);
+        assert!(admits(Purpose::Record));
+        grown.fetch_sub(4 << 30, Ordering::Relaxed);
+        assert!(admits(Purpose::Blob));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_is_admitted_counts_until_the_disk_is_asked_again() {
-        let (fs, root) = (dfs_env::MemoryFs::default(), PathBuf::from("/"));
-        let env = Env::with_disk(1, dfs_env::MemoryNet::default(), fs.clone());
+        let (fs, env) = empty_disk();
         fs.set_room(Some(4 * GIB));
-        let space = Space::new(&env, root, Some(100 * GIB), 0).unwrap();
+        let space = space_of(&env, 0);
         let admits = |len| space.admits(&env, Need::file(Purpose::Blob, len)).unwrap();
         // Another GiB is kept free.
         assert!(admits(2 * GIB));
@@ -465,9 +527,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_seen_names_what_is_short_and_follows_the_disk() {
-        let (fs, root) = (dfs_env::MemoryFs::default(), PathBuf::from("/"));
-        let env = Env::with_disk(1, dfs_env::MemoryNet::default(), fs.clone());
-        let space = Space::new(&env, root, Some(100 * GIB), 0).unwrap();
+        let (fs, env) = empty_disk();
+        let space = space_of(&env, 0);
         let seen = || {
             space.look_if_nobody_does(&env).unwrap();
             space.seen().1

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use dfs_core::codec::Canonical;
 use dfs_core::id::{BlobId, CertId, Partition, RecordKey};
@@ -125,9 +125,9 @@ impl Store {
             let env = env.clone();
             env.clone().offload(move || open_parts(&env, config)).await?
         };
-        let (meta, chunks, space) = opened;
+        let (meta, chunks, space, grown) = opened;
         Ok(Self(Arc::new(Inner {
-            index: Index::start(env.clone(), meta),
+            index: Index::start(env.clone(), meta, grown),
             env,
             chunks: Arc::new(chunks),
             space: Arc::new(space),
@@ -187,7 +187,7 @@ impl Store {
         self.0.index.damaged_rows()
     }
 
-    /// Bytes of blobs this store offers to hold.
+    /// Bytes this store offers to take, the index included.
     pub fn capacity(&self) -> u64 {
         self.0.space.capacity()
     }
@@ -197,9 +197,15 @@ impl Store {
         self.0.space.limit(cap);
     }
 
-    /// Bytes of blobs up to which a store takes new ones that offers to hold so many.
+    /// Bytes up to which a store takes new blobs that offers to take so many.
     pub fn new_blobs_up_to(capacity: u64) -> u64 {
         new_blobs_up_to(capacity)
+    }
+
+    /// Bytes that it takes of what it offers: blobs, records and reference rows. Until the store
+    /// was reconciled, what the index takes of the disk stands for the rows of before.
+    pub fn held(&self) -> u64 {
+        self.0.space.held()
     }
 
     /// Bytes of blobs it holds.
@@ -375,7 +381,10 @@ impl Store {
     }
 }
 
-fn open_parts(env: &Env, config: Config) -> Result<(Meta, Chunks, Space), OpenStoreError> {
+/// The parts of a store; with them what counts the bytes by which rows grow.
+type Opened = (Meta, Chunks, Space, Arc<AtomicI64>);
+
+fn open_parts(env: &Env, config: Config) -> Result<Opened, OpenStoreError> {
     let root = config.root;
     let io = |error| OpenStoreError::Io(root.clone(), error);
     let index = root.join(INDEX);
@@ -390,11 +399,15 @@ fn open_parts(env: &Env, config: Config) -> Result<(Meta, Chunks, Space), OpenSt
     if !made {
         write_replacing(env.fs(), &mark, b"").map_err(io)?;
     }
-    let count = guarded(|| meta.reader()?.count_blobs());
-    let (_, used) = count.map_err(|error| OpenStoreError::Index(index, Box::new(error)))?;
+    let in_file = env.fs().metadata(&index).map_err(io)?.allocated;
+    let blobs = guarded(|| meta.reader()?.count_blobs());
+    let blobs = blobs.map_err(|error| OpenStoreError::Index(index, Box::new(error)))?;
     let chunks = Chunks::open(env, &root).map_err(io)?;
-    let space = Space::new(env, root.clone(), config.capacity, used).map_err(io)?;
-    Ok((meta, chunks, space))
+    let grown = Arc::<AtomicI64>::default();
+    // Until they are counted, rows take what is left of their file.
+    let rows = (in_file.saturating_sub(blobs.packed_bytes), grown.clone());
+    let space = Space::new(env, root.clone(), config.capacity, blobs.bytes, rows).map_err(io)?;
+    Ok((meta, chunks, space, grown))
 }
 
 /// Blobs are spread over this many locks; two that share one only wait for each other.

@@ -15,8 +15,17 @@ use super::page::{Page, PageLimit};
 use super::rows::{
     BLOBS, CERTS, LOCATION_BITS, PACKED, RECORDS, REFS, Rows, STATE, decode_floor, decode_id,
     decode_len, decode_record, decode_record_row, decode_ref_row, floor_key, is_packed,
-    partition_range, record_row, ref_row, refs_prefix, successor,
+    partition_range, record_row, ref_row, refs_prefix, row_bytes, successor,
 };
+
+/// Blobs that are held.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Blobs {
+    pub(crate) count: u64,
+    pub(crate) bytes: u64,
+    /// Of these, those in the index.
+    pub(crate) packed_bytes: u64,
+}
 
 /// Where the bytes of a blob are.
 pub(crate) enum Place {
@@ -227,11 +236,26 @@ impl MetaReader {
     }
 
     /// How many blobs are held, and their bytes. `O(n)`.
-    pub(crate) fn count_blobs(&self) -> MetaResult<(u64, u64)> {
-        let mut total = (0, 0);
+    pub(crate) fn count_blobs(&self) -> MetaResult<Blobs> {
+        let mut total = Blobs::default();
         for row in self.inner.open_table(BLOBS)?.iter()? {
-            total.0 += 1;
-            total.1 += u64::from(decode_len(row?.1.value()));
+            let row = row?;
+            let len = u64::from(decode_len(row.1.value()));
+            total.count += 1;
+            total.bytes += len;
+            total.packed_bytes += if is_packed(row.1.value()) { len } else { 0 };
+        }
+        Ok(total)
+    }
+
+    /// Bytes of all records and reference rows. Reads all of them.
+    pub(crate) fn count_row_bytes(&self) -> MetaResult<i64> {
+        let mut total = 0;
+        for table in [RECORDS, REFS] {
+            for row in self.inner.open_table(table)?.iter()? {
+                let (key, value) = row?;
+                total += row_bytes(key.value().len(), value.value().len());
+            }
         }
         Ok(total)
     }

@@ -7,7 +7,7 @@ use dfs_core::record::refs::{RefRow, Use};
 use dfs_core::record::version::Record;
 use dfs_core::replica::sync::{Root, Table};
 use dfs_env::{Bug, bug};
-use redb::TableDefinition;
+use redb::{TableDefinition, TableHandle};
 
 use super::MetaResult;
 
@@ -132,6 +132,17 @@ pub(super) fn is_packed(row: &[u8]) -> bool {
 
 pub(super) fn corrupt(what: &str) -> redb::Error {
     redb::Error::Corrupted(format!("{what} in the index does not decode"))
+}
+
+/// Whether the rows of a table count as space that is used. Small blobs are counted as blobs, and
+/// all else is little.
+pub(super) fn counts(table: Rows) -> bool {
+    [RECORDS.name(), REFS.name()].contains(&table.name())
+}
+
+/// What a row takes of the space that a node offers.
+pub(super) fn row_bytes(key: usize, value: usize) -> i64 {
+    i64::try_from(key + value).unwrap_or(i64::MAX)
 }
 
 /// Decodes a row of [`RECORDS`]. One whose key is not its own counts as damaged: a scan that went

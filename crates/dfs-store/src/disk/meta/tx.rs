@@ -16,9 +16,9 @@ use redb::{ReadableTable, WriteTransaction};
 use super::MetaResult;
 use super::damaged::DamagedRows;
 use super::rows::{
-    BLOBS, CERTS, PACKED, RECORDS, REFS, ROOT_BITS, Rows, STATE, SUMS, corrupt, decode_floor,
-    decode_len, decode_record, decode_ref_row, decode_root, floor_key, is_packed, packed_len,
-    partition_of_row, record_item, record_row, ref_row, root_key, rows_of,
+    BLOBS, CERTS, PACKED, RECORDS, REFS, ROOT_BITS, Rows, STATE, SUMS, corrupt, counts,
+    decode_floor, decode_len, decode_record, decode_ref_row, decode_root, floor_key, is_packed,
+    packed_len, partition_of_row, record_item, record_row, ref_row, root_key, row_bytes, rows_of,
 };
 
 /// Why one row is not joined with the one held. It concerns that row alone: the rest of the
@@ -49,16 +49,26 @@ pub(crate) struct MetaTx {
     pub(super) damaged: Arc<DamagedRows>,
     /// Names under which something else is listed from now on.
     relisted: Vec<RecordKey>,
+    /// Bytes by which records and reference rows grow.
+    grown: i64,
 }
 
 impl MetaTx {
     pub(super) fn new(inner: WriteTransaction, damaged: Arc<DamagedRows>) -> Self {
-        Self { inner, damaged, relisted: Vec::new() }
+        Self { inner, damaged, relisted: Vec::new(), grown: 0 }
     }
 
-    /// Takes the names under which something else is listed once this is committed.
-    pub(crate) fn take_relisted(&mut self) -> Vec<RecordKey> {
-        std::mem::take(&mut self.relisted)
+    /// Takes the names under which something else is listed once this is committed, and the bytes
+    /// by which records and reference rows grow then.
+    pub(crate) fn take_changes(&mut self) -> (Vec<RecordKey>, i64) {
+        (std::mem::take(&mut self.relisted), std::mem::take(&mut self.grown))
+    }
+
+    fn note_size(&mut self, table: Rows, key: &[u8], new: Option<usize>, old: Option<usize>) {
+        if counts(table) {
+            let bytes = |value: Option<usize>| value.map_or(0, |len| row_bytes(key.len(), len));
+            self.grown += bytes(new) - bytes(old);
+        }
     }
 
     fn note_listed(&mut self, key: &RecordKey, old: &Record, new: &Record) {
@@ -82,8 +92,12 @@ impl MetaTx {
         Ok(self.inner.open_table(table)?.get(key)?.map(|value| value.value().to_vec()))
     }
 
-    pub(super) fn set(&self, table: Rows, key: &[u8], value: &[u8]) -> MetaResult<()> {
-        self.inner.open_table(table)?.insert(key, value)?;
+    pub(super) fn set(&mut self, table: Rows, key: &[u8], value: &[u8]) -> MetaResult<()> {
+        let old = {
+            let mut table = self.inner.open_table(table)?;
+            table.insert(key, value)?.map(|old| old.value().len())
+        };
+        self.note_size(table, key, Some(value.len()), old);
         Ok(())
     }
 
@@ -249,7 +263,11 @@ impl MetaTx {
     }
 
     pub(super) fn remove(&mut self, table: Table, row: &[u8], hash: &[u8; 32]) -> MetaResult<()> {
-        self.inner.open_table(rows_of(table))?.remove(row)?;
+        let old = {
+            let mut rows = self.inner.open_table(rows_of(table))?;
+            rows.remove(row)?.map(|old| old.value().len())
+        };
+        self.note_size(rows_of(table), row, None, old);
         let partition = partition_of_row(row, ROOT_BITS);
         let mut root = self.root(table, partition)?;
         root.subtract(hash);

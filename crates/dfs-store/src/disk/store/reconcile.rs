@@ -46,7 +46,8 @@ impl<'a> Reconciler<'a> {
     /// Compares all files with all entries.
     pub(super) async fn run(mut self) -> Result<Reconciled, ReconcileError> {
         let inner = &self.store.0;
-        let (count, _) = inner.index.read(|meta| meta.count_blobs()).await?;
+        self.count_rows().await;
+        let count = inner.index.read(|meta| meta.count_blobs()).await?.count;
         let (env, chunks) = (inner.env.clone(), inner.chunks.clone());
         let tops = inner.env.offload(move || chunks.tops(&env)).await;
         let tops = tops.map_err(WriteError::from)?;
@@ -54,6 +55,15 @@ impl<'a> Reconciler<'a> {
             self.reconcile_slice(slice, &tops).await?;
         }
         Ok(self.done)
+    }
+
+    /// What the rows take that there were when the store was opened. Where it cannot be told, for a
+    /// page of the index is damaged, the guess stays that there was.
+    async fn count_rows(&self) {
+        let inner = &self.store.0;
+        if let Ok(rows) = inner.index.count_rows_at_first().await {
+            inner.space.set_rows_at_first(rows);
+        }
     }
 
     async fn reconcile_slice(

@@ -7,7 +7,7 @@ use dfs_core::hlc::Hlc;
 use dfs_core::id::{BlobId, Partition, PartitionBits, RecordKey, Tag};
 use dfs_core::record::digest::HeadsDigest;
 use dfs_core::record::refs::{RefRow, Use};
-use dfs_core::record::version::Record;
+use dfs_core::record::version::{Kind, Record};
 use dfs_core::replica::dir_changes::{ChangeMark, DirKey};
 use dfs_core::replica::dir_view::Told;
 use dfs_core::replica::sync::{Root, Table};
@@ -22,15 +22,35 @@ pub(super) type KeyedHash = (RecordKey, [u8; 32]);
 /// A record key and its record.
 pub type KeyedRecord = (RecordKey, Record);
 
+/// What versions of these kinds are stored for: tombstones release others.
+fn purpose_of(kinds: impl IntoIterator<Item = Kind>) -> Purpose {
+    let is_live = kinds.into_iter().any(|kind| kind == Kind::Live);
+    if is_live { Purpose::Record } else { Purpose::Release }
+}
+
 impl Store {
-    /// Joins records with those held. Durable on return. Returns how many changed.
+    /// Takes new versions in, where there is room for them: the same as [`Store::merge_records`]
+    /// otherwise.
+    ///
+    /// # Errors
+    /// [`WriteError::NoSpace`] when one of them is live and what this store offers is used up; any
+    /// of [`Store::merge_records`].
+    pub async fn put_records(&self, records: Vec<KeyedRecord>) -> Result<usize, WriteError> {
+        let kinds = records.iter().flat_map(|(_, record)| record.heads()).map(|head| head.kind);
+        self.admit_rows(purpose_of(kinds)).await?;
+        self.merge_records(records).await
+    }
+
+    /// Joins records with those held. They are what replicas know, and whoever reads must be able
+    /// to bring them together: only the disk bounds them. Durable on return. Returns how many
+    /// changed.
     ///
     /// # Errors
     /// [`WriteError::Purged`] when some had versions that cannot be any more, and all else was
     /// taken over. Any other [`WriteError`]; none of them counts as stored then, though some may
     /// be.
     pub async fn merge_records(&self, records: Vec<KeyedRecord>) -> Result<usize, WriteError> {
-        self.admit_record().await?;
+        self.admit_rows(Purpose::Release).await?;
         let work = move |tx: &mut MetaTx| {
             let (mut changed, mut failed) = (0, None);
             for (key, record) in &records {
@@ -102,16 +122,18 @@ impl Store {
         self.0.index.commit(work).await
     }
 
-    /// Replaces a record with what `change` makes of it, and returns that. Durable on return.
+    /// Replaces a record with what `change` makes of it, and returns that. It adds a new version of
+    /// this kind, or none. Durable on return.
     ///
     /// # Errors
     /// [`WriteError`]; it is as it was then.
     pub async fn change_record(
         &self,
         key: RecordKey,
+        adds: Option<Kind>,
         change: impl FnOnce(&Record) -> Record + Send + 'static,
     ) -> Result<Record, WriteError> {
-        self.admit_record().await?;
+        self.admit_rows(purpose_of(adds)).await?;
         let changed = self.0.index.commit(move |tx| tx.change_record(&key, change)).await?;
         Ok(changed.map(|(record, _)| record)?)
     }
@@ -125,8 +147,8 @@ impl Store {
         self.join_refs(rows, true).await
     }
 
-    /// Joins rows that other replicas hold with those here. Returns for each whether its blob is
-    /// held. A use that has ended here stays so. Durable on return.
+    /// Joins rows that other replicas hold with those here; only the disk bounds them. Returns for
+    /// each whether its blob is held. A use that has ended here stays so. Durable on return.
     ///
     /// # Errors
     /// [`WriteError`]; none of them counts as stored then, though some may be.
@@ -139,7 +161,7 @@ impl Store {
         rows: Vec<RefRow>,
         noted_anew: bool,
     ) -> Result<Vec<bool>, WriteError> {
-        self.admit_record().await?;
+        self.admit_rows(if noted_anew { Purpose::Record } else { Purpose::Release }).await?;
         let work = move |tx: &mut MetaTx| {
             let (mut held, mut failed) = (Vec::with_capacity(rows.len()), None);
             for row in &rows {
@@ -155,8 +177,8 @@ impl Store {
     }
 
     /// Runs before the transaction, because one that meets a full disk closes the store.
-    async fn admit_record(&self) -> Result<(), WriteError> {
-        match self.admits(Need::any(Purpose::Record)).await? {
+    async fn admit_rows(&self, purpose: Purpose) -> Result<(), WriteError> {
+        match self.admits(Need::any(purpose)).await? {
             true => Ok(()),
             false => Err(WriteError::NoSpace),
         }

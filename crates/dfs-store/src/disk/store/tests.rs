@@ -22,6 +22,7 @@ mod cancel;
 mod collect;
 mod damage;
 mod foreign_rows;
+mod offered;
 mod packed;
 mod purged;
 mod reconcile;
