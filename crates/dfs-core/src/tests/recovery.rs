@@ -53,6 +53,17 @@ fn partitions_with_enough_replicas_left_are_not_forced() {
 }
 
 #[test]
+fn a_member_that_left_before_is_none_of_those_that_are_left() {
+    let (mut state, _) = five(5);
+    state.members[0].state = MemberState::Left;
+    let loss = Loss::of(&state, lost(&[2]));
+    let found: Vec<_> = loss.at_risk(&state).into_iter().filter(|p| *p < 5).collect();
+    assert_eq!(found, [0, 4], "as if both were lost at once");
+    let (next, _) = state.propose([0; 32], loss.ops(&state), node(4)).unwrap();
+    assert_eq!((&next.row(0).current[..], &next.row(4).current[..]), (&[2][..], &[4][..]));
+}
+
+#[test]
 fn a_forced_partition_goes_on_with_whoever_is_left() {
     let (state, _) = five(5);
     let loss = Loss::of(&state, lost(&[1, 2, 3]));

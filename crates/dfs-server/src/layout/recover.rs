@@ -125,7 +125,8 @@ impl Members {
         let mut lost = BTreeSet::new();
         for name in names {
             let member = self.find(state, name)?;
-            if self.replica.is_reachable(&member.node_id) {
+            // One that only stores may be there and give nothing back: then it is lost as well.
+            if self.replica.is_reachable(&member.node_id) && state.may_write(&member.node_id) {
                 return Err(MemberError::NotLost(name.clone()));
             }
             lost.insert(member.node_id);

@@ -50,12 +50,17 @@ impl Loss {
         self.generation.saturating_mul(EPOCHS_IN_GENERATION)
     }
 
-    /// The partitions of which so many replicas are among the lost that the others may lack a
-    /// write.
+    /// The partitions of which so many replicas are among the lost, or left before, that the others
+    /// may lack a write.
     pub fn at_risk(&self, state: &EpochState) -> Vec<Partition> {
-        let is_lost = |idx: &MemberIdx| state.node(*idx).is_some_and(|n| self.lost.contains(&n));
+        let is_gone = |idx: &MemberIdx| {
+            let member = state.members.get(usize::from(*idx));
+            member.is_some_and(|member| {
+                member.state == MemberState::Left || self.lost.contains(&member.node_id)
+            })
+        };
         let lacks = |set: &[MemberIdx]| {
-            let left = set.iter().filter(|idx| !is_lost(idx)).count();
+            let left = set.iter().filter(|idx| !is_gone(idx)).count();
             left < set.len() && left < Tally::<NodeId>::read_majority(set.len())
         };
         let rows = (0..=Partition::MAX).zip(&state.rows);
