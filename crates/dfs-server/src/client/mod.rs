@@ -21,6 +21,7 @@ mod moving;
 pub(crate) mod past;
 mod publish;
 pub(crate) mod purge;
+mod removing;
 mod together;
 mod tree;
 pub(crate) mod types;

@@ -8,7 +8,7 @@ use futures_util::stream::FuturesOrdered;
 use super::Client;
 use super::attributes::{make_link, set_attributes, set_of_dir};
 use super::moving::{Moved, Onto, Transfer, Verb, link};
-use super::together::{Together, unless_gone};
+use super::removing::Removal;
 use super::types::{
     Conflict, ConflictPage, Depth, Listed, ListedKind, Page, Stored, UnreadablePage,
 };
@@ -122,70 +122,7 @@ impl Client {
     /// # Errors
     /// [`Error`]; what was deleted before stays deleted.
     pub async fn remove_all(&self, path: &FilePath, mode: Mode) -> Result<u64, Error> {
-        let mut removed = 0;
-        if self.find(path, None, mode).await?.kind() != ListedKind::Dir {
-            self.remove(path, mode).await?;
-            removed = 1;
-            // A split may have left a directory of the same name.
-            if self.0.names()?.find_dir(path, mode).await?.0.is_none() {
-                return Ok(removed);
-            }
-        }
-        let mut tried = self.remove_tree(path, mode, &mut removed).await;
-        for _ in 1..NOT_EMPTY_TRIES {
-            // What a minority had is known to all by now, and is listed.
-            if matches!(tried, Err(Error::NotEmpty(_))) {
-                tried = self.remove_tree(path, mode, &mut removed).await;
-            }
-        }
-        let own = self.0.replica.id;
-        tried.map(|()| removed).map_err(|error| match removed {
-            0 => error,
-            _ => error.once_written(&own),
-        })
-    }
-
-    async fn remove_tree(
-        &self,
-        path: &FilePath,
-        mode: Mode,
-        removed: &mut u64,
-    ) -> Result<(), Error> {
-        let mut together = Together::default();
-        let walked = self.remove_below(path, mode, &mut together, removed).await;
-        let ended = together.finish().await;
-        *removed += together.done;
-        walked.and(ended)
-    }
-
-    async fn remove_below<'a>(
-        &'a self,
-        path: &FilePath,
-        mode: Mode,
-        together: &mut Together<'a>,
-        dirs: &mut u64,
-    ) -> Result<(), Error> {
-        let names = self.0.names()?;
-        let mut walk = Walk::new(names.clone(), path, WalkOptions::all(mode)).await?;
-        // The directories that are being emptied, each in the one before.
-        let mut open = vec![(path.clone(), format!("{path}/"))];
-        loop {
-            let entry = walk.next().await?;
-            let is_left = |below: &str| entry.as_ref().is_none_or(|e| !e.order.starts_with(below));
-            while let Some((dir, _)) = open.pop_if(|(_, below)| is_left(below)) {
-                together.finish().await?;
-                let gone = self.remove_part(&dir, Some(Part::Dir), mode).await;
-                *dirs += u64::from(unless_gone(gone)?);
-            }
-            let Some(entry) = entry else { return Ok(()) };
-            if entry.listed.dir.is_some() {
-                open.push((entry.path, entry.order));
-                continue;
-            }
-            let key = names.keys.record_key(&entry.parent, &entry.listed.name);
-            let one = self.remove_at(key, entry.path, Some(Part::File), mode);
-            together.add(async move { unless_gone(one.await) }).await?;
-        }
+        Removal::new(self, mode).run(path).await
     }
 
     /// Writes a version of one file as a new version of another name. The content is not sent
@@ -406,8 +343,6 @@ pub(super) async fn known_of(
     known_versions(&names.keys, &key, &record)
 }
 
-/// How often a tree is gone through whose directories turn out to have names that were not listed.
-const NOT_EMPTY_TRIES: usize = 3;
 /// Names looked at in one page: some seconds.
 const NAMES_IN_PAGE: usize = 500;
 /// Names looked at together.

@@ -2,6 +2,7 @@
 //! time.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,8 +70,25 @@ impl Writer {
     /// Held from the read of a record to the end of the write that follows it: two writes of one
     /// name by one actor must not overlap, or the later would seem to have seen the earlier.
     pub(super) async fn lock(&self, key: &RecordKey) -> tokio::sync::MutexGuard<'_, ()> {
-        let at = usize::from(key.tag.as_bytes()[0]) % self.locks.len();
-        self.locks[at].lock().await
+        self.locks[self.lock_of(key)].lock().await
+    }
+
+    /// The same for several names: always in one order, so that two who do this wait for each other
+    /// and not for ever.
+    async fn lock_all(
+        &self,
+        keys: impl Iterator<Item = &RecordKey>,
+    ) -> Vec<tokio::sync::MutexGuard<'_, ()>> {
+        let places: BTreeSet<usize> = keys.map(|key| self.lock_of(key)).collect();
+        let mut held = Vec::with_capacity(places.len());
+        for at in places {
+            held.push(self.locks[at].lock().await);
+        }
+        held
+    }
+
+    fn lock_of(&self, key: &RecordKey) -> usize {
+        usize::from(key.tag.as_bytes()[0]) % self.locks.len()
     }
 
     /// The certificate to write under, renewed once less than half of its life is left.
@@ -163,6 +181,14 @@ impl Names {
         self.writer.lock(key).await
     }
 
+    /// The same for several names.
+    pub(crate) async fn lock_all(
+        &self,
+        keys: impl Iterator<Item = &RecordKey>,
+    ) -> Vec<tokio::sync::MutexGuard<'_, ()>> {
+        self.writer.lock_all(keys).await
+    }
+
     /// Writes a version that supersedes what was read. The name's lock is held. Nothing has been
     /// stored anywhere, nor will be, after [`Error::ClockSkew`].
     pub(crate) async fn write_version(
@@ -175,17 +201,32 @@ impl Names {
     ) -> Result<Written, Error> {
         self.replica.need_right_clock().await?;
         let version = self.writer.version_after(&key, read, quorum_read, draft).await?;
-        let vid = version.vid;
-        let name = || hex(&key.to_canonical());
-        let (actor, hlc, context) = (version.actor, version.hlc.0, &version.context);
-        let dead = version.kind == Kind::Dead;
-        debug!(key = %name(), %vid, actor, hlc, dead, ?context, "a version is made");
-        let put = self.records.put_new(key, Record::of(version), mode).await;
-        let (written, by_majority) = put?;
+        self.write_versions(vec![(key, version)], mode).await
+    }
+
+    /// Writes versions of names, those of one directory together. The locks of the names are held.
+    /// After an error some may be written.
+    pub(crate) async fn write_versions(
+        &self,
+        versions: Vec<(RecordKey, Version)>,
+        mode: Mode,
+    ) -> Result<Written, Error> {
+        let name = |key: &RecordKey| hex(&key.to_canonical());
+        for (key, version) in &versions {
+            let (vid, actor, hlc, context) =
+                (version.vid, version.actor, version.hlc.0, &version.context);
+            let dead = version.kind == Kind::Dead;
+            debug!(key = %name(key), %vid, actor, hlc, dead, ?context, "a version is made");
+        }
+        let made: Vec<_> = versions.iter().map(|(key, version)| (*key, version.vid)).collect();
+        let records = versions.into_iter().map(|(key, version)| (key, Record::of(version)));
+        let (written, by_majority) = self.records.put_new(records.collect(), mode).await?;
         if !by_majority && !bug(Bug::ActorNeverRenewed) {
             self.writer.renew_actors();
         }
-        debug!(key = %name(), %vid, by_majority, "a version is acknowledged");
+        for (key, vid) in made {
+            debug!(key = %name(&key), %vid, by_majority, "a version is acknowledged");
+        }
         Ok(written)
     }
 }
@@ -200,11 +241,26 @@ impl Names {
         new: NewVersion,
         mode: Mode,
     ) -> Result<Written, Error> {
+        let version = self.part_version(key, (read, quorum_read), part, new, mode).await?;
+        self.write_versions(vec![(key, version)], mode).await
+    }
+
+    /// A version that supersedes what was read of its sort, to be written while the name's lock is
+    /// held.
+    pub(crate) async fn part_version(
+        &self,
+        key: RecordKey,
+        (read, quorum_read): (&Record, bool),
+        part: Part,
+        new: NewVersion,
+        mode: Mode,
+    ) -> Result<Version, Error> {
         let superseded = superseded(&self.keys, &key, read, part)?;
         // This process may have written what stays: its next stamp would seem to supersede it.
         let quorum_read = quorum_read && matches!(superseded, Cow::Borrowed(_));
         let draft = self.draft(key, &superseded, new, mode).await?;
-        self.write_version(key, &superseded, quorum_read, draft, mode).await
+        self.replica.need_right_clock().await?;
+        self.writer.version_after(&key, &superseded, quorum_read, draft).await
     }
 
     /// Writes a version that supersedes only one head, and leaves what else there is; `None` where

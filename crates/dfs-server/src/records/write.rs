@@ -27,6 +27,17 @@ pub(crate) struct Written {
     pub(crate) guarded: bool,
 }
 
+impl Written {
+    /// What holds of two that were written together.
+    fn and(self, other: Self) -> Self {
+        Self {
+            copies: self.copies.min(other.copies),
+            wanted: self.wanted.max(other.wanted),
+            guarded: self.guarded && other.guarded,
+        }
+    }
+}
+
 /// How many copies of a record there should be.
 pub(crate) fn copies_wanted(state: &EpochState, key: &RecordKey) -> usize {
     let sets = state.write_sets(key.partition(state.bits));
@@ -46,7 +57,7 @@ impl Records {
             return Ok(true);
         }
         let mut guarded = true;
-        for (_, batch) in batches(records, state.bits, dfs_p2p::KEYS_MAX, WRITE_BACK_BYTES) {
+        for (_, batch) in batches(records, state.bits, dfs_p2p::KEYS_MAX, CALL_BYTES) {
             let key = batch[0].0;
             let put = self.put_records(&key, batch, Origin::Repair, needs_quorum, state).await?;
             guarded &= put.guarded;
@@ -79,7 +90,10 @@ impl Records {
                 WriteTask::KeepHere => {
                     let (this, records) = (self.clone(), records.clone());
                     Box::pin(async move {
-                        this.replica.store.merge_records(records).await?;
+                        match origin {
+                            Origin::Client => this.replica.store.put_records(records).await?,
+                            Origin::Repair => this.replica.store.merge_records(records).await?,
+                        };
                         this.replica.wakes.handoff.notify_one();
                         Ok(WriteEvent::Kept)
                     })
@@ -89,16 +103,36 @@ impl Records {
         Ok(self.rpc.drive(Write::new(spec), perform).await??)
     }
 
-    /// Writes a new version of a record as `mode` asks. Also returns whether a majority of every
-    /// write set took it.
+    /// Writes new versions of records as `mode` asks: those of one partition, in one call to each
+    /// replica, as many as fit. Also returns whether a majority of every write set took them. After
+    /// an error some may be written.
     pub(crate) async fn put_new(
         self: &Arc<Self>,
-        key: RecordKey,
-        record: Record,
+        records: Vec<(RecordKey, Record)>,
         mode: Mode,
     ) -> Result<(Written, bool), Error> {
+        let bits = self.replica.joined()?.bits;
+        let mut all = (Written { copies: usize::MAX, wanted: 0, guarded: true }, true);
+        let calls = batches(records, bits, dfs_p2p::KEYS_MAX, CALL_BYTES);
+        for (at, (_, batch)) in calls.into_iter().enumerate() {
+            let put = self.put_batch(batch, mode).await;
+            let (written, by_majority) = put.map_err(|error| match at {
+                0 => error,
+                _ => error.once_written(&self.replica.id),
+            })?;
+            all = (all.0.and(written), all.1 && by_majority);
+        }
+        Ok(all)
+    }
+
+    async fn put_batch(
+        self: &Arc<Self>,
+        records: Vec<(RecordKey, Record)>,
+        mode: Mode,
+    ) -> Result<(Written, bool), Error> {
+        let key = records[0].0;
         let put = |state: Arc<EpochState>| {
-            let records = vec![(key, record.clone())];
+            let records = records.clone();
             async move {
                 let quorum = self.replica.is_quorum(mode, &state);
                 let put = self.put_records(&key, records, Origin::Client, quorum, &state).await?;
@@ -115,7 +149,7 @@ impl Records {
         };
         let put = self.rpc.with_layout(put).await?;
         if put.1 {
-            self.seen.note(&key, &record, None);
+            records.iter().for_each(|(key, record)| self.seen.note(key, record, None));
         }
         Ok(put)
     }
@@ -135,5 +169,5 @@ impl Records {
     }
 }
 
-/// Records given back in one call: half a frame.
-const WRITE_BACK_BYTES: usize = 128 * 1024;
+/// Bytes of records in one call: half a frame.
+const CALL_BYTES: usize = 128 * 1024;

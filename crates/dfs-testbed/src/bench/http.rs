@@ -46,6 +46,15 @@ impl Target {
         Ok(())
     }
 
+    pub(super) fn delete(&self, what: &str) -> Result<()> {
+        let url = format!("{}/v1/{what}", self.base);
+        let request =
+            self.agent.delete(&url).header("Authorization", format!("Bearer {}", self.token));
+        let response = request.call().with_context(|| format!("DELETE {what}"))?;
+        std::io::copy(&mut response.into_body().into_reader(), &mut std::io::sink())?;
+        Ok(())
+    }
+
     /// Fetches; returns how many bytes came.
     pub(super) fn get(&self, what: &str, out: &mut dyn Write) -> Result<u64> {
         let url = format!("{}/v1/{what}", self.base);

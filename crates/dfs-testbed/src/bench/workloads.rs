@@ -164,6 +164,17 @@ pub(super) const WORKLOADS: &[Workload] = &[
         run: |to, _| each(1, 20, |_| to.get("status", &mut std::io::sink())),
         limit: None,
     },
+    Workload {
+        name: "delete those names, as a directory",
+        unit: Unit::Requests,
+        run: |to, sizes| {
+            let began = Instant::now();
+            to.delete("files/names?recursive=true")?;
+            let took = began.elapsed();
+            Ok(Done { bytes: 0, requests: sizes.names, took, each: vec![took] })
+        },
+        limit: None,
+    },
 ];
 
 fn one(bytes: u64, took: Duration) -> Done {
