@@ -18,7 +18,7 @@ pub(crate) struct Args {
 }
 
 /// A bug, the crate that has the test which notices it, and that test.
-const CAUGHT_BY: [(&str, &str, &str); 22] = [
+const CAUGHT_BY: [(&str, &str, &str); 23] = [
     ("RetiredByHearsay", "dfs-p2p", "a_peers_bare_word_retires_no_node"),
     (
         "AnyoneTellsOfStrangers",
@@ -51,6 +51,11 @@ const CAUGHT_BY: [(&str, &str, &str); 22] = [
     ("StaleLayoutAccepted", "dfs-server", "what_a_layout_of_before_asks_for_is_refused"),
     ("AnsweredUnfenced", "dfs-server", "what_the_disk_said_is_held_against_the_layout_once_more"),
     ("AnyoneLetIn", "dfs-server", "who_has_the_cluster_key_alone_waits_outside"),
+    (
+        "AnyVaultKept",
+        "dfs-server",
+        "what_a_storage_member_brings_of_a_vault_that_it_made_up_is_not_kept",
+    ),
     ("MadeUpUsesCount", "dfs-server", "uses_that_no_record_has_are_taken_up_to_a_bound"),
     ("MarksClearedUnchecked", "dfs-server", "bytes_of_another_blob_keep_nothing_here"),
     ("AnyonesCallsCount", "dfs-server", "nobody_gives_way_to_what_a_storage_member_asks_for"),

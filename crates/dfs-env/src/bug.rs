@@ -55,6 +55,7 @@ pub enum Bug {
     UsesEndTogether,
     AnyoneLetIn,
     MadeUpUsesCount,
+    AnyVaultKept,
     MarksClearedUnchecked,
     AnyonesCallsCount,
     AnsweredUnfenced,
@@ -64,7 +65,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug in the bank.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 53] = [
         Self::SkipFileSync,
         Self::SkipDirSync,
         Self::IndexBeforeFile,
@@ -112,6 +113,7 @@ impl Bug {
         Self::UsesEndTogether,
         Self::AnyoneLetIn,
         Self::MadeUpUsesCount,
+        Self::AnyVaultKept,
         Self::MarksClearedUnchecked,
         Self::AnyonesCallsCount,
         Self::AnsweredUnfenced,

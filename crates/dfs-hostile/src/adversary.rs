@@ -8,7 +8,7 @@ use dfs_core::id::{AdminId, ClusterId, NodeId};
 use dfs_core::layout::epoch::Grant;
 use dfs_core::node::member::NodeInfo;
 use dfs_env::{BoxFuture, Env};
-use dfs_p2p::message::{Answer, Call, Code, Refusal, Request};
+use dfs_p2p::message::{Answer, Call, Code, Refusal, Request, Response};
 use dfs_p2p::{Caller, Handler};
 use ed25519_dalek::SigningKey;
 use parking_lot::Mutex;
@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::attack::Attack;
 use crate::lies;
 use crate::seen::Seen;
+use crate::vaults::own_cert;
 
 /// Stands before an honest handler, and answers in its place what it likes, once it acts.
 pub struct Adversary {
@@ -32,6 +33,8 @@ pub struct Shared {
     /// What it saw.
     pub seen: Arc<Seen>,
     acts: AtomicBool,
+    /// Whether it only answers.
+    only_answers: AtomicBool,
     done: Mutex<BTreeMap<Attack, u64>>,
 }
 
@@ -39,7 +42,8 @@ impl Shared {
     /// Kinds of attacks, and nothing seen yet. Honest until it is told to act.
     pub fn new(attacks: Vec<Attack>) -> Self {
         let seen = Arc::default();
-        Self { attacks, seen, acts: AtomicBool::new(false), done: Mutex::default() }
+        let (acts, only_answers) = Default::default();
+        Self { attacks, seen, acts, only_answers, done: Mutex::default() }
     }
 
     /// Begins to do harm, or ends it.
@@ -50,6 +54,16 @@ impl Shared {
     /// Whether it does harm.
     pub fn acts(&self) -> bool {
         self.acts.load(Ordering::Relaxed)
+    }
+
+    /// Does nothing of its own accord for a while, or goes on.
+    pub fn set_only_answers(&self, only_answers: bool) {
+        self.only_answers.store(only_answers, Ordering::Relaxed);
+    }
+
+    /// Whether it does harm of its own accord.
+    pub fn asks(&self) -> bool {
+        self.acts() && !self.only_answers.load(Ordering::Relaxed)
     }
 
     /// What it may do.
@@ -99,6 +113,9 @@ impl Adversary {
                 Answer::new(Err(stale), epoch)
             }
             Attack::FalseAcks => lies::false_ack(&call),
+            Attack::MadeUpVaults => {
+                Answer::new(Ok(Response::Cert(Box::new(own_cert()))), call.epoch)
+            }
             Attack::FalseEvidence => lies::false_evidence(&call),
             Attack::FalseBallots => lies::false_ballot(&call, seen, luck),
             _ => {

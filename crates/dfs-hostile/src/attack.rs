@@ -2,6 +2,8 @@
 
 use dfs_p2p::message::Request;
 
+use crate::vaults::own_cert;
+
 /// One kind of harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attack {
@@ -50,11 +52,13 @@ pub enum Attack {
     OrdersToForget,
     /// Brings records as they were once, and ones that nobody signed.
     ReplayedRecords,
+    /// Brings records of a vault that it made up, and uses of blobs by them.
+    MadeUpVaults,
 }
 
 impl Attack {
     /// Every kind.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::WrongBytes,
         Self::OtherBlob,
         Self::OldRecords,
@@ -77,6 +81,7 @@ impl Attack {
         Self::LaterEpochs,
         Self::OrdersToForget,
         Self::ReplayedRecords,
+        Self::MadeUpVaults,
     ];
 
     /// The attack of this name.
@@ -109,6 +114,7 @@ impl Attack {
             Self::LaterEpochs => "hostile: claims of later epochs",
             Self::OrdersToForget => "hostile: orders to forget everything",
             Self::ReplayedRecords => "hostile: records of before brought again",
+            Self::MadeUpVaults => "hostile: records of a vault that it made up",
         }
     }
 
@@ -153,6 +159,7 @@ impl Attack {
                     | Ask::RecordsForget(_)
                     | Ask::ChunkHas(_)
             ),
+            Self::MadeUpVaults => matches!(request, Ask::CertGet(id) if *id == own_cert().id()),
             Self::StaleEpochs | Self::Silence | Self::Refusals => !matches!(
                 request,
                 // Without these it would be no member.

@@ -23,6 +23,7 @@ use crate::lies::made_up_use;
 use crate::member::Member;
 use crate::replays::replay_records;
 use crate::takeover::{make_up_layouts, use_up_ballots};
+use crate::vaults::fill_with_own;
 
 /// How its calls ended.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,7 +58,7 @@ impl Tally {
 /// One turn of an attack against one node.
 type Turn = for<'a> fn(&'a Member, NodeId) -> BoxFuture<'a, Tally>;
 
-const TURNS: [(Attack, Turn); 10] = [
+const TURNS: [(Attack, Turn); 11] = [
     (Attack::OwnLayouts, |member, node| Box::pin(make_up_layouts(member, node))),
     (Attack::LastBallots, |member, node| Box::pin(use_up_ballots(member, node))),
     (Attack::LargeReads, |member, node| Box::pin(read_one_record(member, node))),
@@ -68,6 +69,7 @@ const TURNS: [(Attack, Turn); 10] = [
     (Attack::LaterEpochs, |member, node| Box::pin(claim_epochs(member, node))),
     (Attack::OrdersToForget, |member, node| Box::pin(order_to_forget(member, node))),
     (Attack::ReplayedRecords, |member, node| Box::pin(replay_records(member, node))),
+    (Attack::MadeUpVaults, |member, node| Box::pin(fill_with_own(member, node))),
 ];
 
 /// Does one thing after the other to one node after the other, as chance has it, for ever. Ends at
@@ -86,7 +88,7 @@ pub async fn harm(member: &Member, shared: &Shared) {
         let (Some(turn), Some(victim)) = (below(turns.len()), below(victims.len())) else {
             continue;
         };
-        if shared.acts() {
+        if shared.asks() {
             let (attack, act) = turns[turn];
             shared.note(*attack);
             if *attack == Attack::OrdersToForget

@@ -24,3 +24,4 @@ pub mod member;
 pub mod replays;
 pub mod seen;
 pub mod takeover;
+pub mod vaults;

@@ -210,9 +210,9 @@ pub(crate) fn check(
 /// Nobody besides members and those with the cluster's key.
 pub(crate) const NOBODY: Welcome<'static> = Welcome { secret_of: &|_| None, is_admin: &|_| false };
 /// The oldest protocol spoken here.
-pub const PROTO_MIN: u32 = 4;
+pub const PROTO_MIN: u32 = 5;
 /// The newest protocol spoken here.
-pub const PROTO_MAX: u32 = 4;
+pub const PROTO_MAX: u32 = 5;
 
 #[cfg(test)]
 mod tests {

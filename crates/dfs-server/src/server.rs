@@ -10,7 +10,6 @@ use dfs_env::{BoxFuture, Env, Task};
 use dfs_p2p::{Handler, Network, OwnFacts};
 use dfs_store::Store;
 use dfs_store::disk::data_dir::DataDir;
-use ed25519_dalek::SigningKey;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -18,9 +17,9 @@ use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
 use crate::blobs::Blobs;
-use crate::chain::{self, Chain, Joining};
+use crate::chain::{self, Chain, Governor, Joining};
 use crate::client::{Client, Parts};
-use crate::config::Config;
+use crate::config::{Config, VaultConfig};
 use crate::disk::{Scrubber, adopt};
 use crate::error::StartServerError;
 use crate::gc::Gc;
@@ -56,7 +55,7 @@ struct Tasks {
 
 /// What a node governs its cluster with.
 struct Governing {
-    admin: Option<SigningKey>,
+    governor: Option<Governor>,
     invites: InviteKeys,
 }
 
@@ -133,14 +132,18 @@ impl Server {
         }
         let listener = Network::bind(&env, config.listen).await?;
         let mut epoch = store.epoch().await?;
-        let admin = config.vault.as_ref().map(|vault| vault.key.admin());
+        let governor = config
+            .vault
+            .as_ref()
+            .map(|VaultConfig { key }| Governor { admin: key.admin(), vault: key.vault() });
+        let admin = governor.as_ref().map(|governor| governor.admin.clone());
         // Only now: a node that cannot listen must not leave a cluster of its own behind.
         let in_cluster = epoch.is_some();
         let joining = Joining::open(&env, &store, &data_dir, in_cluster, &config).await?;
         let alone = config.founds && config.bootstrap.is_empty() && joining.is_free();
         if epoch.is_none() && (config.init || alone) {
-            let admin = admin.as_ref().ok_or(StartServerError::NoVaultKey)?;
-            epoch = Some(chain::found(&env, &store, &data_dir, &config.zone, admin).await?);
+            let governor = governor.as_ref().ok_or(StartServerError::NoVaultKey)?;
+            epoch = Some(chain::found(&env, &store, &data_dir, &config.zone, governor).await?);
             joining.done();
         }
         let network_config = dfs_p2p::Config {
@@ -148,7 +151,7 @@ impl Server {
             node_key: data_dir.node_key().clone(),
             incarnation: data_dir.instance(),
             cluster_key: Zeroizing::new(*config.cluster_key.expose()),
-            admin: admin.clone(),
+            admin,
             invite: config.invite.clone(),
             zone: config.zone.clone(),
             build: config.build.clone(),
@@ -156,7 +159,7 @@ impl Server {
         };
         let facts = OwnFacts {
             capacity: store.capacity(),
-            used: store.used(),
+            used: store.held(),
             durable_epoch: epoch.as_ref().map_or(0, |(state, _)| state.epoch),
             ..OwnFacts::default()
         };
@@ -175,8 +178,8 @@ impl Server {
             }
         };
         let invited_into = config.invite.as_ref().map(|invite| invite.cluster);
-        let chain = Chain::new(replica.clone(), data_dir, joining, admin.clone(), invited_into);
-        let proposals = Governing { admin, invites: invite_keys(&config) };
+        let chain = Chain::new(replica.clone(), data_dir, joining, governor.clone(), invited_into);
+        let proposals = Governing { governor, invites: invite_keys(&config) };
         let node = Node::assemble(Arc::new(chain), proposals, writer, config.out_after);
         node.parts.scrub.load().await?;
         node.parts.repair.load().await?;
@@ -304,10 +307,13 @@ impl Node {
         let gc = Arc::new(Gc::new(rpc.clone(), records.clone(), blobs.clone()));
         let proof = Arc::new(Prover::new(records.clone(), blobs.clone()));
         let reach = Arc::new(Reachability::new(replica.clone()));
-        let proposals = Arc::new(Proposals::new(chain.clone(), rpc.clone(), governing.admin));
-        let invites = Arc::new(Invites::new(proposals.clone(), governing.invites));
+        let Governing { governor, invites } = governing;
+        let vault = governor.as_ref().map(|governor| governor.vault);
+        let admin = governor.map(|governor| governor.admin);
+        let proposals = Arc::new(Proposals::new(chain.clone(), rpc.clone(), admin));
+        let invites = Arc::new(Invites::new(proposals.clone(), invites));
         let members = Members::new(proposals.clone());
-        let steward = Steward::new(replica.clone(), proposals, reach.clone(), out_after);
+        let steward = Steward::new(replica.clone(), proposals, reach.clone(), vault, out_after);
         let service = Arc::new(Service {
             replica: replica.clone(),
             chain: chain.clone(),

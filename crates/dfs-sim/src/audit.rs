@@ -85,6 +85,12 @@ pub async fn audit(
         }
     }
     govern(history, options, layout, &shelves);
+    let used_by = shelves.iter().flat_map(|shelf| &shelf.refs).map(|(_, _, key)| key);
+    let is_foreign = |key: &&RecordKey| key.vault != Cluster::vault();
+    let foreign = records.keys().chain(used_by).filter(is_foreign).count();
+    if foreign > 0 {
+        history.violation(format!("at rest, {foreign} rows are of a vault that nobody named"));
+    }
     let left = if options.collects && mended { audit.left() } else { Faults::new() };
     for (what, at) in audit.rows().into_iter().chain(audit.blobs(mended)).chain(left) {
         history.violation(format!("at rest, {} {what}", at.len()));

@@ -76,6 +76,7 @@ fn attack_on(bug: Bug) -> Option<Attack> {
         Bug::UnsignedBallotTaken => Attack::LastBallots,
         Bug::ForgedAnswerEndsRead => Attack::ForgedRecords,
         Bug::RunningIsNotEvicted => Attack::WrongBytes,
+        Bug::AnyVaultKept => Attack::MadeUpVaults,
         _ => return None,
     })
 }

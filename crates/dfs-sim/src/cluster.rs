@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dfs_core::id::VaultId;
 use dfs_env::{Env, Task};
 use dfs_hostile::adversary::{Adversary, Shared};
 use dfs_hostile::attacks::harm;
@@ -130,6 +131,11 @@ impl Cluster {
     /// The only admin of every cluster.
     pub fn admin() -> SigningKey {
         VaultKey::from_bytes(VAULT_KEY).admin()
+    }
+
+    /// The vault whose files every cluster is for.
+    pub fn vault() -> VaultId {
+        VaultKey::from_bytes(VAULT_KEY).vault()
     }
 
     /// How many machines are honest: the first.
@@ -275,7 +281,8 @@ impl Cluster {
             listen: peer_addr(host),
             init: false,
             bootstrap: match host {
-                0 => Vec::new(),
+                0 if machine.disks == 0 => Vec::new(),
+                0 => vec![peer_addr(1).to_string().parse().expect("an address")],
                 // Each knows only the one before it, or all the first.
                 _ => {
                     let known = if self.star { 0 } else { host - 1 };
@@ -354,7 +361,7 @@ impl Cluster {
     }
 
     /// Vouches for nodes that only store for others, as whoever invited them would.
-    async fn admit_waiting(&self) {
+    pub async fn admit_waiting(&self) {
         let waits = |peer: &PeerView| {
             peer.role == Some(PeerRole::Unvouched) && peer.state == PeerState::Joining
         };

@@ -8,11 +8,12 @@ use dfs_core::id::NodeId;
 use dfs_core::name::FilePath;
 use dfs_core::record::conditional::Condition;
 use dfs_hostile::attack::Attack;
-use dfs_server::{Error, MemberError, Mode, PeerState, PeerView, Running};
+use dfs_server::{Error, Mode, PeerState, PeerView, Running};
 use tokio::time::{Instant, timeout};
 
 use crate::cluster::{Cluster, Handle};
 use crate::disk::CrashPolicy;
+use crate::loss::{remove, replace_a_disk};
 use crate::net::Host;
 use crate::options::Options;
 use crate::racing::{Claims, RACING_NAMES, racing_name, replace};
@@ -47,6 +48,14 @@ pub async fn withstand(
     let lied = shared.done().keys().any(|attack: &Attack| attack.lies_about_data());
     let noticed = Noticed { lied, named: lied && is_named(cluster, host).await };
     watch_books(cluster, history);
+    if options.replaces {
+        let rng = &mut Rng::new(options.seed).fork(15);
+        shared.set_only_answers(true);
+        if let Err(why) = replace_a_disk(cluster, rng).await {
+            history.violation(why);
+        }
+        shared.set_only_answers(false);
+    }
     if let Err(why) = take_out(cluster, host, &mut Rng::new(options.seed).fork(12)).await {
         history.violation(format!("the hostile member cannot be taken out: {why}"));
     }
@@ -213,9 +222,8 @@ async fn take_out(cluster: &mut Cluster, host: Host, rng: &mut Rng) -> Result<()
     'asking: while Instant::now() < end {
         let honest = (0..cluster.honest()).filter(|host| cluster.has_vault(*host));
         for handle in honest.filter_map(|host| cluster.handle(host)) {
-            match timeout(ASK_MAX, handle.client.remove_member(&id, running)).await {
-                // It has left by an earlier attempt that nobody heard the end of.
-                Ok(Ok(_) | Err(MemberError::NoSuchMember(_))) => {
+            match timeout(ASK_MAX, remove(&handle, &id, running, false)).await {
+                Ok(Ok(())) => {
                     why.clear();
                     break 'asking;
                 }

@@ -10,6 +10,7 @@
 //! | [`faults`] | what goes wrong, when, and when it is over |
 //! | [`growth`] | nodes that come up under load |
 //! | [`hostile`] | what is asked of a cluster with a hostile member |
+//! | [`loss`] | a disk that is lost beside it |
 //! | [`workload`], [`racing`] | clients, some of which race under conditions |
 //! | [`checker`] | whether what clients saw is allowed |
 //! | [`audit`] | what the disks of all replicas hold at rest |
@@ -34,6 +35,7 @@ pub mod growth;
 pub mod hostile;
 pub mod lineage;
 pub mod log;
+pub mod loss;
 pub mod machine;
 pub mod net;
 pub mod options;

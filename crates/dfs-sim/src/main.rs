@@ -34,6 +34,9 @@ struct Args {
     /// The first of them
     #[arg(long, default_value_t = 1)]
     first: u64,
+    /// Others to run after them
+    #[arg(long, value_name = "SEED", value_delimiter = ',')]
+    also: Vec<u64>,
     /// Replays one seed and tells what happened
     #[arg(long)]
     seed: Option<u64>,
@@ -206,7 +209,8 @@ fn many(args: &Args) -> ExitCode {
     let started = tokio::time::Instant::now();
     let wanted = |seed: &u64| !args.churns || args.of(*seed).churns;
     let count = usize::try_from(args.seeds).unwrap_or(usize::MAX);
-    let seeds: Vec<u64> = (args.first..).filter(wanted).take(count).collect();
+    let seeds: Vec<u64> =
+        (args.first..).filter(wanted).take(count).chain(args.also.clone()).collect();
     let next = AtomicUsize::new(0);
     let total = Mutex::new(Total::default());
     std::thread::scope(|scope| {

@@ -33,6 +33,8 @@ pub struct Options {
     pub churns: bool,
     /// Whether one of these is lost with its disk.
     pub loses: bool,
+    /// Whether an honest machine beside a hostile member gets an empty disk at the end.
+    pub replaces: bool,
     /// Whether space is given back within seconds, and not only after days. Clocks are right then:
     /// an hour that is lost or won is more than any of these waits.
     pub collects: bool,
@@ -75,6 +77,7 @@ impl Options {
             grows: false,
             churns: false,
             loses: false,
+            replaces: false,
             collects: false,
             work: Duration::from_secs(rng.between(40, 120)),
             think: Duration::from_millis(rng.between(50, 2000)),
@@ -106,8 +109,10 @@ impl Options {
 
     /// Draws the choices of a seed with a hostile member: the last machine, admitted to store for
     /// others. Of each row of three it holds one copy at most. Beside it one honest machine at most
-    /// is down, paused or cut off at any time, and no disk loses what it was given: no three copies
-    /// bear more. Clocks are right. It attacks in about half of the ways there are, or in one.
+    /// is down, paused or cut off at any time, and no disk loses what it was given until all had
+    /// time to get where it belongs: no three copies bear more. In half of the seeds an honest
+    /// machine gets an empty disk then. Clocks are right. It attacks in about half of the ways
+    /// there are, or in one.
     pub fn hostile(seed: u64, only: Option<Attack>) -> Self {
         let mut rng = Rng::new(seed).fork(11);
         let machines = 3 + rng.below(3);
@@ -122,6 +127,7 @@ impl Options {
             grows: false,
             churns: false,
             loses: false,
+            replaces: Rng::new(seed).fork(14).flip(),
             ..Self::of(seed)
         };
         options.faults.retain(|fault| fault.is_of_one_machine());

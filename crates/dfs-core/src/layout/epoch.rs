@@ -20,7 +20,7 @@ pub use role::{Burnt, Grant, NO_CAP, Role};
 use ed25519_dalek::SigningKey;
 
 use crate::codec::{Canonical, Writer};
-use crate::id::{AdminId, ClusterId, NodeId, Partition, PartitionBits};
+use crate::id::{AdminId, ClusterId, NodeId, Partition, PartitionBits, VaultId};
 use crate::paxos::Ballot;
 
 /// A member's short number inside the table; never given out twice.
@@ -106,6 +106,9 @@ pub struct EpochState {
     /// Whose signature every change needs; none only in a cluster of the time before there were
     /// admins, until it names its own.
     pub admins: Vec<AdminId>,
+    /// Whose records members keep for each other; of any vault where none is named, as in a cluster
+    /// of the time before they were.
+    pub vaults: Vec<VaultId>,
     /// Invites that admit nobody any more, until they lapse by themselves.
     pub burnt: Vec<Burnt>,
     /// One row for each partition.
@@ -121,6 +124,8 @@ pub enum EpochOp {
     SetVoters(Vec<NodeId>),
     /// Whose signature every later change needs.
     SetAdmins(Vec<AdminId>),
+    /// Whose records members keep for each other.
+    SetVaults(Vec<VaultId>),
     /// What a member may do, and how many bytes count of what it offers.
     SetRole {
         /// Which.
@@ -234,15 +239,17 @@ pub enum EpochError {
 
 impl EpochState {
     /// The first epoch of a new cluster: one gateway, which alone votes and holds every partition.
-    /// `key` is the node's, `admin` that of whoever governs the cluster.
+    /// `key` is the node's, `admin` that of whoever governs the cluster, `vault` whose files it is
+    /// for.
     pub fn genesis(
         member: Member,
         nonce: [u8; 32],
         key: &SigningKey,
         admin: &SigningKey,
+        vault: VaultId,
     ) -> (Self, EpochCert) {
         let node = member.node_id;
-        let admins = vec![AdminId::of(admin)];
+        let (admins, vaults) = (vec![AdminId::of(admin)], vec![vault]);
         let row = Row {
             changed: 1,
             current: vec![member.idx],
@@ -255,6 +262,7 @@ impl EpochState {
         let ops = vec![
             EpochOp::AddMember(newcomer.clone()),
             EpochOp::SetAdmins(admins.clone()),
+            EpochOp::SetVaults(vaults.clone()),
             EpochOp::SetRole { node, role: Role::Gateway, cap: NO_CAP },
             EpochOp::SetVoters(vec![node]),
         ];
@@ -267,6 +275,7 @@ impl EpochState {
             members: vec![Member { role: Role::Gateway, ..newcomer }],
             voters: vec![node],
             admins,
+            vaults,
             burnt: Vec::new(),
             rows: vec![row; PartitionBits::GENESIS.count()],
         };
@@ -507,6 +516,7 @@ impl EpochState {
                 self.voters.clone_from(voters);
             }
             EpochOp::SetAdmins(admins) => self.set_admins(admins)?,
+            EpochOp::SetVaults(vaults) => self.set_vaults(vaults)?,
             EpochOp::SetRole { node, role, cap } => self.set_role(node, *role, *cap)?,
             EpochOp::BurnInvite { burnt, now_ms } => self.burn_invite(*burnt, *now_ms)?,
             EpochOp::SetState(node, to) => {
@@ -582,5 +592,7 @@ pub const FORMER_MAX: usize = 64;
 pub const VOTERS_MAX: usize = 7;
 /// Admins of one cluster: each is a vault, of a household or a small firm.
 pub const ADMINS_MAX: usize = 16;
+/// Vaults whose files one cluster keeps.
+pub const VAULTS_MAX: usize = ADMINS_MAX;
 /// Invites that were used or taken back and have not lapsed: a snapshot must fit one frame.
 pub const BURNT_MAX: usize = 1000;

@@ -1,11 +1,11 @@
 //! Whose signature a change needs, and what a role allows.
 
-use super::epoch::{add, admin, by_admin, genesis, key, member, node, role};
+use super::epoch::{VAULT, add, admin, by_admin, genesis, key, member, node, role};
 use crate::codec::Canonical;
-use crate::id::{AdminId, InviteId};
+use crate::id::{AdminId, InviteId, VaultId};
 use crate::layout::epoch::{
     BURNT_MAX, Burnt, Deciders, EpochCert, EpochError, EpochOp, EpochState, Member, MemberState,
-    NO_CAP, Role, Row, deciders_after,
+    NO_CAP, Role, Row, VAULTS_MAX, deciders_after,
 };
 
 fn id(of: u8) -> AdminId {
@@ -41,7 +41,7 @@ fn nothing_is_decided_without_an_admin_whoever_votes() {
     let mut moved = decided(&state, &cert, add(2, 1), Some(200));
     moved.proposal.authority = good.proposal.authority;
     refused(&moved.proposal.sign_alone(state.cluster_id, &key(1)));
-    let (other, _) = EpochState::genesis(member(1, 0), [8; 32], &key(1), &admin());
+    let (other, _) = EpochState::genesis(member(1, 0), [8; 32], &key(1), &admin(), VAULT);
     let (_, proposal) = state.propose(cert.proposal.hash(), add(2, 1), node(1)).unwrap();
     refused(&by_admin(proposal, other.cluster_id).sign_alone(state.cluster_id, &key(1)));
     assert!(
@@ -80,6 +80,7 @@ fn what_founds_a_cluster_is_signed_by_the_admin_it_names() {
 fn ungoverned() -> (EpochState, EpochCert) {
     let (mut state, cert) = genesis();
     state.admins.clear();
+    state.vaults.clear();
     state.members = vec![member(1, 0), member(2, 1)];
     state.voters = vec![node(1)];
     (state, cert)
@@ -124,6 +125,42 @@ fn a_cluster_of_before_is_governed_whatever_standing_its_members_have() {
     let (governed, _) = state.propose([0; 32], ops, node(1)).unwrap();
     let active: Vec<_> = governed.active().map(|member| member.node_id).collect();
     assert_eq!((active, governed.voters), (vec![node(2)], vec![node(1)]));
+}
+
+#[test]
+fn what_a_storage_member_brings_is_kept_where_the_cluster_is_for_it() {
+    let (mut state, cert) = genesis();
+    let other = VaultId::new([21; 16]);
+    let joined = [add(2, 1), add(3, 2), vec![role(3, Role::Storage)]].concat();
+    state = state.propose([0; 32], joined, node(1)).unwrap().0;
+    assert!(state.may_bring(&node(3), &VAULT));
+    assert!(!state.may_bring(&node(3), &other));
+    assert!(!state.may_bring(&node(9), &other), "nor a stranger");
+    assert!(state.may_bring(&node(2), &other), "what gateways brought once moves on");
+    let both = vec![EpochOp::SetVaults(vec![VAULT, other])];
+    let named = decided(&genesis().0, &cert, both.clone(), Some(200));
+    let after = genesis().0.follow(cert.proposal.hash(), &named).unwrap();
+    assert_eq!(after.vaults, [VAULT, other]);
+    let (state, _) = state.propose([0; 32], both, node(1)).unwrap();
+    assert!(state.may_bring(&node(3), &other));
+    for bad in [vec![], vec![VAULT, VAULT], vec![VAULT; VAULTS_MAX + 1]] {
+        assert!(state.propose([0; 32], vec![EpochOp::SetVaults(bad)], node(1)).is_err());
+    }
+}
+
+#[test]
+fn a_cluster_that_names_no_vault_keeps_its_bytes_and_what_anyone_brings() {
+    let (mut state, _) = genesis();
+    let (named, other) = (state.to_canonical().len(), VaultId::new([21; 16]));
+    state.vaults.clear();
+    let bytes = state.to_canonical();
+    assert_eq!((bytes[0], named - bytes.len()), (2, 16 + 4));
+    assert_eq!(EpochState::from_canonical(bytes), Ok(state.clone()));
+    assert!(state.may_bring(&node(9), &other));
+    // Where nobody governs yet, nobody says whose files are kept.
+    let (ungoverned, _) = ungoverned();
+    let named = ungoverned.propose([0; 32], vec![EpochOp::SetVaults(vec![VAULT])], node(1));
+    assert!(named.is_err());
 }
 
 #[test]

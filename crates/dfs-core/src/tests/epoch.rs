@@ -3,7 +3,7 @@
 use ed25519_dalek::SigningKey;
 
 use crate::codec::Canonical;
-use crate::id::{ClusterId, NodeId};
+use crate::id::{ClusterId, NodeId, VaultId};
 use crate::layout::epoch::{
     EpochCert, EpochError, EpochOp, EpochProposal, EpochState, Member, MemberState, NO_CAP, Role,
     Stage,
@@ -49,13 +49,16 @@ pub(super) fn admin() -> SigningKey {
     key(200)
 }
 
+/// Whose files the cluster is for.
+pub(super) const VAULT: VaultId = VaultId::new([20; VaultId::LEN]);
+
 /// The proposal, signed by the admin.
 pub(super) fn by_admin(proposal: EpochProposal, cluster: ClusterId) -> EpochProposal {
     proposal.authorized(&admin(), |_| cluster)
 }
 
 pub(super) fn genesis() -> (EpochState, EpochCert) {
-    EpochState::genesis(member(1, 0), [7; 32], &key(1), &admin())
+    EpochState::genesis(member(1, 0), [7; 32], &key(1), &admin(), VAULT)
 }
 
 fn next(state: &EpochState, cert: &EpochCert, ops: Vec<EpochOp>, by: u8) -> EpochCert {
@@ -88,7 +91,7 @@ fn an_epoch_without_the_voters_signature_is_refused() {
 #[test]
 fn a_signature_for_another_cluster_does_not_count() {
     let (state, cert) = genesis();
-    let (other, _) = EpochState::genesis(member(1, 0), [8; 32], &key(1), &admin());
+    let (other, _) = EpochState::genesis(member(1, 0), [8; 32], &key(1), &admin(), VAULT);
     let op = vec![EpochOp::AddMember(member(2, 1))];
     let (_, proposal) = state.propose(cert.proposal.hash(), op, node(1)).unwrap();
     let foreign = by_admin(proposal, state.cluster_id).sign_alone(other.cluster_id, &key(1));

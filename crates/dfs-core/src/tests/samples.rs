@@ -8,10 +8,12 @@ use super::epoch::{by_admin, gateway, genesis, key, member, node, role};
 use crate::address::TEXT_BYTES_MAX;
 use crate::codec::{Canonical, Writer};
 use crate::hlc::Hlc;
-use crate::id::{AdminId, BlobId, DirId, InviteId, NodeId, PartitionBits, RecordKey, Tag, Vid};
+use crate::id::{
+    AdminId, BlobId, DirId, InviteId, NodeId, PartitionBits, RecordKey, Tag, VaultId, Vid,
+};
 use crate::layout::epoch::{
     ADMINS_MAX, BURNT_MAX, Burnt, EpochCert, EpochOp, EpochState, MEMBERS_MAX, Member, MemberState,
-    Role, Row, Stage, VOTERS_MAX,
+    Role, Row, Stage, VAULTS_MAX, VOTERS_MAX,
 };
 use crate::node::liveness::Reach;
 use crate::node::member::{ADDRS_MAX, Clean, FACTS_MAX, MoveFact, NodeInfo};
@@ -199,6 +201,7 @@ fn state_at_limits() -> EpochState {
         members: members.map(|member| Member { zone: zone.clone(), ..member }).collect(),
         voters: vec![node(1); VOTERS_MAX],
         admins: vec![AdminId::new([8; 32]); ADMINS_MAX],
+        vaults: vec![VaultId::new([4; 16]); VAULTS_MAX],
         burnt: vec![burnt(); BURNT_MAX],
         ..state()
     }
@@ -218,6 +221,7 @@ fn each_op() -> Vec<EpochOp> {
         EpochOp::AddMember(member(2, 1)),
         role(2, Role::Gateway),
         EpochOp::SetAdmins(vec![AdminId::new([8; 32]), AdminId::new([9; 32])]),
+        EpochOp::SetVaults(vec![VaultId::new([4; 16]), VaultId::new([5; 16])]),
         EpochOp::SetVoters(vec![node(2)]),
         EpochOp::SetRole { node: node(1), role: Role::Storage, cap: 1 },
         EpochOp::BurnInvite { burnt: burnt(), now_ms: 4 },

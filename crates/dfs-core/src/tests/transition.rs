@@ -127,6 +127,7 @@ pub(super) fn first_layout(current: Vec<MemberIdx>) -> EpochState {
         members: (0..NODES).map(member).collect(),
         voters: vec![id(0)],
         admins: vec![AdminId::new([9; 32])],
+        vaults: Vec::new(),
         burnt: Vec::new(),
         rows: vec![row; bits.count()],
     }

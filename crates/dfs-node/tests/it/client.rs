@@ -130,6 +130,23 @@ fn a_refusal_midway_reaches_the_client() {
     check(&put, 1, "raise --capacity");
 }
 
+#[test]
+fn names_end_where_the_offer_does_and_deletions_do_not() {
+    let home = Home::new();
+    let node = home.start("data", &["--capacity", "3MiB"]);
+    for at in 0..400 {
+        let path = home.path(&format!("many/{at}"));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, vec![7; 12 * 1024]).unwrap();
+    }
+    let many = home.path("many");
+    let put = home.dfs(&node, &["put", "-r", many.to_str().unwrap(), "many"], b"");
+    check(&put, 3, "raise --capacity");
+    let status = String::from_utf8(home.dfs(&node, &["status"], b"").stdout).unwrap();
+    assert!(status.contains("takes no new content"), "{status}");
+    check(&home.dfs(&node, &["rm", "-r", "many"], b""), 0, "");
+}
+
 /// Answers one request with `answer` and closes the connection.
 fn false_node(answer: impl FnOnce(TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -224,7 +224,7 @@ fn genesis() -> (EpochState, EpochCert) {
         role: Role::Unvouched,
         cap: NO_CAP,
     };
-    EpochState::genesis(member, [7; 32], &key(1), &key(7))
+    EpochState::genesis(member, [7; 32], &key(1), &key(7), VaultId::new([1; 16]))
 }
 
 fn record_key() -> RecordKey {

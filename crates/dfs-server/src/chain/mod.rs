@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use dfs_core::id::{AdminId, ClusterId, NodeId, Partition};
+use dfs_core::id::{AdminId, ClusterId, NodeId, Partition, VaultId};
 use dfs_core::layout::epoch::{
     Deciders, EpochCert, EpochError, EpochOp, EpochProposal, EpochState, Loss, Member, MemberState,
     NO_CAP, Role, deciders_after,
@@ -34,7 +34,7 @@ pub(crate) struct Chain {
     data_dir: DataDir,
     joining: Joining,
     /// Signs the first epoch, if this node founds; a node without a vault does not.
-    admin: Option<SigningKey>,
+    governor: Option<Governor>,
     /// The cluster that this node was invited into.
     invited_into: Option<ClusterId>,
     /// One adoption at a time, so that none overtakes another on its way to the disk.
@@ -45,13 +45,22 @@ pub(crate) struct Chain {
     foreign_loss: Mutex<Option<Loss>>,
 }
 
+/// The vault of this node, as far as it governs a cluster.
+#[derive(Clone)]
+pub(crate) struct Governor {
+    /// Signs every layout.
+    pub(crate) admin: SigningKey,
+    /// Whose files the cluster is for.
+    pub(crate) vault: VaultId,
+}
+
 /// The first epoch of a new cluster, durable before anyone hears of it.
 pub(crate) async fn found(
     env: &Env,
     store: &Store,
     data_dir: &DataDir,
     zone: &str,
-    admin: &SigningKey,
+    governor: &Governor,
 ) -> Result<(EpochState, EpochCert), StartServerError> {
     let key = data_dir.node_key();
     let member = Member {
@@ -63,7 +72,8 @@ pub(crate) async fn found(
         role: Role::Gateway,
         cap: NO_CAP,
     };
-    let (state, cert) = EpochState::genesis(member, env.random(), key, admin);
+    let (state, cert) =
+        EpochState::genesis(member, env.random(), key, &governor.admin, governor.vault);
     store.put_epoch(&state, &cert, &[]).await?;
     info!(cluster = ?state.cluster_id, "founded a new cluster");
     Ok((state, cert))
@@ -74,14 +84,14 @@ impl Chain {
         replica: Arc<Replica>,
         data_dir: DataDir,
         joining: Joining,
-        admin: Option<SigningKey>,
+        governor: Option<Governor>,
         invited_into: Option<ClusterId>,
     ) -> Self {
         Self {
             replica,
             data_dir,
             joining,
-            admin,
+            governor,
             invited_into,
             adopting: tokio::sync::Mutex::default(),
             operator_loss: Mutex::default(),
@@ -227,7 +237,7 @@ impl Chain {
     /// That its own admin is named says nothing, for its id is no secret: it has to have signed
     /// what named the first admins.
     fn may_be_governed(&self, state: &EpochState, certs: &[EpochCert]) -> Result<(), &'static str> {
-        let own = self.admin.as_ref().map(AdminId::of);
+        let own = self.governor.as_ref().map(|governor| AdminId::of(&governor.admin));
         let mut signed = certs.iter().filter_map(|cert| cert.proposal.authority.as_ref());
         let first = signed.next().map(|authority| authority.admin);
         match own {
@@ -248,16 +258,13 @@ impl Chain {
     /// Founds a cluster, unless this node is in one or may not found any more.
     pub(crate) async fn found_now(&self) -> Result<(), Error> {
         let _one = self.adopting.lock().await;
-        if self.replica.layout.current().is_some()
-            || self.admin.is_none()
-            || !self.joining.begin_founding()
-        {
+        let Some(governor) = &self.governor else { return Ok(()) };
+        if self.replica.layout.current().is_some() || !self.joining.begin_founding() {
             return Ok(());
         }
         let zone = self.replica.net().own_info().zone;
-        let Some(admin) = &self.admin else { return Ok(()) };
         let (env, store) = (&self.replica.env, &self.replica.store);
-        let founded = found(env, store, &self.data_dir, &zone, admin).await;
+        let founded = found(env, store, &self.data_dir, &zone, governor).await;
         let (state, cert) = founded.map_err(|error| Error::Store(Box::new(error)))?;
         self.put_in_force(state, cert, &[]).await
     }

@@ -39,7 +39,7 @@ impl Facts for NodeFacts<'_> {
 
     fn used(&self, node: &NodeId) -> u64 {
         if *node == self.replica.id {
-            return self.replica.store.used();
+            return self.replica.store.held();
         }
         self.told(node, |info| info.used).unwrap_or(0)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfs_core::id::NodeId;
+use dfs_core::id::{NodeId, VaultId};
 use dfs_core::layout::epoch::{EpochOp, EpochState, NO_CAP, Role};
 use dfs_core::layout::steward::{Joiner, plan};
 use dfs_core::layout::voters::turn;
@@ -26,6 +26,8 @@ pub(crate) struct Steward {
     proposals: Arc<Proposals>,
     reach: Arc<Reachability>,
     joiners: Mutex<Vec<Joiner>>,
+    /// Whose files this node reads and writes.
+    vault: Option<VaultId>,
     /// See [`crate::Config::out_after`].
     out_after: Duration,
 }
@@ -38,9 +40,10 @@ impl Steward {
         replica: Arc<Replica>,
         proposals: Arc<Proposals>,
         reach: Arc<Reachability>,
+        vault: Option<VaultId>,
         out_after: Duration,
     ) -> Self {
-        Self { replica, proposals, reach, joiners: Mutex::default(), out_after }
+        Self { replica, proposals, reach, joiners: Mutex::default(), vault, out_after }
     }
 
     fn facts(&self) -> NodeFacts<'_> {
@@ -96,9 +99,10 @@ impl Steward {
         if waited < EPOCHS_APART || (!turn.is_zero() && waiting.is_none() && looks == 0) {
             return None;
         }
-        let ops = match newest.state.admins.is_empty() {
-            true => self.govern(&newest.state),
-            false => plan(&newest.state, &self.joiners.lock(), waited, &self.facts()),
+        let ops = match &newest.state {
+            state if state.admins.is_empty() => self.govern(state),
+            state if self.is_to_name(state) => self.name_vault(),
+            state => plan(state, &self.joiners.lock(), waited, &self.facts()),
         };
         if ops.is_empty() {
             *waiting = None;
@@ -135,7 +139,18 @@ impl Steward {
         // Before the others: a voter stays a gateway.
         ops.push(EpochOp::SetVoters(voters));
         ops.extend(others.into_iter().map(role(Role::Storage)));
+        ops.extend(self.name_vault());
         ops
+    }
+
+    /// Whether a cluster of the time before vaults were named can be given the one it is for.
+    fn is_to_name(&self, state: &EpochState) -> bool {
+        state.vaults.is_empty() && self.vault.is_some()
+    }
+
+    /// The vault of this node, if it has one, becomes whose files the cluster is for.
+    fn name_vault(&self) -> Vec<EpochOp> {
+        self.vault.map(|vault| EpochOp::SetVaults(vec![vault])).into_iter().collect()
     }
 
     /// Whether this node proposes although it is no voter, for no voter in reach can: in a cluster

@@ -37,7 +37,7 @@ impl Certs {
             return Err(VerifyError::Forged(error));
         }
         for version in record.heads().chain(record.candidate()) {
-            let cert = self.get(node, version.writer).await;
+            let cert = self.get(node, key, version.writer).await;
             let cert = cert.map_err(|error| VerifyError::NoCert(Box::new(error)))?;
             if let Err(error) = cert.verify_version(key, version) {
                 debug!(peer = ?node, %error, "a forged version is refused");
@@ -50,8 +50,14 @@ impl Certs {
         Ok(())
     }
 
-    /// A certificate: from memory, the disk, or the node that named it.
-    pub(crate) async fn get(&self, node: &NodeId, id: CertId) -> Result<Arc<WriterCert>, Error> {
+    /// A certificate of whoever writes a record: from memory, the disk, or the node that named it.
+    /// One of another vault is not kept: anyone can make those.
+    pub(crate) async fn get(
+        &self,
+        node: &NodeId,
+        key: &RecordKey,
+        id: CertId,
+    ) -> Result<Arc<WriterCert>, Error> {
         if let Some(cert) = self.known.get(&id) {
             return Ok(cert);
         }
@@ -68,7 +74,7 @@ impl Certs {
         let (Response::Cert(cert), _) = told.map_err(|error| unknown(&error.to_string()))? else {
             return Err(unknown("an unexpected answer"));
         };
-        if cert.id() != id || cert.verify().is_err() {
+        if cert.id() != id || cert.vault != key.vault || cert.verify().is_err() {
             return Err(unknown("it sent a forged certificate"));
         }
         replica.store.put_cert(&cert).await?;

@@ -3,9 +3,10 @@
 use dfs_core::codec::Canonical;
 use dfs_core::hlc::Hlc;
 use dfs_core::id::{CertId, DirId, RecordKey, VaultId, dir_partition};
+use dfs_core::layout::epoch::EpochState;
 use dfs_core::node::clocks::Ahead;
 use dfs_core::record::ballot::{Candidate, SignedBallot, Value};
-use dfs_core::record::version::Record;
+use dfs_core::record::version::{Kind, Record};
 use dfs_core::record::writer::ForgedError;
 use dfs_core::replica::dir_changes::{ChangeMark, DirKey};
 use dfs_env::{Bug, bug};
@@ -16,7 +17,7 @@ use tracing::warn;
 
 use super::Records;
 use super::certs::VerifyError;
-use crate::rpc::answer::{Told, done, read_refused, refusal, write_refused};
+use crate::rpc::answer::{OTHER_VAULT, Told, done, read_refused, refusal, write_refused};
 use crate::rpc::fence::Fence;
 
 impl Records {
@@ -53,21 +54,38 @@ impl Records {
         let keys: Vec<_> = records.iter().map(|(key, _)| *key).collect();
         fence.keys(keys.iter())?;
         for (key, record) in &records {
+            self.need_ours(fence.state, from, key)?;
             self.need_genuine(from, key, record).await?;
             if origin == Origin::Client {
-                self.need_current(from, record).await?;
+                self.need_current(from, key, record).await?;
             }
         }
         let sifted = self.purged.sift(&from.node, records, fence.state).await;
         let (waiting, records) =
             sifted.map_err(|error| refusal(Code::Internal, error.to_string()))?;
-        self.replica.store.merge_records(records).await.map_err(write_refused)?;
+        let store = &self.replica.store;
+        let taken = match origin {
+            Origin::Client => store.put_records(records).await,
+            Origin::Repair => store.merge_records(records).await,
+        };
+        taken.map_err(write_refused)?;
         if !waiting.is_empty() {
             let why = "a version in it may have been deleted: rows are compared first";
             return Err(refusal(Code::Internal, why));
         }
         fence.again(&self.replica, |fence| fence.keys(keys.iter()))?;
         done(Response::Done)
+    }
+
+    /// Refuses what a storage member brings of a vault that the cluster is not for.
+    fn need_ours(&self, state: &EpochState, from: Caller, key: &RecordKey) -> Result<(), Refusal> {
+        if from.node == self.replica.id
+            || state.may_bring(&from.node, &key.vault)
+            || bug(Bug::AnyVaultKept)
+        {
+            return Ok(());
+        }
+        Err(refusal(Code::NotMember, OTHER_VAULT))
     }
 
     /// Refuses forged versions. Our own were signed a moment ago, what we repair with was verified.
@@ -88,14 +106,19 @@ impl Records {
     }
 
     /// Refuses new versions whose stamp or certificate does not fit the time here.
-    async fn need_current(&self, from: Caller, record: &Record) -> Result<(), Refusal> {
+    async fn need_current(
+        &self,
+        from: Caller,
+        key: &RecordKey,
+        record: &Record,
+    ) -> Result<(), Refusal> {
         let fits = |now| record.heads().all(|head| head.is_plausible(now));
         let now = self.time_that(fits).await;
         if let Some(head) = record.heads().find(|head| !head.is_plausible(now)) {
             return Err(self.wrong_stamp(from, head.hlc, now));
         }
         for head in record.heads() {
-            let cert = self.certs.get(&from.node, head.writer).await;
+            let cert = self.certs.get(&from.node, key, head.writer).await;
             if cert.is_ok_and(|cert| cert.not_after_unix_ms < now) {
                 return Err(refusal(Code::BadSignature, "the certificate has ended"));
             }
@@ -135,7 +158,7 @@ impl Records {
             record.prepare(ballot);
             record
         };
-        self.change(fence, key, promise).await
+        self.change(fence, key, None, promise).await
     }
 
     /// Phase two: accepts a version, or that there is none. The stamp of one that was `found` was
@@ -159,12 +182,17 @@ impl Records {
                 return Err(self.wrong_stamp(from, version.hlc, now));
             }
         }
+        let adds = match &candidate.value {
+            // One that was found is there already, somewhere.
+            Value::Open(version) if !found => Some(version.kind),
+            _ => None,
+        };
         let accept = move |record: &Record| {
             let mut record = record.clone();
             record.accept(ballot, candidate);
             record
         };
-        self.change(fence, key, accept).await
+        self.change(fence, key, adds, accept).await
     }
 
     /// Changes the register of a record, and answers what the record is then.
@@ -172,10 +200,12 @@ impl Records {
         &self,
         fence: Fence<'_>,
         key: RecordKey,
+        adds: Option<Kind>,
         change: impl FnOnce(&Record) -> Record + Send + 'static,
     ) -> Told {
         fence.keys([key].iter())?;
-        let record = self.replica.store.change_record(key, change).await.map_err(write_refused)?;
+        let record =
+            self.replica.store.change_record(key, adds, change).await.map_err(write_refused)?;
         fence.again(&self.replica, |fence| fence.keys([key].iter()))?;
         done(Response::Records { records: vec![(key, record)], more: false })
     }

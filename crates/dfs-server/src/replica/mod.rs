@@ -140,7 +140,7 @@ impl Replica {
         }
         let partitions = |of: &NodeId| state.partitions_of(of).len() as u64;
         let own = partitions(&self.id);
-        let share = u128::from(self.store.used()) * u128::from(partitions(node));
+        let share = u128::from(self.store.held()) * u128::from(partitions(node));
         own > 0 && share > u128::from(member.cap) * u128::from(own)
     }
 
@@ -166,7 +166,7 @@ impl Replica {
     /// How much of new contents a node takes, as it says of itself.
     fn stand(&self, node: &NodeId, state: &EpochState) -> Stand {
         let told = if *node == self.id {
-            Some((self.store.used(), self.store.capacity()))
+            Some((self.store.held(), self.store.capacity()))
         } else {
             self.net().with_info(node, |info| (info.used, info.capacity))
         };

@@ -5,6 +5,9 @@ use dfs_p2p::message::{Code, Refusal, Response};
 use dfs_store::{ReadError, WriteError};
 use tracing::error;
 
+/// What a storage member is told that brings what is of no vault of the cluster.
+pub(crate) const OTHER_VAULT: &str = "the cluster does not keep the files of this vault";
+
 /// What a peer is told: a response with its body, or why not.
 pub(crate) type Told = Result<(Response, Bytes), Refusal>;
 

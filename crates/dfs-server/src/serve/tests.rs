@@ -1,20 +1,23 @@
 //! What one node answers, call by call: nothing else runs on it, and its layout is the test's own.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use dfs_core::id::{DirId, RecordKey, Tag, VaultId, Vid};
+use dfs_core::hlc::Hlc;
+use dfs_core::id::{DirId, RecordKey, Tag, Vid};
 use dfs_core::layout::epoch::{EpochOp, NO_CAP, Role};
 use dfs_core::name::FilePath;
 use dfs_core::paxos::Ballot;
 use dfs_core::record::ballot::SignedBallot;
 use dfs_core::record::refs::RefRow;
-use dfs_core::record::version::Record;
-use dfs_core::record::writer::vault_id;
+use dfs_core::record::version::{Kind, Record, Version};
+use dfs_core::record::writer::{WriterCert, vault_id};
 use dfs_core::replica::sync::Table;
 use dfs_env::{Env, MemoryFs, MemoryNet};
 use dfs_store::blob::Blob;
 use dfs_store::vault::keys::VaultKey;
 use dfs_store::vault::seal::Salt;
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer, SigningKey};
 
 use super::*;
 use crate::replica::layout::Newest;
@@ -97,11 +100,16 @@ fn call(request: Request) -> Call {
 fn key(number: u32) -> RecordKey {
     let mut tag = [0; 16];
     tag[..4].copy_from_slice(&number.to_be_bytes());
-    RecordKey { vault: VaultId::new([1; 16]), dir: DirId::new([2; 16]), tag: Tag::new(tag) }
+    RecordKey { vault: vault().vault(), dir: DirId::new([2; 16]), tag: Tag::new(tag) }
+}
+
+/// The vault that the cluster is for.
+fn vault() -> VaultKey {
+    VaultKey::from_bytes([2; 32])
 }
 
 fn sealed() -> Blob {
-    VaultKey::from_bytes([2; 32]).derive().chunks.seal(b"sealed", Salt::Deduplicating, true)
+    vault().derive().chunks.seal(b"sealed", Salt::Deduplicating, true)
 }
 
 fn use_of(blob: BlobId, key: RecordKey) -> RefRow {
@@ -187,6 +195,50 @@ async fn uses_that_no_record_has_are_taken_up_to_a_bound() {
     let many = (0..5000u32).map(|at| use_of(BlobId::of(&at.to_le_bytes()), key(at)));
     let answer = still.ask(still.replica().id, Request::RefAdd(many.collect())).await;
     assert!(answer.result.is_ok() && still.use_count().await >= 5000);
+}
+
+/// A record that the key of a vault signed as it should be.
+async fn genuine(still: &Still, root: &SigningKey) -> (RecordKey, Record) {
+    let writer = SigningKey::from_bytes(&[8; 32]);
+    let cert = WriterCert::issue(root, writer.verifying_key().to_bytes(), u64::MAX);
+    still.replica().store.put_cert(&cert).await.unwrap();
+    let key = RecordKey { vault: cert.vault, ..key(1) };
+    let mut version = Version {
+        vid: Vid::new([9; 16]),
+        actor: 7,
+        hlc: Hlc::from_unix_ms(still.replica().unix_ms()),
+        context: BTreeMap::new(),
+        kind: Kind::Live,
+        sealed: Bytes::from_static(b"sealed"),
+        refs_root: None,
+        chunks: 0,
+        bytes_stored: 0,
+        retained: Vec::new(),
+        writer: cert.id(),
+        signature: [0; 64],
+    };
+    version.signature = writer.sign(&version.signed_bytes(&key)).to_bytes();
+    (key, Record::of(version))
+}
+
+#[tokio::test]
+async fn what_a_storage_member_brings_of_a_vault_that_it_made_up_is_not_kept() {
+    let still = Still::new().await;
+    let (key, record) = genuine(&still, &SigningKey::from_bytes(&[6; 32])).await;
+    let put =
+        || Request::RecordPut { records: vec![(key, record.clone())], origin: Origin::Repair };
+    let answer = still.ask(STORAGE, put()).await;
+    assert_eq!(code(&answer), Some(Code::NotMember));
+    let uses = vec![use_of(sealed().id, key)];
+    still.ask(STORAGE, Request::RefAdd(uses.clone())).await;
+    let read = || still.replica().store.record(key);
+    assert_eq!((read().await.unwrap(), still.use_count().await), (Record::default(), 0));
+    // What gateways brought once goes where it belongs, also from one to another.
+    let other = NodeId::new([10; 32]);
+    still.decide(EpochOp::add(other, 2, "z".to_owned(), 1 << 40, Role::Gateway, NO_CAP));
+    assert!(still.ask(other, put()).await.result.is_ok());
+    still.ask(other, Request::RefAdd(uses)).await;
+    assert_eq!((read().await.unwrap(), still.use_count().await), (record.clone(), 1));
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ pub(super) struct DiskSaid {
 impl Status {
     /// What there is to say of this node's disk.
     pub(super) fn own_disk(&self) -> Option<DiskSaid> {
-        said(&self.replica.store.disk(), self.replica.store.used(), self.replica.store.capacity())
+        said(&self.replica.store.disk(), self.replica.store.held(), self.replica.store.capacity())
     }
 
     /// What is known of the disk of a member that refused something.

@@ -68,7 +68,7 @@ impl Publisher {
         let queue = queue.saturating_add(self.handoff.foreign_seen()).saturating_add(unknown);
         // Who has left looks for nothing any more.
         let lost = replica.joined().map_or(0, |_| replica.missing.lost_len());
-        let (used, capacity) = (replica.store.used(), replica.store.capacity());
+        let (used, capacity) = (replica.store.held(), replica.store.capacity());
         replica.net().update(|facts| {
             facts.used = used;
             facts.capacity = capacity;

@@ -5,6 +5,7 @@ use dfs_core::id::{NodeId, Partition, RecordKey};
 use dfs_core::layout::epoch::EpochState;
 use dfs_core::record::refs::RefRow;
 use dfs_core::replica::sync::Table;
+use dfs_env::{Bug, bug};
 use dfs_p2p::message::{Priority, Request, Response};
 use dfs_store::WriteError;
 use tracing::warn;
@@ -54,7 +55,10 @@ impl RowSync {
             }
             let ours = self.replica.store.record_hashes(keys, usize::MAX).await?;
             let rows = page.hashes.iter().zip(&ours);
-            let lacking = rows.filter(|((_, hash), ours)| *ours != hash);
+            // Of a vault that the cluster is not for nothing is missing.
+            let is_kept =
+                |key: &RecordKey| state.may_bring(node, &key.vault) || bug(Bug::AnyVaultKept);
+            let lacking = rows.filter(|((key, hash), ours)| *ours != hash && is_kept(key));
             let lacking: Vec<RecordKey> = lacking.map(|((key, _), _)| *key).collect();
             for keys in lacking.chunks(RECORDS_IN_CALL_MAX) {
                 if let Ok(all) = self.pull_these(node, keys, state).await {

@@ -11,7 +11,7 @@ use dfs_store::disk::store::{Page, PageLimit, record_row, ref_row};
 
 use super::RowSync;
 use super::vouch::Verdict;
-use crate::rpc::answer::{Told, done, read_refused, refusal};
+use crate::rpc::answer::{OTHER_VAULT, Told, done, read_refused, refusal};
 
 impl RowSync {
     /// Which rows that a peer brings count; the use of the others has ended here. Where one is
@@ -25,6 +25,9 @@ impl RowSync {
         let verdicts = verdicts.map_err(|error| refusal(Code::Internal, error.to_string()))?;
         if verdicts.contains(&Verdict::Refused) {
             return Err(refusal(Code::NotFound, "no record has this use of a blob"));
+        }
+        if verdicts.contains(&Verdict::Foreign) {
+            return Err(refusal(Code::NotMember, OTHER_VAULT));
         }
         Ok(verdicts.into_iter().map(|verdict| verdict == Verdict::Counts).collect())
     }

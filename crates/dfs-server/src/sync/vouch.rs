@@ -69,14 +69,19 @@ impl Vouching {
         rows: &mut [RefRow],
     ) -> Result<Vec<Verdict>, Error> {
         let replica = &self.records.rpc().replica;
-        if *from == replica.id || replica.joined()?.may_write(from) || bug(Bug::MadeUpUsesCount) {
+        let state = replica.joined()?;
+        if *from == replica.id || state.may_write(from) || bug(Bug::MadeUpUsesCount) {
             return Ok(vec![Verdict::Counts; rows.len()]);
         }
         let uses: Vec<Use> = rows.iter().map(RefRow::of).collect();
         let known = replica.store.are_known(uses.clone()).await?;
         let ended = replica.store.are_dropped(uses).await?;
         let now = replica.env.mono();
-        let is_new = |(row, ended): &(&RefRow, &bool)| **ended && !self.was_refused(row, now);
+        let is_ours =
+            |row: &RefRow| state.may_bring(from, &row.key.vault) || bug(Bug::AnyVaultKept);
+        let is_new = |(row, ended): &(&RefRow, &bool)| {
+            **ended && is_ours(row) && !self.was_refused(row, now)
+        };
         let mut new: Vec<_> =
             rows.iter().zip(&ended).filter(is_new).map(|(row, _)| row.key).collect();
         new.sort_unstable();
@@ -91,6 +96,7 @@ impl Vouching {
             // A hold is for whoever writes to ask for.
             row.hold_until = if ended { row.hold_until.min(hold_until(replica)) } else { NO_HOLD };
             verdicts.push(match record {
+                _ if !is_ours(row) => Verdict::Foreign,
                 _ if !ended => Verdict::Counts,
                 Some(record) if self.is_used(row, record) => {
                     in_vain.remove(&row.key);
@@ -171,6 +177,8 @@ pub(super) enum Verdict {
     Counts,
     /// Its use has ended here, and nothing says that it goes on.
     Ended,
+    /// It is of a vault that the cluster is not for.
+    Foreign,
     /// Not now: it has no record, or that cannot be read.
     Refused,
 }

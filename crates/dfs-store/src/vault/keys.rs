@@ -113,10 +113,18 @@ impl VaultKey {
         InviteKey::new(hkdf(&self.0, b"cluster invites"))
     }
 
+    /// The vault's id: what the cluster names that is for its files. One hash, one multiplication.
+    pub fn vault(&self) -> VaultId {
+        vault_id(&self.signing().verifying_key().to_bytes())
+    }
+
+    fn signing(&self) -> SigningKey {
+        SigningKey::from_bytes(&hkdf(&self.0, b"sign"))
+    }
+
     /// The keys that do the work. A handful of hashes.
     pub fn derive(&self) -> VaultKeys {
-        let signing = SigningKey::from_bytes(&hkdf(&self.0, b"sign"));
-        let vault = vault_id(&signing.verifying_key().to_bytes());
+        let (signing, vault) = (self.signing(), self.vault());
         let read_root = hkdf(&self.0, b"read");
         let purpose = |name: &str| {
             let mut info = b"dfs/v1/".to_vec();

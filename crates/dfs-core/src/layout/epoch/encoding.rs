@@ -1,12 +1,13 @@
 //! The canonical encoding of the types above.
 //!
-//! What was decided before there were admins keeps its bytes, for its hash is what later epochs
-//! build on: a state without admins, a proposal without an authority.
+//! What was decided before there were admins, or before vaults were named, keeps its bytes, for its
+//! hash is what later epochs build on: a state without admins or vaults, a proposal without an
+//! authority.
 
 use super::{
     ADMINS_MAX, Authority, BURNT_MAX, Burnt, EpochCert, EpochOp, EpochProposal, EpochState,
     FORMER_MAX, Grant, MEMBERS_MAX, Member, MemberIdx, MemberState, NO_CAP, Role, Row, Stage,
-    VOTERS_MAX, Vote,
+    VAULTS_MAX, VOTERS_MAX, Vote,
 };
 use crate::address::TEXT_BYTES_MAX;
 use crate::codec::{Canonical, DecodeError, Reader, Writer};
@@ -15,7 +16,9 @@ use crate::paxos::Ballot;
 
 /// A state that names no admins, and no roles of members.
 const STATE_BEFORE_ADMINS: u8 = 1;
-const STATE_FORMAT: u8 = 2;
+/// One that names no vaults.
+const STATE_BEFORE_VAULTS: u8 = 2;
+const STATE_FORMAT: u8 = 3;
 /// Where a proposal of before has its generation; one is never so high, for a generation has 2^32
 /// epochs of the 2^64.
 const SIGNED: u64 = u64::MAX;
@@ -175,7 +178,11 @@ impl Canonical for Row {
 
 impl Canonical for EpochState {
     fn encode(&self, out: &mut Writer) {
-        out.u8(if self.admins.is_empty() { STATE_BEFORE_ADMINS } else { STATE_FORMAT });
+        out.u8(match (self.admins.is_empty(), self.vaults.is_empty()) {
+            (true, _) => STATE_BEFORE_ADMINS,
+            (false, true) => STATE_BEFORE_VAULTS,
+            (false, false) => STATE_FORMAT,
+        });
         out.u64(self.generation);
         out.u64(self.epoch);
         self.cluster_id.encode(out);
@@ -189,15 +196,17 @@ impl Canonical for EpochState {
             let standing = self.members.iter().map(|member| Standing(member.role, member.cap));
             out.list(&standing.collect::<Vec<_>>());
             out.list(&self.burnt);
+            if !self.vaults.is_empty() {
+                out.list(&self.vaults);
+            }
         }
     }
 
     fn decode(input: &mut Reader) -> Result<Self, DecodeError> {
-        let is_governed = match input.u8()? {
-            STATE_BEFORE_ADMINS => false,
-            STATE_FORMAT => true,
-            other => return Err(DecodeError::UnknownVersion(other)),
-        };
+        let format = input.u8()?;
+        if !(STATE_BEFORE_ADMINS..=STATE_FORMAT).contains(&format) {
+            return Err(DecodeError::UnknownVersion(format));
+        }
         let (generation, epoch) = (input.u64()?, input.u64()?);
         let cluster_id = ClusterId::decode(input)?;
         let bits = PartitionBits::new(input.u8()?)?;
@@ -213,8 +222,8 @@ impl Canonical for EpochState {
         if !in_order || rows.len() != bits.count() || !rows.iter().all(known) {
             return Err(DecodeError::Invalid("layout"));
         }
-        let (mut admins, mut burnt) = (Vec::new(), Vec::new());
-        if is_governed {
+        let (mut admins, mut burnt, mut vaults) = (Vec::new(), Vec::new(), Vec::new());
+        if format > STATE_BEFORE_ADMINS {
             admins = input.list("admins", ADMINS_MAX)?;
             let standing: Vec<Standing> = input.list("roles", MEMBERS_MAX)?;
             if admins.is_empty() || standing.len() != members.len() {
@@ -225,6 +234,12 @@ impl Canonical for EpochState {
             }
             burnt = input.list("burnt invites", BURNT_MAX)?;
         }
+        if format > STATE_BEFORE_VAULTS {
+            vaults = input.list("vaults", VAULTS_MAX)?;
+            if vaults.is_empty() {
+                return Err(DecodeError::Invalid("vaults"));
+            }
+        }
         Ok(Self {
             generation,
             epoch,
@@ -234,6 +249,7 @@ impl Canonical for EpochState {
             members,
             voters,
             admins,
+            vaults,
             burnt,
             rows,
         })
@@ -303,6 +319,10 @@ impl Canonical for EpochOp {
                 burnt.encode(out);
                 out.u64(*now_ms);
             }
+            Self::SetVaults(vaults) => {
+                out.u8(14);
+                out.list(vaults);
+            }
         }
     }
 
@@ -329,6 +349,7 @@ impl Canonical for EpochOp {
                 cap: input.u64()?,
             },
             13 => Self::BurnInvite { burnt: Burnt::decode(input)?, now_ms: input.u64()? },
+            14 => Self::SetVaults(input.list("vaults", VAULTS_MAX)?),
             _ => return Err(DecodeError::Invalid("epoch op")),
         })
     }

@@ -2,9 +2,9 @@
 
 use super::{
     ADMINS_MAX, BURNT_MAX, EpochError, EpochOp, EpochState, Member, MemberIdx, MemberState, Row,
-    require,
+    VAULTS_MAX, require,
 };
-use crate::id::{AdminId, InviteId, NodeId, Partition};
+use crate::id::{AdminId, InviteId, NodeId, Partition, VaultId};
 use crate::quorum::Tally;
 
 /// What a member may do.
@@ -78,6 +78,13 @@ impl EpochState {
     /// of before there were admins.
     pub fn may_write(&self, node: &NodeId) -> bool {
         if self.admins.is_empty() { self.is_member(node) } else { self.is_gateway(node) }
+    }
+
+    /// Whether what the node brings of a vault's records, and of what they use, is kept: a gateway
+    /// brings what it likes, others what the cluster is for. Anyone can make up a vault, and sign
+    /// with its key as much as fills a disk.
+    pub fn may_bring(&self, node: &NodeId, vault: &VaultId) -> bool {
+        self.vaults.is_empty() || self.vaults.contains(vault) || self.may_write(node)
     }
 
     /// Whether a member that a partition moves to has all its rows, having pulled them from these
@@ -155,6 +162,14 @@ impl EpochState {
         let valid = !admins.is_empty() && admins.len() <= ADMINS_MAX && distinct == admins.len();
         require(valid, "not a valid set of admins")?;
         self.admins = admins.to_vec();
+        Ok(())
+    }
+
+    pub(super) fn set_vaults(&mut self, vaults: &[VaultId]) -> Result<(), EpochError> {
+        let distinct = vaults.iter().collect::<std::collections::BTreeSet<_>>().len();
+        let valid = !vaults.is_empty() && vaults.len() <= VAULTS_MAX && distinct == vaults.len();
+        require(valid && !self.admins.is_empty(), "not a valid set of vaults")?;
+        self.vaults = vaults.to_vec();
         Ok(())
     }
 
