@@ -24,10 +24,10 @@ pub(crate) fn run() -> Result<()> {
     let built = target_dir().join("release");
     let built = &[(PROGRAMS, built.to_str().context("a path in UTF-8")?)];
     // A bounded part of what `sim` can do: some minutes on two cores.
-    cargo("simulation", &["xtask", "sim", "--seeds", "20", "--twice", "2"], built)?;
-    for (seed, what) in RED_ONCE {
-        cargo(what, &["xtask", "sim", "--seeds", "1", "--first", seed], built)?;
-    }
+    let also = RED_ONCE.map(|(seed, _)| seed).join(",");
+    RED_ONCE.iter().for_each(|(seed, what)| println!("seed {seed}: {what}"));
+    let seeds = ["xtask", "sim", "--seeds", "20", "--twice", "2", "--also", &also];
+    cargo("simulation", &seeds, built)?;
     let hostile = &["xtask", "sim", "--hostile", "--seeds", "10", "--twice", "1"];
     cargo("simulation with a hostile member", hostile, built)?;
     cargo("crash states", &["xtask", "sim", "--crash-states", "8"], built)?;

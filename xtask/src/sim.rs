@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// The first of them
     #[arg(long, default_value_t = 1)]
     first: u64,
+    /// Others to run after them
+    #[arg(long, value_name = "SEED", value_delimiter = ',')]
+    also: Vec<u64>,
     /// Replays one seed, and tells what happened and what the nodes logged
     #[arg(long)]
     seed: Option<u64>,
@@ -61,7 +64,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         (None, None) => {
             let of = [("--seeds", args.seeds), ("--first", args.first), ("--twice", args.twice)];
             sim.args(of.iter().flat_map(|(flag, n)| [(*flag).to_owned(), n.to_string()]));
-            sim.args(args.churns.then_some("--churns"))
+            let also = args.also.iter().flat_map(|seed| ["--also".to_owned(), seed.to_string()]);
+            sim.args(also).args(args.churns.then_some("--churns"))
         }
     };
     Ok(if sim.status()?.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
