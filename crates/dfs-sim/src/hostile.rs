@@ -87,6 +87,7 @@ async fn is_named(cluster: &Cluster, host: Host) -> bool {
 /// Waits until the honest nodes have found each other after the faults: which rows a node can write
 /// before that is a matter of which others it has found.
 async fn meet(cluster: &Cluster, history: &History) {
+    tokio::time::sleep(VANISHED_KNOWN).await;
     let end = Instant::now() + CALM_MAX;
     let honest = || (0..cluster.honest()).filter(|host| cluster.handle(*host).is_some());
     let ids: Vec<String> = honest().filter_map(|host| cluster.id(host)).collect();
@@ -246,6 +247,8 @@ async fn take_out(cluster: &mut Cluster, host: Host, rng: &mut Rng) -> Result<()
 const CALM_FIRST: usize = 2000;
 /// Inline, and a chunk.
 const CALM_BYTES: usize = 20_000;
+/// When both ends know that a connection has vanished in the midst of a fault (seed 47).
+const VANISHED_KNOWN: Duration = Duration::from_secs(20);
 /// How long a write may take to be acknowledged and read, attempts that fail included.
 const CALM_MAX: Duration = Duration::from_secs(60);
 /// Writes after the first that succeeds.
