@@ -68,5 +68,5 @@ fn own_record(member: &Member) -> (RecordKey, Record) {
 
 /// Records brought in one turn.
 const RECORDS_AT_ONCE: usize = 4;
-/// As much as a record takes.
+/// Half of what a record may hold.
 const SEALED_BYTES: usize = 8 * 1024;
